@@ -1,0 +1,1 @@
+"""What all services share: errors, settings, channels, and how a server runs."""

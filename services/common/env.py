@@ -1,0 +1,88 @@
+"""Settings from the environment: typed, with defaults, and with errors that name the variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+TRUE_WORDS = {"1", "true", "yes", "on"}
+FALSE_WORDS = {"0", "false", "no", "off"}
+
+
+class SettingsError(Exception):
+    """A variable is missing or can't be read; the message names it."""
+
+
+class Env:
+    """The variables under one prefix, for example `IMAGESEARCH_GATEWAY_`.
+
+    Example:
+        >>> env = Env("IMAGESEARCH_GATEWAY_", {"IMAGESEARCH_GATEWAY_PORT": "50051"})
+        >>> env.integer("PORT", 0)
+        50051
+    """
+
+    def __init__(self, prefix: str, variables: Mapping[str, str] | None = None) -> None:
+        self._prefix = prefix
+        self._variables = os.environ if variables is None else variables
+        self._asked: set[str] = set()
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return a string; without a default the variable is required."""
+        return self._read(name, default, str)
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        return self._read(name, default, int)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        return self._read(name, default, float)
+
+    def boolean(self, name: str, default: bool | None = None) -> bool:
+        return self._read(name, default, _boolean)
+
+    def path(self, name: str, default: Path | None = None) -> Path:
+        return self._read(name, default, Path)
+
+    def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return a comma-separated list without empty members."""
+        return self._read(name, default, _words)
+
+    def refuse_unknown(self) -> None:
+        """Raise if a variable under the prefix was never asked for: most likely a typing error."""
+        unknown = sorted(
+            name
+            for name in self._variables
+            if name.startswith(self._prefix) and name not in self._asked
+        )
+        if unknown:
+            raise SettingsError(f"unknown settings: {', '.join(unknown)}")
+
+    def _read(self, name: str, default: T | None, parse: Callable[[str], T]) -> T:
+        variable = self._prefix + name
+        self._asked.add(variable)
+        raw = self._variables.get(variable, "")
+        if raw == "":
+            if default is None:
+                raise SettingsError(f"{variable} is required")
+            return default
+        try:
+            return parse(raw)
+        except ValueError:
+            raise SettingsError(f"{variable}: {raw!r} is not a valid value") from None
+
+
+def _boolean(raw: str) -> bool:
+    word = raw.lower()
+    if word in TRUE_WORDS:
+        return True
+    if word in FALSE_WORDS:
+        return False
+    raise ValueError(raw)
+
+
+def _words(raw: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in raw.split(",") if word.strip())

@@ -1,0 +1,135 @@
+"""Around every call: its context, its metrics, its log line, and its errors as a Status."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+import grpc.aio
+
+from imagesearch_services.common import metrics
+from imagesearch_services.common.context import REQUEST_ID_HEADER, begin_call, request_id
+from imagesearch_services.common.errors import Reason, ServiceError, not_implemented
+from imagesearch_services.common.logs import logger
+from imagesearch_services.common.status import CODES, to_grpc
+
+if TYPE_CHECKING:
+    # Generic in the published types only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+Authorize = Callable[[str, dict[str, str]], None]
+"""Takes the full method name and the call's metadata; raises ServiceError to refuse."""
+
+INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
+"""gRPC's own services: open to everybody, neither counted nor logged."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Serves each call inside its context, and turns what it raises into its status."""
+
+    def __init__(self, authorize: Authorize | None = None) -> None:
+        self._authorize = authorize
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(INFRASTRUCTURE):
+            return handler
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                self._streaming(method, handler.unary_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(method, handler.unary_unary),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _unary(self, method: str, serve: Any) -> Any:
+        async def served(request: Any, context: Context) -> Any:
+            with _Call(method, context) as call:
+                try:
+                    self._check(call)
+                    return await serve(request, context)
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the last resort
+                    await call.abort(error)
+
+        return served
+
+    def _streaming(self, method: str, serve: Any) -> Any:
+        async def served(request: Any, context: Context) -> AsyncIterator[Any]:
+            with _Call(method, context) as call:
+                try:
+                    self._check(call)
+                    async for response in serve(request, context):
+                        yield response
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the last resort
+                    await call.abort(error)
+
+        return served
+
+    def _check(self, call: _Call) -> None:
+        if self._authorize is not None:
+            self._authorize(call.method, call.metadata)
+
+
+class _Call:
+    """One call being served."""
+
+    def __init__(self, method: str, context: Context) -> None:
+        self.method = method
+        self.metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        self._context = context
+        self._code = "OK"
+        self._started_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._started_s = time.perf_counter()
+        begin_call(self.metadata.get(REQUEST_ID_HEADER), self._context.time_remaining())
+        metrics.IN_FLIGHT.inc()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        duration_s = time.perf_counter() - self._started_s
+        metrics.IN_FLIGHT.dec()
+        metrics.CALLS.labels(self.method, self._code).inc()
+        metrics.DURATION.labels(self.method).observe(duration_s)
+        logger().info(
+            "call", method=self.method, code=self._code, duration_ms=round(duration_s * 1e3, 2)
+        )
+
+    async def abort(self, error: BaseException) -> None:
+        """End the call with the status that the error means."""
+        if isinstance(error, asyncio.CancelledError):
+            # The caller went away or its deadline passed: nobody reads an answer.
+            self._code = "CANCELLED"
+            raise error
+        if isinstance(error, grpc.aio.AbortError):
+            self._code = "ABORTED"
+            raise error
+        if isinstance(error, NotImplementedError):
+            # What generated base classes raise for methods that nobody wrote.
+            error = not_implemented(self.method.rpartition("/")[2])
+        if not isinstance(error, ServiceError):
+            logger().error("unexpected error", method=self.method, exc_info=error)
+            error = ServiceError(
+                Reason.INTERNAL,
+                "unexpected error; the log has it under this request id",
+                metadata={"request_id": request_id()},
+            )
+        self._code = CODES[error.reason].name
+        status = to_grpc(error)
+        await self._context.abort(status.code, status.details, status.trailing_metadata)

@@ -1,0 +1,47 @@
+"""Logs: one JSON object a line on standard error, each with the id of the call it belongs to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.types import EventDict, WrappedLogger
+
+from imagesearch_services.common.context import request_id
+
+
+def configure_logs(service: str, level: str) -> None:
+    """Set up structlog, and the standard library's logging of our dependencies, alike."""
+
+    def name_service(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        if current := request_id():
+            event.setdefault("request_id", current)
+        return event
+
+    processors: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_service,
+        structlog.processors.dict_tracebacks,
+    ]
+    structlog.configure(
+        processors=[*processors, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(level.lower()),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(), foreign_pre_chain=processors
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def logger() -> structlog.typing.FilteringBoundLogger:
+    """Return the logger; call it where it is used, so that settings made later count."""
+    bound: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return bound

@@ -1,0 +1,25 @@
+"""Metrics that every service has, in Prometheus' text format over HTTP."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+CALLS = Counter(
+    "imagesearch_rpc_total", "Calls answered, by method and status code.", ["method", "code"]
+)
+DURATION = Histogram(
+    "imagesearch_rpc_duration_seconds",
+    "Time from a call's arrival to its answer.",
+    ["method"],
+    buckets=LATENCY_BUCKETS_S,
+)
+IN_FLIGHT = Gauge("imagesearch_rpc_in_flight", "Calls being served now.")
+HEALTHY = Gauge("imagesearch_healthy", "1 while the service and what it depends on are well.")
+
+
+def export_metrics(host: str, port: int) -> None:
+    """Serve /metrics from a thread; port 0 turns it off."""
+    if port:
+        start_http_server(port, addr=host)

@@ -1,0 +1,187 @@
+"""How every service runs: signals, health that follows its dependencies, and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from imagesearch_services.common import metrics
+from imagesearch_services.common.env import Env
+from imagesearch_services.common.interceptor import Authorize, CallInterceptor
+from imagesearch_services.common.logs import configure_logs, logger
+
+ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where and how a server listens."""
+
+    host: str
+    """Address to listen on."""
+    port: int
+    """gRPC port."""
+    metrics_port: int
+    """Port of /metrics; 0 turns it off."""
+    max_message_bytes: int
+    """Largest message taken or given; gRPC itself refuses larger ones."""
+    grace_s: float
+    """How long calls in flight may go on after a signal to stop."""
+    drain_s: float
+    """How long to go on taking calls after health says NOT_SERVING, so that balancers notice."""
+    check_interval_s: float
+    """How often the dependencies are checked for health."""
+    log_level: str
+    """debug, info, warning or error."""
+    tls_certificate_file: str
+    """PEM chain; empty: plain text, for a mesh or one machine."""
+    tls_key_file: str
+    """PEM key of the certificate."""
+
+    @classmethod
+    def from_env(
+        cls, env: Env, *, port: int, metrics_port: int, max_message_bytes: int
+    ) -> ServerSettings:
+        return cls(
+            host=env.text("HOST", "127.0.0.1"),
+            port=env.integer("PORT", port),
+            metrics_port=env.integer("METRICS_PORT", metrics_port),
+            max_message_bytes=env.integer("MAX_MESSAGE_BYTES", max_message_bytes),
+            grace_s=env.number("GRACE_S", 10.0),
+            drain_s=env.number("DRAIN_S", 0.0),
+            check_interval_s=env.number("CHECK_INTERVAL_S", 2.0),
+            log_level=env.text("LOG_LEVEL", "info"),
+            tls_certificate_file=env.text("TLS_CERTIFICATE_FILE", ""),
+            tls_key_file=env.text("TLS_KEY_FILE", ""),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What `serve` needs to know of a service."""
+
+    name: str
+    """Short name for logs: "gateway"."""
+    descriptor_names: Sequence[str]
+    """Full names of its gRPC services, for reflection and health."""
+    register: Callable[[grpc.aio.Server], None]
+    """Adds the servicers."""
+    settings: ServerSettings
+    check: Callable[[], Awaitable[None]]
+    """Raises while something that the service depends on is not well."""
+    close: Callable[[], Awaitable[None]]
+    """Gives back what the service holds, after the last call."""
+    authorize: Authorize | None = None
+    """Refuses calls; None lets everybody in."""
+
+
+class RunningServer:
+    """A started server; `stop` it once. Tests use this without signals."""
+
+    def __init__(self, service: Service, server: grpc.aio.Server, health: HealthServicer) -> None:
+        self._service = service
+        self._server = server
+        self._health = health
+        self._watch = asyncio.create_task(self._watch_dependencies())
+
+    async def stop(self) -> None:
+        """NOT_SERVING → drain → let calls end → give everything back."""
+        settings = self._service.settings
+        self._watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watch
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(settings.drain_s)
+        await self._server.stop(settings.grace_s)
+        await self._service.close()
+
+    async def _watch_dependencies(self) -> None:
+        last: int | None = None
+        while True:
+            status = await self._status()
+            if status != last:
+                for name in ("", *self._service.descriptor_names):
+                    await self._health.set(name, status)
+                metrics.HEALTHY.set(status == SERVING)
+                logger().info("health", status=ServingStatus.Name(status))
+                last = status
+            # While unwell, look more often: callers are waiting for us.
+            interval_s = self._service.settings.check_interval_s
+            await asyncio.sleep(interval_s if status == SERVING else min(0.2, interval_s))
+
+    async def _status(self) -> int:
+        try:
+            async with asyncio.timeout(self._service.settings.check_interval_s + 1):
+                await self._service.check()
+        except Exception as error:  # noqa: BLE001  # whatever it is, we are not well
+            logger().debug("unhealthy", error=str(error))
+            return NOT_SERVING
+        return SERVING
+
+
+async def start(service: Service) -> RunningServer:
+    """Start to listen; health says NOT_SERVING until the dependencies are well."""
+    settings = service.settings
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(service.authorize)],
+        options=[
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ],
+    )
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    service.register(server)
+    channelz.add_channelz_servicer(server)
+    reflection.enable_server_reflection(
+        (*service.descriptor_names, "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+    )
+    for name in ("", *service.descriptor_names):
+        await health.set(name, NOT_SERVING)
+    _listen(server, settings)
+    await server.start()
+    metrics.export_metrics(settings.host, settings.metrics_port)
+    logger().info("listening", host=settings.host, port=settings.port)
+    return RunningServer(service, server, health)
+
+
+def _listen(server: grpc.aio.Server, settings: ServerSettings) -> None:
+    address = f"{settings.host}:{settings.port}"
+    if not settings.tls_certificate_file:
+        server.add_insecure_port(address)
+        return
+    pair = (
+        Path(settings.tls_key_file).read_bytes(),
+        Path(settings.tls_certificate_file).read_bytes(),
+    )
+    server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+
+
+async def serve(service: Service) -> None:
+    """Run until SIGTERM or SIGINT, then stop gracefully."""
+    configure_logs(service.name, service.settings.log_level)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    running = await start(service)
+    await stopping.wait()
+    logger().info("stopping")
+    await running.stop()
+    logger().info("stopped")

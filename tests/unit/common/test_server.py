@@ -1,0 +1,154 @@
+"""How every service behaves as a server, shown on a service that echoes."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as catalog
+from imagesearch.catalog.v1 import catalog_service_pb2_grpc as catalog_grpc
+from imagesearch_services.common import channels
+from imagesearch_services.common.context import request_id, time_remaining_s
+from imagesearch_services.common.env import Env
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.server import RunningServer, ServerSettings, Service, start
+from tests.ports import free_port
+
+NAME = "imagesearch.catalog.v1.CatalogService"
+
+
+class Echo(catalog_grpc.CatalogServiceServicer):
+    """Answers with what it saw of the call."""
+
+    async def GetLibrary(  # noqa: N802
+        self, request: catalog.GetLibraryRequest, _context: object
+    ) -> catalog.Library:
+        if request.library_id == "missing":
+            raise ServiceError(Reason.LIBRARY_NOT_FOUND, "no such library")
+        if request.library_id == "broken":
+            raise ZeroDivisionError
+        return catalog.Library(
+            library_id=request_id(), description=f"{time_remaining_s(default=99):.0f}"
+        )
+
+
+class Dependency:
+    """Something that the service depends on."""
+
+    def __init__(self) -> None:
+        self.well = True
+        self.closed = False
+
+    async def check(self) -> None:
+        if not self.well:
+            raise ConnectionError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@contextlib.asynccontextmanager
+async def running(dependency: Dependency) -> AsyncIterator[tuple[str, RunningServer]]:
+    settings = ServerSettings.from_env(
+        Env("ECHO_", {"ECHO_CHECK_INTERVAL_S": "0.05"}),
+        port=free_port(),
+        metrics_port=0,
+        max_message_bytes=1_000_000,
+    )
+    server = await start(
+        Service(
+            name="echo",
+            descriptor_names=[NAME],
+            register=lambda server: catalog_grpc.add_CatalogServiceServicer_to_server(
+                Echo(), server
+            ),
+            settings=settings,
+            check=dependency.check,
+            close=dependency.close,
+        )
+    )
+    try:
+        yield f"127.0.0.1:{settings.port}", server
+    finally:
+        if not dependency.closed:
+            await server.stop()
+
+
+async def wait_for_health(target: str, wanted: int) -> None:
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(10):
+            async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=NAME)):
+                if answer.status == wanted:
+                    return
+
+
+async def ask(target: str, library_id: str) -> catalog.Library:
+    async with channels.connect(target, NAME) as channel:
+        return await channels.call(
+            catalog_grpc.CatalogServiceStub(channel).GetLibrary,
+            catalog.GetLibraryRequest(library_id=library_id),
+            peer=Reason.CATALOG_UNAVAILABLE,
+            timeout_s=20,
+        )
+
+
+async def test_health_follows_the_dependency() -> None:
+    dependency = Dependency()
+    async with running(dependency) as (target, _):
+        await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
+        dependency.well = False
+        await wait_for_health(target, health_pb2.HealthCheckResponse.NOT_SERVING)
+        dependency.well = True
+        await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
+
+
+async def test_a_call_carries_its_id_and_its_deadline() -> None:
+    async with running(Dependency()) as (target, _), grpc.aio.insecure_channel(target) as channel:
+        answer = await catalog_grpc.CatalogServiceStub(channel).GetLibrary(
+            catalog.GetLibraryRequest(), timeout=7, metadata=(("x-request-id", "abc"),)
+        )
+        assert answer.library_id == "abc"
+        assert answer.description in {"6", "7"}
+
+
+async def test_an_error_keeps_its_reason() -> None:
+    async with running(Dependency()) as (target, _):
+        with pytest.raises(ServiceError) as caught:
+            await ask(target, "missing")
+    assert caught.value.reason is Reason.LIBRARY_NOT_FOUND
+
+
+async def test_a_fault_of_ours_tells_no_secrets() -> None:
+    async with running(Dependency()) as (target, _):
+        with pytest.raises(ServiceError) as caught:
+            await ask(target, "broken")
+    assert caught.value.reason is Reason.INTERNAL
+    assert "ZeroDivision" not in caught.value.message
+    assert caught.value.metadata["request_id"]
+
+
+async def test_a_service_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(ServiceError) as caught:
+        await ask(f"127.0.0.1:{free_port()}", "any")
+    assert caught.value.reason is Reason.CATALOG_UNAVAILABLE
+
+
+async def test_methods_that_are_not_built_say_so() -> None:
+    async with running(Dependency()) as (target, _), grpc.aio.insecure_channel(target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await catalog_grpc.CatalogServiceStub(channel).DeleteLibrary(
+                catalog.DeleteLibraryRequest()
+            )
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_stopping_gives_everything_back() -> None:
+    dependency = Dependency()
+    async with running(dependency) as (_, server):
+        await server.stop()
+    assert dependency.closed

@@ -1,0 +1,47 @@
+"""Errors cross the wire whole."""
+
+import pytest
+
+from imagesearch.type.v1 import error_reason_pb2
+from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError
+from imagesearch_services.common.status import CODES, from_status, to_status
+
+
+def test_reasons_mirror_the_contract() -> None:
+    contract = {
+        name.removeprefix("ERROR_REASON_")
+        for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118  # no dict
+        if not name.endswith("_UNSPECIFIED")
+    }
+    assert set(Reason.__members__) == contract
+    assert all(reason.value == name for name, reason in Reason.__members__.items())
+
+
+def test_every_reason_has_a_code() -> None:
+    assert set(CODES) == set(Reason)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_an_error_comes_back_as_it_went(reason: Reason) -> None:
+    error = ServiceError(
+        reason,
+        "what happened",
+        metadata={"library": "libraries/a"},
+        fields=[FieldViolation("image.content", "is required")],
+        retry_after_s=2.5,
+    )
+    back = from_status(to_status(error))
+    assert back is not None
+    assert (back.reason, back.message, back.metadata, back.fields, back.retry_after_s) == (
+        error.reason,
+        error.message,
+        error.metadata,
+        error.fields,
+        error.retry_after_s,
+    )
+
+
+def test_overload_says_when_to_come_back() -> None:
+    back = from_status(to_status(ServiceError(Reason.OVERLOADED, "busy")))
+    assert back is not None
+    assert back.retry_after_s == 1.0
