@@ -1,0 +1,92 @@
+"""Start and stop the suite on this machine.
+
+python -m imagesearch_services.runner up --port 50051 --data-dir .imagesearch
+python -m imagesearch_services.runner status
+python -m imagesearch_services.runner down
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from imagesearch_services.runner.processes import StartError
+from imagesearch_services.runner.suite import HOST, Suite, SuiteSettings
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Start the suite unless it runs; leave nothing half-started."""
+    running = Suite.load(arguments.data_dir)
+    if running is not None:
+        if running.is_alive() and running.ports.gateway == arguments.port:
+            running.wait_serving("gateway")
+            tell(f"already serving on {running.target}")
+            return 0
+        running.stop()
+    settings = SuiteSettings(
+        port=arguments.port, data_dir=arguments.data_dir, models_dir=arguments.models_dir
+    )
+    try:
+        suite = Suite.start(settings, tell)
+    except StartError as error:
+        tell(str(error))
+        return 1
+    tell(f"serving on {suite.target} (logs in {arguments.data_dir / 'logs'})")
+    return 0
+
+
+def down(arguments: argparse.Namespace) -> int:
+    """Stop the suite; what it stores stays."""
+    suite = Suite.load(arguments.data_dir)
+    if suite is None:
+        tell("not running")
+        return 0
+    suite.stop()
+    tell("stopped")
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Say what runs and what serves."""
+    suite = Suite.load(arguments.data_dir)
+    if suite is None:
+        tell("not running")
+        return 1
+    for name in suite.ORDER:
+        process = suite.processes[name]
+        port = suite.ports.triton_grpc if name == "triton" else getattr(suite.ports, name)
+        state = "serving" if suite.is_serving(name) else "not serving"
+        if not process.is_alive():
+            state = "ended"
+        tell(f"{name:10} {state:12} pid {process.pid:<8} {HOST}:{port}")
+    return 0 if all(suite.is_serving(name) for name in suite.ORDER) else 1
+
+
+def tell(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m imagesearch_services.runner", description="Run the suite on one machine."
+    )
+    commands = parser.add_subparsers(required=True)
+    for command in (up, down, status):
+        help_text = (command.__doc__ or "").splitlines()[0]
+        subparser = commands.add_parser(command.__name__, help=help_text)
+        subparser.add_argument("--data-dir", type=Path, default=Path(".imagesearch"))
+        subparser.set_defaults(run=command)
+        if command is up:
+            subparser.add_argument("--port", type=int, default=50051)
+            subparser.add_argument("--models-dir", type=Path, default=Path(".models"))
+    arguments = parser.parse_args()
+    arguments.data_dir = arguments.data_dir.resolve()
+    if "models_dir" in arguments:
+        arguments.models_dir = arguments.models_dir.resolve()
+    code: int = arguments.run(arguments)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The suite on one machine: which processes, in which order, on which ports."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imagesearch_services.runner.processes import POLL_S, Command, Process, StartError, launch
+from imagesearch_services.runner.triton import TritonPorts, triton_command, triton_environment
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 120.0
+STOP_GRACE_S = 20.0
+STATE_FILE = "suite.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteSettings:
+    """Where the suite listens and what it lives on."""
+
+    port: int
+    """Port of the Gateway; the rest take free ones."""
+    data_dir: Path
+    """Libraries, logs and the note of what runs."""
+    models_dir: Path
+    """What `python -m imagesearch_services.models prepare` made."""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """More settings for the services, on top of our own environment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Every port of a running suite."""
+
+    gateway: int
+    gateway_metrics: int
+    embedding: int
+    embedding_metrics: int
+    catalog: int
+    catalog_metrics: int
+    triton_grpc: int
+    triton_http: int
+    triton_metrics: int
+
+    @classmethod
+    def choose(cls, gateway: int) -> Ports:
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "gateway"]
+        return cls(gateway=gateway, **dict(zip(names, free_ports(len(names)), strict=True)))
+
+
+class Suite:
+    """The four processes. They outlive this object: `load` finds them again.
+
+    Example:
+        >>> suite = Suite.start(settings)  # doctest: +SKIP
+        >>> suite.target  # doctest: +SKIP
+        '127.0.0.1:50051'
+        >>> suite.stop()  # doctest: +SKIP
+    """
+
+    ORDER = ("triton", "catalog", "embedding", "gateway")
+    """What comes later depends on what comes before; they stop the other way round."""
+
+    def __init__(
+        self, settings: SuiteSettings, ports: Ports, processes: Mapping[str, Process]
+    ) -> None:
+        self.settings = settings
+        self.ports = ports
+        self.processes = dict(processes)
+
+    @property
+    def target(self) -> str:
+        """Address of the Gateway."""
+        return f"{HOST}:{self.ports.gateway}"
+
+    @classmethod
+    def start(cls, settings: SuiteSettings, tell: Callable[[str], None] = lambda _: None) -> Suite:
+        """Start everything and return when it serves.
+
+        Raises:
+            StartError: something did not come up; what did was stopped again.
+        """
+        if not port_is_free(settings.port):
+            raise StartError(f"port {settings.port} is taken; choose another with PORT=…")
+        suite = cls(settings, Ports.choose(settings.port), {})
+        try:
+            for name in cls.ORDER:
+                tell(f"starting {name}")
+                suite.launch(name)
+            for name in cls.ORDER:
+                suite.wait_serving(name)
+        except BaseException:
+            suite.stop()
+            raise
+        return suite
+
+    @classmethod
+    def load(cls, data_dir: Path) -> Suite | None:
+        """Return the suite that was started on this data folder, or None."""
+        try:
+            state = json.loads((data_dir / STATE_FILE).read_text())
+        except FileNotFoundError:
+            return None
+        settings = SuiteSettings(
+            port=state["ports"]["gateway"],
+            data_dir=data_dir,
+            models_dir=Path(state["models_dir"]),
+        )
+        processes = {name: Process(**fields) for name, fields in state["processes"].items()}
+        return cls(settings, Ports(**state["ports"]), processes)
+
+    def launch(self, name: str) -> None:
+        """Start one process, on the same ports as before if it ran before."""
+        self.processes[name] = launch(self.command(name))
+        self._save()
+
+    def wait_serving(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the process says that it serves.
+
+        Raises:
+            StartError: it ended, or `timeout_s` passed.
+        """
+        process = self.processes[name]
+        deadline_s = time.monotonic() + timeout_s
+        while not self.is_serving(name):
+            if not process.is_alive():
+                raise StartError(f"{name} ended:\n{process.log_tail()}")
+            if time.monotonic() > deadline_s:
+                raise StartError(f"{name} does not serve yet:\n{process.log_tail()}")
+            time.sleep(POLL_S)
+
+    def is_serving(self, name: str) -> bool:
+        port = self.ports.triton_grpc if name == "triton" else getattr(self.ports, name)
+        return answers_serving(f"{HOST}:{port}")
+
+    def is_alive(self) -> bool:
+        """Say whether every process is there."""
+        return len(self.processes) == len(self.ORDER) and all(
+            process.is_alive() for process in self.processes.values()
+        )
+
+    def stop(self) -> None:
+        """Stop everything gracefully and forget it."""
+        for name in reversed(self.ORDER):
+            if name in self.processes:
+                self.processes[name].stop(STOP_GRACE_S)
+        (self.settings.data_dir / STATE_FILE).unlink(missing_ok=True)
+
+    def command(self, name: str) -> Command:
+        """Return how to start one process."""
+        log_file = self.settings.data_dir / "logs" / f"{name}.log"
+        if name == "triton":
+            ports = TritonPorts(
+                grpc=self.ports.triton_grpc,
+                http=self.ports.triton_http,
+                metrics=self.ports.triton_metrics,
+            )
+            arguments = triton_command(self.settings.models_dir, ports)
+            environment = triton_environment(self.settings.models_dir)
+        else:
+            arguments = [sys.executable, "-m", f"imagesearch_services.{name}"]
+            environment = {**os.environ, **self._wiring(name), **self.settings.environment}
+        return Command(name=name, arguments=arguments, environment=environment, log_file=log_file)
+
+    def _wiring(self, name: str) -> dict[str, str]:
+        """Give a service the settings that connect it to the others."""
+        ports = self.ports
+        prefix = f"IMAGESEARCH_{name.upper()}_"
+        own = {
+            "HOST": HOST,
+            "PORT": str(getattr(ports, name)),
+            "METRICS_PORT": str(getattr(ports, f"{name}_metrics")),
+        }
+        others = {
+            "catalog": {"DATA_DIR": str(self.settings.data_dir / "catalog")},
+            "embedding": {"TRITON_TARGET": f"{HOST}:{ports.triton_grpc}"},
+            "gateway": {
+                "EMBEDDING_TARGET": f"{HOST}:{ports.embedding}",
+                "CATALOG_TARGET": f"{HOST}:{ports.catalog}",
+            },
+        }
+        return {prefix + key: value for key, value in {**own, **others[name]}.items()}
+
+    def _save(self) -> None:
+        state = {
+            "ports": dataclasses.asdict(self.ports),
+            "models_dir": str(self.settings.models_dir),
+            "processes": {
+                name: dataclasses.asdict(process) for name, process in self.processes.items()
+            },
+        }
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        file = self.settings.data_dir / STATE_FILE
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(state, indent=2))
+        draft.rename(file)
+
+
+def answers_serving(target: str) -> bool:
+    """Ask a server's health; Triton answers the same question as our own services."""
+    with grpc.insecure_channel(target) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=2
+            )
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
