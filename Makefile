@@ -1,0 +1,73 @@
+# Every command of the README. Each installs what it needs; nothing is installed outside of
+# .venv and .models.
+PYTHON ?= python3.11
+PORT ?= 50051
+DATA_DIR ?= .imagesearch
+MODELS_DIR ?= .models
+IMAGES ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+RUNNER := $(BIN)/python -m imagesearch_services.runner
+DEMO_DATA_DIR := .cache/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install models up down status demo test lint typecheck protos lint-protos breaking \
+	release-protos format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+install: $(INSTALLED) ## Make .venv with everything that developers need
+
+# A folder link gives services/ its import name before anything is installed, for mypy too.
+$(INSTALLED): pyproject.toml deploy/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip==26.3
+	$(BIN)/pip install --quiet --editable '.[dev,demo]' --constraint deploy/constraints.txt
+	mkdir -p .build && ln -sfn ../services .build/imagesearch_services
+	touch $@
+
+models: install ## Fetch and prepare Triton and the models (offline the second time)
+	$(BIN)/python -m imagesearch_services.models prepare --models-dir $(MODELS_DIR)
+
+up: models ## Start the suite in the background: make up PORT=50051 DATA_DIR=.imagesearch
+	$(RUNNER) up --port $(PORT) --data-dir $(DATA_DIR) --models-dir $(MODELS_DIR)
+
+down: install ## Stop it; what it stores stays
+	$(RUNNER) down --data-dir $(DATA_DIR)
+
+status: install ## Say what runs and what serves
+	$(RUNNER) status --data-dir $(DATA_DIR)
+
+demo: models ## Add real pictures, search them, check what is found: make demo IMAGES=folder
+	$(BIN)/python -m imagesearch_services.runner demo --data-dir $(DEMO_DATA_DIR) \
+		--models-dir $(MODELS_DIR) $(if $(IMAGES),--images '$(IMAGES)')
+
+test: lint models ## Run every check and every test
+	$(BIN)/python -m pytest
+
+lint: install lint-protos ## Check protos, stubs, style and types
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lint-protos: install ## Check the contracts' style and that they break nobody
+	mkdir -p .build
+	$(BIN)/python protos/generate.py --descriptor-set .build/protos.binpb
+	cd protos && ../$(BIN)/buf lint ../.build/protos.binpb --config buf.yaml
+	cd protos && ../$(BIN)/buf breaking ../.build/protos.binpb --against released.binpb --config buf.yaml
+
+release-protos: install ## Make today's contracts the ones that may not be broken
+	$(BIN)/python protos/generate.py --descriptor-set protos/released.binpb
+
+protos: install ## Generate the Python stubs anew
+	$(BIN)/python protos/generate.py
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: down ## Remove what was installed and prepared; libraries stay
+	rm -rf .venv .models .build .cache
