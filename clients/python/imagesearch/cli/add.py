@@ -1,0 +1,259 @@
+"""`imagesearch add`: many files, a few calls in flight, no picture stops another."""
+# ruff: noqa: PLC0415  # the client and rich wait for the command that needs them
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imagesearch.cli import files, output, values
+from imagesearch.cli.connection import HINTS, connected, connection_options
+
+if TYPE_CHECKING:
+    from google.rpc.status_pb2 import Status
+
+    from imagesearch.client import (
+        AddImageRequest,
+        BatchAddImagesResult,
+        Category,
+        Client,
+        PlainTag,
+    )
+
+FILE_UNREADABLE = "FILE_UNREADABLE"
+"""Reason of an error on this side."""
+
+IN_FLIGHT = 4
+"""Calls."""
+ATTEMPTS = 10
+"""How often a picture is offered to a suite that says "later"."""
+
+
+@click.command()
+@click.argument("library")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@click.option(
+    "--tag", "tags", multiple=True, type=values.TagParameter(), help="For every picture; repeat."
+)
+@click.option(
+    "--category", type=click.Choice(values.CATEGORIES, case_sensitive=False), metavar="NAME"
+)
+@click.option("--entity", default="", metavar="ID", help="The thing that the pictures show.")
+@click.option("--overwrite", is_flag=True, help="Replace images that are there already.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each picture.")
+@connection_options()
+@click.pass_context
+def add(
+    ctx: click.Context,
+    *,
+    library: str,
+    paths: Sequence[Path],
+    tags: Sequence[tuple[str, PlainTag]],
+    category: str | None,
+    entity: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Add pictures, or all pictures in folders, to LIBRARY.
+
+    A picture's id is its path relative to the folder given, with / written as %2F and % as %25; a
+    single file's id is its name. Hidden files, and files in folders that are no pictures by their
+    extension, are left out.
+
+    Tags are typed as in JSON: true and false, 4 (integer), 4.0 (float), all else a string; quotes
+    make a string of anything: --tag 'sku="007"'.
+
+    A picture that can't be added does not stop the others; it is listed at the end, and the exit
+    status is 1.
+    """
+    found = files.find_pictures(paths)
+    started_s = time.monotonic()
+    failures: list[tuple[Path, Status]] = []
+    added_count = 0
+    total = len(found.pictures) + len(found.missing)
+    with connected() as client, _progress(total) as advance:
+        adder = Adder(
+            client,
+            f"libraries/{values.library_id(library)}",
+            tags=dict(tags),
+            category=values.category(category),
+            entity_id=entity,
+            allow_overwrite=overwrite,
+        )
+        try:
+            with contextlib.closing(adder.add_all(found)) as results:
+                for path, result in results:
+                    if as_json:
+                        output.print_json({"path": str(path), **output.to_dict(result)})
+                    if result.HasField("error"):
+                        failures.append((path, result.error))
+                    else:
+                        added_count += 1
+                    for warning in result.image.warnings:
+                        click.echo(f"{path}: {warning}", err=True)
+                    advance()
+        finally:
+            if not as_json:
+                _summarize(library, added_count, time.monotonic() - started_s, found.skipped_count)
+            _list_failures(failures)
+    ctx.exit(1 if failures else 0)
+
+
+@dataclass
+class Adder:
+    """Sends pictures to one library, all with the same tags and so on."""
+
+    client: Client
+    parent: str
+    tags: Mapping[str, PlainTag]
+    category: Category.ValueType
+    entity_id: str
+    allow_overwrite: bool
+
+    def __post_init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def add_all(
+        self, found: files.Found
+    ) -> Generator[tuple[Path, BatchAddImagesResult], None, None]:
+        """Give what came of each picture, in their order, while others are on their way."""
+        for path, message in found.missing:
+            yield path, _failed(message, FILE_UNREADABLE)
+        waiting: deque[tuple[Sequence[files.Picture], Future[list[BatchAddImagesResult]]]] = deque()
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            try:
+                for batch in files.batches(found.pictures):
+                    if len(waiting) == IN_FLIGHT:
+                        yield from _finish(*waiting.popleft())
+                    waiting.append((batch, pool.submit(self._add_batch, batch)))
+                while waiting:
+                    yield from _finish(*waiting.popleft())
+            except BaseException:
+                self._stopping.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.client.close()
+                raise
+
+    def _add_batch(self, batch: Sequence[files.Picture]) -> list[BatchAddImagesResult]:
+        results: dict[Path, BatchAddImagesResult] = {}
+        waiting: dict[Path, AddImageRequest] = {}
+        for picture in batch:
+            try:
+                waiting[picture.path] = self._request(picture)
+            except (OSError, ValueError) as error:
+                results[picture.path] = _failed(str(error), FILE_UNREADABLE)
+        for attempt in range(1, ATTEMPTS + 1):
+            if not waiting:
+                break
+            wait_s = self._try(waiting, results, last=attempt == ATTEMPTS)
+            if waiting and attempt < ATTEMPTS:
+                self._stopping.wait(wait_s)
+        return [results[picture.path] for picture in batch]
+
+    def _try(
+        self,
+        waiting: dict[Path, AddImageRequest],
+        results: dict[Path, BatchAddImagesResult],
+        *,
+        last: bool,
+    ) -> float:
+        """Send what waits, leave in it what the service wants later, and say how much later."""
+        from imagesearch.client import ImageSearchError
+
+        try:
+            answer = self.client.batch_add_images(parent=self.parent, requests=waiting.values())
+        except ImageSearchError as error:
+            if error.retry_after_s is None or last:
+                raise
+            return error.retry_after_s
+        wait_s = 0.0
+        for path, result in zip(list(waiting), answer.results, strict=True):
+            results[path] = result
+            later_s = (
+                ImageSearchError.from_status(result.error).retry_after_s
+                if result.HasField("error")
+                else None
+            )
+            if later_s is None:
+                del waiting[path]
+            else:
+                wait_s = max(wait_s, later_s)
+        return wait_s
+
+    def _request(self, picture: files.Picture) -> AddImageRequest:
+        from imagesearch.client import requests
+
+        if picture.size_bytes > files.BATCH_BYTES:
+            raise ValueError(f"{picture.size_bytes:,} bytes are more than one call can carry")
+        return requests.add_image(
+            image=picture.path.read_bytes(),
+            image_id=picture.image_id,
+            tags=self.tags,
+            category=self.category,
+            entity_id=self.entity_id,
+            allow_overwrite=self.allow_overwrite,
+        )
+
+
+def _finish(
+    batch: Sequence[files.Picture], future: Future[list[BatchAddImagesResult]]
+) -> Iterator[tuple[Path, BatchAddImagesResult]]:
+    for picture, result in zip(batch, future.result(), strict=True):
+        yield picture.path, result
+
+
+def _failed(message: str, reason: str) -> BatchAddImagesResult:
+    from imagesearch.client import BatchAddImagesResult
+
+    return BatchAddImagesResult(error=output.local_error(message, reason))
+
+
+def _summarize(library: str, added_count: int, duration_s: float, skipped_count: int) -> None:
+    rate = added_count / duration_s if duration_s else 0.0
+    click.echo(f"Added {_pictures(added_count)} to {library} in {duration_s:.1f} s ({rate:.1f}/s).")
+    if skipped_count:
+        click.echo(f"Left out {skipped_count:,} that are no pictures by their extension.")
+
+
+def _list_failures(failures: Sequence[tuple[Path, Status]]) -> None:
+    from imagesearch.client import ImageSearchError
+
+    if not failures:
+        return
+    click.echo(f"Not added, {_pictures(len(failures))}:", err=True)
+    errors = [(path, ImageSearchError.from_status(status)) for path, status in failures]
+    for path, error in errors:
+        click.echo(f"  {path}: {error.message} [{error.reason}]", err=True)
+    for reason in sorted({error.reason for _, error in errors} & HINTS.keys()):
+        click.echo(f"{reason}: {HINTS[reason]}", err=True)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each picture; it draws only on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Adding", total=total)
+        yield lambda: progress.advance(task)

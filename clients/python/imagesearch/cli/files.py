@@ -1,0 +1,111 @@
+"""Which files are pictures to add, and what they are called in a library."""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXTENSIONS = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif",
+        ".tiff", ".avif",
+    }
+)  # fmt: skip
+"""What a folder is searched for; a file that is named itself is taken whatever it is called."""
+
+BATCH_COUNT = 32
+BATCH_BYTES = 24 * 1024 * 1024
+"""Well below the 32 MiB of a message, tags included."""
+
+UNSAFE = re.compile(r"[/%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What an image id can't hold, and the escape itself."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file to add."""
+
+    path: Path
+    image_id: str
+    size_bytes: int
+
+
+@dataclass
+class Found:
+    """What there is under the paths given."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    missing: list[tuple[Path, str]] = field(default_factory=list)
+    """Paths that can't be added, each with the reason."""
+    skipped_count: int = 0
+    """Files in folders whose extension is no picture's."""
+
+
+def image_id(relative: Path) -> str:
+    """Make an image id of a path: its parts joined by an escaped "/".
+
+    >>> image_id(Path("2024/100% me.jpg"))
+    '2024%2F100%25 me.jpg'
+    """
+    return UNSAFE.sub(_escape, relative.as_posix())
+
+
+def find_pictures(paths: Iterable[Path]) -> Found:
+    """Look through files and folders, in a stable order; hidden ones in folders are left out."""
+    found = Found()
+    first: dict[str, Path] = {}
+    for path, relative in _files(paths, found):
+        try:
+            size_bytes = path.stat().st_size
+        except OSError as error:
+            found.missing.append((path, error.strerror or str(error)))
+            continue
+        picture = Picture(path, image_id(relative), size_bytes)
+        other = first.setdefault(picture.image_id, path)
+        if other is path:
+            found.pictures.append(picture)
+        else:
+            found.missing.append((path, f"{other} has the same image id {picture.image_id!r}"))
+    return found
+
+
+def batches(pictures: Iterable[Picture]) -> Iterator[Sequence[Picture]]:
+    """Group pictures so that each group fits into one call."""
+    batch: list[Picture] = []
+    for picture in pictures:
+        size_bytes = sum(member.size_bytes for member in batch) + picture.size_bytes
+        if batch and (len(batch) == BATCH_COUNT or size_bytes > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch
+
+
+def _files(paths: Iterable[Path], found: Found) -> Iterator[tuple[Path, Path]]:
+    """Give each file with its path relative to what was named."""
+    for path in paths:
+        if not path.is_dir():
+            yield path, Path(path.name)
+            continue
+        for file in _walk(path):
+            if file.suffix.lower() in EXTENSIONS:
+                yield file, file.relative_to(path)
+            else:
+                found.skipped_count += 1
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return urllib.parse.quote(match[0], safe="", errors="surrogateescape")

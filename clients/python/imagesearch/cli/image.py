@@ -1,0 +1,149 @@
+"""`imagesearch image`: show, list, change and delete stored images."""
+# ruff: noqa: PLC0415  # the client waits for the command that needs it
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from imagesearch.cli import output, values
+from imagesearch.cli.connection import connected, connection_options, explain
+
+if TYPE_CHECKING:
+    from imagesearch.client import PlainTag
+
+
+@click.group()
+def image() -> None:
+    """Show, list, change and delete stored images."""
+
+
+@image.command()
+@click.argument("library")
+@click.argument("image_id")
+@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@connection_options()
+def get(library: str, image_id: str, as_json: bool) -> None:
+    """Show one image."""
+    with connected() as client:
+        found = client.get_image(name=_name(library, image_id))
+    output.print_json(found) if as_json else output.print_images([found])
+
+
+@image.command("list")
+@click.argument("library")
+@click.option("--filter", "filter_", default="", metavar="F", help="'tags.year >= 2020', ...")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Most images; 0: all.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@connection_options()
+def list_(library: str, filter_: str, limit: int, as_json: bool) -> None:
+    """List images."""
+    from imagesearch.client import ListImagesResponse
+
+    parent = f"libraries/{values.library_id(library)}"
+    listed = ListImagesResponse()
+    with connected() as client:
+        page_token = ""
+        for _ in itertools.count():
+            missing = limit - len(listed.images) if limit else 100
+            page = client.list_images(
+                parent=parent, filter=filter_, page_size=min(missing, 100), page_token=page_token
+            )
+            listed.MergeFrom(page)
+            listed.next_page_token = page_token = page.next_page_token
+            if not page_token or (limit and len(listed.images) >= limit):
+                break
+    if as_json:
+        output.print_json(listed)
+        return
+    if listed.images:
+        output.print_images(listed.images)
+    click.echo(f"{len(listed.images):,} of {listed.total_size:,} images.")
+
+
+@image.command()
+@click.argument("library")
+@click.argument("image_id")
+@click.option("--tag", "tags", multiple=True, type=values.TagParameter(), help="Set a tag; repeat.")
+@click.option("--untag", "untags", multiple=True, metavar="NAME", help="Remove a tag; repeat.")
+@click.option(
+    "--category", type=click.Choice(values.CATEGORIES, case_sensitive=False), metavar="NAME"
+)
+@click.option("--entity", metavar="ID", help="The thing that the picture shows.")
+@click.option("--custom-content", metavar="TEXT")
+@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@connection_options()
+def update(
+    *,
+    library: str,
+    image_id: str,
+    tags: Sequence[tuple[str, PlainTag]],
+    untags: Sequence[str],
+    category: str | None,
+    entity: str | None,
+    custom_content: str | None,
+    as_json: bool,
+) -> None:
+    """Change what is given, leave the rest."""
+    if not (tags or untags) and category is None and entity is None and custom_content is None:
+        raise click.UsageError("Say what to change: --tag, --untag, --category, ...")
+    with connected() as client:
+        changed = client.update_image(
+            name=_name(library, image_id),
+            entity_id=entity,
+            category=None if category is None else values.category(category),
+            custom_content=custom_content,
+            set_tags={**dict.fromkeys(untags), **dict(tags)},
+        )
+    output.print_json(changed) if as_json else output.print_images([changed])
+
+
+@image.command()
+@click.argument("library")
+@click.argument("image_ids", nargs=-1, metavar="[IMAGE_ID]...")
+@click.option("--filter", "filter_", default="", metavar="F", help="All that it takes.")
+@click.option("--entity", default="", metavar="ID", help="All of this entity.")
+@connection_options()
+@click.pass_context
+def delete(
+    ctx: click.Context, library: str, image_ids: Sequence[str], filter_: str, entity: str
+) -> None:
+    """Delete images by id, by filter or by entity."""
+    if [bool(image_ids), bool(filter_), bool(entity)].count(True) != 1:
+        raise click.UsageError("Give image ids, or --filter, or --entity.")
+    from imagesearch.client import ImageSearchError
+
+    failed_count = 0
+    with connected() as client:
+        if not image_ids:
+            answer = client.delete_images(
+                parent=f"libraries/{values.library_id(library)}", filter=filter_, entity_id=entity
+            )
+            click.echo(f"Deleted {answer.deleted_count:,} images.")
+        for image_id in image_ids:
+            try:
+                client.delete_image(name=_name(library, image_id))
+            except ImageSearchError as error:
+                if error.reason != "IMAGE_NOT_FOUND":
+                    raise
+                failed_count += 1
+                click.echo(f"Error: {explain(error, client.target)}", err=True)
+            else:
+                click.echo(f"Deleted {image_id}.")
+    ctx.exit(1 if failed_count else 0)
+
+
+def _name(library: str, image_id: str) -> str:
+    from imagesearch.client import image_name
+
+    return image_name(values.library_id(library), image_id)

@@ -1,0 +1,173 @@
+"""What is printed: JSON for programs, tables for people."""
+# ruff: noqa: PLC0415  # rich and protobuf wait for the command that needs them
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+    from google.rpc.status_pb2 import Status
+    from rich.console import Console
+
+    from imagesearch.client import Box, Category, Image, Library, Match, Subject
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """Give a message as protobuf JSON, with the fields that are at their default too."""
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def print_json(value: Message | dict[str, Any]) -> None:
+    """Print one line of JSON."""
+    plain = value if isinstance(value, dict) else to_dict(value)
+    click.echo(json.dumps(plain, ensure_ascii=False))
+
+
+def local_error(message: str, reason: str) -> Status:
+    """Put a fault on this side into the form of those of the service."""
+    from google.protobuf.any_pb2 import Any as AnyMessage
+    from google.rpc.error_details_pb2 import ErrorInfo
+    from google.rpc.status_pb2 import Status
+
+    detail = AnyMessage()
+    detail.Pack(ErrorInfo(reason=reason, domain="imagesearch.cli"))
+    return Status(code=3, message=message, details=[detail])  # 3 is INVALID_ARGUMENT
+
+
+@functools.cache
+def stdout() -> Console:
+    """Give a console that never wraps what goes into a pipe."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 10_000
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; columns that are empty in every row are left out."""
+    from rich import box
+    from rich.table import Table
+
+    rows = list(rows)
+    kept = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index in kept:
+        table.add_column(columns[index], overflow="fold")
+    for row in rows:
+        table.add_row(*(row[index] for index in kept))
+    stdout().print(table)
+
+
+def print_matches(matches: Iterable[Match]) -> None:
+    from imagesearch.client import Relation
+
+    print_table(
+        ("score", "image", "relation", "in the query", "box", "entity", "category", "tags"),
+        [
+            (
+                f"{match.score:.3f}",
+                match.image.image_id,
+                enum_word(Relation.Name(match.relation)),
+                box_text(match.query_box) if match.HasField("query_box") else "",
+                box_text(match.box) if match.HasField("box") else "",
+                match.image.entity_id,
+                category_text(match.image.category),
+                tags_text(match.image),
+            )
+            for match in matches
+        ],
+    )
+
+
+def print_images(images: Iterable[Image]) -> None:
+    print_table(
+        ("image", "size", "type", "entity", "category", "tags", "added"),
+        [
+            (
+                image.image_id,
+                f"{image.info.width}x{image.info.height}",
+                image.info.media_type,
+                image.entity_id,
+                category_text(image.category),
+                tags_text(image),
+                image.create_time.ToJsonString(),
+            )
+            for image in images
+        ],
+    )
+
+
+def print_libraries(libraries: Iterable[Library]) -> None:
+    from imagesearch.client import LibraryType
+
+    print_table(
+        ("library", "type", "images", "capacity", "display name", "models", "created"),
+        [
+            (
+                library.name.removeprefix("libraries/"),
+                enum_word(LibraryType.Name(library.type), prefix="LIBRARY_TYPE_"),
+                f"{library.image_count:,}",
+                f"{library.capacity:,}" if library.capacity else "",
+                library.display_name,
+                ", ".join(f"{model.name}@{model.version}" for model in library.models),
+                library.create_time.ToJsonString(),
+            )
+            for library in libraries
+        ],
+    )
+
+
+def print_subjects(subjects: Iterable[Subject]) -> None:
+    print_table(
+        ("score", "category", "box", "colours", "attributes"),
+        [
+            (
+                f"{subject.score:.3f}",
+                category_text(subject.category),
+                box_text(subject.box),
+                ", ".join(f"{color.name} {color.share:.0%}" for color in subject.colors),
+                ", ".join(f"{item.name}={item.value}" for item in subject.attributes),
+            )
+            for subject in subjects
+        ],
+    )
+
+
+def box_text(box: Box) -> str:
+    """Write a box as --region takes it."""
+    return ",".join(f"{side:.0f}" for side in (box.x_min, box.y_min, box.x_max, box.y_max))
+
+
+def tags_text(image: Image) -> str:
+    """Write tags as --tag takes them; strings that would confuse a terminal are escaped."""
+    from imagesearch.client import plain_tags
+
+    words = []
+    for name, value in sorted(plain_tags(image.tags).items()):
+        text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+        words.append(f"{name}={text}")
+    return " ".join(words)
+
+
+def category_text(category: Category.ValueType) -> str:
+    from imagesearch.client import Category
+
+    return "" if category == 0 else enum_word(Category.Name(category), prefix="CATEGORY_")
+
+
+def enum_word(name: str, *, prefix: str = "RELATION_") -> str:
+    """Write an enum value as an option takes it.
+
+    >>> enum_word("RELATION_SAME")
+    'same'
+    """
+    return name.removeprefix(prefix).lower().replace("_", "-").replace("unspecified", "")

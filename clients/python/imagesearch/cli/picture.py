@@ -1,0 +1,66 @@
+"""`imagesearch detect` and `imagesearch compare`: pictures that are not stored."""
+# ruff: noqa: PLC0415  # the client waits for the command that needs it
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from imagesearch.cli import output, values
+from imagesearch.cli.connection import connected, connection_options
+from imagesearch.cli.search import read_picture
+
+if TYPE_CHECKING:
+    from imagesearch.client import Box
+
+
+@click.command()
+@click.argument("file")
+@click.option("--region", type=values.RegionParameter(), help="Look only here, in pixels.")
+@click.option("--category", type=click.Choice(values.CATEGORIES, case_sensitive=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@connection_options()
+def detect(file: str, region: Box | None, category: str | None, as_json: bool) -> None:
+    """Tell the subjects of a picture: box, category, colours, attributes."""
+    image = _read(file)
+    with connected() as client:
+        answer = client.detect_subjects(
+            image=image, region=region, category=values.category(category)
+        )
+    if as_json:
+        output.print_json(answer)
+    elif answer.subjects:
+        output.print_subjects(answer.subjects)
+    else:
+        click.echo("Nothing stands out.")
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@connection_options()
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Tell what pictures A and B are to each other."""
+    image_a, image_b = _read(a), _read(b)
+    with connected() as client:
+        answer = client.compare_images(image_a=image_a, image_b=image_b)
+    if as_json:
+        output.print_json(answer)
+        return
+    from imagesearch.client import Verdict
+
+    verdict = output.enum_word(Verdict.Name(answer.verdict), prefix="VERDICT_")
+    click.echo(f"{verdict}, score {answer.score:.3f}")
+    if answer.likely_edits:
+        click.echo(f"likely edits: {', '.join(answer.likely_edits)}")
+    for name, value in sorted(answer.measures.items()):
+        click.echo(f"{name}: {value:.4g}")
+
+
+def _read(file: str) -> bytes:
+    try:
+        return read_picture(file)
+    except OSError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,52 @@
+"""`imagesearch status`: whether the suite can do its work."""
+# ruff: noqa: PLC0415  # the client waits for the command that needs it
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from imagesearch.cli import output
+from imagesearch.cli.connection import connected, connection_options, explain
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@connection_options()
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Tell whether the suite is well; exit status 1 if not."""
+    from imagesearch.client import ImageSearchError
+
+    with connected() as client:
+        reason = ""
+        libraries = []
+        started_s = time.perf_counter()
+        try:
+            word = "SERVING" if client.is_serving() else "NOT_SERVING"
+            latency_ms = (time.perf_counter() - started_s) * 1e3
+            libraries = list(client.libraries())
+        except ImageSearchError as error:
+            reason = explain(error, client.target)
+            word = "NOT_SERVING" if error.reason else "UNREACHABLE"
+            latency_ms = (time.perf_counter() - started_s) * 1e3
+        image_count = sum(library.image_count for library in libraries)
+        if as_json:
+            output.print_json(
+                {
+                    "target": client.target,
+                    "status": word,
+                    "reason": reason,
+                    "latencyMs": round(latency_ms, 1),
+                    "libraryCount": len(libraries),
+                    "imageCount": image_count,
+                }
+            )
+        else:
+            click.echo(f"{client.target}: {word} ({latency_ms:.0f} ms)")
+            if not reason:
+                click.echo(f"{len(libraries):,} libraries, {image_count:,} images")
+        if reason:
+            click.echo(f"Error: {reason}", err=True)
+    ctx.exit(0 if word == "SERVING" else 1)

@@ -1,0 +1,143 @@
+"""The client for asyncio: `Client`, awaited."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imagesearch.client import requests
+from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
+from imagesearch.client._errors import ImageSearchError
+from imagesearch.client._sync import with_self
+from imagesearch.gateway.v1.image_pb2 import Image
+from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub
+from imagesearch.gateway.v1.library_pb2 import Library
+
+if TYPE_CHECKING:
+    from imagesearch.gateway.v1.image_search_service_pb2_grpc import (
+        ImageSearchServiceAsyncStub as Stub,
+    )
+
+P = ParamSpec("P")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+def _method(
+    build: Callable[P, Request],
+    rpc: Callable[[Stub], grpc.aio.UnaryUnaryMultiCallable[Request, Response]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, Response]]:
+    """Make the method that builds a request from keywords and sends it."""
+
+    @functools.wraps(build)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+        return await self._call(rpc(self._stub), build(*args, **kwargs))
+
+    return with_self(method)
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, awaited; use it in the loop that made it.
+
+    >>> async def search() -> int:
+    ...     async with AsyncClient() as client:
+    ...         answer = await client.search_images(parent="libraries/zoo", image=picture)
+    ...         return answer.total_found
+    >>> asyncio.run(search())
+    1
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = resolve_target(target)
+        self._timeout_s = timeout_s
+        self._metadata = call_metadata(token)
+        self._channel = (
+            grpc.aio.secure_channel(self.target, credentials, CHANNEL_OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(self.target, CHANNEL_OPTIONS)
+        )
+        self._stub = ImageSearchServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    create_library = _method(requests.create_library, lambda stub: stub.CreateLibrary)
+    get_library = _method(requests.get_library, lambda stub: stub.GetLibrary)
+    list_libraries = _method(requests.list_libraries, lambda stub: stub.ListLibraries)
+    update_library = _method(requests.update_library, lambda stub: stub.UpdateLibrary)
+    delete_library = _method(requests.delete_library, lambda stub: stub.DeleteLibrary)
+    add_image = _method(requests.add_image, lambda stub: stub.AddImage)
+    batch_add_images = _method(requests.batch_add_images, lambda stub: stub.BatchAddImages)
+    get_image = _method(requests.get_image, lambda stub: stub.GetImage)
+    list_images = _method(requests.list_images, lambda stub: stub.ListImages)
+    update_image = _method(requests.update_image, lambda stub: stub.UpdateImage)
+    delete_image = _method(requests.delete_image, lambda stub: stub.DeleteImage)
+    delete_images = _method(requests.delete_images, lambda stub: stub.DeleteImages)
+    search_images = _method(requests.search_images, lambda stub: stub.SearchImages)
+    batch_search_images = _method(requests.batch_search_images, lambda stub: stub.BatchSearchImages)
+    detect_subjects = _method(requests.detect_subjects, lambda stub: stub.DetectSubjects)
+    compare_images = _method(requests.compare_images, lambda stub: stub.CompareImages)
+
+    async def libraries(self) -> AsyncIterator[Library]:
+        """Go through all libraries, by name."""
+        page_token = ""
+        while True:
+            page = await self.list_libraries(page_size=100, page_token=page_token)
+            for library in page.libraries:
+                yield library
+            if not (page_token := page.next_page_token):
+                return
+
+    async def images(self, *, parent: str, filter: str = "") -> AsyncIterator[Image]:  # noqa: A002
+        """Go through all images of a library, or those that the filter takes."""
+        page_token = ""
+        while True:
+            page = await self.list_images(
+                parent=parent, filter=filter, page_size=100, page_token=page_token
+            )
+            for image in page.images:
+                yield image
+            if not (page_token := page.next_page_token):
+                return
+
+    async def is_serving(self) -> bool:
+        """Whether the suite can do its work: all that the Gateway depends on is well."""
+        health: Any = health_pb2_grpc.HealthStub(self._channel)
+        answer: health_pb2.HealthCheckResponse = await self._call(
+            health.Check, health_pb2.HealthCheckRequest()
+        )
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def _call(
+        self, rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request
+    ) -> Response:
+        try:
+            return await rpc(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            raise ImageSearchError.from_rpc_error(error) from error

@@ -1,0 +1,152 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imagesearch.client import requests
+from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
+from imagesearch.client._errors import ImageSearchError
+from imagesearch.gateway.v1.image_pb2 import Image
+from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub as Stub
+from imagesearch.gateway.v1.library_pb2 import Library
+
+P = ParamSpec("P")
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _method(
+    build: Callable[P, Request],
+    rpc: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
+) -> Callable[Concatenate[Client, P], Response]:
+    """Make the method that builds a request from keywords and sends it."""
+
+    @functools.wraps(build)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Response:
+        return self._call(rpc(self._stub), build(*args, **kwargs))
+
+    return with_self(method)
+
+
+def with_self(method: Method) -> Method:
+    """Let `help` show the keywords of the builder that the method wraps."""
+    keywords = inspect.signature(method).parameters.values()
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    signature = inspect.Signature([first, *keywords])
+    vars(method)["__signature__"] = signature
+    return method
+
+
+class Client:
+    """Calls the Gateway; safe to share between threads.
+
+    Args:
+        target: a gRPC address, "host:port" or "dns:///name:port"; else `IMAGESEARCH_TARGET`, else
+            127.0.0.1:50051.
+        timeout_s: how long a call may take, its retries included.
+        token: sent as a bearer token.
+        credentials: for TLS; without them the connection is plain text.
+
+    A call that finds the service unavailable is repeated up to three times. Mutations carry a
+    `request_id` of their own, so that a repeated one is done once.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self.target = resolve_target(target)
+        self._timeout_s = timeout_s
+        self._metadata = call_metadata(token)
+        self._channel = (
+            grpc.secure_channel(self.target, credentials, CHANNEL_OPTIONS)
+            if credentials
+            else grpc.insecure_channel(self.target, CHANNEL_OPTIONS)
+        )
+        self._stub = Stub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    create_library = _method(requests.create_library, lambda stub: stub.CreateLibrary)
+    get_library = _method(requests.get_library, lambda stub: stub.GetLibrary)
+    list_libraries = _method(requests.list_libraries, lambda stub: stub.ListLibraries)
+    update_library = _method(requests.update_library, lambda stub: stub.UpdateLibrary)
+    delete_library = _method(requests.delete_library, lambda stub: stub.DeleteLibrary)
+    add_image = _method(requests.add_image, lambda stub: stub.AddImage)
+    batch_add_images = _method(requests.batch_add_images, lambda stub: stub.BatchAddImages)
+    get_image = _method(requests.get_image, lambda stub: stub.GetImage)
+    list_images = _method(requests.list_images, lambda stub: stub.ListImages)
+    update_image = _method(requests.update_image, lambda stub: stub.UpdateImage)
+    delete_image = _method(requests.delete_image, lambda stub: stub.DeleteImage)
+    delete_images = _method(requests.delete_images, lambda stub: stub.DeleteImages)
+    search_images = _method(requests.search_images, lambda stub: stub.SearchImages)
+    batch_search_images = _method(requests.batch_search_images, lambda stub: stub.BatchSearchImages)
+    detect_subjects = _method(requests.detect_subjects, lambda stub: stub.DetectSubjects)
+    compare_images = _method(requests.compare_images, lambda stub: stub.CompareImages)
+
+    def libraries(self) -> Iterator[Library]:
+        """Go through all libraries, by name."""
+        page_token = ""
+        while True:
+            page = self.list_libraries(page_size=100, page_token=page_token)
+            yield from page.libraries
+            if not (page_token := page.next_page_token):
+                return
+
+    def images(self, *, parent: str, filter: str = "") -> Iterator[Image]:  # noqa: A002
+        """Go through all images of a library, or those that the filter takes.
+
+        >>> [image.image_id for image in client.images(parent="libraries/zoo")]
+        ['cat']
+        """
+        page_token = ""
+        while True:
+            page = self.list_images(
+                parent=parent, filter=filter, page_size=100, page_token=page_token
+            )
+            yield from page.images
+            if not (page_token := page.next_page_token):
+                return
+
+    def is_serving(self) -> bool:
+        """Whether the suite can do its work: all that the Gateway depends on is well."""
+        health: Any = health_pb2_grpc.HealthStub(self._channel)
+        answer: health_pb2.HealthCheckResponse = self._call(
+            health.Check, health_pb2.HealthCheckRequest()
+        )
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _call(
+        self, rpc: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request
+    ) -> Response:
+        try:
+            return rpc(request, timeout=self._timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise ImageSearchError.from_rpc_error(error) from error

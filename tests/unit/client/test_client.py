@@ -1,0 +1,206 @@
+"""The client's own logic: names of the fields, retries, pages, access."""
+# ruff: noqa: S106  # page tokens are no passwords
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+
+import grpc
+import pytest
+from google.protobuf.empty_pb2 import Empty
+
+from imagesearch.client import (
+    AsyncClient,
+    Category,
+    Client,
+    Image,
+    ImageSearchError,
+    Library,
+    LibraryType,
+    ListImagesResponse,
+    ListLibrariesResponse,
+    requests,
+)
+from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
+from tests.unit.client.conftest import FakeGateway, request_ids, status
+
+BIG_PICTURE = bytes(3 * 1024 * 1024)
+"""Far over what gRPC would hold for a retry by itself."""
+
+
+def test_a_call_gives_the_response_message(gateway: FakeGateway) -> None:
+    gateway.answers("GetLibrary", Library(name="libraries/shop", image_count=3))
+    with Client(gateway.target) as client:
+        assert client.get_library(name="libraries/shop").image_count == 3
+
+
+def test_the_address_comes_from_the_environment_unless_given(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.answers("GetLibrary", Library())
+    monkeypatch.setenv("IMAGESEARCH_TARGET", gateway.target)
+    with Client() as client:
+        client.get_library(name="libraries/shop")
+    monkeypatch.setenv("IMAGESEARCH_TARGET", "elsewhere:1")
+    with Client(gateway.target) as client:
+        assert client.target == gateway.target
+
+
+def test_the_token_goes_with_every_call(gateway: FakeGateway) -> None:
+    gateway.answers("GetLibrary", Library())
+    with Client(gateway.target, token="secret") as client:
+        client.get_library(name="libraries/shop")
+    assert gateway.metadata[0]["authorization"] == "Bearer secret"
+
+
+def test_a_mutation_is_repeated_with_its_request_id_when_unavailable(
+    gateway: FakeGateway,
+) -> None:
+    gateway.answers(
+        "AddImage", grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNAVAILABLE, Image(image_id="a")
+    )
+    with Client(gateway.target) as client:
+        stored = client.add_image(parent="libraries/shop", image=BIG_PICTURE)
+    assert stored.image_id == "a"
+    first, *others = request_ids(gateway.requests)
+    assert first
+    assert others == [first, first]
+
+
+def test_other_errors_are_not_repeated(gateway: FakeGateway) -> None:
+    gateway.answers("AddImage", grpc.StatusCode.INTERNAL, Image())
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError):
+        client.add_image(parent="libraries/shop", image=b"picture")
+    assert len(gateway.requests) == 1
+
+
+def test_two_mutations_have_two_request_ids(gateway: FakeGateway) -> None:
+    gateway.answers("DeleteImage", Empty())
+    with Client(gateway.target) as client:
+        client.delete_image(name="libraries/shop/images/a")
+        client.delete_image(name="libraries/shop/images/a")
+    first, second = request_ids(gateway.requests)
+    assert first != second
+
+
+def test_every_picture_of_a_batch_has_a_request_id(gateway: FakeGateway) -> None:
+    gateway.answers("BatchAddImages", image_pb2.BatchAddImagesResponse())
+    with Client(gateway.target) as client:
+        client.batch_add_images(
+            parent="libraries/shop",
+            requests=[
+                image_pb2.AddImageRequest(image_id="bare"),
+                requests.add_image(image_id="mine", image=b"picture", request_id="mine"),
+            ],
+        )
+    bare, mine = request_ids(gateway.requests[0].requests)
+    assert bare
+    assert mine == "mine"
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_every_mutation_makes_a_request_id(client: type[Client | AsyncClient]) -> None:
+    """Retries are on for all methods, so a mutation without one could be done twice."""
+    for name, method in inspect.getmembers(client, inspect.isfunction):
+        if name.split("_")[0] in {"create", "update", "delete", "add"}:
+            assert "request_id" in inspect.signature(method).parameters, name
+
+
+def test_a_call_over_the_message_limit_is_refused_before_it_is_sent(gateway: FakeGateway) -> None:
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError) as caught:
+        client.add_image(parent="libraries/shop", image=bytes(33 * 1024 * 1024))
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert gateway.requests == []
+
+
+def test_iterating_goes_through_all_pages(gateway: FakeGateway) -> None:
+    gateway.answers(
+        "ListImages",
+        ListImagesResponse(images=[Image(image_id="a"), Image(image_id="b")], next_page_token="2"),
+        ListImagesResponse(next_page_token="3"),
+        ListImagesResponse(images=[Image(image_id="c")]),
+    )
+    with Client(gateway.target) as client:
+        images = list(client.images(parent="libraries/shop", filter="width > 1"))
+    assert [image.image_id for image in images] == ["a", "b", "c"]
+    assert [request.page_token for request in gateway.requests] == ["", "2", "3"]
+    assert {request.filter for request in gateway.requests} == {"width > 1"}
+
+
+def test_the_async_client_does_the_same(gateway: FakeGateway) -> None:
+    gateway.answers("AddImage", grpc.StatusCode.UNAVAILABLE, Image(image_id="a"))
+    gateway.answers(
+        "ListLibraries",
+        ListLibrariesResponse(libraries=[Library(name="libraries/a")], next_page_token="2"),
+        ListLibrariesResponse(libraries=[Library(name="libraries/b")]),
+    )
+    not_found = status(grpc.StatusCode.NOT_FOUND, "no", "IMAGE_NOT_FOUND", metadata={"image": "x"})
+    gateway.answers("GetImage", not_found)
+
+    async def calls() -> tuple[str, list[str], ImageSearchError]:
+        async with AsyncClient(gateway.target) as client:
+            stored = await client.add_image(parent="libraries/shop", image=BIG_PICTURE)
+            names = [library.name async for library in client.libraries()]
+            with pytest.raises(ImageSearchError) as caught:
+                await client.get_image(name="x")
+            return stored.image_id, names, caught.value
+
+    image_id, names, error = asyncio.run(calls())
+    assert image_id == "a"
+    assert names == ["libraries/a", "libraries/b"]
+    assert (error.reason, dict(error.metadata)) == ("IMAGE_NOT_FOUND", {"image": "x"})
+
+
+def test_the_clients_have_the_same_methods() -> None:
+    def methods(client: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(method).parameters)
+            for name, method in inspect.getmembers(client, inspect.isfunction)
+            if not name.startswith("_")
+        }
+
+    assert methods(Client) == methods(AsyncClient)
+
+
+def test_an_update_names_just_the_fields_given() -> None:
+    update = requests.update_library(name="libraries/shop", display_name="", capacity=0)
+    assert list(update.update_mask.paths) == ["display_name", "capacity"]
+
+
+def test_single_tags_are_set_and_removed_by_their_paths() -> None:
+    update = requests.update_image(
+        name="libraries/shop/images/a",
+        category=Category.CATEGORY_BOTTOMS,
+        set_tags={"price": 9.5, "old": None},
+    )
+    assert list(update.update_mask.paths) == ["category", "tags.price", "tags.old"]
+    assert set(update.image.tags) == {"price"}
+
+
+def test_empty_tags_replace_all_tags() -> None:
+    update = requests.update_image(name="libraries/shop/images/a", tags={})
+    assert list(update.update_mask.paths) == ["tags"]
+
+
+def test_thresholds_are_absent_unless_given() -> None:
+    search = requests.search_images(parent="libraries/shop", image=b"picture")
+    assert not search.HasField("min_score")
+    assert not search.HasField("subject_detection")
+    assert requests.search_images(image_name="x", min_score=0.0).HasField("min_score")
+
+
+def test_a_query_is_a_picture_or_a_name() -> None:
+    assert requests.search_images(image=b"").WhichOneof("query") == "image"
+    assert requests.search_images(image_name="x").WhichOneof("query") == "image_name"
+    assert requests.search_images(page_token="x").WhichOneof("query") is None
+
+
+def test_keywords_reach_their_fields() -> None:
+    created = requests.create_library(
+        library_id="shop", library_type=LibraryType.LIBRARY_TYPE_PRODUCT, capacity=5
+    )
+    assert created.library == library_pb2.Library(type=LibraryType.LIBRARY_TYPE_PRODUCT, capacity=5)
+    searched = requests.search_images(relation=search_pb2.RELATION_BOTH, distinct_entities=True)
+    assert searched.relation == search_pb2.RELATION_BOTH
+    assert searched.distinct_entities
