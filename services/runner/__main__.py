@@ -3,16 +3,18 @@
 python -m imagesearch_services.runner up --port 50051 --data-dir .imagesearch
 python -m imagesearch_services.runner status
 python -m imagesearch_services.runner down
+python -m imagesearch_services.runner demo
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
 from imagesearch_services.runner.processes import StartError
-from imagesearch_services.runner.suite import HOST, Suite, SuiteSettings
+from imagesearch_services.runner.suite import HOST, Suite, SuiteSettings, free_ports
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -47,6 +49,31 @@ def down(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def demo(arguments: argparse.Namespace) -> int:
+    """Start a suite of its own, show on real pictures what it does, and stop it."""
+    left_over = Suite.load(arguments.data_dir)
+    if left_over is not None:
+        left_over.stop()
+    (port,) = free_ports(1)
+    try:
+        suite = Suite.start(
+            SuiteSettings(port=port, data_dir=arguments.data_dir, models_dir=arguments.models_dir),
+            tell,
+        )
+    except StartError as error:
+        tell(str(error))
+        return 1
+    command = [sys.executable, "-m", "imagesearch.demo", "--target", suite.target]
+    if arguments.images is not None:
+        command += ["--images", str(arguments.images)]
+    try:
+        return subprocess.run(command, check=False).returncode  # noqa: S603  # our own program
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        suite.stop()
+
+
 def status(arguments: argparse.Namespace) -> int:
     """Say what runs and what serves."""
     suite = Suite.load(arguments.data_dir)
@@ -72,14 +99,17 @@ def main() -> int:
         prog="python -m imagesearch_services.runner", description="Run the suite on one machine."
     )
     commands = parser.add_subparsers(required=True)
-    for command in (up, down, status):
+    for command in (up, down, status, demo):
         help_text = (command.__doc__ or "").splitlines()[0]
         subparser = commands.add_parser(command.__name__, help=help_text)
         subparser.add_argument("--data-dir", type=Path, default=Path(".imagesearch"))
         subparser.set_defaults(run=command)
+        if command in {up, demo}:
+            subparser.add_argument("--models-dir", type=Path, default=Path(".models"))
         if command is up:
             subparser.add_argument("--port", type=int, default=50051)
-            subparser.add_argument("--models-dir", type=Path, default=Path(".models"))
+        if command is demo:
+            subparser.add_argument("--images", type=Path, help="your own folder of pictures")
     arguments = parser.parse_args()
     arguments.data_dir = arguments.data_dir.resolve()
     if "models_dir" in arguments:
