@@ -24,6 +24,10 @@ from imagesearch_services.common.logs import configure_logs, logger
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+LIVENESS = "liveness"
+"""Health name that is SERVING as long as we answer: a restart of ours mends no dependency."""
+MAX_CONNECTION_AGE_MS = 5 * 60_000
+"""Callers that balance over names look them up again then, and find servers that came meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,7 @@ async def start(service: Service) -> RunningServer:
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ],
     )
@@ -154,6 +159,7 @@ async def start(service: Service) -> RunningServer:
     )
     for name in ("", *service.descriptor_names):
         await health.set(name, NOT_SERVING)
+    await health.set(LIVENESS, SERVING)
     _listen(server, settings)
     await server.start()
     metrics.export_metrics(settings.host, settings.metrics_port)
