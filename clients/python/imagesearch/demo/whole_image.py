@@ -1,0 +1,224 @@
+"""Whole-image libraries: every edited copy finds its picture, strangers find nothing."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from imagesearch.cli.add import Adder
+from imagesearch.cli.files import Found, Picture, find_pictures
+from imagesearch.cli.output import box_text, print_table
+from imagesearch.client import (
+    Category,
+    Client,
+    ImageSearchError,
+    LibraryType,
+    Match,
+    Relation,
+)
+from imagesearch.demo import pictures
+from imagesearch.demo.edits import EDITS, encode
+
+SAMPLE = 50
+"""Pictures that edits are made of, at most, spread evenly over the user's folder."""
+PER_EDIT = 4
+"""Pictures that each edit is made of; the next edit takes the next ones."""
+MIN_SIDE_PX = 100
+"""Smaller pictures are stored, but not cut into thirds."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A search and what it should find."""
+
+    edit: str
+    picture: str
+    query: bytes
+    relation: Relation.ValueType
+    expected: frozenset[str] | None
+    """Image ids of which one should come first; empty: nothing should be found; None: either is
+    right."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A search and what it found."""
+
+    question: Question
+    match: Match | None
+    duration_ms: float
+
+    @property
+    def right(self) -> bool:
+        expected = self.question.expected
+        if expected is None:
+            return True
+        return self.match.image.image_id in expected if self.match else not expected
+
+
+def run(client: Client, folder: Path | None) -> bool:
+    """Add, search, print; tell whether the searches found what they should."""
+    found = find_pictures([folder]) if folder else pictures.own_pictures()
+    library = client.create_library(
+        library_id=f"demo-{uuid.uuid4().hex[:12]}",
+        library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE,
+        display_name="Demo: whole images",
+    )
+    try:
+        stored = add(client, library.name, found)
+        if not stored:
+            raise click.ClickException(f"no picture in {folder} could be added")
+        outcomes = [
+            ask(client, library.name, question)
+            for question in questions(client, library.name, stored, strict=folder is None)
+        ]
+    finally:
+        client.delete_library(name=library.name)
+    print_outcomes(outcomes)
+    return print_verdict(outcomes)
+
+
+def add(client: Client, parent: str, found: Found) -> list[Picture]:
+    """Add all pictures and give those that were stored."""
+    adder = Adder(
+        client=client,
+        parent=parent,
+        tags={"demo": True},
+        category=Category.CATEGORY_UNSPECIFIED,
+        entity_id="",
+        allow_overwrite=False,
+    )
+    started_s = time.perf_counter()
+    refused: set[Path] = set()
+    for path, result in adder.add_all(found):
+        if result.HasField("error"):
+            refused.add(path)
+            error = ImageSearchError.from_status(result.error)
+            click.echo(f"not added: {path}: {error.message} [{error.reason}]", err=True)
+    duration_s = time.perf_counter() - started_s
+    stored = [picture for picture in found.pictures if picture.path not in refused]
+    rate = len(stored) / duration_s
+    click.echo(f"Added {len(stored):,} pictures in {duration_s:.1f} s ({rate:.0f}/s).")
+    return stored
+
+
+def questions(
+    client: Client, parent: str, stored: Sequence[Picture], *, strict: bool
+) -> Iterator[Question]:
+    """Make the searches, each just before it is asked.
+
+    Args:
+        client: of the suite.
+        parent: the library.
+        stored: what is in it.
+        strict: no two stored pictures are the same one. Else, as in a folder of the user's, a
+            picture's twins are looked up first and count as that picture.
+    """
+    backgrounds = [pictures.open_picture(stranger.path) for stranger in pictures.strangers()]
+    sample = spread(stored, SAMPLE)
+    order = itertools.cycle(sample)
+    for number, (edit, draw) in enumerate(EDITS.items()):
+        for picture in itertools.islice(order, min(PER_EDIT, len(sample))):
+            original = pictures.open_picture(picture.path)
+            if min(original.size) < MIN_SIDE_PX:
+                continue
+            query = encode(draw(original, backgrounds[number % len(backgrounds)]))
+            same = frozenset({picture.image_id})
+            if not strict:
+                same |= twins(client, parent, encode(original))
+            yield Question(edit, picture.image_id, query, Relation.RELATION_SAME, same)
+    nothing: frozenset[str] = frozenset()
+    for stranger in pictures.strangers():
+        query = stranger.path.read_bytes()
+        yield Question("stranger", stranger.image_id, query, Relation.RELATION_SAME, nothing)
+    if strict:
+        yield from stereo_questions()
+
+
+def stereo_questions() -> Iterator[Question]:
+    """Search with the other picture of a stereo pair.
+
+    It is no edited copy, but most of its pixels are those of the stored one, a little moved: SAME
+    may say either. It is certainly the picture that looks most alike.
+    """
+    query = (pictures.data_folder() / pictures.STEREO_OTHER).read_bytes()
+    other, stored = pictures.STEREO_OTHER, frozenset({pictures.STEREO_STORED})
+    yield Question("stereo pair", other, query, Relation.RELATION_SAME, None)
+    yield Question("stereo pair", other, query, Relation.RELATION_SIMILAR, stored)
+
+
+def twins(client: Client, parent: str, query: bytes) -> frozenset[str]:
+    answer = client.search_images(
+        parent=parent, image=query, relation=Relation.RELATION_SAME, page_size=100
+    )
+    return frozenset(match.image.image_id for match in answer.matches)
+
+
+def spread(everything: Sequence[Picture], count: int) -> list[Picture]:
+    """Take `count` at most, evenly spread, the same ones each time."""
+    step = max(1, -(-len(everything) // count))
+    return list(everything[::step])
+
+
+def ask(client: Client, parent: str, question: Question) -> Outcome:
+    started_s = time.perf_counter()
+    answer = client.search_images(
+        parent=parent, image=question.query, relation=question.relation, page_size=3
+    )
+    duration_ms = (time.perf_counter() - started_s) * 1e3
+    return Outcome(question, answer.matches[0] if answer.matches else None, duration_ms)
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print a row for each search."""
+    print_table(
+        ("edit", "of", "asked", "found", "score", "in the query", "ms", ""),
+        [
+            (
+                outcome.question.edit,
+                outcome.question.picture,
+                Relation.Name(outcome.question.relation).removeprefix("RELATION_").lower(),
+                outcome.match.image.image_id if outcome.match else "nothing",
+                f"{outcome.match.score:.3f}" if outcome.match else "",
+                box_text(outcome.match.query_box)
+                if outcome.match and outcome.match.HasField("query_box")
+                else "",
+                f"{outcome.duration_ms:.0f}",
+                mark(outcome),
+            )
+            for outcome in outcomes
+        ],
+    )
+
+
+def mark(outcome: Outcome) -> str:
+    if outcome.question.expected is None:
+        return "either"
+    return "right" if outcome.right else "WRONG"
+
+
+def print_verdict(outcomes: Sequence[Outcome]) -> bool:
+    """Print how many of each kind were right; tell whether all were."""
+    judged = [outcome for outcome in outcomes if outcome.question.expected is not None]
+    copies = [outcome for outcome in judged if outcome.question.edit in EDITS]
+    strangers = [outcome for outcome in judged if outcome.question.edit == "stranger"]
+    alike = [outcome for outcome in judged if outcome not in copies and outcome not in strangers]
+    for found, text in (
+        (copies, "edited copies found their picture first"),
+        (strangers, "strangers found nothing"),
+        (alike, "pictures found the one most alike first"),
+    ):
+        if found:
+            right_count = sum(outcome.right for outcome in found)
+            median_ms = statistics.median(outcome.duration_ms for outcome in found)
+            click.echo(f"{right_count} of {len(found)} {text}; median {median_ms:.0f} ms.")
+    passed = bool(copies) and all(outcome.right for outcome in judged)
+    click.echo(f"Verdict: {'as it should be' if passed else 'NOT as it should be'}.")
+    return passed
