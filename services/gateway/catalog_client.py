@@ -1,0 +1,321 @@
+"""The Catalog as the Gateway sees it: imagesearch.catalog.v1 ↔ the model."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import grpc.aio
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
+from imagesearch.catalog.v1 import filter_pb2
+from imagesearch.type.v1 import category_pb2, library_type_pb2
+from imagesearch_services.common.channels import call
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import names
+from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
+from imagesearch_services.gateway.model import (
+    Hit,
+    ImageFields,
+    Library,
+    LibraryFields,
+    LibraryType,
+    NewEntry,
+    NewLibrary,
+    StoredImage,
+    TagValue,
+)
+from imagesearch_services.gateway.peers import check_health, item_error
+from imagesearch_services.gateway.ports import Changes, ImagePage, LibraryPage, NearestQuery
+
+SERVICE = "imagesearch.catalog.v1.CatalogService"
+PEER = Reason.CATALOG_UNAVAILABLE
+
+Response = TypeVar("Response")
+
+_OPERATORS = {
+    Operator.EQUAL: filter_pb2.Condition.OPERATOR_EQUAL,
+    Operator.NOT_EQUAL: filter_pb2.Condition.OPERATOR_NOT_EQUAL,
+    Operator.LESS: filter_pb2.Condition.OPERATOR_LESS,
+    Operator.LESS_OR_EQUAL: filter_pb2.Condition.OPERATOR_LESS_OR_EQUAL,
+    Operator.GREATER: filter_pb2.Condition.OPERATOR_GREATER,
+    Operator.GREATER_OR_EQUAL: filter_pb2.Condition.OPERATOR_GREATER_OR_EQUAL,
+    Operator.HAS: filter_pb2.Condition.OPERATOR_HAS,
+}
+
+
+class CatalogClient:
+    """Calls the Catalog."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+        self._channel = channel
+        self._stub = pb_grpc.CatalogServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    async def create_library(self, library: NewLibrary, request_id: str) -> Library:
+        message = pb.Library(
+            library_id=library.library_id,
+            type=_library_type_message(library.type),
+            spaces=[
+                pb.VectorSpace(name=served.model.space, dimensions=served.dimensions)
+                for served in library.models
+            ],
+            models=[types.model_version_message(served.model) for served in library.models],
+            display_name=library.fields.display_name,
+            description=library.fields.description,
+            capacity=library.fields.capacity,
+            thumbnails_disabled=library.fields.thumbnails_disabled,
+        )
+        request = pb.CreateLibraryRequest(library=message, request_id=request_id)
+        return _library(await self._call(self._stub.CreateLibrary, request))
+
+    async def get_library(self, library_id: str) -> Library:
+        request = pb.GetLibraryRequest(library_id=library_id)
+        return _library(await self._call(self._stub.GetLibrary, request))
+
+    async def list_libraries(self, page_size: int, page_token: str) -> LibraryPage:
+        request = pb.ListLibrariesRequest(page_size=page_size, page_token=page_token)
+        page = await self._call(self._stub.ListLibraries, request)
+        return LibraryPage([_library(one) for one in page.libraries], page.next_page_token)
+
+    async def update_library(self, library_id: str, changes: Changes, request_id: str) -> Library:
+        message = pb.Library(library_id=library_id)
+        for path, value in changes.items():
+            setattr(message, path, value)
+        request = pb.UpdateLibraryRequest(
+            library=message, update_mask=FieldMask(paths=changes), request_id=request_id
+        )
+        return _library(await self._call(self._stub.UpdateLibrary, request))
+
+    async def delete_library(self, library_id: str, request_id: str) -> None:
+        request = pb.DeleteLibraryRequest(library_id=library_id, request_id=request_id)
+        await self._call(self._stub.DeleteLibrary, request)
+
+    async def put_entries(
+        self, library_id: str, library_uid: str, entries: Sequence[NewEntry]
+    ) -> Sequence[StoredImage | ServiceError]:
+        request = pb.PutEntriesRequest(
+            library_id=library_id,
+            library_uid=library_uid,
+            entries=[_entry_message(entry) for entry in entries],
+            allow_overwrite=[entry.allow_overwrite for entry in entries],
+            request_ids=[entry.request_id for entry in entries],
+        )
+        response = await self._call(self._stub.PutEntries, request)
+        if len(response.results) != len(entries):
+            raise ServiceError(Reason.INTERNAL, "the catalog left entries out")
+        return [
+            _named(item_error(result.error), library_id)
+            if result.HasField("error")
+            else _image(library_id, result.entry)
+            for result in response.results
+        ]
+
+    async def get_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        uids: Sequence[bytes] = (),
+        include_vectors: bool = False,
+    ) -> Sequence[StoredImage]:
+        request = pb.GetEntriesRequest(
+            library_id=library_id, image_ids=image_ids, uids=uids, include_vectors=include_vectors
+        )
+        response = await self._call(self._stub.GetEntries, request)
+        return [_image(library_id, entry) for entry in response.entries]
+
+    async def list_images(
+        self, library_id: str, images: Filter | None, page_size: int, page_token: str
+    ) -> ImagePage:
+        request = pb.ListEntriesRequest(
+            library_id=library_id,
+            filter=_filter_message(images) if images else None,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        page = await self._call(self._stub.ListEntries, request)
+        return ImagePage(
+            [_image(library_id, entry) for entry in page.entries],
+            page.next_page_token,
+            page.total_count,
+        )
+
+    async def update_image(
+        self, library_id: str, image_id: str, changes: Changes, request_id: str
+    ) -> StoredImage:
+        message = pb.Entry(image_id=image_id)
+        for path, value in changes.items():
+            _set_change(message, path, value)
+        request = pb.UpdateEntryRequest(
+            library_id=library_id,
+            entry=message,
+            update_mask=FieldMask(paths=changes),
+            request_id=request_id,
+        )
+        return _image(library_id, await self._call(self._stub.UpdateEntry, request))
+
+    async def delete_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        images: Filter | None = None,
+        request_id: str,
+    ) -> int:
+        request = pb.DeleteEntriesRequest(
+            library_id=library_id,
+            image_ids=image_ids,
+            filter=_filter_message(images) if images else None,
+            request_id=request_id,
+        )
+        response = await self._call(self._stub.DeleteEntries, request)
+        return response.deleted_count
+
+    async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
+        request = pb.QueryEntriesRequest(
+            library_id=query.library_id,
+            library_uid=query.library_uid,
+            vectors=[types.vector_message(vector) for vector in query.vectors],
+            filter=_filter_message(query.filter) if query.filter else None,
+            limit=query.limit,
+            min_similarity=query.min_similarity,
+            include_entries=query.include_images,
+            distinct_entities=query.distinct_entities,
+        )
+        response = await self._call(self._stub.QueryEntries, request)
+        if len(response.results) != len(query.vectors):
+            raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
+        return [
+            [
+                Hit(
+                    hit.uid,
+                    hit.similarity,
+                    _image(query.library_id, hit.entry) if query.include_images else None,
+                )
+                for hit in result.hits
+            ]
+            for result in response.results
+        ]
+
+    async def check(self) -> None:
+        await check_health(self._channel, SERVICE)
+
+    async def _call(self, method: Callable[..., Awaitable[Response]], request: Any) -> Response:
+        try:
+            return await call(method, request, peer=PEER, timeout_s=self._timeout_s)
+        except ServiceError as error:
+            raise _named(
+                error, request.library_id if hasattr(request, "library_id") else ""
+            ) from error
+
+
+def _named(error: ServiceError, library_id: str) -> ServiceError:
+    """Give the Catalog's bare ids as the full names that our callers know."""
+    metadata = dict(error.metadata)
+    if library := metadata.get("library"):
+        metadata["library"] = names.library_name(library.removeprefix(names.LIBRARIES))
+    image = metadata.get("image")
+    if image and library_id and not image.startswith(names.LIBRARIES):
+        metadata["image"] = names.image_name(library_id, image)
+    error.metadata = metadata
+    return error
+
+
+def _library_type_message(value: LibraryType) -> library_type_pb2.LibraryType.ValueType:
+    return cast("library_type_pb2.LibraryType.ValueType", int(value))
+
+
+def _library(message: pb.Library) -> Library:
+    return Library(
+        library_id=message.library_id,
+        uid=message.uid,
+        type=LibraryType(message.type),
+        fields=LibraryFields(
+            display_name=message.display_name,
+            description=message.description,
+            capacity=message.capacity,
+            thumbnails_disabled=message.thumbnails_disabled,
+        ),
+        models=[types.model_version(model) for model in message.models],
+        image_count=message.entry_count,
+        unindexed_vector_count=message.unindexed_vector_count,
+        create_time=types.time(message.create_time),
+        update_time=types.time(message.update_time),
+    )
+
+
+def _entry_message(entry: NewEntry) -> pb.Entry:
+    fields = entry.fields
+    return pb.Entry(
+        image_id=entry.image_id,
+        entity_id=fields.entity_id,
+        category=_category_message(fields.category or 0),
+        tags={name: types.tag_message(value) for name, value in fields.tags.items()},
+        custom_content=fields.custom_content,
+        region=types.box_message(entry.region),
+        info=types.picture_info_message(entry.info),
+        vectors=[types.vector_message(vector) for vector in entry.vectors],
+    )
+
+
+def _category_message(number: int) -> category_pb2.Category.ValueType:
+    return cast("category_pb2.Category.ValueType", int(number))
+
+
+def _image(library_id: str, entry: pb.Entry) -> StoredImage:
+    return StoredImage(
+        library_id=library_id,
+        image_id=entry.image_id,
+        uid=entry.uid,
+        fields=ImageFields(
+            entity_id=entry.entity_id,
+            category=types.category(entry.category),
+            tags=types.tags(entry.tags),
+            custom_content=entry.custom_content,
+        ),
+        region=types.box(entry.region) if entry.HasField("region") else None,
+        info=types.picture_info(entry.info),
+        create_time=types.time(entry.create_time),
+        update_time=types.time(entry.update_time),
+        vectors=[types.vector(vector) for vector in entry.vectors],
+    )
+
+
+def _set_change(message: pb.Entry, path: str, value: object) -> None:
+    if path == "tags":
+        for name, tag in cast("dict[str, TagValue]", value).items():
+            message.tags[name].CopyFrom(types.tag_message(tag))
+    elif path.startswith("tags."):
+        if value is not None:
+            tag = cast("TagValue", value)
+            message.tags[path.removeprefix("tags.")].CopyFrom(types.tag_message(tag))
+    elif path == "category":
+        message.category = _category_message(cast("int", value or 0))
+    else:
+        setattr(message, path, value)
+
+
+def _filter_message(value: Filter) -> filter_pb2.Filter:
+    match value:
+        case AllOf(members):
+            return filter_pb2.Filter(all_of=_filter_list(members))
+        case AnyOf(members):
+            return filter_pb2.Filter(any_of=_filter_list(members))
+        case Not(member):
+            return filter_pb2.Filter(negation=_filter_message(member))
+        case Comparison(field, operator, operand):
+            return filter_pb2.Filter(
+                condition=filter_pb2.Condition(
+                    field=field,
+                    operator=_OPERATORS[operator],
+                    value=None if operand is None else types.tag_message(operand),
+                )
+            )
+
+
+def _filter_list(members: Sequence[Filter]) -> filter_pb2.FilterList:
+    return filter_pb2.FilterList(filters=[_filter_message(member) for member in members])

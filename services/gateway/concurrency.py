@@ -1,0 +1,52 @@
+"""Waiting for several things at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from itertools import islice
+from typing import Any, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Run two coroutines at once. When one fails the other is cancelled, and its error is raised.
+
+    `asyncio.gather` would leave the other one running; a task group would wrap the error.
+    """
+    tasks = (asyncio.create_task(first), asyncio.create_task(second))
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        await _cancel(tasks)
+        raise
+    return tasks[0].result(), tasks[1].result()
+
+
+async def in_order(
+    work: Callable[[A], Coroutine[Any, Any, B]], items: Iterable[A], *, ahead: int
+) -> AsyncGenerator[B, None]:
+    """Work on the items, up to `ahead` of them at once, and give the results in their order.
+
+    While the consumer is busy with a result, those that follow are being worked on. Close the
+    generator (`contextlib.aclosing`): what is still running then is cancelled.
+    """
+    waiting = iter(items)
+    running = deque(asyncio.create_task(work(item)) for item in islice(waiting, ahead))
+    try:
+        while running:
+            result = await running[0]
+            running.popleft()
+            running.extend(asyncio.create_task(work(item)) for item in islice(waiting, 1))
+            yield result
+    finally:
+        await _cancel(running)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

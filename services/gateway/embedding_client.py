@@ -1,0 +1,84 @@
+"""The Embedding service as the Gateway sees it: imagesearch.embedding.v1 ↔ the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc.aio
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.channels import call
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.model import (
+    EmbeddedPicture,
+    EmbeddedRegion,
+    LibraryType,
+    PictureToEmbed,
+    ServedModel,
+)
+from imagesearch_services.gateway.peers import check_health, item_error
+from imagesearch_services.gateway.ports import Embedded
+
+SERVICE = "imagesearch.embedding.v1.EmbeddingService"
+PEER = Reason.EMBEDDING_UNAVAILABLE
+
+
+class EmbeddingClient:
+    """Calls the Embedding service."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+        self._channel = channel
+        self._stub = pb_grpc.EmbeddingServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    async def list_models(self) -> Sequence[ServedModel]:
+        response = await call(
+            self._stub.ListModels, pb.ListModelsRequest(), peer=PEER, timeout_s=self._timeout_s
+        )
+        known_types = {int(one) for one in LibraryType}
+        return [
+            ServedModel(
+                types.model_version(served.model),
+                served.dimensions,
+                frozenset(LibraryType(one) for one in served.library_types if one in known_types),
+            )
+            for served in response.models
+            if served.space
+        ]
+
+    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
+        request = pb.EmbedImagesRequest(
+            items=[_item_message(picture) for picture in pictures], spaces=spaces
+        )
+        response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
+        if len(response.results) != len(pictures):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+        return Embedded(
+            [_picture(result) for result in response.results], types.timings(response.timings)
+        )
+
+    async def check(self) -> None:
+        await check_health(self._channel, SERVICE)
+
+
+def _item_message(picture: PictureToEmbed) -> pb.EmbedImageItem:
+    return pb.EmbedImageItem(
+        image=picture_pb2.ImageContent(content=picture.content),
+        regions=[types.box_message(picture.region)] if picture.region else [],
+        max_proposed_regions=picture.max_proposed_regions,
+    )
+
+
+def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
+    if result.HasField("error"):
+        return item_error(result.error)
+    return EmbeddedPicture(
+        types.picture_info(result.info),
+        [
+            EmbeddedRegion(types.box(region.box), [types.vector(one) for one in region.vectors])
+            for region in result.regions
+        ],
+    )

@@ -1,0 +1,282 @@
+"""What the Gateway speaks of: libraries, images, queries and matches, without a wire format."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+TagValue = str | int | float | bool
+"""A tag's value. A bool is never meant as an int here: ask for bool first."""
+
+
+class LibraryType(enum.IntEnum):
+    """Which question a library's searches answer; the numbers of the contract."""
+
+    WHOLE_IMAGE = 1
+    ELEMENT = 2
+    PRODUCT = 3
+
+
+class Category(enum.IntEnum):
+    """What kind of goods a picture shows; the names and numbers of the contract."""
+
+    TOPS = 1
+    DRESS = 2
+    BOTTOMS = 3
+    BAG = 4
+    SHOES = 5
+    ACCESSORIES = 6
+    SNACK = 7
+    MAKEUP = 8
+    BOTTLE = 9
+    FURNITURE = 10
+    TOY = 11
+    UNDERWEAR = 12
+    DIGITAL_DEVICE = 13
+    OTHER = 14
+
+
+class Relation(enum.IntEnum):
+    """How a match is related to the query; the numbers of the contract."""
+
+    SAME = 1
+    SIMILAR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels of a picture as shown, top-left origin, maxima exclusive."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """What decoding a picture told."""
+
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+    media_type: str
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A model and its version."""
+
+    role: str
+    name: str
+    version: str
+
+    @property
+    def space(self) -> str:
+        """The vector space that it embeds into."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model that embeds, as the Embedding service tells of it."""
+
+    model: ModelVersion
+    dimensions: int
+    library_types: frozenset[LibraryType]
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """An embedding that is passed on without being looked into."""
+
+    space: str
+    values: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepTiming:
+    """How long a step took."""
+
+    step: str
+    duration_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryFields:
+    """What a caller may say of a library."""
+
+    display_name: str = ""
+    description: str = ""
+    capacity: int = 0
+    thumbnails_disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewLibrary:
+    """A library to make."""
+
+    library_id: str
+    type: LibraryType
+    fields: LibraryFields
+    models: Sequence[ServedModel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A library as the Catalog keeps it."""
+
+    library_id: str
+    uid: str
+    type: LibraryType
+    fields: LibraryFields
+    models: Sequence[ModelVersion]
+    image_count: int
+    unindexed_vector_count: int
+    create_time: datetime
+    update_time: datetime
+
+    def model(self, role: str) -> ModelVersion | None:
+        """The model of a role, if the library was built with one."""
+        return next((model for model in self.models if model.role == role), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFields:
+    """What a caller may say of an image."""
+
+    entity_id: str = ""
+    category: Category | None = None
+    tags: Mapping[str, TagValue] = field(default_factory=dict)
+    custom_content: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """A picture to add."""
+
+    image_id: str
+    content: bytes
+    fields: ImageFields
+    region: Box | None = None
+    subject_detection: bool | None = None
+    allow_overwrite: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEntry:
+    """What the Catalog is given to store of a picture."""
+
+    image_id: str
+    fields: ImageFields
+    region: Box
+    info: PictureInfo
+    vectors: Sequence[Vector]
+    allow_overwrite: bool
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """An image as the Catalog keeps it."""
+
+    library_id: str
+    image_id: str
+    uid: bytes
+    fields: ImageFields
+    region: Box | None
+    info: PictureInfo
+    create_time: datetime
+    update_time: datetime
+    vectors: Sequence[Vector] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A stored image near a query vector; the image itself only where asked for."""
+
+    uid: bytes
+    similarity: float
+    image: StoredImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedRegion:
+    """A part of a picture and its embeddings, one for each space asked."""
+
+    box: Box
+    vectors: Sequence[Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPicture:
+    """What embedding a picture gave."""
+
+    info: PictureInfo
+    regions: Sequence[EmbeddedRegion]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureToEmbed:
+    """A picture, and what to embed of it: a region, proposed regions, or all of it."""
+
+    content: bytes
+    region: Box | None = None
+    max_proposed_regions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PictureQuery:
+    """Search with a picture."""
+
+    content: bytes
+    region: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredQuery:
+    """Search with a stored image of the same library, which is left out of its own matches."""
+
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedThreshold:
+    """From which score on a relation's matches were given."""
+
+    relation: Relation
+    min_score: float
+    false_positive_rate: float
+    extrapolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A stored image that answers a query."""
+
+    image: StoredImage
+    relation: Relation
+    score: float
+    similarity: float
+    false_positive_rate: float
+    query_box: Box | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAnswer:
+    """What a search found."""
+
+    matches: Sequence[Match]
+    next_page_token: str
+    total_found: int
+    total_is_lower_bound: bool
+    searched_region: Box | None
+    query_info: PictureInfo | None
+    models: Sequence[ModelVersion]
+    thresholds: Sequence[AppliedThreshold]
+    timings: Sequence[StepTiming]

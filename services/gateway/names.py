@@ -1,0 +1,90 @@
+"""Resource names: `libraries/{library}` and `libraries/{library}/images/{image}` (AIP-122)."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+
+from imagesearch_services.common.errors import field_error, missing_field
+
+LIBRARY_ID = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
+MAX_ID_BYTES = 255
+
+LIBRARIES = "libraries/"
+IMAGES = "/images/"
+
+_MADE_FROM_REQUEST_ID = uuid.UUID("5b0f8a53-6f43-5d0e-9a4e-0f3f1c6f7a51")
+"""Namespace of the image ids that a request id gives; any constant would do."""
+
+
+def library_name(library_id: str) -> str:
+    return f"{LIBRARIES}{library_id}"
+
+
+def image_name(library_id: str, image_id: str) -> str:
+    return f"{LIBRARIES}{library_id}{IMAGES}{image_id}"
+
+
+def parse_library_name(name: str, *, field: str) -> str:
+    """Return the library id of a full name.
+
+    Args:
+        name: as the caller gave it.
+        field: the request field that it stands in, for the error.
+    """
+    if not name:
+        raise missing_field(field)
+    library_id = name.removeprefix(LIBRARIES)
+    if not name.startswith(LIBRARIES) or not LIBRARY_ID.fullmatch(library_id):
+        raise field_error(field, 'must be "libraries/{library}", the id of 1 to 63 of a-z, 0-9, -')
+    return library_id
+
+
+def parse_image_name(name: str, *, field: str) -> tuple[str, str]:
+    """Return library id and image id of a full name."""
+    if not name:
+        raise missing_field(field)
+    parent, separator, image_id = name.partition(IMAGES)
+    library_id = parent.removeprefix(LIBRARIES)
+    if not (separator and parent.startswith(LIBRARIES) and LIBRARY_ID.fullmatch(library_id)):
+        raise field_error(field, 'must be "libraries/{library}/images/{image}"')
+    return library_id, check_image_id(image_id, field=field)
+
+
+def check_library_id(library_id: str, *, field: str) -> str:
+    """Return the id if a library may be called so."""
+    if not library_id:
+        raise missing_field(field)
+    if not LIBRARY_ID.fullmatch(library_id):
+        raise field_error(field, "must be 1 to 63 of a-z, 0-9 and -, beginning with a letter")
+    return library_id
+
+
+def check_image_id(image_id: str, *, field: str) -> str:
+    """Return the id if an image may be called so."""
+    if not image_id:
+        raise missing_field(field)
+    check_opaque_id(image_id, field=field)
+    if "/" in image_id or image_id in {".", ".."}:
+        raise field_error(field, 'must not contain "/" nor be "." or ".."')
+    return image_id
+
+
+def check_opaque_id(value: str, *, field: str) -> str:
+    """Return the id if it is at most 255 bytes without control characters; it may be empty."""
+    if len(value.encode()) > MAX_ID_BYTES:
+        raise field_error(field, f"must be at most {MAX_ID_BYTES} bytes of UTF-8")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise field_error(field, "must not contain control characters")
+    return value
+
+
+def make_image_id(request_id: str) -> str:
+    """Make an id for a picture that came without one.
+
+    The same request id gives the same image id, so that a retry finds what the first try stored.
+    """
+    if request_id:
+        return str(uuid.uuid5(_MADE_FROM_REQUEST_ID, request_id))
+    return str(uuid.uuid4())

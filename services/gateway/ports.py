@@ -1,0 +1,128 @@
+"""What the Gateway needs of the other services, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.gateway.filters import Filter
+from imagesearch_services.gateway.model import (
+    EmbeddedPicture,
+    Hit,
+    Library,
+    NewEntry,
+    NewLibrary,
+    PictureToEmbed,
+    ServedModel,
+    StepTiming,
+    StoredImage,
+    Vector,
+)
+
+Changes = Mapping[str, object]
+"""New values by field path; None under `tags.NAME` removes that tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What came of each picture, in order, and where the time went."""
+
+    pictures: Sequence[EmbeddedPicture | ServiceError]
+    timings: Sequence[StepTiming]
+
+
+class Embedding(Protocol):
+    """Pixels to vectors."""
+
+    async def list_models(self) -> Sequence[ServedModel]:
+        """Models that are served now."""
+
+    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
+        """Embed pictures, or parts of them, into every one of the spaces."""
+
+    async def check(self) -> None:
+        """Raise where the service is not well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearestQuery:
+    """A search for the nearest stored images of each vector."""
+
+    library_id: str
+    library_uid: str
+    vectors: Sequence[Vector]
+    filter: Filter | None
+    limit: int
+    min_similarity: float | None
+    distinct_entities: bool
+    include_images: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryPage:
+    libraries: Sequence[Library]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePage:
+    images: Sequence[StoredImage]
+    next_page_token: str
+    total_count: int
+
+
+class Catalog(Protocol):
+    """Libraries and their entries."""
+
+    async def create_library(self, library: NewLibrary, request_id: str) -> Library: ...
+
+    async def get_library(self, library_id: str) -> Library: ...
+
+    async def list_libraries(self, page_size: int, page_token: str) -> LibraryPage: ...
+
+    async def update_library(
+        self, library_id: str, changes: Changes, request_id: str
+    ) -> Library: ...
+
+    async def delete_library(self, library_id: str, request_id: str) -> None: ...
+
+    async def put_entries(
+        self, library_id: str, library_uid: str, entries: Sequence[NewEntry]
+    ) -> Sequence[StoredImage | ServiceError]:
+        """Store entries in their order; each succeeds or fails alone."""
+
+    async def get_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        uids: Sequence[bytes] = (),
+        include_vectors: bool = False,
+    ) -> Sequence[StoredImage]:
+        """Those that are there, in the order asked."""
+
+    async def list_images(
+        self, library_id: str, images: Filter | None, page_size: int, page_token: str
+    ) -> ImagePage: ...
+
+    async def update_image(
+        self, library_id: str, image_id: str, changes: Changes, request_id: str
+    ) -> StoredImage: ...
+
+    async def delete_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        images: Filter | None = None,
+        request_id: str,
+    ) -> int:
+        """Delete by id, or everything that the filter takes; give how many went."""
+
+    async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
+        """The hits of each vector, best first."""
+
+    async def check(self) -> None:
+        """Raise where the service is not well."""

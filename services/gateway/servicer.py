@@ -1,0 +1,223 @@
+"""The public RPCs: message in, domain call, message out."""
+
+# ruff: noqa: N802, ARG002  # names and arguments are those of the generated base class
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+from google.protobuf import empty_pb2
+
+from imagesearch.gateway.v1 import (
+    image_pb2,
+    image_search_service_pb2_grpc,
+    library_pb2,
+    search_pb2,
+)
+from imagesearch_services.common.errors import ServiceError, not_implemented
+from imagesearch_services.gateway import limits, messages, names
+from imagesearch_services.gateway.concurrency import in_order
+from imagesearch_services.gateway.filter_parser import parse_filter
+from imagesearch_services.gateway.images import Images
+from imagesearch_services.gateway.libraries import Libraries
+from imagesearch_services.gateway.limits import Admission
+from imagesearch_services.gateway.model import SearchAnswer
+from imagesearch_services.gateway.search import Searches, SearchRequest
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+SERVICE = "imagesearch.gateway.v1.ImageSearchService"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What the servicer calls."""
+
+    libraries: Libraries
+    images: Images
+    searches: Searches
+    admission: Admission
+
+
+class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServicer):
+    """imagesearch.gateway.v1.ImageSearchService."""
+
+    def __init__(self, domain: Domain, *, batch_concurrency: int) -> None:
+        self._libraries = domain.libraries
+        self._images = domain.images
+        self._searches = domain.searches
+        self._admission = domain.admission
+        self._batch_concurrency = batch_concurrency
+
+    async def CreateLibrary(
+        self, request: library_pb2.CreateLibraryRequest, context: Context
+    ) -> library_pb2.Library:
+        library = await self._libraries.create(
+            names.check_library_id(request.library_id, field="library_id"),
+            messages.library_type(request.library.type),
+            messages.library_fields(request.library),
+            limits.check_request_id(request.request_id),
+        )
+        return messages.library_message(library)
+
+    async def GetLibrary(
+        self, request: library_pb2.GetLibraryRequest, context: Context
+    ) -> library_pb2.Library:
+        library_id = names.parse_library_name(request.name, field="name")
+        return messages.library_message(await self._libraries.get(library_id))
+
+    async def ListLibraries(
+        self, request: library_pb2.ListLibrariesRequest, context: Context
+    ) -> library_pb2.ListLibrariesResponse:
+        page = await self._libraries.page(
+            limits.check_page_size(request.page_size, default=messages.DEFAULT_PAGE_SIZE),
+            limits.check_page_token(request.page_token),
+        )
+        return library_pb2.ListLibrariesResponse(
+            libraries=[messages.library_message(library) for library in page.libraries],
+            next_page_token=page.next_page_token,
+        )
+
+    async def UpdateLibrary(
+        self, request: library_pb2.UpdateLibraryRequest, context: Context
+    ) -> library_pb2.Library:
+        library = await self._libraries.update(
+            names.parse_library_name(request.library.name, field="library.name"),
+            messages.library_changes(request),
+            limits.check_request_id(request.request_id),
+        )
+        return messages.library_message(library)
+
+    async def DeleteLibrary(
+        self, request: library_pb2.DeleteLibraryRequest, context: Context
+    ) -> empty_pb2.Empty:
+        await self._libraries.delete(
+            names.parse_library_name(request.name, field="name"),
+            limits.check_request_id(request.request_id),
+        )
+        return empty_pb2.Empty()
+
+    async def AddImage(
+        self, request: image_pb2.AddImageRequest, context: Context
+    ) -> image_pb2.Image:
+        library_id = names.parse_library_name(request.parent, field="parent")
+        image = messages.new_image(request)
+        with self._admission.admit(request.ByteSize()):
+            return messages.image_message(await self._images.add(library_id, image))
+
+    async def BatchAddImages(
+        self, request: image_pb2.BatchAddImagesRequest, context: Context
+    ) -> image_pb2.BatchAddImagesResponse:
+        library_id = names.parse_library_name(request.parent, field="parent")
+        images = messages.new_images(request)
+        with self._admission.admit(request.ByteSize()):
+            return messages.batch_add_response(await self._images.add_all(library_id, images))
+
+    async def GetImage(
+        self, request: image_pb2.GetImageRequest, context: Context
+    ) -> image_pb2.Image:
+        library_id, image_id = names.parse_image_name(request.name, field="name")
+        return messages.image_message(await self._images.get(library_id, image_id))
+
+    async def ListImages(
+        self, request: image_pb2.ListImagesRequest, context: Context
+    ) -> image_pb2.ListImagesResponse:
+        page = await self._images.page(
+            names.parse_library_name(request.parent, field="parent"),
+            parse_filter(request.filter),
+            limits.check_page_size(request.page_size, default=messages.DEFAULT_PAGE_SIZE),
+            limits.check_page_token(request.page_token),
+        )
+        return image_pb2.ListImagesResponse(
+            images=[messages.image_message(image) for image in page.images],
+            next_page_token=page.next_page_token,
+            total_size=page.total_count,
+        )
+
+    async def UpdateImage(
+        self, request: image_pb2.UpdateImageRequest, context: Context
+    ) -> image_pb2.Image:
+        library_id, image_id = names.parse_image_name(request.image.name, field="image.name")
+        image = await self._images.update(
+            library_id,
+            image_id,
+            messages.image_changes(request),
+            limits.check_request_id(request.request_id),
+        )
+        return messages.image_message(image)
+
+    async def DeleteImage(
+        self, request: image_pb2.DeleteImageRequest, context: Context
+    ) -> empty_pb2.Empty:
+        library_id, image_id = names.parse_image_name(request.name, field="name")
+        await self._images.delete(library_id, image_id, limits.check_request_id(request.request_id))
+        return empty_pb2.Empty()
+
+    async def DeleteImages(
+        self, request: image_pb2.DeleteImagesRequest, context: Context
+    ) -> image_pb2.DeleteImagesResponse:
+        library_id = names.parse_library_name(request.parent, field="parent")
+        request_id = limits.check_request_id(request.request_id)
+        which = messages.images_to_delete(request, library_id)
+        if isinstance(which, list):
+            count = await self._images.delete_ids(library_id, which, request_id)
+        else:
+            count = await self._images.delete_matching(library_id, which, request_id)
+        return image_pb2.DeleteImagesResponse(deleted_count=count)
+
+    async def SearchImages(
+        self, request: search_pb2.SearchImagesRequest, context: Context
+    ) -> search_pb2.SearchImagesResponse:
+        search = messages.search_request(request)
+        with self._admission.admit(request.ByteSize()):
+            return messages.search_response(await self._searches.search(search))
+
+    async def BatchSearchImages(
+        self, request: search_pb2.BatchSearchImagesRequest, context: Context
+    ) -> search_pb2.BatchSearchImagesResponse:
+        searches = messages.search_requests(request)
+        with self._admission.admit(request.ByteSize()):
+            async with aclosing(
+                in_order(self._search_or_fail, searches, ahead=self._batch_concurrency)
+            ) as results:
+                return messages.batch_search_response([result async for result in results])
+
+    async def DetectSubjects(
+        self, request: search_pb2.DetectSubjectsRequest, context: Context
+    ) -> search_pb2.DetectSubjectsResponse:
+        raise not_implemented("DetectSubjects")
+
+    async def CompareImages(
+        self, request: search_pb2.CompareImagesRequest, context: Context
+    ) -> search_pb2.CompareImagesResponse:
+        raise not_implemented("CompareImages")
+
+    def FindDuplicates(
+        self, request: search_pb2.FindDuplicatesRequest, context: Context
+    ) -> AsyncIterator[search_pb2.FindDuplicatesResponse]:
+        raise not_implemented("FindDuplicates")
+
+    async def RejectPairs(
+        self, request: search_pb2.RejectPairsRequest, context: Context
+    ) -> search_pb2.RejectPairsResponse:
+        raise not_implemented("RejectPairs")
+
+    async def GetThumbnail(
+        self, request: image_pb2.GetThumbnailRequest, context: Context
+    ) -> image_pb2.GetThumbnailResponse:
+        raise not_implemented("GetThumbnail")
+
+    async def _search_or_fail(
+        self, search: SearchRequest | ServiceError
+    ) -> SearchAnswer | ServiceError:
+        if isinstance(search, ServiceError):
+            return search
+        try:
+            return await self._searches.search(search)
+        except ServiceError as error:
+            return error

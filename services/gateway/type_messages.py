@@ -1,0 +1,118 @@
+"""imagesearch.type.v1 ↔ the model: what all three contracts share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from imagesearch.type.v1 import geometry_pb2, model_pb2, picture_pb2, tag_pb2
+from imagesearch_services.common.errors import field_error
+from imagesearch_services.gateway.model import (
+    Box,
+    Category,
+    ModelVersion,
+    PictureInfo,
+    StepTiming,
+    TagValue,
+    Vector,
+)
+
+
+def box(message: geometry_pb2.Box) -> Box:
+    return Box(message.x_min, message.y_min, message.x_max, message.y_max)
+
+
+def box_message(value: Box) -> geometry_pb2.Box:
+    return geometry_pb2.Box(
+        x_min=value.x_min, y_min=value.y_min, x_max=value.x_max, y_max=value.y_max
+    )
+
+
+def picture_info(message: picture_pb2.PictureInfo) -> PictureInfo:
+    return PictureInfo(
+        width=message.width,
+        height=message.height,
+        size_bytes=message.size_bytes,
+        sha256=message.sha256,
+        media_type=message.media_type,
+        sharpness=message.sharpness,
+    )
+
+
+def picture_info_message(value: PictureInfo) -> picture_pb2.PictureInfo:
+    return picture_pb2.PictureInfo(
+        width=value.width,
+        height=value.height,
+        size_bytes=value.size_bytes,
+        sha256=value.sha256,
+        media_type=value.media_type,
+        sharpness=value.sharpness,
+    )
+
+
+def model_version(message: model_pb2.ModelVersion) -> ModelVersion:
+    return ModelVersion(role=message.role, name=message.name, version=message.version)
+
+
+def model_version_message(value: ModelVersion) -> model_pb2.ModelVersion:
+    return model_pb2.ModelVersion(role=value.role, name=value.name, version=value.version)
+
+
+def vector(message: model_pb2.Vector) -> Vector:
+    return Vector(message.space, message.values)
+
+
+def vector_message(value: Vector) -> model_pb2.Vector:
+    return model_pb2.Vector(space=value.space, values=value.values)
+
+
+def timings(messages: Iterable[model_pb2.StepTiming]) -> list[StepTiming]:
+    return [StepTiming(message.step, message.duration_ms) for message in messages]
+
+
+def timing_message(value: StepTiming) -> model_pb2.StepTiming:
+    return model_pb2.StepTiming(step=value.step, duration_ms=value.duration_ms)
+
+
+def tags(messages: Mapping[str, tag_pb2.TagValue]) -> dict[str, TagValue]:
+    return {name: _tag_value(name, message) for name, message in messages.items()}
+
+
+def _tag_value(name: str, message: tag_pb2.TagValue) -> TagValue:
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise field_error(f"tags.{name}", "must have a value")
+    value: TagValue = getattr(message, kind)
+    return value
+
+
+def tag_message(value: TagValue) -> tag_pb2.TagValue:
+    if isinstance(value, bool):
+        return tag_pb2.TagValue(bool_value=value)
+    if isinstance(value, int):
+        return tag_pb2.TagValue(int_value=value)
+    if isinstance(value, float):
+        return tag_pb2.TagValue(float_value=value)
+    return tag_pb2.TagValue(string_value=value)
+
+
+def category(number: int, *, field: str = "category") -> Category | None:
+    """Read a category; None where it was not said."""
+    if not number:
+        return None
+    try:
+        return Category(number)
+    except ValueError:
+        raise field_error(field, f"{number} is no category") from None
+
+
+def time(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def time_message(value: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
