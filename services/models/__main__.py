@@ -24,7 +24,13 @@ def main() -> int:
     options = _arguments()
     try:
         manifest = read_manifest(options.deploy_dir / "models.toml")
-        preparation = Preparation(manifest, options.deploy_dir, options.models_dir, report=_say)
+        preparation = Preparation(
+            manifest,
+            options.deploy_dir,
+            options.models_dir,
+            report=_say,
+            repository_only=options.repository_only,
+        )
         match options.command:
             case "prepare":
                 preparation.prepare()
@@ -64,6 +70,11 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         default=Path(os.environ.get("IMAGESEARCH_DEPLOY_DIR", DEPLOY_DIR)),
         help="where models.toml and triton/ are (IMAGESEARCH_DEPLOY_DIR, else this source tree's)",
+    )
+    parser.add_argument(
+        "--repository-only",
+        action="store_true",
+        help="only the models, for a Triton that comes in an image of its own",
     )
     options = parser.parse_args()
     options.models_dir = options.models_dir.absolute()

@@ -75,11 +75,14 @@ class Preparation:
         deploy: Path,
         models_dir: Path,
         report: Callable[[str], None] = lambda _: None,
+        *,
+        repository_only: bool = False,
     ) -> None:
         self.manifest = manifest
         self.deploy = deploy
         self.models_dir = models_dir
         self.report = report
+        self.repository_only = repository_only
 
     def prepare(self) -> None:
         """Builds the parts that are missing or out of date.
@@ -118,6 +121,8 @@ class Preparation:
 
     def parts(self) -> list[Part]:
         parts = [self._model_part(model) for model in self.manifest.models]
+        if self.repository_only:
+            return parts
         return [self._server_part(), self._backend_env_part(), *parts]
 
     def _server_part(self) -> Part:
