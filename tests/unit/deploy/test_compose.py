@@ -1,0 +1,122 @@
+"""The compose files, each layer alone and every way to stack them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import compose_spec
+import pytest
+import yaml
+
+from tests.unit.deploy.manifests import (
+    DEPLOY,
+    SERVICES,
+    Document,
+    compose,
+    container_file,
+    read_settings,
+)
+
+LAYERS = sorted(path.name.split(".")[1] for path in DEPLOY.glob("compose.*.yaml"))
+STACKS = [
+    stack for length in range(len(LAYERS) + 1) for stack in itertools.combinations(LAYERS, length)
+]
+OURS = (*SERVICES, "models")
+
+
+def started(file: Document) -> dict[str, Document]:
+    return {name: item for name, item in file["services"].items() if not item.get("profiles")}
+
+
+def test_there_are_layers_for_a_gpu_and_for_the_embedded_engine() -> None:
+    assert LAYERS == ["embedded", "gpu"]
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_it_follows_the_compose_specification(stack: tuple[str, ...]) -> None:
+    compose_spec.PyCompose.from_yaml(yaml.safe_dump(compose(*stack))).validate()
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_every_variable_is_one_that_its_service_reads(stack: tuple[str, ...]) -> None:
+    for name in SERVICES:
+        given = {
+            key: value or ""
+            for key, value in compose(*stack)["services"][name]["environment"].items()
+        }
+        read_settings(name, container_file(name)[-1].environment | given)
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_targets_name_services_that_are_started_and_their_ports(stack: tuple[str, ...]) -> None:
+    services = started(compose(*stack))
+    ports = {name: read_settings(name, {}).server.port for name in SERVICES}
+    ports |= {"triton": 8001, "qdrant": 6333}
+    for name in SERVICES:
+        for key, value in services[name]["environment"].items():
+            if key.endswith(("_TARGET", "_URL")) and value:
+                host, port = value.split("/")[-1].split(":")
+                assert host in services, key
+                assert int(port) == ports[host], key
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_each_service_starts_after_what_it_calls_is_healthy(stack: tuple[str, ...]) -> None:
+    services = started(compose(*stack))
+    order = {
+        "gateway": {"embedding", "catalog"},
+        "embedding": {"triton"},
+        "catalog": {"qdrant"} & services.keys(),
+        "triton": {"models"},
+    }
+    for name, needed in order.items():
+        waits = services[name].get("depends_on", {})
+        assert {key for key, how in waits.items() if how.get("required", True)} == needed
+        for key in needed:
+            wanted = "service_completed_successfully" if key == "models" else "service_healthy"
+            assert waits[key]["condition"] == wanted
+            if key in {"triton", "qdrant"}:  # our own images bring their health check
+                assert services[key]["healthcheck"]["test"]
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_only_the_gateway_is_published_and_only_to_this_machine(stack: tuple[str, ...]) -> None:
+    services = started(compose(*stack))
+    assert [name for name, item in services.items() if item.get("ports")] == ["gateway"]
+    (port,) = services["gateway"]["ports"]
+    gateway = read_settings("gateway", {}).server.port
+    assert port == f"127.0.0.1:{gateway}:{gateway}"
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=str)
+def test_every_container_is_bounded_read_only_and_without_privileges(
+    stack: tuple[str, ...],
+) -> None:
+    for item in started(compose(*stack)).values():
+        limits = item["deploy"]["resources"]["limits"]
+        assert limits["cpus"]
+        assert limits["memory"]
+        assert item["read_only"]
+        assert item["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in item["security_opt"]
+        assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]+", item["image"])
+
+
+def test_volumes_lie_where_the_images_keep_their_data() -> None:
+    services = compose()["services"]
+    catalog = container_file("catalog")[-1].environment["IMAGESEARCH_CATALOG_DATA_DIR"]
+    models = container_file("models")[-1].environment["IMAGESEARCH_MODELS_DIR"]
+    assert services["catalog"]["volumes"] == [f"catalog:{catalog}"]
+    assert services["models"]["volumes"] == [f"models:{models}"]
+    assert services["triton"]["volumes"] == [f"models:{models}:ro"]
+    assert f"--model-repository={models}/repository" in services["triton"]["command"]
+
+
+def test_our_images_are_built_from_our_container_files() -> None:
+    for name in OURS:
+        item = compose()["services"][name]
+        assert item["image"].startswith(f"imagesearch/{name}:")
+        assert item["build"] == {
+            "context": "..", "dockerfile": f"deploy/containers/{name}.Dockerfile",
+        }  # fmt: skip

@@ -1,0 +1,215 @@
+"""What can be known of the container files without an engine to build them."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.unit.deploy.manifests import BIN, DEPLOY, ROOT, SERVICES, container_file, read_settings
+
+FILES = sorted(path.stem for path in (DEPLOY / "containers").glob("*.Dockerfile"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+
+
+def test_each_service_and_the_models_have_a_container_file() -> None:
+    assert sorted([*SERVICES, "models"]) == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    done = subprocess.run(
+        [BIN / "hadolint", DEPLOY / "containers" / f"{name}.Dockerfile"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_stage_starts_from_the_same_pinned_slim_python(name: str) -> None:
+    images = {stage.image for stage in container_file(name)}
+    assert images == {stage.image for stage in container_file("gateway")}
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", images.pop())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_runs_as_a_numbered_user_that_is_not_root_and_stops_on_sigterm(name: str) -> None:
+    final = container_file(name)[-1]
+    (user,) = final.arguments("USER")
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert final.arguments("STOPSIGNAL") == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_labels_say_title_description_and_licence(name: str) -> None:
+    (labels,) = container_file(name)[-1].arguments("LABEL")
+    found = re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', labels)
+    assert dict(found).keys() == {"title", "description", "licenses"}
+    assert f"imagesearch {name}" == dict(found)["title"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_it_copies_is_there_and_in_the_build_context(name: str) -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    for stage in container_file(name):
+        for sources, _ in stage.copied_from_context:
+            for source in sources:
+                assert list(ROOT.glob(source)) or source.endswith("*"), source
+                parents = [Path(source), *Path(source).parents]
+                assert any(
+                    fnmatch.fnmatch(str(part), pattern) for part in parents for pattern in allowed
+                ), source
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_image_installs_its_own_extra_and_no_weights(name: str) -> None:
+    install, final = container_file(name)[1:]
+    (command,) = install.arguments("RUN")
+    assert re.findall(r"whl\)\[([\w,]+)\]", command) == [name]
+    assert name in EXTRAS
+    # Only what pip installed gets in: the wheel holds no weights (see below).
+    assert not final.copied_from_context
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_of_image_probe_and_settings_agree(name: str) -> None:
+    final = container_file(name)[-1]
+    server = read_settings(name, {}).server
+    configured = read_settings(name, final.environment).server
+    assert configured.port == server.port
+    assert configured.host == "0.0.0.0"  # noqa: S104  # inside a container of its own
+    assert final.arguments("EXPOSE") == [f"{configured.port} {configured.metrics_port}"]
+    (health,) = final.arguments("HEALTHCHECK")
+    probe = json.loads(health[health.index("[") :])
+    assert probe == [
+        "python", "-m", "imagesearch_services.common.probe", f"127.0.0.1:{server.port}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_its_program_exists(name: str) -> None:
+    (entrypoint,) = container_file(name)[-1].arguments("ENTRYPOINT")
+    assert json.loads(entrypoint) == ["python", "-m", f"imagesearch_services.{name}"]
+    assert (ROOT / "services" / name / "__main__.py").exists()
+
+
+def test_the_models_image_prepares_with_nothing_but_what_it_copies(tmp_path: Path) -> None:
+    image = container_file("models")[-1]
+    for sources, target in image.copied_from_context:
+        for source in sources:
+            put(ROOT / source, tmp_path / target, into=target.endswith("/"))
+    prefix = image.arguments("WORKDIR")[0]
+    variables = {
+        name: value.replace(prefix, str(tmp_path)) for name, value in image.environment.items()
+    }
+    interpreter = Path(os.path.realpath(sys.executable))  # not the one of our virtual environment
+    done = subprocess.run(
+        [interpreter, "-s", "-m", "imagesearch_services.models", "list"],
+        env=variables, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "model sscd@1" in done.stdout
+
+
+def put(source: Path, target: Path, *, into: bool) -> None:
+    """Copy as COPY does: the contents of a folder, or a file."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.onnx")
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
+        return
+    target = target / source.name if into else target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_an_extra_brings_every_package_that_its_service_imports(name: str) -> None:
+    installed = importlib.metadata.packages_distributions()
+    brought = {
+        distribution.lower().replace("_", "-")
+        for distribution in requirements(f"imagesearch[{name}]")
+    }
+    missing = {
+        module
+        for folder in (name, "common")
+        for path in (ROOT / "services" / folder).rglob("*.py")
+        for module in imports(path)
+        if module not in sys.stdlib_module_names
+        and module not in {"imagesearch", "imagesearch_services"}
+        and not brought & {found.lower().replace("_", "-") for found in installed.get(module, ())}
+        and not namespace_of(module, brought)
+    }
+    assert not missing
+
+
+def requirements(requirement: str) -> Iterator[str]:
+    """Yield what pyproject.toml asks for, extras of our own followed."""
+    parsed = Requirement(requirement)
+    if parsed.name != "imagesearch":
+        yield parsed.name
+        return
+    for needed in (
+        *PROJECT["project"]["dependencies"],
+        *(needed for extra in parsed.extras for needed in EXTRAS[extra]),
+    ):
+        yield from requirements(needed)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def namespace_of(module: str, distributions: set[str]) -> bool:
+    """Say whether a namespace package such as `google` is filled by one of the distributions."""
+    return any(
+        file.parts[0] == module
+        for name in distributions
+        for file in importlib.metadata.files(name) or ()
+    )
+
+
+def test_the_wheel_holds_every_package_and_data_file_that_is_committed() -> None:
+    tool = PROJECT["tool"]["setuptools"]
+    homes = {path: name for name, path in tool["package-dir"].items()}
+    tracked = subprocess.run(
+        ["git", "ls-files", *homes], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    lost = []
+    for file in map(Path, tracked):
+        home = next(home for home in homes if file.is_relative_to(home))
+        inside = file.relative_to(home)
+        package = ".".join([homes[home], *inside.parent.parts])
+        if file.suffix == ".py":
+            kept = package in tool["packages"]
+        else:
+            kept = any(
+                package == owner or package.startswith(f"{owner}.")
+                for owner, patterns in tool["package-data"].items()
+                for pattern in patterns
+                if fnmatch.fnmatch(
+                    f"{package}.{file.name}"[len(owner) + 1 :],
+                    pattern.replace("**/", "*").replace("/", "."),
+                )
+            )
+        if not kept:
+            lost.append(str(file))
+    assert not lost
+    assert not [file for file in tracked if Path(file).suffix in {".onnx", ".pt", ".safetensors"}]
