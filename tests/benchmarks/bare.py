@@ -1,0 +1,157 @@
+"""The bare path: what a single process would do with the same parts, without any service.
+
+Decoding and preprocessing are the suite's own functions, the models run in ONNX Runtime, and the
+query runs on a Qdrant Edge shard copied from the Catalog's folder, index and all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import qdrant_edge as q
+
+from imagesearch_services.catalog.edge_engine import CURRENT_FILE
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.preprocess import (
+    InputSpec,
+    Resize,
+    harmless_reduction,
+    preprocess,
+)
+
+COPY_SPACE = "sscd@1"
+SEMANTIC_SPACE = "efficientnet_lite2@1"
+SPECS = {
+    COPY_SPACE: InputSpec(288, 288, Resize.SQUASH),
+    SEMANTIC_SPACE: InputSpec(260, 260, Resize.LETTERBOX),
+}
+LIMIT = 11
+"""Hits of a query: a page of ten, and one to know whether there are more."""
+HNSW_EF = 128
+"""As the Catalog's default."""
+BATCH = 8
+"""Pictures in one run of a model while adding."""
+
+
+class BarePath:
+    """Search and add in this process."""
+
+    def __init__(self, models_dir: Path, shard_folder: Path) -> None:
+        # One thread a run and spinning off for many callers, all cores for one: each where it is
+        # the faster.
+        self._alone = {space: self._session(models_dir, space, threads=0) for space in SPECS}
+        self._beside = {space: self._session(models_dir, space, threads=1) for space in SPECS}
+        self._shard = q.EdgeShard.load(str(shard_folder))
+        self.last_steps_ms: dict[str, float] = {}
+
+    @classmethod
+    def over_copy(cls, models_dir: Path, collection_folder: Path, copy: Path) -> BarePath:
+        """Take a copy of the collection's generation in use."""
+        generation = (collection_folder / CURRENT_FILE).read_text()
+        shutil.copytree(collection_folder / generation, copy)
+        return cls(models_dir, copy)
+
+    def search(self, content: bytes) -> str:
+        """Return the id of the nearest point; remember how long each step took."""
+        return self._search(content, self._alone)
+
+    def search_beside_others(self, content: bytes) -> str:
+        """As `search`, for many threads at once."""
+        return self._search(content, self._beside)
+
+    def _search(self, content: bytes, sessions: dict[str, onnxruntime.InferenceSession]) -> str:
+        began_s = time.perf_counter()
+        inputs = _read(content, [COPY_SPACE])
+        decoded_s = time.perf_counter()
+        vector = _embed(sessions[COPY_SPACE], inputs[COPY_SPACE])[0]
+        inferred_s = time.perf_counter()
+        hits = self._shard.query(
+            q.QueryRequest(
+                limit=LIMIT,
+                query=q.Query.Nearest(vector, using=COPY_SPACE),
+                with_payload=True,
+                params=q.SearchParams(hnsw_ef=HNSW_EF),
+            )
+        )
+        ended_s = time.perf_counter()
+        self.last_steps_ms = {
+            "embed:decode": (decoded_s - began_s) * 1e3,
+            "embed:infer": (inferred_s - decoded_s) * 1e3,
+            "query": (ended_s - inferred_s) * 1e3,
+            "total": (ended_s - began_s) * 1e3,
+        }
+        return str(hits[0].id)
+
+    def add(self, contents: Sequence[bytes], batch: int) -> None:
+        """Decode, embed with both models, and store, batch by batch."""
+        for first in range(0, len(contents), batch):
+            pictures = [_read(content, list(SPECS)) for content in contents[first : first + batch]]
+            vectors = {
+                space: np.concatenate(
+                    [
+                        _embed(session, np.concatenate([each[space] for each in chunk]))
+                        for chunk in _chunks(pictures, BATCH)
+                    ]
+                )
+                for space, session in self._alone.items()
+            }
+            self._shard.update(
+                q.UpdateOperation.upsert_points(
+                    [
+                        q.Point(
+                            uuid.uuid4(),
+                            {space: rows[row] for space, rows in vectors.items()},  # type: ignore[dict-item]
+                            {"image_id": str(first + row)},
+                        )
+                        for row in range(len(pictures))
+                    ]
+                )
+            )
+
+    @staticmethod
+    def _session(models_dir: Path, space: str, *, threads: int) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        name, version = space.split("@")
+        return onnxruntime.InferenceSession(
+            models_dir / "repository" / name / version / "model.onnx",
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+
+
+def _read(content: bytes, spaces: Sequence[str]) -> dict[str, npt.NDArray[np.uint8]]:
+    """Decode, and make each model's input of the whole picture, uint8 [1, height, width, 3]."""
+    specs = [SPECS[space] for space in spaces]
+    file = PictureFile(content)
+    whole = Box(0, 0, file.width, file.height)
+    picture = file.decode(harmless_reduction(file.width, file.height, [whole], specs))
+    file.describe(picture)
+    upright = Box(0, 0, picture.width, picture.height)
+    return {
+        space: preprocess(picture, [upright], spec)
+        for space, spec in zip(spaces, specs, strict=True)
+    }
+
+
+def _embed(
+    session: onnxruntime.InferenceSession, inputs: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """Return unit vectors, float32 [pictures, dimensions]."""
+    (output,) = session.run(None, {session.get_inputs()[0].name: inputs})
+    vectors: npt.NDArray[np.float32] = output / np.linalg.norm(output, axis=1, keepdims=True)
+    return vectors
+
+
+def _chunks(
+    pictures: Sequence[dict[str, npt.NDArray[np.uint8]]], size: int
+) -> list[Sequence[dict[str, npt.NDArray[np.uint8]]]]:
+    return [pictures[first : first + size] for first in range(0, len(pictures), size)]
