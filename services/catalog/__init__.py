@@ -1,0 +1,1 @@
+"""The Catalog: libraries and their entries, on Qdrant."""

@@ -1,0 +1,34 @@
+"""Starts the Catalog: `python -m imagesearch_services.catalog`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from imagesearch_services.catalog.app import make_service, make_storage
+from imagesearch_services.catalog.edge import FolderLockedError
+from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.common.env import SettingsError
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.server import serve
+
+
+async def run() -> None:
+    settings = Settings.from_env()
+    await serve(await make_service(make_storage(settings), settings.server))
+
+
+def main() -> int:
+    try:
+        asyncio.run(run())
+    except (SettingsError, FolderLockedError) as error:
+        sys.stderr.write(f"imagesearch catalog: {error}\n")
+        return 2
+    except ServiceError as error:
+        sys.stderr.write(f"imagesearch catalog: {error.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

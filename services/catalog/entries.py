@@ -1,0 +1,556 @@
+"""Entries: storing, reading, changing, deleting and searching them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from imagesearch_services.catalog import checks, paging
+from imagesearch_services.catalog.filters import (
+    NAME,
+    Bound,
+    Filter,
+    Match,
+    all_of,
+    any_of,
+    bind,
+    negate,
+)
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.model import (
+    Entry,
+    FieldType,
+    Library,
+    SparseVector,
+    TagValue,
+    Vector,
+    VectorSpace,
+    entry_uid,
+)
+from imagesearch_services.catalog.payloads import (
+    REQUEST_ID_KEY,
+    entry_from_payload,
+    entry_to_payload,
+)
+from imagesearch_services.catalog.requests import RequestKey, Requests
+from imagesearch_services.catalog.storage import (
+    Fields,
+    Payload,
+    Point,
+    Record,
+    Scored,
+    Search,
+    Storage,
+)
+from imagesearch_services.catalog.tasks import Unbroken
+from imagesearch_services.common.errors import Reason, ServiceError, field_error
+
+MAX_BATCH = 1000
+MAX_VECTORS = 100
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 1000
+UID_BYTES = 16
+DELETE_POINTS = 1000
+OVER_FETCH = 3
+"""Hits asked for where only one of each entity is wanted, per hit wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutItem:
+    """An entry to store, and on which terms."""
+
+    entry: Entry
+    allow_overwrite: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A search as it was asked for."""
+
+    library_id: str
+    library_uid: str = ""
+    space: str
+    vectors: Sequence[bytes] = ()
+    """Of `space`; or else `sparse`."""
+    sparse: SparseVector | None = None
+    filter: Filter | None = None
+    limit: int = 0
+    min_similarity: float | None = None
+    include_entries: bool = False
+    include_features: bool = False
+    distinct_entities: bool = False
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry near a query vector; `entry` is None unless it was asked for."""
+
+    uid: bytes
+    similarity: float
+    entry: Entry | None
+
+
+class Entries:
+    """The entries of all libraries."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        libraries: Libraries,
+        requests: Requests,
+        unbroken: Unbroken,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage = storage
+        self._libraries = libraries
+        self._requests = requests
+        self._unbroken = unbroken
+        self._clock = clock
+
+    async def put(
+        self, library_id: str, library_uid: str, items: Sequence[PutItem | ServiceError]
+    ) -> list[Entry | ServiceError]:
+        """Store entries; each succeeds or fails alone, in the order given.
+
+        An item that could not even be read comes as its error and is answered with it.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED; FIELD_INVALID for too many items.
+        """
+        library = await self._libraries.get(library_id, uid=library_uid)
+        if not 1 <= len(items) <= MAX_BATCH:
+            raise field_error("entries", f"must be 1 to {MAX_BATCH}")
+        return await self._unbroken.run(self._put(library, _checked(library, items)))
+
+    async def get(
+        self,
+        library_id: str,
+        image_ids: Sequence[str],
+        uids: Sequence[bytes],
+        *,
+        vectors: bool,
+        features: bool,
+    ) -> list[Entry]:
+        """Return entries in the order asked, ids first; those that are gone are left out."""
+        library = await self._libraries.get(library_id)
+        if len(image_ids) + len(uids) > MAX_BATCH:
+            raise field_error("image_ids", f"with uids, must be at most {MAX_BATCH}")
+        for number, uid in enumerate(uids):
+            if len(uid) != UID_BYTES:
+                raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes")
+        wanted = [*map(entry_uid, image_ids), *uids]
+        if not wanted:
+            return []
+        async with self._libraries.steady(library):
+            found = await self._storage.retrieve(
+                library.uid,
+                list(dict.fromkeys(wanted)),
+                Fields.ALL if features else Fields.ENTRY,
+                vectors=vectors,
+            )
+        there = {record.uid: record for record in found}
+        return [_entry(there[uid]) for uid in wanted if uid in there]
+
+    async def page(
+        self,
+        library_id: str,
+        where: Filter | None,
+        page_size: int,
+        page_token: str,
+        *,
+        vectors: bool,
+    ) -> tuple[list[Entry], str, int]:
+        """Return a page by ascending uid, the token of the next one, and the exact count."""
+        library = await self._libraries.get(library_id)
+        if page_size < 0:
+            raise field_error("page_size", "must not be negative")
+        scope = f"entries {library.uid} {where!r}"
+        last = paging.read_token(scope, page_token)
+        bound = _bind(library, where)
+        if bound is False:
+            return [], "", 0
+        size = paging.page_size(page_size)
+        engine_filter = _for_engine(bound)
+        async with self._libraries.steady(library):
+            total = await self._storage.count(library.uid, engine_filter)
+            # One more than asked tells whether there is a next page.
+            found = await self._storage.scroll(
+                library.uid, engine_filter, last, size + 1, Fields.ENTRY, vectors=vectors
+            )
+        page = found[:size]
+        token = paging.make_token(scope, page[-1].uid) if len(found) > size else ""
+        return [_entry(record) for record in page], token, total
+
+    async def count(self, library_id: str, where: Filter | None) -> int:
+        """Count exactly."""
+        library = await self._libraries.get(library_id)
+        bound = _bind(library, where)
+        if bound is False:
+            return 0
+        async with self._libraries.steady(library):
+            return await self._storage.count(library.uid, _for_engine(bound))
+
+    async def update(
+        self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
+    ) -> Entry:
+        """Change the fields named by `paths` to what `changes` has.
+
+        Raises:
+            ServiceError: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, FIELD_INVALID.
+        """
+        checks.check_fields("entry", changes)
+        for path in paths:
+            _check_path(path)
+        return await self._unbroken.run(self._update(library_id, changes, paths, key))
+
+    async def delete(
+        self,
+        library_id: str,
+        image_ids: Sequence[str],
+        where: Filter | None,
+        key: RequestKey,
+    ) -> int:
+        """Delete by ids, or else by filter; return how many were there and are not now."""
+        if len(image_ids) > MAX_BATCH:
+            raise field_error("image_ids", f"must be at most {MAX_BATCH}")
+        if bool(image_ids) == (where is not None):
+            raise field_error("image_ids", "exactly one of image_ids and filter must be set")
+        return await self._unbroken.run(self._delete(library_id, image_ids, where, key))
+
+    async def query(self, query: Query) -> list[list[Hit]]:
+        """Find the nearest entries of each vector, best first.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID.
+        """
+        library = await self._libraries.get(query.library_id, uid=query.library_uid)
+        search = _search(library, query)
+        bound = _bind(library, query.filter)
+        if bound is False:
+            return [[] for _ in search.vectors]
+        search = replace(search, filter=_for_engine(bound))
+        async with self._libraries.steady(library):
+            if query.distinct_entities:
+                results = await self._search_distinct(library, search)
+            else:
+                results = await self._storage.search(library.uid, search)
+        return [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
+
+    async def _put(
+        self, library: Library, items: Sequence[PutItem | ServiceError]
+    ) -> list[Entry | ServiceError]:
+        async with self._libraries.hold(library.library_id):
+            library = await self._libraries.get(library.library_id, uid=library.uid)
+            batch = _Batch(library, round(self._clock(), 6))
+            uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
+            if uids:
+                there = await self._storage.retrieve(
+                    library.uid, list(dict.fromkeys(uids)), Fields.ENTRY
+                )
+                batch.meet(there)
+                if library.capacity:
+                    stats = await self._storage.stats(library.uid)
+                    batch.room = library.capacity - stats.point_count
+            results = [batch.add(item) if isinstance(item, PutItem) else item for item in items]
+            if batch.new_tags or batch.new_attributes:
+                await self._libraries.add_fields(
+                    library, batch.new_tags, frozenset(batch.new_attributes)
+                )
+            if batch.points:
+                await self._storage.upsert(library.uid, list(batch.points.values()))
+            return results
+
+    async def _update(
+        self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
+    ) -> Entry:
+        async with self._requests.attempt(key) as answer:
+            if answer is not None:
+                return entry_from_payload(answer)
+            async with self._libraries.hold(library_id):
+                library = await self._libraries.get(library_id)
+                found = await self._storage.retrieve(library.uid, [changes.uid], Fields.ALL)
+                if not found:
+                    raise _image_not_found(library_id, changes.image_id)
+                before = found[0].payload
+                entry = entry_from_payload(before)
+                _change(entry, changes, paths)
+                entry.update_time = round(self._clock(), 6)
+                checks.check_fields("entry", entry)
+                new_tags = new_tag_types(library.tag_types, entry.tags)
+                if new_tags:
+                    await self._libraries.add_fields(library, new_tags, frozenset())
+                payload = entry_to_payload(entry, before.get(REQUEST_ID_KEY, ""))
+                await self._storage.set_payload(library.uid, entry.uid, payload)
+            entry.features = b""
+            await self._requests.remember(key, entry_to_payload(entry, ""))
+            return entry
+
+    async def _delete(
+        self,
+        library_id: str,
+        image_ids: Sequence[str],
+        where: Filter | None,
+        key: RequestKey,
+    ) -> int:
+        async with self._requests.attempt(key) as answer:
+            if answer is not None:
+                known: int = answer["deleted_count"]
+                return known
+            async with self._libraries.hold(library_id):
+                library = await self._libraries.get(library_id)
+                if where is None:
+                    count = await self._delete_ids(library, map(entry_uid, image_ids))
+                else:
+                    count = await self._delete_where(library, _bind(library, where))
+            await self._requests.remember(key, {"deleted_count": count})
+            return count
+
+    async def _delete_ids(self, library: Library, uids: Iterable[bytes]) -> int:
+        found = await self._storage.retrieve(library.uid, list(dict.fromkeys(uids)), Fields.NONE)
+        there = [record.uid for record in found]
+        if there:
+            await self._storage.delete(library.uid, there)
+        return len(there)
+
+    async def _delete_where(self, library: Library, bound: Bound) -> int:
+        count = 0
+        if bound is False:
+            return count
+        where = _for_engine(bound)
+        while found := await self._storage.scroll(
+            library.uid, where, None, DELETE_POINTS, Fields.NONE
+        ):
+            await self._storage.delete(library.uid, [record.uid for record in found])
+            count += len(found)
+        return count
+
+    async def _search_distinct(self, library: Library, search: Search) -> list[list[Scored]]:
+        fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
+        first = replace(search, limit=search.limit * OVER_FETCH, fields=fields)
+        results = await self._storage.search(library.uid, first)
+        return [
+            await self._fill(library, replace(first, vectors=[vector]), hits, search.limit)
+            for vector, hits in zip(search.vectors, results, strict=True)
+        ]
+
+    async def _fill(
+        self, library: Library, search: Search, hits: list[Scored], limit: int
+    ) -> list[Scored]:
+        """Go on behind the first hits, leaving out what was found, until there are enough."""
+        best: dict[str | bytes, Scored] = {}
+        while True:
+            for hit in hits:
+                best.setdefault(hit.payload.get("entity_id") or hit.uid, hit)
+            if len(best) >= limit or len(hits) < search.limit:
+                break
+            entities = tuple(name for name in best if isinstance(name, str))
+            ids = tuple(
+                hit.payload["image_id"] for name, hit in best.items() if isinstance(name, bytes)
+            )
+            seen = any_of(
+                Match("entity_id", entities) if entities else False,
+                Match("image_id", ids) if ids else False,
+            )
+            rest = all_of(True if search.filter is None else search.filter, negate(seen))
+            (hits,) = await self._storage.search(
+                library.uid, replace(search, filter=_for_engine(rest))
+            )
+        ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
+        return ranked[:limit]
+
+
+class _Batch:
+    """Decides over the items of one call, in order, each knowing those before it."""
+
+    def __init__(self, library: Library, now: float) -> None:
+        self._library = library
+        self._now = now
+        self._there: dict[bytes, Payload] = {}
+        self.room: int | None = None
+        """How many more the library may take; None: any number."""
+        self.points: dict[bytes, Point] = {}
+        self.new_tags: dict[str, FieldType] = {}
+        self.new_attributes: set[str] = set()
+
+    def meet(self, found: Iterable[Record]) -> None:
+        """Take in what is stored under the items' ids."""
+        self._there.update((record.uid, record.payload) for record in found)
+
+    def add(self, item: PutItem) -> Entry | ServiceError:
+        """Take the item in; return the entry as it will be stored, or why it can't be."""
+        uid = item.entry.uid
+        before = self._there.get(uid)
+        if before is not None:
+            if item.request_id and before.get(REQUEST_ID_KEY) == item.request_id:
+                return entry_from_payload(before)
+            if not item.allow_overwrite:
+                return _image_exists(self._library.library_id, item.entry.image_id)
+        elif self.room is not None and self.room <= 0:
+            return _full(self._library)
+        try:
+            new_tags = new_tag_types({**self._library.tag_types, **self.new_tags}, item.entry.tags)
+        except ServiceError as error:
+            return error
+        self.new_tags.update(new_tags)
+        self.new_attributes |= item.entry.attributes().keys() - self._library.attribute_names
+        if before is None and self.room is not None:
+            self.room -= 1
+        stored = replace(
+            item.entry,
+            create_time=self._now if before is None else before["create_time"],
+            update_time=self._now,
+            vectors={},
+        )
+        payload = entry_to_payload(stored, item.request_id)
+        self._there[uid] = payload
+        self.points[uid] = Point(uid, item.entry.vectors, payload)
+        return replace(stored, features=b"")
+
+
+def new_tag_types(
+    known: Mapping[str, FieldType], tags: Mapping[str, TagValue]
+) -> dict[str, FieldType]:
+    """Return the types of the tags that are used for the first time.
+
+    Raises:
+        ServiceError: TAG_TYPE_MISMATCH where a tag has had another type.
+    """
+    new: dict[str, FieldType] = {}
+    for name, value in tags.items():
+        actual = FieldType.of(value)
+        expected = known.get(name)
+        if expected is None:
+            new[name] = actual
+        elif expected is not actual:
+            raise ServiceError(
+                Reason.TAG_TYPE_MISMATCH,
+                f"the tag {name} holds {expected.value} values in this library, not {actual.value}",
+                metadata={"tag": name, "expected": expected.value, "actual": actual.value},
+            )
+    return new
+
+
+def _checked(
+    library: Library, items: Sequence[PutItem | ServiceError]
+) -> list[PutItem | ServiceError]:
+    """Return the items with an error in the place of each that can't be stored."""
+    checked = list(items)
+    sound: list[tuple[int, PutItem]] = []
+    for number, item in enumerate(items):
+        if isinstance(item, ServiceError):
+            continue
+        try:
+            checks.check_fields(f"entries[{number}]", item.entry)
+            checks.check_request_id(f"request_ids[{number}]", item.request_id)
+        except ServiceError as error:
+            checked[number] = error
+        else:
+            sound.append((number, item))
+    faults = checks.check_entry_vectors(
+        library,
+        [f"entries[{number}]" for number, _ in sound],
+        [item.entry for _, item in sound],
+    )
+    for (number, _), fault in zip(sound, faults, strict=True):
+        if fault is not None:
+            checked[number] = fault
+    return checked
+
+
+def _search(library: Library, query: Query) -> Search:
+    space = library.space(query.space)
+    vectors: Sequence[Vector] = query.vectors
+    if space is None or space.sparse != (query.sparse is not None):
+        raise field_error("vectors", f"the library has no such space: {query.space}")
+    if query.sparse is not None:
+        checks.check_sparse("sparse_vector", query.sparse)
+        vectors = [query.sparse]
+    else:
+        _check_dense(space, query.vectors)
+    if query.limit < 0 or query.limit > MAX_LIMIT:
+        raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
+    if query.include_features and not query.include_entries:
+        raise field_error("include_features", "needs include_entries")
+    fields = Fields.ENTRY if query.include_entries else Fields.NONE
+    return Search(
+        space=query.space,
+        vectors=vectors,
+        limit=query.limit or DEFAULT_LIMIT,
+        min_similarity=query.min_similarity,
+        exact=query.exact,
+        fields=Fields.ALL if query.include_features else fields,
+    )
+
+
+def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
+    if not 1 <= len(vectors) <= MAX_VECTORS:
+        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}")
+    checks.check_query_vectors(space, vectors)
+
+
+def _bind(library: Library, where: Filter | None) -> Bound:
+    return bind(where, library.tag_types, library.attribute_names)
+
+
+def _for_engine(bound: Bound) -> Filter | None:
+    """Return what an engine is asked; None for everything."""
+    return None if isinstance(bound, bool) else bound
+
+
+def _entry(record: Record) -> Entry:
+    return entry_from_payload(record.payload, record.vectors)
+
+
+def _hit(scored: Scored, include_entry: bool) -> Hit:
+    entry = entry_from_payload(scored.payload) if include_entry else None
+    return Hit(scored.uid, scored.similarity, entry)
+
+
+def _check_path(path: str) -> None:
+    group, dot, name = path.partition(".")
+    if group == "tags" and (not dot or NAME.match(name)):
+        return
+    if path not in {"entity_id", "category", "custom_content"}:
+        raise field_error("update_mask", f"{path} can't be changed")
+
+
+def _change(entry: Entry, changes: Entry, paths: Sequence[str]) -> None:
+    for path in paths:
+        group, _, name = path.partition(".")
+        if not name:
+            setattr(entry, group, getattr(changes, group))
+        elif name in changes.tags:
+            entry.tags = {**entry.tags, name: changes.tags[name]}
+        else:
+            entry.tags = {tag: value for tag, value in entry.tags.items() if tag != name}
+
+
+def _image_exists(library_id: str, image_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.IMAGE_ALREADY_EXISTS,
+        f"there is an image {image_id} already",
+        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
+    )
+
+
+def _image_not_found(library_id: str, image_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.IMAGE_NOT_FOUND,
+        f"there is no image {image_id}",
+        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
+    )
+
+
+def _full(library: Library) -> ServiceError:
+    return ServiceError(
+        Reason.LIBRARY_FULL,
+        f"the library holds {library.capacity} images, as many as it may",
+        metadata={
+            "library": f"libraries/{library.library_id}",
+            "capacity": str(library.capacity),
+        },
+    )

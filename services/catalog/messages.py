@@ -1,0 +1,330 @@
+"""The border to protobuf: messages of imagesearch.catalog.v1 ↔ domain objects."""
+
+from __future__ import annotations
+
+import hashlib
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.catalog.v1 import filter_pb2
+from imagesearch.type.v1 import (
+    geometry_pb2,
+    model_pb2,
+    picture_pb2,
+    subject_pb2,
+    tag_pb2,
+)
+from imagesearch_services.catalog.entries import Hit, PutItem, Query
+from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
+from imagesearch_services.catalog.model import (
+    Attribute,
+    Box,
+    Color,
+    Entry,
+    Library,
+    LibraryStats,
+    ModelVersion,
+    PictureInfo,
+    SparseVector,
+    Subject,
+    TagValue,
+    VectorSpace,
+)
+from imagesearch_services.catalog.requests import RequestKey
+from imagesearch_services.common.errors import ServiceError, field_error, missing_field
+from imagesearch_services.common.status import to_status
+
+OPERATORS = {
+    filter_pb2.Condition.OPERATOR_EQUAL: Operator.EQUAL,
+    filter_pb2.Condition.OPERATOR_NOT_EQUAL: Operator.NOT_EQUAL,
+    filter_pb2.Condition.OPERATOR_LESS: Operator.LESS,
+    filter_pb2.Condition.OPERATOR_LESS_OR_EQUAL: Operator.LESS_OR_EQUAL,
+    filter_pb2.Condition.OPERATOR_GREATER: Operator.GREATER,
+    filter_pb2.Condition.OPERATOR_GREATER_OR_EQUAL: Operator.GREATER_OR_EQUAL,
+    filter_pb2.Condition.OPERATOR_HAS: Operator.HAS,
+}
+
+MICROSECONDS = 1_000_000
+
+
+def read_request_key(request: Message, request_id: str) -> RequestKey:
+    """Tell this call from any other: by its method's request message, whole."""
+    if not request_id:
+        return RequestKey("", "")
+    body = request.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(request.DESCRIPTOR.full_name.encode() + b"\0" + body)
+    return RequestKey(request_id, digest.hexdigest())
+
+
+def read_library(message: pb.Library) -> Library:
+    """Read what CreateLibrary reads."""
+    return Library(
+        library_id=message.library_id,
+        uid="",
+        type=message.type,
+        spaces=tuple(
+            VectorSpace(space.name, space.dimensions, space.sparse) for space in message.spaces
+        ),
+        models=tuple(
+            ModelVersion(model.role, model.name, model.version) for model in message.models
+        ),
+        display_name=message.display_name,
+        description=message.description,
+        capacity=message.capacity,
+        thumbnails_disabled=message.thumbnails_disabled,
+    )
+
+
+def write_library(library: Library, stats: LibraryStats) -> pb.Library:
+    return pb.Library(
+        library_id=library.library_id,
+        uid=library.uid,
+        type=library.type,  # type: ignore[arg-type]  # a number of the enum, kept as it came
+        spaces=[
+            pb.VectorSpace(name=space.name, dimensions=space.dimensions, sparse=space.sparse)
+            for space in library.spaces
+        ],
+        models=[
+            model_pb2.ModelVersion(role=model.role, name=model.name, version=model.version)
+            for model in library.models
+        ],
+        display_name=library.display_name,
+        description=library.description,
+        capacity=library.capacity,
+        thumbnails_disabled=library.thumbnails_disabled,
+        entry_count=stats.entry_count,
+        unindexed_vector_count=stats.unindexed_vector_count,
+        create_time=write_time(library.create_time),
+        update_time=write_time(library.update_time),
+    )
+
+
+def read_put_items(request: pb.PutEntriesRequest) -> list[PutItem | ServiceError]:
+    """Read entries with their terms; one that can't be read is its own error."""
+    for name, values in (
+        ("allow_overwrite", request.allow_overwrite),
+        ("request_ids", request.request_ids),
+    ):
+        if values and len(values) != len(request.entries):
+            raise field_error(name, "must be empty or as many as entries")
+    return [_read_put_item(request, number) for number in range(len(request.entries))]
+
+
+def write_put_result(result: Entry | ServiceError) -> pb.PutEntryResult:
+    if isinstance(result, ServiceError):
+        return pb.PutEntryResult(error=to_status(result))
+    return pb.PutEntryResult(entry=write_entry(result))
+
+
+def read_entry(message: pb.Entry, field: str) -> Entry:
+    """Read an entry of a request; uid, times and thumbnail are not the caller's."""
+    vectors = {vector.space: vector.values for vector in message.vectors}
+    sparse = {vector.space: read_sparse(vector) for vector in message.sparse_vectors}
+    if len(vectors) + len(sparse) < len(message.vectors) + len(message.sparse_vectors):
+        raise field_error(f"{field}.vectors", "must be one for each space")
+    return Entry(
+        image_id=message.image_id,
+        entity_id=message.entity_id,
+        category=message.category,
+        tags={
+            name: read_tag_value(value, f"{field}.tags.{name}")
+            for name, value in message.tags.items()
+        },
+        custom_content=message.custom_content,
+        region=_read_box(message.region) if message.HasField("region") else None,
+        subject=_read_subject(message.subject) if message.HasField("subject") else None,
+        info=_read_info(message.info) if message.HasField("info") else None,
+        vectors={**vectors, **sparse},
+        features=message.features,
+    )
+
+
+def write_entry(entry: Entry) -> pb.Entry:
+    message = pb.Entry(
+        image_id=entry.image_id,
+        uid=entry.uid,
+        entity_id=entry.entity_id,
+        category=entry.category,  # type: ignore[arg-type]  # a number of the enum
+        custom_content=entry.custom_content,
+        create_time=write_time(entry.create_time),
+        update_time=write_time(entry.update_time),
+        features=entry.features,
+    )
+    for name, value in entry.tags.items():
+        _write_tag_value(message.tags[name], value)
+    if entry.region is not None:
+        message.region.CopyFrom(_write_box(entry.region))
+    if entry.subject is not None:
+        message.subject.CopyFrom(_write_subject(entry.subject))
+    if entry.info is not None:
+        message.info.CopyFrom(_write_info(entry.info))
+    for space, vector in sorted(entry.vectors.items()):
+        if isinstance(vector, SparseVector):
+            message.sparse_vectors.add(space=space, indices=vector.indices, values=vector.values)
+        else:
+            message.vectors.add(space=space, values=vector)
+    return message
+
+
+def read_query(request: pb.QueryEntriesRequest) -> Query:
+    spaces = {vector.space for vector in request.vectors}
+    sparse = None
+    if request.HasField("sparse_vector"):
+        sparse = read_sparse(request.sparse_vector)
+        spaces.add(request.sparse_vector.space)
+    if (sparse is None) == (not request.vectors):
+        raise missing_field("vectors")
+    if len(spaces) > 1:
+        raise field_error("vectors", "must be of one space")
+    return Query(
+        library_id=request.library_id,
+        library_uid=request.library_uid,
+        space=spaces.pop(),
+        vectors=[vector.values for vector in request.vectors],
+        sparse=sparse,
+        filter=read_filter(request.filter) if request.HasField("filter") else None,
+        limit=request.limit,
+        min_similarity=request.min_similarity if request.HasField("min_similarity") else None,
+        include_entries=request.include_entries,
+        include_features=request.include_features,
+        distinct_entities=request.distinct_entities,
+        exact=request.exact,
+    )
+
+
+def write_query_result(hits: list[Hit]) -> pb.QueryResult:
+    return pb.QueryResult(
+        hits=[
+            pb.Hit(
+                uid=hit.uid,
+                similarity=hit.similarity,
+                entry=None if hit.entry is None else write_entry(hit.entry),
+            )
+            for hit in hits
+        ]
+    )
+
+
+def read_filter(message: filter_pb2.Filter) -> Filter:
+    node = message.WhichOneof("node")
+    if node == "all_of":
+        return AllOf(tuple(map(read_filter, message.all_of.filters)))
+    if node == "any_of":
+        return AnyOf(tuple(map(read_filter, message.any_of.filters)))
+    if node == "negation":
+        return Not(read_filter(message.negation))
+    if node == "condition":
+        return _read_condition(message.condition)
+    raise field_error("filter", "a node must be set")
+
+
+def read_tag_value(message: tag_pb2.TagValue, field: str) -> TagValue:
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise missing_field(field)
+    value: TagValue = getattr(message, kind)
+    return value
+
+
+def read_sparse(message: model_pb2.SparseVector) -> SparseVector:
+    return SparseVector(tuple(message.indices), tuple(message.values))
+
+
+def write_time(seconds: float) -> Timestamp:
+    whole = Timestamp()
+    whole.FromMicroseconds(round(seconds * MICROSECONDS))
+    return whole
+
+
+def _read_put_item(request: pb.PutEntriesRequest, number: int) -> PutItem | ServiceError:
+    try:
+        entry = read_entry(request.entries[number], f"entries[{number}]")
+    except ServiceError as error:
+        return error
+    return PutItem(
+        entry,
+        allow_overwrite=request.allow_overwrite[number] if request.allow_overwrite else False,
+        request_id=request.request_ids[number] if request.request_ids else "",
+    )
+
+
+def _read_condition(message: filter_pb2.Condition) -> Condition:
+    operator = OPERATORS.get(message.operator)
+    if operator is None:
+        raise field_error("filter", f"{message.field}: an operator must be set")
+    value = None
+    if operator is not Operator.HAS:
+        value = read_tag_value(message.value, "filter")
+    return Condition(message.field, operator, value)
+
+
+def _write_tag_value(message: tag_pb2.TagValue, value: TagValue) -> None:
+    if isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int):
+        message.int_value = value
+    elif isinstance(value, float):
+        message.float_value = value
+    else:
+        message.string_value = value
+
+
+def _read_box(message: geometry_pb2.Box) -> Box:
+    return Box(message.x_min, message.y_min, message.x_max, message.y_max)
+
+
+def _write_box(box: Box) -> geometry_pb2.Box:
+    return geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
+
+
+def _read_subject(message: subject_pb2.Subject) -> Subject:
+    return Subject(
+        box=_read_box(message.box) if message.HasField("box") else None,
+        category=message.category,
+        score=message.score,
+        colors=tuple(Color(color.name, color.hex, color.share) for color in message.colors),
+        attributes=tuple(
+            Attribute(attribute.name, attribute.value, attribute.score)
+            for attribute in message.attributes
+        ),
+    )
+
+
+def _write_subject(subject: Subject) -> subject_pb2.Subject:
+    return subject_pb2.Subject(
+        box=None if subject.box is None else _write_box(subject.box),
+        category=subject.category,  # type: ignore[arg-type]  # a number of the enum
+        score=subject.score,
+        colors=[
+            subject_pb2.Color(name=color.name, hex=color.hex, share=color.share)
+            for color in subject.colors
+        ],
+        attributes=[
+            subject_pb2.Attribute(name=attribute.name, value=attribute.value, score=attribute.score)
+            for attribute in subject.attributes
+        ],
+    )
+
+
+def _read_info(message: picture_pb2.PictureInfo) -> PictureInfo:
+    return PictureInfo(
+        width=message.width,
+        height=message.height,
+        size_bytes=message.size_bytes,
+        sha256=message.sha256,
+        media_type=message.media_type,
+        sharpness=message.sharpness,
+    )
+
+
+def _write_info(info: PictureInfo) -> picture_pb2.PictureInfo:
+    return picture_pb2.PictureInfo(
+        width=info.width,
+        height=info.height,
+        size_bytes=info.size_bytes,
+        sha256=info.sha256,
+        media_type=info.media_type,
+        sharpness=info.sharpness,
+    )

@@ -1,0 +1,196 @@
+"""The words of the domain: libraries, entries, and what is in them.
+
+Nothing here knows protobuf, gRPC or an engine.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+TagValue = str | int | float | bool
+
+ENTRY_NAMESPACE = uuid.UUID("6f9f0c52-7d0f-5c7e-9a37-0d6c2f6b8a11")
+"""Fixed for ever: entry uids are name-based UUIDs (RFC 4122, version 5) in this namespace."""
+
+
+def entry_uid(image_id: str) -> bytes:
+    """Return the 16 bytes that stand for an image id, in the engine and in the contract."""
+    return uuid.uuid5(ENTRY_NAMESPACE, image_id).bytes
+
+
+class FieldType(enum.StrEnum):
+    """Type of a filterable field; decides its payload index."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    FLOAT = "float"
+    BOOLEAN = "boolean"
+
+    @classmethod
+    def of(cls, value: TagValue) -> FieldType:
+        """Return the type of a value; bool before int, of which Python makes it a kind."""
+        if isinstance(value, bool):
+            return cls.BOOLEAN
+        if isinstance(value, int):
+            return cls.INTEGER
+        return cls.FLOAT if isinstance(value, float) else cls.STRING
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSpace:
+    """A named vector of a library: dense with cosine, or sparse with dot product and IDF."""
+
+    name: str
+    """ "NAME@VERSION" of the model that fills it."""
+    dimensions: int
+    """Components; 0 where sparse."""
+    sparse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A model that the library was built with; kept for the Gateway."""
+
+    role: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A library as it is kept; its counts come from the engine."""
+
+    library_id: str
+    uid: str
+    """32 hexadecimal digits; names the engine's collection."""
+    type: int
+    """Number of `imagesearch.type.v1.LibraryType`; opaque here."""
+    spaces: tuple[VectorSpace, ...]
+    models: tuple[ModelVersion, ...] = ()
+    display_name: str = ""
+    description: str = ""
+    capacity: int = 0
+    """Most entries; 0: no limit."""
+    thumbnails_disabled: bool = False
+    create_time: float = 0.0
+    """Seconds since 1970 UTC."""
+    update_time: float = 0.0
+    """Seconds since 1970 UTC."""
+    tag_types: Mapping[str, FieldType] = field(default_factory=dict)
+    """Types of the tags used so far, fixed by their first use."""
+    attribute_names: frozenset[str] = frozenset()
+    """Attributes used so far; all are strings."""
+
+    def space(self, name: str) -> VectorSpace | None:
+        return next((space for space in self.spaces if space.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryStats:
+    """Counts of a library, now."""
+
+    entry_count: int
+    unindexed_vector_count: int
+    """Vectors that are compared one by one since no HNSW graph covers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixels of the picture as shown; maxima exclusive."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """A colour of a subject: basic name, "#rrggbb", share of the pixels."""
+
+    name: str
+    hex: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A named property of a subject with its confidence."""
+
+    name: str
+    value: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was taken for the subject of the picture."""
+
+    box: Box | None
+    category: int
+    score: float
+    colors: tuple[Color, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PictureInfo:
+    """What was read off the picture's file."""
+
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+    media_type: str
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """Weights of few components; indices ascending without repeats."""
+
+    indices: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+Vector = bytes | SparseVector
+"""Dense: IEEE-754 single precision, little-endian."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """A stored picture."""
+
+    image_id: str
+    entity_id: str = ""
+    category: int = 0
+    tags: dict[str, TagValue] = field(default_factory=dict)
+    custom_content: str = ""
+    region: Box | None = None
+    subject: Subject | None = None
+    info: PictureInfo | None = None
+    create_time: float = 0.0
+    """Seconds since 1970 UTC, whole microseconds."""
+    update_time: float = 0.0
+    """Seconds since 1970 UTC, whole microseconds."""
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    """By space; filled in answers only when asked."""
+    features: bytes = b""
+    """Opaque; filled in answers only when asked."""
+
+    @property
+    def uid(self) -> bytes:
+        return entry_uid(self.image_id)
+
+    def attributes(self) -> dict[str, list[str]]:
+        """Return what `attributes.NAME` filters see; colour names stand under "color"."""
+        found: dict[str, list[str]] = {}
+        if self.subject is not None:
+            for attribute in self.subject.attributes:
+                found.setdefault(attribute.name, []).append(attribute.value)
+            for color in self.subject.colors:
+                found.setdefault("color", []).append(color.name)
+        return found

@@ -1,0 +1,171 @@
+"""How entries and libraries lie in the engine: domain objects ↔ JSON-like payload."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from imagesearch_services.catalog.filters import BASE_FIELDS
+from imagesearch_services.catalog.model import (
+    Attribute,
+    Box,
+    Color,
+    Entry,
+    FieldType,
+    Library,
+    ModelVersion,
+    PictureInfo,
+    Subject,
+    Vector,
+    VectorSpace,
+)
+from imagesearch_services.catalog.storage import FEATURES_KEY, Payload
+
+REQUEST_ID_KEY = "put_request_id"
+
+METADATA_INDEXES = {
+    "kind": FieldType.STRING,
+    "state": FieldType.STRING,
+    "remembered_at": FieldType.FLOAT,
+}
+"""Indexed fields of the collection that holds libraries and remembered requests."""
+
+ENTRY_INDEXES = dict(BASE_FIELDS)
+"""Indexed fields of a new library; tags and attributes join at their first use."""
+
+
+def entry_to_payload(entry: Entry, request_id: str) -> Payload:
+    """Write an entry down; unset fields are left out, so that "has" filters mean what they say."""
+    payload: Payload = {
+        "image_id": entry.image_id,
+        "create_time": entry.create_time,
+        "update_time": entry.update_time,
+    }
+    if entry.entity_id:
+        payload["entity_id"] = entry.entity_id
+    if entry.category:
+        payload["category"] = entry.category
+    if entry.tags:
+        payload["tags"] = dict(entry.tags)
+    if entry.custom_content:
+        payload["custom_content"] = entry.custom_content
+    if entry.region is not None:
+        payload["region"] = _box_to_list(entry.region)
+    if entry.subject is not None:
+        payload["subject"] = _subject_to_payload(entry.subject)
+        attributes = entry.attributes()
+        if attributes:
+            payload["attributes"] = attributes
+    if entry.info is not None:
+        info = entry.info
+        payload |= {
+            "width": info.width,
+            "height": info.height,
+            "size_bytes": info.size_bytes,
+            "sha256": info.sha256,
+            "media_type": info.media_type,
+            "sharpness": info.sharpness,
+        }
+    if entry.features:
+        payload[FEATURES_KEY] = base64.b64encode(entry.features).decode("ascii")
+    if request_id:
+        payload[REQUEST_ID_KEY] = request_id
+    return payload
+
+
+def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = None) -> Entry:
+    """Read an entry back; features are there if the payload was read with them."""
+    get = payload.get
+    region, subject = get("region"), get("subject")
+    features = get(FEATURES_KEY)
+    return Entry(
+        image_id=payload["image_id"],
+        entity_id=get("entity_id", ""),
+        category=get("category", 0),
+        tags=get("tags", {}),
+        custom_content=get("custom_content", ""),
+        region=None if region is None else Box(*region),
+        subject=None if subject is None else _subject_from_payload(subject),
+        info=_info_from_payload(payload) if "media_type" in payload else None,
+        create_time=payload["create_time"],
+        update_time=payload["update_time"],
+        vectors=vectors or {},
+        features=b"" if features is None else base64.b64decode(features),
+    )
+
+
+def library_to_payload(library: Library, state: str) -> Payload:
+    return {
+        "kind": "library",
+        "state": state,
+        "library_id": library.library_id,
+        "uid": library.uid,
+        "type": library.type,
+        "spaces": [[space.name, space.dimensions, space.sparse] for space in library.spaces],
+        "models": [[model.role, model.name, model.version] for model in library.models],
+        "display_name": library.display_name,
+        "description": library.description,
+        "capacity": library.capacity,
+        "thumbnails_disabled": library.thumbnails_disabled,
+        "create_time": library.create_time,
+        "update_time": library.update_time,
+        # A list, since names of tags are no names of ours in the metadata.
+        "tag_types": [[name, kind.value] for name, kind in sorted(library.tag_types.items())],
+        "attribute_names": sorted(library.attribute_names),
+    }
+
+
+def library_from_payload(payload: Payload) -> Library:
+    return Library(
+        library_id=payload["library_id"],
+        uid=payload["uid"],
+        type=payload["type"],
+        spaces=tuple(VectorSpace(*space) for space in payload["spaces"]),
+        models=tuple(ModelVersion(*model) for model in payload["models"]),
+        display_name=payload["display_name"],
+        description=payload["description"],
+        capacity=payload["capacity"],
+        thumbnails_disabled=payload["thumbnails_disabled"],
+        create_time=payload["create_time"],
+        update_time=payload["update_time"],
+        tag_types={name: FieldType(kind) for name, kind in payload["tag_types"]},
+        attribute_names=frozenset(payload["attribute_names"]),
+    )
+
+
+def _box_to_list(box: Box) -> list[float]:
+    return [box.x_min, box.y_min, box.x_max, box.y_max]
+
+
+def _subject_to_payload(subject: Subject) -> Payload:
+    return {
+        "box": None if subject.box is None else _box_to_list(subject.box),
+        "category": subject.category,
+        "score": subject.score,
+        "colors": [[color.name, color.hex, color.share] for color in subject.colors],
+        "attributes": [
+            [attribute.name, attribute.value, attribute.score] for attribute in subject.attributes
+        ],
+    }
+
+
+def _subject_from_payload(payload: Payload) -> Subject:
+    box: list[float] | None = payload["box"]
+    return Subject(
+        box=None if box is None else Box(*box),
+        category=payload["category"],
+        score=payload["score"],
+        colors=tuple(Color(*color) for color in payload["colors"]),
+        attributes=tuple(Attribute(*attribute) for attribute in payload["attributes"]),
+    )
+
+
+def _info_from_payload(payload: dict[str, Any]) -> PictureInfo:
+    return PictureInfo(
+        width=payload["width"],
+        height=payload["height"],
+        size_bytes=payload["size_bytes"],
+        sha256=payload["sha256"],
+        media_type=payload["media_type"],
+        sharpness=payload["sharpness"],
+    )

@@ -1,0 +1,180 @@
+"""The service itself, thin: message in, domain call, message out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
+from imagesearch_services.catalog import messages
+from imagesearch_services.catalog.entries import Entries
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.model import Library, LibraryStats
+from imagesearch_services.common.errors import field_error, missing_field, not_implemented
+
+
+class CatalogServicer(pb_grpc.CatalogServiceServicer):
+    """imagesearch.catalog.v1.CatalogService; what the RPCs do stands in the proto."""
+
+    def __init__(self, libraries: Libraries, entries: Entries) -> None:
+        self._libraries = libraries
+        self._entries = entries
+
+    async def CreateLibrary(  # noqa: N802  # the contract's name
+        self, request: pb.CreateLibraryRequest, context: Any
+    ) -> pb.Library:
+        del context
+        key = messages.read_request_key(request, request.request_id)
+        library = await self._libraries.create(messages.read_library(request.library), key)
+        return messages.write_library(library, LibraryStats(0, 0))
+
+    async def GetLibrary(  # noqa: N802
+        self, request: pb.GetLibraryRequest, context: Any
+    ) -> pb.Library:
+        del context
+        return await self._with_stats(await self._libraries.get(_named(request.library_id)))
+
+    async def ListLibraries(  # noqa: N802
+        self, request: pb.ListLibrariesRequest, context: Any
+    ) -> pb.ListLibrariesResponse:
+        del context
+        page, token = await self._libraries.page(request.page_size, request.page_token)
+        return pb.ListLibrariesResponse(
+            libraries=[await self._with_stats(library) for library in page],
+            next_page_token=token,
+        )
+
+    async def UpdateLibrary(  # noqa: N802
+        self, request: pb.UpdateLibraryRequest, context: Any
+    ) -> pb.Library:
+        del context
+        paths = request.update_mask.paths
+        if not paths:
+            raise missing_field("update_mask")
+        for path in paths:
+            if path not in pb.Library.DESCRIPTOR.fields_by_name:
+                raise field_error("update_mask", f"{path} is no field of a library")
+        library = await self._libraries.update(
+            _named(request.library.library_id, "library.library_id"),
+            {path: getattr(request.library, path) for path in paths},
+            messages.read_request_key(request, request.request_id),
+        )
+        return await self._with_stats(library)
+
+    async def DeleteLibrary(  # noqa: N802
+        self, request: pb.DeleteLibraryRequest, context: Any
+    ) -> Empty:
+        del context
+        key = messages.read_request_key(request, request.request_id)
+        await self._libraries.delete(_named(request.library_id), key)
+        return Empty()
+
+    async def PutEntries(  # noqa: N802
+        self, request: pb.PutEntriesRequest, context: Any
+    ) -> pb.PutEntriesResponse:
+        del context
+        results = await self._entries.put(
+            _named(request.library_id), request.library_uid, messages.read_put_items(request)
+        )
+        return pb.PutEntriesResponse(results=map(messages.write_put_result, results))
+
+    async def GetEntries(  # noqa: N802
+        self, request: pb.GetEntriesRequest, context: Any
+    ) -> pb.GetEntriesResponse:
+        del context
+        entries = await self._entries.get(
+            _named(request.library_id),
+            request.image_ids,
+            request.uids,
+            vectors=request.include_vectors,
+            features=request.include_features,
+        )
+        return pb.GetEntriesResponse(entries=map(messages.write_entry, entries))
+
+    async def ListEntries(  # noqa: N802
+        self, request: pb.ListEntriesRequest, context: Any
+    ) -> pb.ListEntriesResponse:
+        del context
+        entries, token, total = await self._entries.page(
+            _named(request.library_id),
+            messages.read_filter(request.filter) if request.HasField("filter") else None,
+            request.page_size,
+            request.page_token,
+            vectors=request.include_vectors,
+        )
+        return pb.ListEntriesResponse(
+            entries=map(messages.write_entry, entries), next_page_token=token, total_count=total
+        )
+
+    async def CountEntries(  # noqa: N802
+        self, request: pb.CountEntriesRequest, context: Any
+    ) -> pb.CountEntriesResponse:
+        del context
+        count = await self._entries.count(
+            _named(request.library_id),
+            messages.read_filter(request.filter) if request.HasField("filter") else None,
+        )
+        return pb.CountEntriesResponse(count=count)
+
+    async def UpdateEntry(  # noqa: N802
+        self, request: pb.UpdateEntryRequest, context: Any
+    ) -> pb.Entry:
+        del context
+        if not request.update_mask.paths:
+            raise missing_field("update_mask")
+        entry = await self._entries.update(
+            _named(request.library_id),
+            messages.read_entry(request.entry, "entry"),
+            request.update_mask.paths,
+            messages.read_request_key(request, request.request_id),
+        )
+        return messages.write_entry(entry)
+
+    async def DeleteEntries(  # noqa: N802
+        self, request: pb.DeleteEntriesRequest, context: Any
+    ) -> pb.DeleteEntriesResponse:
+        del context
+        count = await self._entries.delete(
+            _named(request.library_id),
+            request.image_ids,
+            messages.read_filter(request.filter) if request.HasField("filter") else None,
+            messages.read_request_key(request, request.request_id),
+        )
+        return pb.DeleteEntriesResponse(deleted_count=count)
+
+    async def QueryEntries(  # noqa: N802
+        self, request: pb.QueryEntriesRequest, context: Any
+    ) -> pb.QueryEntriesResponse:
+        del context
+        _named(request.library_id)
+        results = await self._entries.query(messages.read_query(request))
+        return pb.QueryEntriesResponse(results=map(messages.write_query_result, results))
+
+    async def RejectPairs(  # noqa: N802
+        self, request: pb.RejectPairsRequest, context: Any
+    ) -> pb.RejectPairsResponse:
+        del request, context
+        raise not_implemented("RejectPairs")
+
+    async def FilterRejectedPairs(  # noqa: N802
+        self, request: pb.FilterRejectedPairsRequest, context: Any
+    ) -> pb.FilterRejectedPairsResponse:
+        del request, context
+        raise not_implemented("FilterRejectedPairs")
+
+    async def GetThumbnails(  # noqa: N802
+        self, request: pb.GetThumbnailsRequest, context: Any
+    ) -> pb.GetThumbnailsResponse:
+        del request, context
+        raise not_implemented("GetThumbnails")
+
+    async def _with_stats(self, library: Library) -> pb.Library:
+        return messages.write_library(library, await self._libraries.stats(library))
+
+
+def _named(library_id: str, field: str = "library_id") -> str:
+    if not library_id:
+        raise missing_field(field)
+    return library_id

@@ -1,0 +1,80 @@
+"""What the Catalog is configured by: IMAGESEARCH_CATALOG_* in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagesearch_services.common.env import Env, SettingsError
+from imagesearch_services.common.server import ServerSettings
+
+BACKENDS = ("edge", "cluster")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that the Catalog is told from outside."""
+
+    server: ServerSettings
+    """Where and how it listens."""
+    backend: str
+    """BACKEND: "edge", the engine inside of the Catalog, or "cluster", a Qdrant server."""
+    data_dir: Path
+    """DATA_DIR: the embedded engine keeps its files under `catalog/libraries` in it."""
+    url: str
+    """URL of the Qdrant server, "http://host:6333"."""
+    grpc_port: int
+    """GRPC_PORT of the Qdrant server."""
+    api_key: str = field(repr=False)
+    """API_KEY of the Qdrant server; never logged."""
+    shard_number: int
+    """SHARD_NUMBER of new collections on the server."""
+    replication_factor: int
+    """REPLICATION_FACTOR of new collections on the server."""
+    write_consistency: int
+    """WRITE_CONSISTENCY: replicas that must have a write before it is acknowledged."""
+    timeout_s: float
+    """TIMEOUT_S of a call to the server."""
+    indexing_threshold: int
+    """INDEXING_THRESHOLD: unindexed vectors that start the building of an HNSW index; 0: none."""
+    indexing_threads: int
+    """INDEXING_THREADS that build it, at the lowest priority."""
+    hnsw_m: int
+    """HNSW_M: edges of a node of the graph."""
+    hnsw_ef_construct: int
+    """HNSW_EF_CONSTRUCT: breadth of search while it is built."""
+    hnsw_ef: int
+    """HNSW_EF: breadth of search in queries."""
+    index_segments: int
+    """INDEX_SEGMENTS: graphs that a library is spread over."""
+
+    @classmethod
+    def from_env(cls, variables: Mapping[str, str] | None = None) -> Settings:
+        env = Env("IMAGESEARCH_CATALOG_", variables)
+        settings = cls(
+            server=ServerSettings.from_env(
+                env, port=50053, metrics_port=0, max_message_bytes=64 * 1024 * 1024
+            ),
+            backend=env.text("BACKEND", "edge"),
+            data_dir=env.path("DATA_DIR", Path(".imagesearch")),
+            url=env.text("URL", "http://127.0.0.1:6333"),
+            grpc_port=env.integer("GRPC_PORT", 6334),
+            api_key=env.text("API_KEY", ""),
+            shard_number=env.integer("SHARD_NUMBER", 1),
+            replication_factor=env.integer("REPLICATION_FACTOR", 1),
+            write_consistency=env.integer("WRITE_CONSISTENCY", 1),
+            timeout_s=env.number("TIMEOUT_S", 30.0),
+            indexing_threshold=env.integer("INDEXING_THRESHOLD", 20_000),
+            indexing_threads=env.integer("INDEXING_THREADS", 1),
+            hnsw_m=env.integer("HNSW_M", 16),
+            hnsw_ef_construct=env.integer("HNSW_EF_CONSTRUCT", 100),
+            hnsw_ef=env.integer("HNSW_EF", 128),
+            index_segments=env.integer("INDEX_SEGMENTS", 1),
+        )
+        env.refuse_unknown()
+        if settings.backend not in BACKENDS:
+            raise SettingsError(
+                f"IMAGESEARCH_CATALOG_BACKEND: {settings.backend!r} is none of {BACKENDS}"
+            )
+        return settings
