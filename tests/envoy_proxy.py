@@ -1,0 +1,115 @@
+"""A real Envoy for tests, with the configuration that deploy/envoy shows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.ports import free_port
+
+ROOT = Path(__file__).parents[1]
+ENVOY = Path(sys.executable).parent / "envoy"
+CONFIGURATION = ROOT / "deploy/envoy/envoy.yaml"
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class EnvoyProxy:
+    """A running Envoy."""
+
+    target: str
+    """Where it takes calls, `host:port`."""
+    admin: str
+    """Where it tells about itself, `host:port`."""
+
+    def counter(self, name: str) -> int:
+        """Return a statistic of the cluster of Gateways."""
+        answer = self._ask(f"/stats?format=json&filter=^cluster\\.gateway\\.{name}$")
+        return int(answer["stats"][0]["value"])
+
+    def healthy(self) -> set[int]:
+        """Return the ports of the Gateways that it holds for well."""
+        (cluster,) = self._ask("/clusters?format=json")["cluster_statuses"]
+        return {
+            host["address"]["socket_address"]["port_value"]
+            for host in cluster["host_statuses"]
+            if not host["health_status"].get("failed_active_health_check")
+        }
+
+    def _ask(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://{self.admin}{path}") as answer:
+            return json.load(answer)
+
+
+@contextlib.contextmanager
+def running_envoy(gateways: Sequence[str], folder: Path) -> Iterator[EnvoyProxy]:
+    """Run Envoy in front of these Gateways, until all of them are well by its own checks.
+
+    Args:
+        gateways: `host:port` each.
+        folder: for its configuration and log.
+    """
+    envoy = EnvoyProxy(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+    file, log = folder / "envoy.yaml", folder / "envoy.log"
+    file.write_text(yaml.safe_dump(configuration(envoy, gateways)))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [ENVOY, "--config-path", file, "--concurrency", "1", "--use-dynamic-base-id"],
+            stdout=output, stderr=output,
+        )  # fmt: skip
+    try:
+        ports = {int(gateway.rpartition(":")[2]) for gateway in gateways}
+        wait_until(lambda: answers(envoy, process) and envoy.healthy() == ports, log)
+        yield envoy
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def configuration(envoy: EnvoyProxy, gateways: Sequence[str]) -> dict[str, Any]:
+    """Return the example with addresses of this machine, and with quicker health checks."""
+    config: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
+    config["admin"]["address"] = address(envoy.admin)
+    (listener,), (cluster,) = (config["static_resources"][key] for key in ("listeners", "clusters"))
+    listener["address"] = address(envoy.target)
+    (endpoints,) = cluster["load_assignment"]["endpoints"]
+    endpoints["lb_endpoints"] = [
+        {"endpoint": {"address": address(gateway)}} for gateway in gateways
+    ]
+    cluster["type"] = "STATIC"
+    del cluster["dns_refresh_rate"]
+    (check,) = cluster["health_checks"]
+    check |= {"interval": "0.1s", "no_traffic_interval": "0.1s"}
+    return config
+
+
+def address(target: str) -> dict[str, Any]:
+    host, port = target.split(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
+
+
+def answers(envoy: EnvoyProxy, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "Envoy ended"
+    try:
+        envoy.healthy()
+    except OSError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], log: Path | None = None) -> None:
+    """Return when the condition holds."""
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, log.read_text()[-2000:] if log else "too late"
+        time.sleep(0.02)
