@@ -1,0 +1,18 @@
+"""Start the Embedding service: `python -m imagesearch_services.embedding`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from imagesearch_services.common.env import Env
+from imagesearch_services.common.server import serve
+from imagesearch_services.embedding.service import build_service
+from imagesearch_services.embedding.settings import PREFIX, EmbeddingSettings
+
+
+async def main() -> None:
+    await serve(build_service(EmbeddingSettings.from_env(Env(PREFIX))))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,98 @@
+"""From regions of a decoded picture to what a model takes: the one place that resizes for them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import Picture
+
+LETTERBOX_COLOR = (124, 116, 104)
+"""Around a letterboxed region: the mean of ImageNet, so that it is nothing to the model."""
+
+
+class Resize(enum.StrEnum):
+    """How a region becomes the model's size."""
+
+    SQUASH = enum.auto()
+    """Both sides to the model's, whatever the aspect."""
+    LETTERBOX = enum.auto()
+    """The aspect is kept; what is left over is filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a model takes: uint8 RGB pixels, [height, width, 3]."""
+
+    width: int
+    height: int
+    resize: Resize
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+def preprocess(picture: Picture, boxes: Sequence[Box], spec: InputSpec) -> npt.NDArray[np.uint8]:
+    """Crop and resize regions for a model, antialiased.
+
+    Args:
+        picture: decoded.
+        boxes: inside the picture, in its pixels as shown; edges may lie between pixels.
+        spec: of the model.
+
+    Returns:
+        uint8 RGB, [boxes, height, width, 3].
+    """
+    inputs = np.empty((len(boxes), spec.height, spec.width, 3), np.uint8)
+    for box, into in zip(boxes, inputs, strict=True):
+        into[:] = np.asarray(_resized(picture, box, spec))
+    return inputs
+
+
+def _resized(picture: Picture, box: Box, spec: InputSpec) -> Image.Image:
+    inner = box.scaled(picture.x_scale, picture.y_scale)
+    if spec.resize is Resize.SQUASH:
+        return _resize(picture.image, (spec.width, spec.height), inner)
+    factor = min(spec.width / box.width, spec.height / box.height)
+    size = (
+        min(spec.width, max(1, round(box.width * factor))),
+        min(spec.height, max(1, round(box.height * factor))),
+    )
+    framed = Image.new("RGB", (spec.width, spec.height), LETTERBOX_COLOR)
+    corner = ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2)
+    framed.paste(_resize(picture.image, size, inner), corner)
+    return framed
+
+
+def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
+    # Pillow's filter widens as it shrinks, so nothing aliases. Averaging whole blocks first
+    # (reducing_gap) saves a quarter of the time on large pictures only.
+    inner = (box.x_min, box.y_min, min(box.x_max, image.width), min(box.y_max, image.height))
+    return image.resize(size, Image.Resampling.BILINEAR, inner, reducing_gap=3.0)
+
+
+def harmless_reduction(
+    width: int, height: int, boxes: Sequence[Box], specs: Sequence[InputSpec]
+) -> float:
+    """Return by what a picture's sides may be divided without harm to its embeddings.
+
+    Every region keeps at least twice the model's sides, so that the resize after it still averages.
+    With SSCD the embedding then moves by .003 (cosine), as little as from noise of one grey level
+    in a tenth of the pixels, and the similarity to edited copies by .0005 on average.
+
+    Args:
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+        boxes: to embed.
+        specs: of the models.
+    """
+    needed_px = 2 * max(max(spec.width, spec.height) for spec in specs)
+    shorter_px = min([width, height, *(min(box.width, box.height) for box in boxes)])
+    return max(1.0, shorter_px / needed_px)

@@ -1,0 +1,55 @@
+"""The Embedding service put together."""
+
+from __future__ import annotations
+
+import grpc.aio
+
+from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch_services.common.server import Service
+from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.models import ModelRegistry
+from imagesearch_services.embedding.servicer import EmbeddingServicer
+from imagesearch_services.embedding.settings import EmbeddingSettings
+from imagesearch_services.embedding.triton import TritonClient
+
+SERVICE_NAME = "imagesearch.embedding.v1.EmbeddingService"
+
+
+def build_service(settings: EmbeddingSettings) -> Service:
+    """Build the service; it begins to watch Triton when it is registered with a server."""
+    triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)
+    registry = ModelRegistry(
+        triton,
+        watch_interval_s=settings.watch_interval_s,
+        probe_interval_s=settings.probe_interval_s,
+    )
+    embedder = Embedder(
+        triton,
+        registry,
+        workers=settings.workers,
+        pixel_budget=settings.pixel_budget,
+        overload_retry_s=settings.overload_retry_s,
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        pb_grpc.add_EmbeddingServiceServicer_to_server(
+            EmbeddingServicer(registry, embedder), server
+        )
+        registry.start()
+
+    async def check() -> None:
+        registry.check()
+
+    async def close() -> None:
+        await registry.close()
+        embedder.close()
+        await triton.close()
+
+    return Service(
+        name="embedding",
+        descriptor_names=[SERVICE_NAME],
+        register=register,
+        settings=settings.server,
+        check=check,
+        close=close,
+    )

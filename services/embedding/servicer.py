@@ -1,0 +1,69 @@
+"""EmbeddingService: message in, domain call, message out."""
+
+# ruff: noqa: N802, ARG002  # names and parameters of methods are gRPC's
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch_services.common.errors import not_implemented
+from imagesearch_services.embedding import messages
+from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.models import ModelRegistry
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
+    """Serves imagesearch.embedding.v1.EmbeddingService."""
+
+    def __init__(self, registry: ModelRegistry, embedder: Embedder) -> None:
+        self._registry = registry
+        self._embedder = embedder
+
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(
+            models=[messages.served_model(model) for model in self._registry.models()]
+        )
+
+    async def EmbedImages(
+        self, request: pb.EmbedImagesRequest, context: Context
+    ) -> pb.EmbedImagesResponse:
+        items = [messages.read_item(item) for item in request.items]
+        spaces = list(request.spaces)
+        outcomes, timings = await self._embedder.embed(items, spaces)
+        return pb.EmbedImagesResponse(
+            results=[messages.embed_image_result(outcome, spaces) for outcome in outcomes],
+            timings=messages.step_timings(timings),
+        )
+
+    async def DetectSubjects(
+        self, request: pb.DetectSubjectsRequest, context: Context
+    ) -> pb.DetectSubjectsResponse:
+        raise not_implemented("DetectSubjects")
+
+    async def ExtractFeatures(
+        self, request: pb.ExtractFeaturesRequest, context: Context
+    ) -> pb.ExtractFeaturesResponse:
+        raise not_implemented("ExtractFeatures")
+
+    async def VerifyFeatures(
+        self, request: pb.VerifyFeaturesRequest, context: Context
+    ) -> pb.VerifyFeaturesResponse:
+        raise not_implemented("VerifyFeatures")
+
+    async def ComparePictures(
+        self, request: pb.ComparePicturesRequest, context: Context
+    ) -> pb.ComparePicturesResponse:
+        raise not_implemented("ComparePictures")
+
+    async def DrawAnnotations(
+        self, request: pb.DrawAnnotationsRequest, context: Context
+    ) -> pb.DrawAnnotationsResponse:
+        raise not_implemented("DrawAnnotations")

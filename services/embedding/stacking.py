@@ -1,0 +1,79 @@
+"""Inference of one call: regions of its pictures go to Triton together, as they get ready."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding.models import Model, embed
+from imagesearch_services.embedding.triton import TritonClient
+
+MAX_IN_FLIGHT = 2
+"""Stacks of one call and model at Triton: one is worked on while the next one lies ready."""
+
+Inputs = npt.NDArray[np.uint8]
+Embeddings = npt.NDArray[np.float32]
+
+
+class Stacker:
+    """Runs one model for one call: whatever waits when Triton is free goes as one stack.
+
+    Nothing waits for a stack to fill, so a single picture is not delayed.
+    """
+
+    def __init__(self, triton: TritonClient, model: Model, tasks: asyncio.TaskGroup) -> None:
+        self._triton = triton
+        self._model = model
+        self._tasks = tasks
+        self._waiting: deque[tuple[Inputs, asyncio.Future[Embeddings]]] = deque()
+        self._in_flight = 0
+        self.first_sent_s: float | None = None
+        """When the first stack went out, on the clock of `time.perf_counter`."""
+        self.last_answered_s: float | None = None
+
+    async def embed(self, inputs: Inputs) -> Embeddings:
+        """Embed preprocessed regions, [regions, height, width, 3] → [regions, dimensions].
+
+        Raises:
+            ServiceError: as `models.embed`.
+        """
+        size = self._model.max_batch_size
+        loop = asyncio.get_running_loop()
+        parts: list[asyncio.Future[Embeddings]] = []
+        for start in range(0, len(inputs), size):
+            part: asyncio.Future[Embeddings] = loop.create_future()
+            self._waiting.append((inputs[start : start + size], part))
+            parts.append(part)
+        self._send()
+        embeddings = await asyncio.gather(*parts)
+        return embeddings[0] if len(embeddings) == 1 else np.concatenate(embeddings)
+
+    def _send(self) -> None:
+        while self._waiting and self._in_flight < MAX_IN_FLIGHT:
+            stack = [self._waiting.popleft()]
+            rows = len(stack[0][0])
+            while self._waiting and rows + len(self._waiting[0][0]) <= self._model.max_batch_size:
+                stack.append(self._waiting.popleft())
+                rows += len(stack[-1][0])
+            self._in_flight += 1
+            self._tasks.create_task(self._run(stack))
+
+    async def _run(self, stack: list[tuple[Inputs, asyncio.Future[Embeddings]]]) -> None:
+        """Run one stack; an error ends the whole call, through its task group."""
+        inputs = [each for each, _ in stack]
+        if self.first_sent_s is None:
+            self.first_sent_s = time.perf_counter()
+        embeddings = await embed(
+            self._triton, self._model, inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        )
+        self.last_answered_s = time.perf_counter()
+        self._in_flight -= 1
+        start = 0
+        for each, future in stack:
+            future.set_result(embeddings[start : start + len(each)])
+            start += len(each)
+        self._send()
