@@ -58,32 +58,36 @@ def check_region(box: Box, *, field: str = "region") -> Box:
     return box
 
 
-def check_image_fields(fields: ImageFields) -> ImageFields:
-    """Return what a caller says of an image, if it may be said."""
-    check_opaque_id(fields.entity_id, field="entity_id")
-    check_bytes(fields.custom_content, MAX_CUSTOM_CONTENT_BYTES, field="custom_content")
-    check_tags(fields.tags)
+def check_image_fields(fields: ImageFields, *, under: str = "") -> ImageFields:
+    """Return what a caller says of an image, if it may be said.
+
+    Args:
+        fields: as said.
+        under: path of the message that they stand in, for errors: "image.".
+    """
+    check_opaque_id(fields.entity_id, field=f"{under}entity_id")
+    check_bytes(fields.custom_content, MAX_CUSTOM_CONTENT_BYTES, field=f"{under}custom_content")
+    _check_tags(fields.tags, field=f"{under}tags")
     return fields
 
 
-def check_tags(tags: Mapping[str, TagValue]) -> None:
-    if len(tags) > MAX_TAGS:
-        raise field_error("tags", f"at most {MAX_TAGS} tags, not {len(tags)}")
-    for name, value in tags.items():
-        check_tag_name(name)
-        if isinstance(value, str):
-            check_bytes(value, MAX_TAG_VALUE_BYTES, field=f"tags.{name}")
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise field_error(f"tags.{name}", "must be a finite number")
-
-
-def check_tag_name(name: str) -> str:
+def check_tag_name(name: str, *, field: str) -> str:
     if not TAG_NAME.fullmatch(name):
         raise field_error(
-            f"tags.{name}" if len(name) <= MAX_DISPLAY_NAME_BYTES else "tags",
-            "a tag's name is 1 to 63 of a-z, A-Z, 0-9 and _, not beginning with a digit",
+            field, "a tag's name is 1 to 63 of a-z, A-Z, 0-9 and _, not beginning with a digit"
         )
     return name
+
+
+def _check_tags(tags: Mapping[str, TagValue], *, field: str) -> None:
+    if len(tags) > MAX_TAGS:
+        raise field_error(field, f"at most {MAX_TAGS} tags, not {len(tags)}")
+    for name, value in tags.items():
+        check_tag_name(name, field=field)
+        if isinstance(value, str):
+            check_bytes(value, MAX_TAG_VALUE_BYTES, field=f"{field}.{name}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise field_error(f"{field}.{name}", "must be a finite number")
 
 
 def check_library_fields(fields: LibraryFields) -> LibraryFields:

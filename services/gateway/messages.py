@@ -151,9 +151,10 @@ def image_changes(request: image_pb2.UpdateImageRequest) -> Changes:
         ImageFields(
             entity_id=message.entity_id,
             category=types.category(message.category, field="image.category"),
-            tags=types.tags(message.tags),
+            tags=types.tags(message.tags, field="image.tags"),
             custom_content=message.custom_content,
-        )
+        ),
+        under="image.",
     )
     paths = list(request.update_mask.paths) or [
         path for path in IMAGE_SETTABLE if getattr(fields, path)
@@ -162,7 +163,7 @@ def image_changes(request: image_pb2.UpdateImageRequest) -> Changes:
     for path in paths:
         family, dot, name = path.partition(".")
         if dot and family == "tags":
-            changes[path] = fields.tags.get(limits.check_tag_name(name))
+            changes[path] = fields.tags.get(limits.check_tag_name(name, field="update_mask"))
         elif path in IMAGE_SETTABLE:
             changes[path] = getattr(fields, path)
         else:

@@ -76,14 +76,16 @@ def timing_message(value: StepTiming) -> model_pb2.StepTiming:
     return model_pb2.StepTiming(step=value.step, duration_ms=value.duration_ms)
 
 
-def tags(messages: Mapping[str, tag_pb2.TagValue]) -> dict[str, TagValue]:
-    return {name: _tag_value(name, message) for name, message in messages.items()}
+def tags(messages: Mapping[str, tag_pb2.TagValue], *, field: str = "tags") -> dict[str, TagValue]:
+    return {
+        name: _tag_value(message, field=f"{field}.{name}") for name, message in messages.items()
+    }
 
 
-def _tag_value(name: str, message: tag_pb2.TagValue) -> TagValue:
+def _tag_value(message: tag_pb2.TagValue, *, field: str) -> TagValue:
     kind = message.WhichOneof("kind")
     if kind is None:
-        raise field_error(f"tags.{name}", "must have a value")
+        raise field_error(field, "must have a value")
     value: TagValue = getattr(message, kind)
     return value
 

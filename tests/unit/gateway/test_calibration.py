@@ -1,0 +1,224 @@
+"""Scores, rates and thresholds."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import (
+    BUILT_IN_TABLES,
+    ROUNDING,
+    Calibration,
+    CalibrationError,
+    Calibrations,
+    Threshold,
+    rate_of_many,
+    rate_of_one,
+)
+from imagesearch_services.gateway.model import ModelVersion
+
+TABLE = Calibration.from_columns(
+    raw=[0.0, 0.2, 0.4, 0.8],
+    score=[0.0, 0.1, 0.5, 1.0],
+    false_positive_rate=[1.0, 1e-2, 1e-4, 1e-8],
+    extrapolated_below=1e-6,
+)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "score", "rate"),
+    [
+        (-1.0, 0.0, 1.0),
+        (0.0, 0.0, 1.0),
+        (0.1, 0.05, 1e-1),
+        (0.3, 0.3, 1e-3),
+        (0.4, 0.5, 1e-4),
+        (0.5, 0.625, 1e-5),
+        (0.8, 1.0, 1e-8),
+        (1.0, 1.0, 1e-8),
+    ],
+)
+def test_scores_run_straight_and_rates_in_logarithms_between_the_rows(
+    similarity: float, score: float, rate: float
+) -> None:
+    assert TABLE.score(similarity) == pytest.approx(score)
+    assert TABLE.false_positive_rate(similarity) == pytest.approx(rate)
+
+
+@given(st.floats(0.001, 0.799))
+def test_thresholds_are_the_maps_turned_round(similarity: float) -> None:
+    assert TABLE.similarity_of_score(TABLE.score(similarity)) == pytest.approx(similarity)
+    rate = TABLE.false_positive_rate(similarity)
+    assert TABLE.similarity_of_rate(rate) == pytest.approx(similarity)
+
+
+def test_a_score_of_nought_or_a_rate_of_one_lets_everything_through() -> None:
+    assert TABLE.similarity_of_score(0.0) is None
+    assert TABLE.similarity_of_rate(1.0) is None
+
+
+def test_below_the_tables_lowest_rate_its_last_row_is_the_threshold() -> None:
+    assert TABLE.similarity_of_rate(1e-12) == 0.8
+    assert TABLE.similarity_of_rate(0.0) == 0.8
+
+
+def test_a_score_that_nothing_has_is_out_of_reach() -> None:
+    low = Calibration.from_columns(
+        raw=[0, 1], score=[0, 0.9], false_positive_rate=[1, 0.1], extrapolated_below=0.1
+    )
+    threshold = low.similarity_of_score(0.95)
+    assert threshold is not None
+    assert threshold > 1
+
+
+@given(st.floats(1e-9, 0.999), st.integers(1, 10_000_000))
+def test_rates_of_one_and_of_many_comparisons_are_each_others_reverse(
+    rate: float, comparisons: int
+) -> None:
+    one = rate_of_one(rate, comparisons)
+    assert 0 < one <= rate * (1 + 1e-12)
+    assert rate_of_many(one, comparisons) == pytest.approx(rate)
+
+
+def test_a_rate_is_that_of_independent_comparisons() -> None:
+    assert rate_of_many(0.5, 2) == pytest.approx(0.75)
+    assert rate_of_one(0.75, 2) == pytest.approx(0.5)
+    assert rate_of_many(1.0, 5) == rate_of_one(1.0, 5) == 1.0
+
+
+def strictest(
+    *, stored: int = 1000, share: float = 1.0, score: float | None = None, rate: float | None = None
+) -> Threshold:
+    return Threshold.strictest(
+        TABLE,
+        comparisons=stored,
+        rate_share=share,
+        min_score=score,
+        max_false_positive_rate=rate,
+    )
+
+
+def test_a_threshold_keeps_the_rate_at_every_size_of_library() -> None:
+    for stored in (0, 1, 10, 1000, 100_000):
+        threshold = strictest(stored=stored, rate=0.001)
+        assert threshold.applied_rate == pytest.approx(0.001, rel=1e-3)
+    assert strictest(stored=10, rate=0.01).min_score < strictest(stored=1000, rate=0.01).min_score
+
+
+def test_of_two_bounds_the_stricter_one_counts() -> None:
+    by_score, by_rate = strictest(score=0.5), strictest(rate=0.01)
+    assert strictest(score=0.5, rate=0.01) == by_rate
+    assert strictest(score=0.5, rate=0.9) == by_score
+    assert by_score.min_score == pytest.approx(0.5, abs=1e-4)
+
+
+def test_shares_of_a_rate_add_up_to_it() -> None:
+    whole = strictest(stored=1000, share=0.5, rate=0.01)
+    regions = strictest(stored=24_000, share=0.5, rate=0.01)
+    assert whole.min_similarity is not None
+    assert regions.min_similarity is not None
+    assert whole.min_similarity < regions.min_similarity
+    chance = [
+        rate_of_many(TABLE.false_positive_rate(one.min_similarity), one.comparisons)
+        for one in (whole, regions)
+        if one.min_similarity is not None
+    ]
+    assert sum(chance) == pytest.approx(0.01, rel=1e-3)
+    assert whole.applied_rate == pytest.approx(0.01, rel=1e-3)
+
+
+def test_what_scored_exactly_the_threshold_passes_it() -> None:
+    threshold = strictest(score=TABLE.score(0.3))
+    assert threshold.min_similarity is not None
+    assert threshold.min_similarity == pytest.approx(0.3 - ROUNDING, abs=1e-9)
+    assert threshold.min_similarity < 0.3
+
+
+def test_no_bound_gives_everything() -> None:
+    threshold = strictest()
+    assert threshold.min_similarity is None
+    assert (threshold.min_score, threshold.applied_rate) == (0.0, 1.0)
+    assert not threshold.extrapolated
+
+
+def test_a_rate_beyond_the_data_is_flagged() -> None:
+    assert not strictest(stored=1, rate=1e-5).extrapolated
+    assert strictest(stored=1000, rate=1e-5).extrapolated
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"raw": [0, 0]},
+        {"raw": [1, 0]},
+        {"score": [0.5, 0.4]},
+        {"score": [0, 1.1]},
+        {"score": [-0.1, 1]},
+        {"false_positive_rate": [0.1, 0.2]},
+        {"false_positive_rate": [1, 0]},
+        {"false_positive_rate": [1.5, 0.1]},
+        {"raw": [0]},
+        {"score": [0, 0.5, 1]},
+    ],
+)
+def test_a_table_that_is_no_monotone_map_is_refused(columns: dict[str, list[float]]) -> None:
+    sound: dict[str, list[float]] = {
+        "raw": [0, 1],
+        "score": [0, 1],
+        "false_positive_rate": [1, 0.1],
+    }
+    with pytest.raises(CalibrationError):
+        Calibration.from_columns(
+            raw=columns.get("raw", sound["raw"]),
+            score=columns.get("score", sound["score"]),
+            false_positive_rate=columns.get("false_positive_rate", sound["false_positive_rate"]),
+            extrapolated_below=0.1,
+        )
+
+
+def write(folder: Path, **changes: object) -> Path:
+    table = {
+        "model": "mine",
+        "version": "2",
+        "raw": [0, 1],
+        "score": [0, 1],
+        "false_positive_rate": [1, 0.1],
+        "extrapolated_below": 0.1,
+    }
+    path = folder / "mine.json"
+    path.write_text(json.dumps({**table, **changes}))
+    return path
+
+
+def test_tables_are_read_by_model_and_version(tmp_path: Path) -> None:
+    write(tmp_path)
+    calibrations = Calibrations.load([tmp_path])
+    assert calibrations.of(ModelVersion("copy", "mine", "2")).score(0.5) == 0.5
+    with pytest.raises(ServiceError) as caught:
+        calibrations.of(ModelVersion("copy", "mine", "3"))
+    assert caught.value.reason is Reason.MODEL_NOT_SERVED
+    assert caught.value.metadata == {"model": "mine", "version": "3"}
+
+
+def test_a_bad_table_is_named(tmp_path: Path) -> None:
+    for changes in ({"raw": [1, 0]}, {"raw": None}, {"score": ["a", "b"]}):
+        path = write(tmp_path, **changes)
+        with pytest.raises(CalibrationError, match=path.name):
+            Calibrations.load([tmp_path])
+    (tmp_path / "mine.json").write_text("{")
+    with pytest.raises(CalibrationError, match=r"mine\.json"):
+        Calibrations.load([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["sscd", "efficientnet_lite2"])
+def test_the_built_in_tables_cover_the_models_that_we_ship(name: str) -> None:
+    table = Calibrations.load([BUILT_IN_TABLES]).of(ModelVersion("any", name, "1"))
+    assert table.score(1.0) > 0.9
+    assert table.score(0.0) < 0.5
+    assert math.isfinite(table.false_positive_rate(1.0))

@@ -1,0 +1,143 @@
+"""Page tokens of searches: whole, altered, foreign, expired."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+import zlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.model import AppliedThreshold, Box, PictureInfo, Relation
+from imagesearch_services.gateway.page_tokens import (
+    LIFETIME_S,
+    MAX_ITEMS,
+    PageTokens,
+    PinnedMatch,
+    PinnedRanking,
+)
+
+
+class Clock:
+    """Tells the time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_750_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+MATCHES = st.lists(
+    st.builds(
+        PinnedMatch,
+        uid=st.binary(min_size=16, max_size=16),
+        relation=st.sampled_from(Relation),
+        score=st.floats(0, 1, width=32),
+        similarity=st.floats(-1, 1, width=32),
+        false_positive_rate=st.floats(0, 1, width=32),
+        region=st.sampled_from([None, 0, 1]),
+    ),
+    max_size=20,
+)
+
+
+def ranking(matches: list[PinnedMatch] | None = None) -> PinnedRanking:
+    return PinnedRanking(
+        library_id="shop",
+        library_uid="0" * 32,
+        request={"filter": "1234", "relation": "5678"},
+        total_found=37,
+        total_is_lower_bound=True,
+        searched_region=Box(0, 0, 640, 480),
+        query_info=PictureInfo(640, 480, 12345, "ab" * 32, "image/jpeg", 17.25),
+        thresholds=[AppliedThreshold(Relation.SAME, 0.25, 0.01, True)],
+        regions=[Box(1, 2, 3.5, 4), Box(10, 20, 30, 40)],
+        matches=many(3) if matches is None else matches,
+    )
+
+
+def many(count: int) -> list[PinnedMatch]:
+    return [
+        PinnedMatch(
+            uuid.uuid5(uuid.NAMESPACE_OID, str(row)).bytes, Relation.SAME, 0.5, 0.25, 0.125, None
+        )
+        for row in range(count)
+    ]
+
+
+def refusal(tokens: PageTokens, token: str) -> Reason:
+    with pytest.raises(ServiceError) as caught:
+        tokens.decode(token)
+    return caught.value.reason
+
+
+@given(MATCHES)
+def test_a_token_gives_back_what_went_in(matches: list[PinnedMatch]) -> None:
+    clock = Clock()
+    tokens = PageTokens(b"key", clock)
+    pinned = ranking(matches)
+    assert tokens.decode(tokens.encode(pinned)) == replace(
+        pinned, expires_at_s=clock.now_s + LIFETIME_S
+    )
+
+
+def test_any_gateway_with_the_key_reads_it_and_none_without() -> None:
+    token = PageTokens(b"key", Clock()).encode(ranking())
+    assert PageTokens(b"key", Clock()).decode(token).total_found == 37
+    assert refusal(PageTokens(b"other", Clock()), token) is Reason.PAGE_TOKEN_INVALID
+
+
+def test_a_thousand_matches_fit_into_fifty_kilobytes() -> None:
+    token = PageTokens(b"", Clock()).encode(ranking(many(MAX_ITEMS)))
+    assert len(token) < 50_000
+    assert len(PageTokens(b"", Clock()).decode(token).matches) == MAX_ITEMS
+
+
+def test_a_token_lives_ten_minutes_from_the_first_page() -> None:
+    clock = Clock()
+    tokens = PageTokens(b"", clock)
+    first = tokens.encode(ranking())
+    clock.now_s += LIFETIME_S - 1
+    second = tokens.encode(tokens.decode(first))
+    clock.now_s += 1
+    assert refusal(tokens, first) is Reason.PAGE_TOKEN_EXPIRED
+    assert refusal(tokens, second) is Reason.PAGE_TOKEN_EXPIRED
+
+
+def test_every_altered_byte_is_noticed() -> None:
+    tokens = PageTokens(b"", Clock())
+    token = bytearray(base64.urlsafe_b64decode(tokens.encode(ranking(many(2))) + "=="))
+    for position in range(len(token)):
+        altered = bytearray(token)
+        altered[position] ^= 1
+        text = base64.urlsafe_b64encode(altered).decode()
+        assert refusal(tokens, text) is Reason.PAGE_TOKEN_INVALID, position
+
+
+@given(st.one_of(st.text(max_size=60), st.binary(max_size=60).map(lambda raw: raw.hex())))
+def test_nonsense_is_no_token(text: str) -> None:
+    assert refusal(PageTokens(b"", Clock()), text) is Reason.PAGE_TOKEN_INVALID
+
+
+@given(st.binary(max_size=60))
+def test_nonsense_under_a_true_checksum_is_no_token(body: bytes) -> None:
+    assert refusal(PageTokens(b"", Clock()), forged(body)) is Reason.PAGE_TOKEN_INVALID
+    packed = forged(zlib.compress(body))
+    assert refusal(PageTokens(b"", Clock()), packed) is Reason.PAGE_TOKEN_INVALID
+
+
+def test_a_forged_token_unpacks_to_no_more_than_a_true_one() -> None:
+    bomb = forged(zlib.compress(bytes(200 << 20)))
+    assert refusal(PageTokens(b"", Clock()), bomb) is Reason.PAGE_TOKEN_INVALID
+
+
+def forged(body: bytes) -> str:
+    """Make a token with a good checksum, as anybody can where no key is set."""
+    version = b"\x01"
+    mac = PageTokens(b"", Clock())._mac(version + body)
+    return base64.urlsafe_b64encode(version + mac + body).decode()
