@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.triton_server import running_triton
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from imagesearch_services.runner.triton import TritonProcess
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[TritonProcess]:
+    with running_triton() as triton:
+        yield triton
