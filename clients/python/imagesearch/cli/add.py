@@ -105,7 +105,7 @@ def add(
                         click.echo(f"{path}: {warning}", err=True)
                     advance()
         finally:
-            if not as_json:
+            if not as_json and (added_count or failures or not total):
                 _summarize(library, added_count, time.monotonic() - started_s, found.skipped_count)
             _list_failures(failures)
     ctx.exit(1 if failures else 0)
@@ -152,8 +152,8 @@ class Adder:
         for picture in batch:
             try:
                 waiting[picture.path] = self._request(picture)
-            except (OSError, ValueError) as error:
-                results[picture.path] = _failed(str(error), FILE_UNREADABLE)
+            except OSError as error:
+                results[picture.path] = _failed(output.os_message(error), FILE_UNREADABLE)
         for attempt in range(1, ATTEMPTS + 1):
             if not waiting:
                 break
@@ -196,7 +196,7 @@ class Adder:
         from imagesearch.client import requests
 
         if picture.size_bytes > files.BATCH_BYTES:
-            raise ValueError(f"{picture.size_bytes:,} bytes are more than one call can carry")
+            raise OSError(f"{picture.size_bytes:,} bytes are more than one call can carry")
         return requests.add_image(
             image=picture.path.read_bytes(),
             image_id=picture.image_id,

@@ -32,6 +32,11 @@ def print_json(value: Message | dict[str, Any]) -> None:
     click.echo(json.dumps(plain, ensure_ascii=False))
 
 
+def os_message(error: OSError) -> str:
+    """Say what is wrong with a file that is named beside it."""
+    return error.strerror or str(error)
+
+
 def local_error(message: str, reason: str) -> Status:
     """Put a fault on this side into the form of those of the service."""
     from google.protobuf.any_pb2 import Any as AnyMessage
@@ -78,7 +83,7 @@ def print_matches(matches: Iterable[Match]) -> None:
                 match.image.image_id,
                 enum_word(Relation.Name(match.relation)),
                 box_text(match.query_box) if match.HasField("query_box") else "",
-                box_text(match.box) if match.HasField("box") else "",
+                part_text(match),
                 match.image.entity_id,
                 category_text(match.image.category),
                 tags_text(match.image),
@@ -145,6 +150,13 @@ def print_subjects(subjects: Iterable[Subject]) -> None:
 def box_text(box: Box) -> str:
     """Write a box as --region takes it."""
     return ",".join(f"{side:.0f}" for side in (box.x_min, box.y_min, box.x_max, box.y_max))
+
+
+def part_text(match: Match) -> str:
+    """Write which part of the stored image matched, where it is not all of it."""
+    box, info = match.box, match.image.info
+    whole = (box.x_min, box.y_min, box.x_max, box.y_max) == (0, 0, info.width, info.height)
+    return "" if whole or not match.HasField("box") else box_text(box)
 
 
 def tags_text(image: Image) -> str:

@@ -63,4 +63,4 @@ def _read(file: str) -> bytes:
     try:
         return read_picture(file)
     except OSError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{file}: {output.os_message(error)}") from error

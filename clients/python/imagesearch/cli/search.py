@@ -16,7 +16,7 @@ from imagesearch.cli import output, values
 from imagesearch.cli.connection import connected, connection_options, explain
 
 if TYPE_CHECKING:
-    from imagesearch.client import Box, Client, SearchImagesResponse
+    from imagesearch.client import Box, Client, ImageSearchError, SearchImagesResponse
 
 IN_FLIGHT = 4
 """Searches."""
@@ -129,13 +129,13 @@ def in_order(
     files: Iterable[str],
     *,
     stop: Callable[[], None],
-) -> Iterator[tuple[str, SearchImagesResponse | Exception]]:
+) -> Iterator[tuple[str, SearchImagesResponse | ImageSearchError | OSError]]:
     """Work on a few files at a time; give each one's answer or error, in their order."""
     from imagesearch.client import ImageSearchError
 
     waiting: deque[tuple[str, Future[SearchImagesResponse]]] = deque()
 
-    def next_answer() -> tuple[str, SearchImagesResponse | Exception]:
+    def next_answer() -> tuple[str, SearchImagesResponse | ImageSearchError | OSError]:
         file, future = waiting.popleft()
         try:
             return file, future.result()
@@ -171,14 +171,16 @@ def _print_answer(answer: SearchImagesResponse) -> None:
         click.echo(f"Note: {warning}", err=True)
 
 
-def _print_failure(file: str, error: Exception, target: str, *, as_json: bool) -> None:
+def _print_failure(
+    file: str, error: ImageSearchError | OSError, target: str, *, as_json: bool
+) -> None:
     from imagesearch.client import ImageSearchError
 
     if isinstance(error, ImageSearchError):
         message = explain(error, target)
         status = error.status
     else:
-        message = str(error)
+        message = output.os_message(error)
         status = output.local_error(message, "FILE_UNREADABLE")
     if as_json:
         output.print_json({"path": file, "error": output.to_dict(status)})

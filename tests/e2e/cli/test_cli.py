@@ -1,0 +1,139 @@
+"""`imagesearch` from an empty library to answers and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import ImageOps
+
+from tests.e2e.cli.conftest import Program
+from tests.pictures import encoded, photo
+
+PICTURES = 5
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """A folder of pictures, one of them in a folder of its own, with other things beside them."""
+    folder = tmp_path / "album"
+    (folder / "sub").mkdir(parents=True)
+    for seed in range(PICTURES - 1):
+        (folder / f"{seed}.jpg").write_bytes(encoded(photo(seed)))
+    (folder / "sub" / "100%.png").write_bytes(encoded(photo(PICTURES - 1), "PNG"))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.jpg").write_bytes(encoded(photo(99)))
+    return folder
+
+
+def test_added_pictures_are_found_by_their_edited_copies(
+    imagesearch: Program, shop: str, album: Path
+) -> None:
+    added = imagesearch("add", shop, album, "--tag", "year=2024", "--tag", "film=true")
+    assert added.returncode == 0, added.stderr
+    assert f"Added {PICTURES} pictures to {shop}" in added.stdout
+    assert "Left out 1" in added.stdout
+
+    (album.parent / "mirrored.jpg").write_bytes(encoded(ImageOps.mirror(photo(4))))
+    (album.parent / "stranger.jpg").write_bytes(encoded(photo(77)))
+    found = imagesearch(
+        "search", shop, "mirrored.jpg", "stranger.jpg", "--json", "--filter", "tags.year = 2024"
+    )
+    assert found.returncode == 0, found.stderr
+    mirrored, stranger = map(json.loads, found.stdout.splitlines())
+    best = mirrored["matches"][0]
+    assert best["image"]["imageId"] == "sub%2F100%25.png"
+    assert best["relation"] == "RELATION_SAME"
+    assert best["image"]["tags"]["film"] == {"boolValue": True}
+    assert 0 < best["score"] <= 1
+    assert stranger["matches"] == []
+
+
+def test_people_get_a_table(imagesearch: Program, shop: str, album: Path) -> None:
+    imagesearch("add", shop, album / "1.jpg", "--tag", "brand=acme")
+    found = imagesearch("search", shop, album / "1.jpg")
+    assert "score" in found.stdout
+    assert "1.jpg" in found.stdout
+    assert "brand=acme" in found.stdout
+    assert "1 found" in found.stdout
+    listed = imagesearch("library", "list")
+    assert shop in listed.stdout
+
+
+def test_a_picture_comes_from_standard_input(imagesearch: Program, shop: str, album: Path) -> None:
+    imagesearch("add", shop, album / "1.jpg")
+    found = imagesearch("search", shop, "-", "--json", stdin=encoded(photo(1)))
+    assert json.loads(found.stdout)["matches"][0]["image"]["imageId"] == "1.jpg"
+
+
+def test_bad_pictures_are_listed_and_the_rest_is_added(
+    imagesearch: Program, shop: str, album: Path
+) -> None:
+    (album / "broken.jpg").write_bytes(encoded(photo(8))[:2000])
+    (album / "empty.png").write_bytes(b"")
+    added = imagesearch("add", shop, album, album / "gone.jpg", "--json")
+    results = [json.loads(line) for line in added.stdout.splitlines()]
+    assert added.returncode == 1
+    assert sum("image" in result for result in results) == PICTURES
+    reasons = {
+        Path(result["path"]).name: result["error"]["details"][0]["reason"]
+        for result in results
+        if "error" in result
+    }
+    assert reasons["broken.jpg"] == "IMAGE_TRUNCATED"
+    assert reasons["gone.jpg"] == "FILE_UNREADABLE"
+    assert set(reasons) == {"broken.jpg", "empty.png", "gone.jpg"}
+    listed = json.loads(imagesearch("image", "list", shop, "--limit", "0", "--json").stdout)
+    assert len(listed["images"]) == PICTURES
+
+
+def test_adding_twice_needs_overwrite(imagesearch: Program, shop: str, album: Path) -> None:
+    assert imagesearch("add", shop, album).returncode == 0
+    again = imagesearch("add", shop, album)
+    assert again.returncode == 1
+    assert "IMAGE_ALREADY_EXISTS: --overwrite replaces it" in again.stderr
+    assert imagesearch("add", shop, album, "--overwrite").returncode == 0
+
+
+def test_images_are_changed_and_deleted(imagesearch: Program, shop: str, album: Path) -> None:
+    imagesearch("add", shop, album, "--tag", "year=2024", "--entity", "trip")
+    changed = imagesearch(
+        "image", "update", shop, "1.jpg", "--tag", "rank=1.5", "--untag", "year", "--json",
+        "--category", "bag",
+    )  # fmt: skip
+    assert changed.returncode == 0, changed.stderr
+    image = json.loads(changed.stdout)
+    assert image["tags"] == {"rank": {"floatValue": 1.5}}
+    assert (image["category"], image["entityId"]) == ("CATEGORY_BAG", "trip")
+    shown = json.loads(imagesearch("image", "get", shop, "1.jpg", "--json").stdout)
+    assert shown["info"]["width"] == 320
+    assert imagesearch("image", "delete", shop, "1.jpg", "2.jpg").returncode == 0
+    assert imagesearch("image", "get", shop, "1.jpg").returncode == 1
+    rest = imagesearch("image", "delete", shop, "--filter", "tags.year = 2024")
+    assert "Deleted 3 images" in rest.stdout
+
+
+def test_status_tells_that_the_suite_serves(imagesearch: Program) -> None:
+    told = imagesearch("status", "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["status"] == "SERVING"
+
+
+def test_errors_are_one_line_with_what_to_do(imagesearch: Program, shop: str, album: Path) -> None:
+    missing = imagesearch("library", "get", "no-such-library")
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+    assert "LIBRARY_NOT_FOUND" in missing.stderr
+    assert "imagesearch library list" in missing.stderr
+    bad_filter = imagesearch("search", shop, album / "1.jpg", "--filter", "tags.year >")
+    assert bad_filter.returncode == 1
+    assert "FILTER_INVALID" in bad_filter.stderr
+    bad_region = imagesearch("search", shop, album / "1.jpg", "--region", "900,900,950,950")
+    assert "REGION_INVALID" in bad_region.stderr
+
+
+def test_what_is_not_built_yet_says_so(imagesearch: Program, album: Path) -> None:
+    compared = imagesearch("compare", album / "1.jpg", album / "2.jpg")
+    assert compared.returncode == 1
+    assert "NOT_IMPLEMENTED" in compared.stderr
