@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -14,7 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from imagesearch.gateway.v1 import image_search_service_pb2_grpc as service
 from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.errors import Reason
 from imagesearch_services.runner.suite import Suite
+from tests.e2e.errors import refused
 from tests.envoy_proxy import EnvoyProxy, running_envoy
 from tests.pictures import encoded, photo
 
@@ -52,16 +53,15 @@ def test_a_picture_added_through_envoy_is_found_through_envoy(
 
 def test_errors_pass_with_their_details(channel: grpc.Channel) -> None:
     stub = service.ImageSearchServiceStub(channel)
-    with pytest.raises(grpc.RpcError) as raised:
-        stub.GetLibrary(library_pb2.GetLibraryRequest(name="libraries/nowhere"))
-    assert raised.value.code() == grpc.StatusCode.NOT_FOUND
-    assert b"LIBRARY_NOT_FOUND" in dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+    error = refused(stub.GetLibrary, library_pb2.GetLibraryRequest(name="libraries/nowhere"))
+    assert error.reason == Reason.LIBRARY_NOT_FOUND
+    assert error.metadata == {"library": "libraries/nowhere"}
 
 
 def test_a_browser_calls_with_grpc_web(envoy: EnvoyProxy, library: str) -> None:
     request = library_pb2.GetLibraryRequest(name=library).SerializeToString()
     answer = urllib.request.urlopen(
-        urllib.request.Request(  # noqa: S310  # our own address
+        urllib.request.Request(
             f"http://{envoy.target}/{NAME}/GetLibrary",
             data=frame(request),
             headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
