@@ -9,7 +9,7 @@
 ...         parent=library.name, image_id="cat", image=picture, tags={"legs": 4, "tame": True}
 ...     )
 ...     answer = client.search_images(parent=library.name, image=picture, filter="tags.legs = 4")
-...     client.delete_library(name=library.name)
+...     _ = client.delete_library(name=library.name)
 >>> [match.image.image_id for match in answer.matches]
 ['cat']
 

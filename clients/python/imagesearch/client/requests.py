@@ -155,7 +155,7 @@ def batch_add_images(*, parent: str, requests: Iterable[AddImageRequest]) -> Bat
     ['image', 'error']
     >>> ImageSearchError.from_status(answer.results[1].error).reason
     'IMAGE_UNREADABLE'
-    >>> client.delete_library(name=library.name)
+    >>> _ = client.delete_library(name=library.name)
     """
     batch = BatchAddImagesRequest(parent=parent, requests=requests)
     for request in batch.requests:
