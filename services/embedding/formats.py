@@ -10,6 +10,7 @@ import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import (
     AvifImagePlugin,
@@ -75,6 +76,29 @@ def jpeg_scan_count(content: bytes) -> int:
     return content.count(b"\xff\xda")
 
 
+def tiff_strip_count(content: bytes) -> int:
+    """Count the strips or tiles of the first picture; Pillow makes an object for each.
+
+    Source: TIFF 6.0, section 2; the BigTIFF File Format, section "The Design".
+    """
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+    big = b"+" in content[2:4]  # 43 in either byte order; 42 in a plain TIFF
+    offset_bytes, count_bytes, entry_bytes = (8, 8, 20) if big else (4, 2, 12)
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(content[at : at + size], order)
+
+    first = number(8 if big else 4, offset_bytes)
+    entries = range(
+        first + count_bytes,
+        min(first + count_bytes + number(first, count_bytes) * entry_bytes, len(content)),
+        entry_bytes,
+    )
+    wanted = {STRIP_OFFSETS, TILE_OFFSETS}
+    counts = (number(at + 4, offset_bytes) for at in entries if number(at, 2) in wanted)
+    return max(counts, default=0)
+
+
 def _jpeg_ends_early(content: bytes) -> bool:
     """Walk the segments to the first scan, then look for the end of the picture.
 
@@ -97,6 +121,8 @@ def _jpeg_ends_early(content: bytes) -> bool:
 
 
 def _png_ends_early(content: bytes) -> bool:
+    if len(content) >= 16 and content[12:16] != b"IHDR":  # noqa: PLR2004  # the first chunk's kind
+        return False
     position = 8
     while position + 12 <= len(content):
         if content[position + 4 : position + 8] == b"IEND":
@@ -128,8 +154,8 @@ def _tiff_ends_early(content: bytes) -> bool:
             offset + count > len(content) for pairs in (ends, tile_ends) for offset, count in pairs
         )
     except Exception:  # noqa: BLE001  # the header itself can't be read: is it there at all?
-        order = "little" if content[:2] == b"II" else "big"
-        return int.from_bytes(content[4:8], order) + 2 > len(content)  # type: ignore[arg-type]
+        order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+        return int.from_bytes(content[4:8], order) + 2 > len(content)
 
 
 def _numbers(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> Iterator[int]:

@@ -23,6 +23,9 @@ MIN_SIDE_PX = 16
 MAX_JPEG_SCANS = 64
 """Encoders write about ten. Each costs a pass over the whole picture, whatever its bytes."""
 
+MAX_TIFF_STRIPS = 100_000
+"""Encoders make strips of many rows or tiles of many pixels: some thousands at 50 megapixels."""
+
 REDUCTIONS = (8, 4, 2)
 """Divisors of both sides that a JPEG can be decoded at for less than the whole."""
 
@@ -87,6 +90,8 @@ class PictureFile:
         self._format = known
         if known.media_type == "image/webp" and (canvas := formats.webp_size(content)):
             _check_size(*canvas)
+        if known.media_type == "image/tiff" and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS:
+            raise _unreadable(f"the TIFF has more than {MAX_TIFF_STRIPS:,} strips")
         self._image = self._open()
         _check_size(*self._image.size)
         if (
@@ -154,7 +159,7 @@ class PictureFile:
         """Say what Pillow's exception means: it raises nearly every type there is."""
         if isinstance(error, Image.DecompressionBombError):
             return _too_many_pixels()
-        if "truncated" in str(error).lower() or self._format.ends_early(self.content):
+        if self._format.ends_early(self.content):
             return ServiceError(Reason.IMAGE_TRUNCATED, "the picture ends too early")
         return _unreadable(f"the {self._format.media_type} picture is damaged")
 
@@ -224,10 +229,9 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(levels.astype(np.float32), posinf=0.0, neginf=0.0)
         low, high = float(values.min()), float(values.max())
         ceilings = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        ceiling = next((each for each in ceilings if high <= each), high)
-        floor = 0.0 if low >= 0.0 and ceiling in ceilings else low
-        span = ceiling - floor if ceiling > floor else 1.0
-        grey = np.rint((values - floor) * (255.0 / span)).astype(np.uint8)
+        ceiling = next((each for each in ceilings if low >= 0.0 and high <= each), None)
+        floor, ceiling = (low, high) if ceiling is None else (0.0, ceiling)
+        grey = np.rint((values - floor) * (255.0 / ((ceiling - floor) or 1.0))).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[levels == transparent] = 255
