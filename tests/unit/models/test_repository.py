@@ -1,0 +1,52 @@
+"""The committed model descriptions, as Triton will read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
+
+from imagesearch_services.embedding.probe import decode_answer
+from imagesearch_services.models.manifest import read_manifest
+from imagesearch_services.models.repository import CONFIGURATIONS, configuration
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+MODELS = [model.name for model in read_manifest(DEPLOY / "models.toml").models]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_both_configurations_parse_and_say_the_same_about_the_model(model: str) -> None:
+    official, wheel = (
+        text_format.Parse(configuration(DEPLOY, model, files), model_config_pb2.ModelConfig())
+        for files in CONFIGURATIONS.values()
+    )
+    assert (official.backend, wheel.backend) == ("onnxruntime", "python")
+    assert official.name == wheel.name == model
+    assert official.input == wheel.input
+    assert official.output == wheel.output
+    for key, value in official.parameters.items():
+        assert wheel.parameters[key] == value
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_description_says_what_a_caller_must_know(model: str) -> None:
+    text = configuration(DEPLOY, model, CONFIGURATIONS["config.pbtxt"])
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    told = {key: value.string_value for key, value in config.parameters.items()}
+    assert told["role"] in {"copy", "semantic"}
+    assert set(told["library_types"].split(",")) <= {"WHOLE_IMAGE", "ELEMENT", "PRODUCT"}
+    assert told["resize"] in {"squash", "letterbox"}
+    assert list(config.input[0].dims) == [int(told["input_height"]), int(told["input_width"]), 3]
+    assert decode_answer(told["probe"]).shape == (int(told["dimensions"]),)
+    assert 0 < float(told["probe_min_cosine"]) < 1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_queue_policy_is_set_since_it_makes_triton_stall(model: str) -> None:
+    for files in CONFIGURATIONS.values():
+        text = configuration(DEPLOY, model, files)
+        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        assert config.HasField("dynamic_batching")
+        assert not config.dynamic_batching.HasField("default_queue_policy")
