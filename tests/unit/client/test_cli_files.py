@@ -69,7 +69,7 @@ def test_batches_stay_under_count_and_bytes() -> None:
         return [files.Picture(Path(str(size)), str(size), size) for size in sizes]
 
     many = [len(batch) for batch in files.batches(pictures(*[1000] * 70))]
-    assert many == [32, 32, 6]
+    assert many == [16, 16, 16, 16, 6]
     large = [len(batch) for batch in files.batches(pictures(*[10 * 2**20] * 5))]
     assert large == [2, 2, 1]
     alone = [len(batch) for batch in files.batches(pictures(30 * 2**20, 1, 1))]

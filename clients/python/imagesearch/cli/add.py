@@ -79,11 +79,12 @@ def add(
     status is 1.
     """
     found = files.find_pictures(paths)
+    total = len(found.pictures) + len(found.missing)
     started_s = time.monotonic()
     failures: list[tuple[Path, Status]] = []
+    warnings: list[str] = []
     added_count = 0
-    total = len(found.pictures) + len(found.missing)
-    with connected() as client, _progress(total) as advance:
+    with connected() as client:
         adder = Adder(
             client,
             f"libraries/{values.library_id(library)}",
@@ -93,7 +94,10 @@ def add(
             allow_overwrite=overwrite,
         )
         try:
-            with contextlib.closing(adder.add_all(found)) as results:
+            with (
+                _progress(total, lines_on_stdout=as_json) as advance,
+                contextlib.closing(adder.add_all(found)) as results,
+            ):
                 for path, result in results:
                     if as_json:
                         output.print_json({"path": str(path), **output.to_dict(result)})
@@ -101,12 +105,13 @@ def add(
                         failures.append((path, result.error))
                     else:
                         added_count += 1
-                    for warning in result.image.warnings:
-                        click.echo(f"{path}: {warning}", err=True)
+                    warnings += [f"{path}: {warning}" for warning in result.image.warnings]
                     advance()
         finally:
             if not as_json and (added_count or failures or not total):
                 _summarize(library, added_count, time.monotonic() - started_s, found.skipped_count)
+            for warning in warnings:
+                click.echo(f"Note: {warning}", err=True)
             _list_failures(failures)
     ctx.exit(1 if failures else 0)
 
@@ -245,9 +250,9 @@ def _pictures(count: int) -> str:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each picture; it draws only on a terminal."""
-    if not sys.stderr.isatty():
+def _progress(total: int, *, lines_on_stdout: bool) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each picture; it draws only on a terminal that is free."""
+    if not sys.stderr.isatty() or (lines_on_stdout and sys.stdout.isatty()):
         yield lambda: None
         return
     from rich.console import Console

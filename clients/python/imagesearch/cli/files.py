@@ -17,7 +17,7 @@ EXTENSIONS = frozenset(
 )  # fmt: skip
 """What a folder is searched for; a file that is named itself is taken whatever it is called."""
 
-BATCH_COUNT = 32
+BATCH_COUNT = 16
 BATCH_BYTES = 24 * 1024 * 1024
 """Well below the 32 MiB of a message, tags included."""
 
