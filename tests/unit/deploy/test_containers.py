@@ -156,6 +156,51 @@ def test_an_extra_brings_every_package_that_its_service_imports(name: str) -> No
     assert not missing
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_imports_with_nothing_but_what_its_extra_brings(name: str) -> None:
+    brought = {canonical(found) for found in closure(f"imagesearch[{name}]")}
+    others = [
+        module
+        for module, distributions in importlib.metadata.packages_distributions().items()
+        if not brought & set(map(canonical, distributions)) and not module.startswith("_")
+    ]
+    # None in sys.modules makes an import fail as if the module were not there.
+    program = (
+        "import json, sys; sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])));"
+        f"import imagesearch_services.{name}.__main__"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(others)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def closure(requirement: str) -> Iterator[str]:
+    """Yield the distributions that installing this brings, as those installed here say."""
+    waiting, seen = [requirement, "imagesearch"], set[str]()
+    while waiting:
+        wanted = Requirement(waiting.pop())
+        for extra in ("", *wanted.extras):
+            key = f"{canonical(wanted.name)}[{extra}]"
+            if key in seen:
+                continue
+            seen.add(key)
+            if canonical(wanted.name) == "imagesearch":
+                waiting += EXTRAS[extra] if extra else PROJECT["project"]["dependencies"]
+                yield "imagesearch"
+                continue
+            yield wanted.name
+            for line in importlib.metadata.requires(wanted.name) or ():
+                marker = Requirement(line).marker
+                if marker is None or marker.evaluate({"extra": extra}):
+                    waiting.append(line)
+
+
+def canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def requirements(requirement: str) -> Iterator[str]:
     """Yield what pyproject.toml asks for, extras of our own followed."""
     parsed = Requirement(requirement)
