@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def check_sparse(field: str, vector: SparseVector) -> None:
         raise field_error(
             field, f"must have as many values as indices, at most {MAX_SPARSE_COMPONENTS}"
         )
-    if any(left >= right for left, right in zip(indices, indices[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(indices)):
         raise field_error(f"{field}.indices", "must ascend without repeats")
     if not all(map(math.isfinite, values)):
         raise field_error(f"{field}.values", "must be finite")

@@ -239,7 +239,7 @@ class Engine:
         )
         return [_record(record) for record in found]
 
-    def scroll(
+    def scroll(  # noqa: PLR0917  # commands come with positional arguments
         self,
         name: str,
         where: Filter | None,
@@ -319,7 +319,7 @@ class Engine:
         """Bring points of the copy to the state that they have now."""
         present, copy = self._collection(name).shard, self._next[name]
         ids: list[int | uuid.UUID | str] = [uuid.UUID(bytes=uid) for uid in uids]
-        found = present.retrieve(ids, True, True)  # noqa: FBT003  # payload and vectors
+        found = present.retrieve(ids, True, True)
         gone = set(ids) - {record.id for record in found}
         before = copy.shard.info().points_count
         if found:
@@ -484,7 +484,7 @@ def _answer(engine: Engine, method: str, arguments: tuple[Any, ...]) -> tuple[bo
     except OSError as error:
         kind = "full" if error.errno == errno.ENOSPC else "failed"
         return False, (kind, f"{type(error).__name__}: {error}")
-    except BaseException as error:  # noqa: BLE001  # a panic of the engine is a BaseException
+    except BaseException as error:  # a panic of the engine is none of Exception's
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         return False, ("failed", f"{type(error).__name__}: {error}")

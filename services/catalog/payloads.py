@@ -36,40 +36,27 @@ ENTRY_INDEXES = dict(BASE_FIELDS)
 
 def entry_to_payload(entry: Entry, request_id: str) -> Payload:
     """Write an entry down; unset fields are left out, so that "has" filters mean what they say."""
+    optional: Payload = {
+        "entity_id": entry.entity_id,
+        "category": entry.category,
+        "tags": dict(entry.tags),
+        "custom_content": entry.custom_content,
+        "attributes": entry.attributes(),
+        FEATURES_KEY: base64.b64encode(entry.features).decode("ascii"),
+        REQUEST_ID_KEY: request_id,
+    }
     payload: Payload = {
         "image_id": entry.image_id,
         "create_time": entry.create_time,
         "update_time": entry.update_time,
+        **{key: value for key, value in optional.items() if value},
     }
-    if entry.entity_id:
-        payload["entity_id"] = entry.entity_id
-    if entry.category:
-        payload["category"] = entry.category
-    if entry.tags:
-        payload["tags"] = dict(entry.tags)
-    if entry.custom_content:
-        payload["custom_content"] = entry.custom_content
     if entry.region is not None:
         payload["region"] = _box_to_list(entry.region)
     if entry.subject is not None:
         payload["subject"] = _subject_to_payload(entry.subject)
-        attributes = entry.attributes()
-        if attributes:
-            payload["attributes"] = attributes
     if entry.info is not None:
-        info = entry.info
-        payload |= {
-            "width": info.width,
-            "height": info.height,
-            "size_bytes": info.size_bytes,
-            "sha256": info.sha256,
-            "media_type": info.media_type,
-            "sharpness": info.sharpness,
-        }
-    if entry.features:
-        payload[FEATURES_KEY] = base64.b64encode(entry.features).decode("ascii")
-    if request_id:
-        payload[REQUEST_ID_KEY] = request_id
+        payload |= _info_to_payload(entry.info)
     return payload
 
 
@@ -158,6 +145,17 @@ def _subject_from_payload(payload: Payload) -> Subject:
         colors=tuple(Color(*color) for color in payload["colors"]),
         attributes=tuple(Attribute(*attribute) for attribute in payload["attributes"]),
     )
+
+
+def _info_to_payload(info: PictureInfo) -> Payload:
+    return {
+        "width": info.width,
+        "height": info.height,
+        "size_bytes": info.size_bytes,
+        "sha256": info.sha256,
+        "media_type": info.media_type,
+        "sharpness": info.sharpness,
+    }
 
 
 def _info_from_payload(payload: dict[str, Any]) -> PictureInfo:

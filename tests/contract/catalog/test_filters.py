@@ -1,0 +1,183 @@
+"""Filters take the same entries on every backend."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+
+from imagesearch.catalog.v1 import filter_pb2
+from imagesearch_services.common.errors import Reason
+from tests.contract.catalog.support import (
+    Catalog,
+    both,
+    either,
+    has,
+    make_entry,
+    no,
+    refused,
+    turned,
+    where,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Filter = filter_pb2.Filter
+
+ENTRIES = {
+    "a": {
+        "entity_id": "one",
+        "category": 4,
+        "tags": {"brand": "acme", "stock": 1, "price": 0.1, "new": True},
+        "info": {"width": 100, "height": 50, "size_bytes": 10, "sha256": "aa", "media_type": "x"},
+    },
+    "b": {
+        "entity_id": "one",
+        "tags": {"brand": "", "stock": -1, "price": 7.0, "new": False},
+        "info": {"width": 200, "sharpness": 2.5, "media_type": "x"},
+    },
+    "c": {
+        "category": 14,
+        "tags": {"brand": "Acme", "stock": 2**53 + 1, "price": 1e300},
+        "subject": {
+            "attributes": [{"name": "pattern", "value": "striped"}],
+            "colors": [{"name": "red"}, {"name": "navy"}],
+        },
+    },
+    "d": {
+        "tags": {"stock": 2**63 - 1, "Brand_2": "x", "_": "y"},
+        "subject": {"colors": [{"name": "red"}]},
+    },
+    "e": {"tags": {"stock": -(2**63)}},
+    "f": {},
+}
+ALL = set(ENTRIES)
+
+CASES: list[tuple[str, Filter, str]] = [
+    ("string", where("tags.brand", "=", "acme"), "a"),
+    ("empty string", where("tags.brand", "=", ""), "b"),
+    ("string differs, and is there", where("tags.brand", "!=", "acme"), "bc"),
+    ("not equal takes in those without", no(where("tags.brand", "=", "acme")), "bcdef"),
+    ("has", has("tags.brand"), "abc"),
+    ("has not", no(has("tags.brand")), "def"),
+    ("capital letters and digits in a name", where("tags.Brand_2", "=", "x"), "d"),
+    ("shortest name", where("tags._", "=", "y"), "d"),
+    ("never used tag", where("tags.never", "=", "x"), ""),
+    ("never used tag differs", where("tags.never", "!=", "x"), ""),
+    ("never used tag, negated", no(where("tags.never", ">", 1)), "abcdef"),
+    ("has never used tag", has("tags.never"), ""),
+    ("true", where("tags.new", "=", True), "a"),
+    ("false", where("tags.new", "=", False), "b"),
+    ("not true", where("tags.new", "!=", True), "b"),
+    ("integer", where("tags.stock", "=", 1), "a"),
+    ("integer by float", where("tags.stock", "=", 1.0), "a"),
+    ("integer by half", where("tags.stock", "=", 1.5), ""),
+    ("integer over half", where("tags.stock", ">", 0.5), "acd"),
+    ("integer under half", where("tags.stock", "<", -0.5), "be"),
+    ("integer beyond double", where("tags.stock", "=", 2**53 + 1), "c"),
+    ("integer beside it", where("tags.stock", "=", 2**53), ""),
+    ("integer over it", where("tags.stock", ">", 2**53 + 1), "d"),
+    ("integer from it", where("tags.stock", ">=", 2**53 + 1), "cd"),
+    ("integer from the next", where("tags.stock", ">=", 2**53 + 2), "d"),
+    ("integer under it", where("tags.stock", "<", 2**53 + 1), "abe"),
+    ("integer up to it", where("tags.stock", "<=", 2**53 + 1), "abce"),
+    ("most integer", where("tags.stock", "=", 2**63 - 1), "d"),
+    ("under most integer", where("tags.stock", "<", 2**63 - 1), "abce"),
+    ("from most integer", where("tags.stock", ">=", 2**63 - 1), "d"),
+    ("over most integer", where("tags.stock", ">", 2**63 - 1), ""),
+    ("least integer", where("tags.stock", "<=", -(2**63)), "e"),
+    ("over least integer", where("tags.stock", ">", -(2**63)), "abcd"),
+    ("integer under huge float", where("tags.stock", "<", 1e30), "abcde"),
+    ("float", where("tags.price", "=", 0.1), "a"),
+    ("whole float by integer", where("tags.price", "=", 7), "b"),
+    ("float differs", where("tags.price", "!=", 0.1), "bc"),
+    ("float under itself", where("tags.price", "<", 0.1), ""),
+    ("float up to itself", where("tags.price", "<=", 0.1), "a"),
+    ("float over integer", where("tags.price", ">", 0), "abc"),
+    ("float over odd integer", where("tags.price", ">", 2**53 + 1), "c"),
+    ("category", where("category", "=", 4), "a"),
+    ("has category", has("category"), "ac"),
+    ("other category", where("category", "!=", 4), "c"),
+    ("entity", where("entity_id", "=", "one"), "ab"),
+    ("has entity", has("entity_id"), "ab"),
+    ("image", where("image_id", "=", "c"), "c"),
+    ("width", where("width", ">=", 100), "ab"),
+    ("height", where("height", "=", 50), "a"),
+    ("size", where("size_bytes", "<", 11), "ab"),
+    ("hash", where("sha256", "=", "aa"), "a"),
+    ("sharpness", where("sharpness", ">", 2), "b"),
+    ("create time", where("create_time", ">", 1.7e9), "abcdef"),
+    ("update time", where("update_time", "<", 1.7e9), ""),
+    ("attribute", where("attributes.pattern", "=", "striped"), "c"),
+    ("one of several colours", where("attributes.color", "=", "navy"), "c"),
+    ("colour", where("attributes.color", "=", "red"), "cd"),
+    ("colour differs", where("attributes.color", "!=", "navy"), "d"),
+    ("has colour", has("attributes.color"), "cd"),
+    ("never seen attribute", has("attributes.sleeve"), ""),
+    ("all of none", both(), "abcdef"),
+    ("any of none", either(), ""),
+    ("not any of none", no(either()), "abcdef"),
+    ("any of none inside all", both(either(), has("category")), ""),
+    ("both", both(has("tags.brand"), where("tags.stock", "<", 2)), "ab"),
+    ("either", either(where("tags.brand", "=", "Acme"), where("category", "=", 4)), "ac"),
+    (
+        "nested",
+        no(either(both(has("category"), has("tags.brand")), where("tags.stock", "<", 0))),
+        "df",
+    ),
+    ("double negation", no(no(has("category"))), "ac"),
+]
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
+async def shelf(catalog: Catalog) -> str:
+    await catalog.make_library("shelf")
+    await catalog.store(
+        "shelf", *(make_entry(name, turned(0), **fields) for name, fields in ENTRIES.items())
+    )
+    return "shelf"
+
+
+@pytest.mark.parametrize(("tree", "taken"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
+async def test_a_filter_takes_these(catalog: Catalog, shelf: str, tree: Filter, taken: str) -> None:
+    assert await catalog.find(shelf, tree) == set(taken)
+    assert await catalog.count(shelf, tree) == len(taken)
+    assert set(await catalog.nearest(shelf, turned(0), filter=tree)) == set(taken)
+    assert await catalog.find(shelf, no(tree)) == ALL - set(taken)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        where("nothing", "=", 1),
+        where("tags", "=", 1),
+        where("tags.", "=", 1),
+        where("tags.a-b", "=", 1),
+        where("tags.a.b", "=", 1),
+        where("custom_content", "=", "x"),
+        where("tags.brand", "=", 1),
+        where("tags.brand", "<", "b"),
+        where("tags.new", "=", 1),
+        where("tags.new", ">", False),
+        where("tags.stock", "=", "1"),
+        where("tags.stock", "=", True),
+        where("tags.price", "<", "1"),
+        where("tags.price", "<", float("nan")),
+        where("tags.price", "<", float("inf")),
+        where("category", "=", "Bag"),
+        Filter(),
+        no(Filter()),
+        Filter(condition=filter_pb2.Condition(field="tags.stock")),
+        Filter(condition=filter_pb2.Condition(field="tags.stock", operator=1)),
+    ],
+    ids=str,
+)
+async def test_a_filter_that_makes_no_sense_is_refused(
+    catalog: Catalog, shelf: str, tree: Filter
+) -> None:
+    with refused(
+        Reason.FIELD_INVALID
+        if tree.condition.operator != 1 or tree.condition.HasField("value")
+        else Reason.FIELD_REQUIRED
+    ) as errors:
+        await catalog.count(shelf, tree)
+    assert errors[0].fields[0].field == "filter"

@@ -1,0 +1,189 @@
+"""Queries find the nearest entries on every backend."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.type.v1 import model_pb2
+from imagesearch_services.common.errors import Reason
+from tests.contract.catalog.support import (
+    SPACE,
+    Catalog,
+    make_entry,
+    random_units,
+    refused,
+    turned,
+    where,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_hits_come_best_first_with_their_cosine(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 60, 20, 40)))
+    (hits,) = await catalog.query(library, turned(10), include_entries=True)
+    assert {hit.entry.image_id for hit in hits[:2]} == {"0", "20"}
+    assert [hit.entry.image_id for hit in hits[2:]] == ["40", "60"]
+    expected = [math.cos(math.radians(degrees)) for degrees in (10, 10, 30, 50)]
+    assert [hit.similarity for hit in hits] == pytest.approx(expected, abs=1e-5)
+
+
+async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) -> None:
+    vectors = random_units(100, seed=1)
+    await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
+    results = await catalog.query(library, *vectors, limit=3, include_entries=True)
+    assert [hits[0].entry.image_id for hits in results] == [f"{n}" for n in range(100)]
+    assert {len(hits) for hits in results} == {3}
+
+
+async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, library: str) -> None:
+    (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
+    ((hit,),) = await catalog.query(library, turned(0))
+    assert hit.uid == stored.uid
+    assert not hit.HasField("entry")
+    ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
+    assert hit.entry == stored
+
+
+async def test_features_come_when_asked(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, make_entry("a", features=b"\0blob"))
+    ((hit,),) = await catalog.query(library, turned(0), include_entries=True, include_features=True)
+    assert hit.entry.features == b"\0blob"
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), include_features=True)
+
+
+async def test_similarity_has_an_inclusive_floor(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
+    (hits,) = await catalog.query(library, turned(0))
+    for count, hit in enumerate(hits, start=1):
+        (above,) = await catalog.query(library, turned(0), min_similarity=hit.similarity)
+        assert len(above) == count
+        higher = float(np.nextafter(np.float32(hit.similarity), np.float32(2)))
+        (above,) = await catalog.query(library, turned(0), min_similarity=higher)
+        assert len(above) == count - 1
+
+
+async def test_the_limit_has_a_default_and_bounds(catalog: Catalog, library: str) -> None:
+    vectors = random_units(1000, seed=2)
+    await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
+    for asked, given in ((0, 10), (1, 1), (1000, 1000)):
+        (hits,) = await catalog.query(library, vectors[0], limit=asked)
+        assert len(hits) == given
+    for asked in (-1, 1001):
+        with refused(Reason.FIELD_INVALID):
+            await catalog.query(library, vectors[0], limit=asked)
+
+
+async def test_a_filter_narrows_the_search(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(make_entry(f"{n}", turned(n), tags={"n": n}) for n in range(60)))
+    found = await catalog.nearest(library, turned(0), filter=where("tags.n", ">=", 30), limit=3)
+    assert found == ["30", "31", "32"]
+    assert await catalog.nearest(library, turned(0), filter=where("tags.n", ">", 99)) == []
+
+
+async def test_exact_search_finds_the_same_here(catalog: Catalog, library: str) -> None:
+    vectors = random_units(300, seed=3)
+    await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
+    query = random_units(1, seed=4)[0]
+    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(300, -1)
+    best = np.argsort(-(matrix @ np.frombuffer(query, "<f4")))[:10]
+    assert await catalog.nearest(library, query, exact=True) == [f"{n}" for n in best]
+
+
+async def test_each_entity_is_found_once_by_its_best(catalog: Catalog, library: str) -> None:
+    numbers = itertools.count()
+
+    def some(count: int, entity_id: str, degrees: float) -> list[pb.Entry]:
+        return [
+            make_entry(f"{next(numbers)}", turned(degrees + n / 100), entity_id=entity_id)
+            for n in range(count)
+        ]
+
+    await catalog.store(library, *some(400, "crowd", 1), *some(100, "near", 10))
+    await catalog.store(library, *some(2, "", 20), *some(300, "far", 30), *some(1, "last", 40))
+    for limit, expected in (
+        (1, ["crowd"]),
+        (4, ["crowd", "near", "", ""]),
+        (6, ["crowd", "near", "", "", "far", "last"]),
+        (50, ["crowd", "near", "", "", "far", "last"]),
+    ):
+        (hits,) = await catalog.query(
+            library, turned(0), limit=limit, distinct_entities=True, include_entries=True
+        )
+        assert [hit.entry.entity_id for hit in hits] == expected
+        assert hits[0].entry.image_id == "0"
+    (bare,) = await catalog.query(library, turned(0), limit=6, distinct_entities=True)
+    assert [hit.uid for hit in bare] == [hit.uid for hit in hits]
+    assert not bare[0].HasField("entry")
+
+
+async def test_distinct_entities_keep_filter_and_floor(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library,
+        *(make_entry(f"{n}", turned(n), entity_id=f"{n // 10}", tags={"n": n}) for n in range(60)),
+    )
+    (hits,) = await catalog.query(
+        library,
+        turned(0),
+        limit=5,
+        distinct_entities=True,
+        include_entries=True,
+        filter=where("tags.n", ">=", 5),
+        min_similarity=math.cos(math.radians(35)),
+    )
+    assert [hit.entry.image_id for hit in hits] == ["5", "10", "20", "30"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"vectors": []},
+        {"vectors": [{"space": SPACE, "values": turned(0)}] * 101},
+        {"vectors": [{"space": "other@1", "values": turned(0)}]},
+        {"vectors": [{"space": SPACE, "values": turned(0)[4:]}]},
+        {"vectors": [{"space": SPACE, "values": bytes(64)}]},
+        {"vectors": [{"space": SPACE, "values": turned(0)}, {"space": "o@1", "values": turned(0)}]},
+        {"sparse_vector": {"space": SPACE, "indices": [1], "values": [1]}},
+    ],
+    ids=["none", "too many", "unknown space", "short", "zero", "two spaces", "sparse in dense"],
+)
+async def test_a_query_that_makes_no_sense_is_refused(
+    catalog: Catalog, library: str, asked: dict[str, Any]
+) -> None:
+    await catalog.store(library, make_entry("a"))
+    with refused(Reason.FIELD_INVALID if asked.get("vectors") != [] else Reason.FIELD_REQUIRED):
+        await catalog.stub.QueryEntries(pb.QueryEntriesRequest(library_id=library, **asked))
+
+
+async def test_rare_words_weigh_more_in_sparse_spaces(catalog: Catalog, new_id: str) -> None:
+    words = "words@1"
+    await catalog.make_library(new_id, spaces=[{"name": words, "sparse": True}])
+
+    def described(image_id: str, *indices: int) -> pb.Entry:
+        entry = pb.Entry(image_id=image_id)
+        entry.sparse_vectors.add(space=words, indices=indices, values=[1.0] * len(indices))
+        return entry
+
+    common = [described(f"common {n}", 1, 2) for n in range(20)]
+    await catalog.store(new_id, described("rare", 1, 7), *common)
+    response = await catalog.stub.QueryEntries(
+        pb.QueryEntriesRequest(
+            library_id=new_id,
+            sparse_vector=model_pb2.SparseVector(space=words, indices=[2, 7], values=[1, 1]),
+            include_entries=True,
+        )
+    )
+    hits = response.results[0].hits
+    assert hits[0].entry.image_id == "rare"
+    assert hits[0].similarity > hits[1].similarity > 0
+    (read,) = await catalog.get(new_id, "rare", include_vectors=True)
+    assert list(read.sparse_vectors[0].indices) == [1, 7]
+    results = await catalog.put(new_id, described("unsorted", 2, 1), described("twice", 1, 1))
+    assert all("ascend" in result.error.message for result in results)
