@@ -1,0 +1,229 @@
+"""Small stand-ins for the Gateway's ports, for what real services can't be made to do on demand."""
+
+# ruff: noqa: ARG002  # arguments are those of the ports
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import Calibration, Calibrations
+from imagesearch_services.gateway.filters import Filter
+from imagesearch_services.gateway.model import (
+    Box,
+    EmbeddedPicture,
+    EmbeddedRegion,
+    Hit,
+    ImageFields,
+    Library,
+    LibraryFields,
+    LibraryType,
+    ModelVersion,
+    NewEntry,
+    NewLibrary,
+    PictureInfo,
+    PictureToEmbed,
+    ServedModel,
+    StepTiming,
+    StoredImage,
+    Vector,
+)
+from imagesearch_services.gateway.ports import (
+    Changes,
+    Embedded,
+    ImagePage,
+    LibraryPage,
+    NearestQuery,
+)
+
+COPY = ModelVersion("copy", "copies", "1")
+SEMANTIC = ModelVersion("semantic", "meanings", "1")
+NOW = datetime(2025, 6, 30, tzinfo=UTC)
+WHOLE = Box(0, 0, 100, 80)
+INFO = PictureInfo(100, 80, 3, "ab" * 32, "image/png", 1.0)
+
+TABLE = Calibration.from_columns(
+    raw=[0.0, 1.0], score=[0.0, 1.0], false_positive_rate=[1.0, 1e-10], extrapolated_below=1e-8
+)
+"""The score is the similarity, and chance gives 10 ** (-10 × similarity)."""
+
+CALIBRATIONS = Calibrations({COPY.space: TABLE, SEMANTIC.space: TABLE})
+
+
+def library(**changes: object) -> Library:
+    made = Library(
+        library_id="shop",
+        uid="1" * 32,
+        type=LibraryType.WHOLE_IMAGE,
+        fields=LibraryFields(),
+        models=(COPY, SEMANTIC),
+        image_count=10,
+        unindexed_vector_count=0,
+        create_time=NOW,
+        update_time=NOW,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def uid(image_id: str) -> bytes:
+    return image_id.encode().ljust(16, b"\0")
+
+
+def stored(image_id: str, *, entity_id: str = "") -> StoredImage:
+    return StoredImage(
+        library_id="shop",
+        image_id=image_id,
+        uid=uid(image_id),
+        fields=ImageFields(entity_id=entity_id),
+        region=WHOLE,
+        info=INFO,
+        create_time=NOW,
+        update_time=NOW,
+    )
+
+
+@dataclass
+class FakeEmbedding:
+    """Embeds a picture into its own bytes, so that a test can say what is near it."""
+
+    proposals: Mapping[Box, bytes] = field(default_factory=dict)
+    """What the regions that it proposes look like."""
+    failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
+    calls: list[tuple[list[PictureToEmbed], list[str]]] = field(default_factory=list)
+    models: Sequence[ServedModel] = tuple(
+        ServedModel(model, 4, frozenset({LibraryType.WHOLE_IMAGE})) for model in (COPY, SEMANTIC)
+    )
+    before: Callable[[], object] = lambda: None
+
+    async def list_models(self) -> Sequence[ServedModel]:
+        return self.models
+
+    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
+        self.calls.append((list(pictures), list(spaces)))
+        self.before()
+        await asyncio.sleep(0)
+        return Embedded(
+            [self._picture(picture, spaces) for picture in pictures], [StepTiming("infer", 1.5)]
+        )
+
+    def _picture(
+        self, picture: PictureToEmbed, spaces: Sequence[str]
+    ) -> EmbeddedPicture | ServiceError:
+        if picture.content in self.failures:
+            return self.failures[picture.content]
+        parts: Mapping[Box, bytes] = {picture.region or WHOLE: picture.content}
+        if picture.max_proposed_regions:
+            parts = self.proposals
+        return EmbeddedPicture(
+            INFO,
+            [
+                EmbeddedRegion(box, [Vector(space, looks) for space in spaces])
+                for box, looks in parts.items()
+            ],
+        )
+
+    async def check(self) -> None: ...
+
+
+@dataclass
+class FakeCatalog:
+    """One library, and what is near each picture."""
+
+    library: Library = field(default_factory=library)
+    near: dict[tuple[str, bytes], dict[str, float]] = field(default_factory=dict)
+    """Similarities of image ids, by space and what the query looks like."""
+    images: dict[str, StoredImage] = field(default_factory=dict)
+    queries: list[NearestQuery] = field(default_factory=list)
+    library_reads: int = 0
+    puts: list[list[NewEntry]] = field(default_factory=list)
+    put_error: ServiceError | None = None
+
+    async def get_library(self, library_id: str) -> Library:
+        self.library_reads += 1
+        if library_id != self.library.library_id:
+            raise ServiceError(Reason.LIBRARY_NOT_FOUND, "none")
+        return self.library
+
+    async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
+        self.queries.append(query)
+        if query.library_uid != self.library.uid:
+            raise ServiceError(Reason.LIBRARY_CHANGED, "made anew")
+        return [self._hits(query, vector) for vector in query.vectors]
+
+    def _hits(self, query: NearestQuery, vector: Vector) -> list[Hit]:
+        near = self.near.get((vector.space, vector.values), {})
+        floor = -1.0 if query.min_similarity is None else query.min_similarity
+        best: dict[str, Hit] = {}
+        for image_id, similarity in sorted(near.items(), key=lambda item: -item[1]):
+            image = self.images.get(image_id) or stored(image_id)
+            key = (query.distinct_entities and image.fields.entity_id) or image_id
+            if similarity >= floor:
+                shown = image if query.include_images else None
+                best.setdefault(key, Hit(image.uid, similarity, shown))
+        return list(best.values())[: query.limit]
+
+    async def get_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        uids: Sequence[bytes] = (),
+        include_vectors: bool = False,
+    ) -> Sequence[StoredImage]:
+        by_uid = {image.uid: image for image in self.images.values()}
+        wanted = [*map(uid, image_ids), *uids]
+        return [by_uid[one] for one in wanted if one in by_uid]
+
+    async def put_entries(
+        self, library_id: str, library_uid: str, entries: Sequence[NewEntry]
+    ) -> Sequence[StoredImage | ServiceError]:
+        if self.put_error is not None:
+            raise self.put_error
+        if library_uid != self.library.uid:
+            raise ServiceError(Reason.LIBRARY_CHANGED, "made anew")
+        self.puts.append(list(entries))
+        for entry in entries:
+            self.images[entry.image_id] = stored(entry.image_id)
+        return [self.images[entry.image_id] for entry in entries]
+
+    async def create_library(self, library: NewLibrary, request_id: str) -> Library:
+        self.library = replace(
+            self.library,
+            library_id=library.library_id,
+            models=[served.model for served in library.models],
+        )
+        return self.library
+
+    async def list_libraries(self, page_size: int, page_token: str) -> LibraryPage:
+        raise NotImplementedError
+
+    async def update_library(self, library_id: str, changes: Changes, request_id: str) -> Library:
+        raise NotImplementedError
+
+    async def delete_library(self, library_id: str, request_id: str) -> None:
+        raise NotImplementedError
+
+    async def list_images(
+        self, library_id: str, images: Filter | None, page_size: int, page_token: str
+    ) -> ImagePage:
+        raise NotImplementedError
+
+    async def update_image(
+        self, library_id: str, image_id: str, changes: Changes, request_id: str
+    ) -> StoredImage:
+        raise NotImplementedError
+
+    async def delete_images(
+        self,
+        library_id: str,
+        *,
+        image_ids: Sequence[str] = (),
+        images: Filter | None = None,
+        request_id: str,
+    ) -> int:
+        raise NotImplementedError
+
+    async def check(self) -> None: ...

@@ -1,0 +1,116 @@
+"""Libraries: which models they get, and what is remembered of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import Calibrations
+from imagesearch_services.gateway.libraries import CURRENT_S, KNOWN_S, Libraries, LibraryCache
+from imagesearch_services.gateway.model import (
+    LibraryFields,
+    LibraryType,
+    ModelVersion,
+    ServedModel,
+)
+from tests.unit.gateway.fakes import (
+    CALIBRATIONS,
+    COPY,
+    SEMANTIC,
+    TABLE,
+    FakeCatalog,
+    FakeEmbedding,
+    library,
+)
+
+WHOLE_IMAGE = frozenset({LibraryType.WHOLE_IMAGE})
+
+
+def libraries(
+    *served: ServedModel, calibrations: Calibrations = CALIBRATIONS
+) -> tuple[Libraries, FakeCatalog]:
+    catalog = FakeCatalog()
+    embedding = FakeEmbedding(models=served or FakeEmbedding().models)
+    return Libraries(embedding, catalog, LibraryCache(catalog), calibrations), catalog
+
+
+async def create(made: Libraries, library_type: LibraryType = LibraryType.WHOLE_IMAGE) -> None:
+    await made.create("shop", library_type, LibraryFields(), "")
+
+
+async def test_a_library_gets_the_models_served_for_its_type() -> None:
+    other = ServedModel(ModelVersion("copy", "others", "1"), 4, frozenset({LibraryType.PRODUCT}))
+    made, catalog = libraries(other, *FakeEmbedding().models)
+    await create(made)
+    assert list(catalog.library.models) == [COPY, SEMANTIC]
+
+
+async def test_of_two_versions_a_new_library_gets_the_later_one() -> None:
+    served = [
+        ServedModel(ModelVersion("copy", "copies", version), 4, WHOLE_IMAGE)
+        for version in ("9", "10", "2")
+    ]
+    tables = {f"copies@{version}": TABLE for version in ("9", "10", "2")}
+    made, catalog = libraries(
+        *served,
+        ServedModel(SEMANTIC, 4, WHOLE_IMAGE),
+        calibrations=Calibrations({**tables, SEMANTIC.space: TABLE}),
+    )
+    await create(made)
+    assert catalog.library.models[0].version == "10"
+
+
+async def test_without_all_its_models_no_library_is_made() -> None:
+    made, _ = libraries(ServedModel(COPY, 4, WHOLE_IMAGE))
+    with pytest.raises(ServiceError, match="semantic") as caught:
+        await create(made)
+    assert caught.value.reason is Reason.MODEL_NOT_SERVED
+
+
+async def test_without_a_calibration_no_library_is_made() -> None:
+    made, _ = libraries(calibrations=Calibrations({COPY.space: TABLE}))
+    with pytest.raises(ServiceError, match="meanings@1") as caught:
+        await create(made)
+    assert caught.value.reason is Reason.MODEL_NOT_SERVED
+
+
+@pytest.mark.parametrize("library_type", [LibraryType.ELEMENT, LibraryType.PRODUCT])
+async def test_other_types_are_not_built_yet(library_type: LibraryType) -> None:
+    made, _ = libraries()
+    with pytest.raises(ServiceError) as caught:
+        await create(made, library_type)
+    assert caught.value.reason is Reason.NOT_IMPLEMENTED
+
+
+async def test_counts_are_asked_anew_after_a_second_and_the_rest_after_a_minute() -> None:
+    catalog, now_s = FakeCatalog(), [0.0]
+    cache = LibraryCache(catalog, lambda: now_s[0])
+    await cache.known("shop")
+    now_s[0] = CURRENT_S - 0.01
+    await cache.current("shop")
+    assert catalog.library_reads == 1
+    now_s[0] = CURRENT_S
+    await cache.current("shop")
+    assert catalog.library_reads == 2
+    now_s[0] = CURRENT_S + KNOWN_S - 0.01
+    await cache.known("shop")
+    assert catalog.library_reads == 2
+    now_s[0] = CURRENT_S + KNOWN_S
+    await cache.known("shop")
+    assert catalog.library_reads == 3
+
+
+async def test_a_library_that_is_gone_is_forgotten() -> None:
+    catalog = FakeCatalog()
+    cache = LibraryCache(catalog, lambda: 0.0)
+    await cache.known("shop")
+    catalog.library = library(library_id="other")
+
+    async def find_out(_: object) -> None:
+        raise ServiceError(Reason.LIBRARY_NOT_FOUND, "gone")
+
+    with pytest.raises(ServiceError):
+        await cache.using("shop", find_out)
+    with pytest.raises(ServiceError) as caught:
+        await cache.known("shop")
+    assert caught.value.reason is Reason.LIBRARY_NOT_FOUND

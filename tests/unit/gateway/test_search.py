@@ -1,0 +1,381 @@
+"""The way of a search: what is asked of whom, and what is made of the answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.filters import AllOf, Comparison, Not, Operator
+from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.model import (
+    Box,
+    LibraryType,
+    PictureQuery,
+    Relation,
+    SearchAnswer,
+    StoredQuery,
+    Vector,
+)
+from imagesearch_services.gateway.page_tokens import PageTokens
+from imagesearch_services.gateway.search import Searches, SearchRequest
+from imagesearch_services.gateway.settings import SearchSettings
+from tests.unit.gateway.fakes import (
+    CALIBRATIONS,
+    COPY,
+    SEMANTIC,
+    WHOLE,
+    FakeCatalog,
+    FakeEmbedding,
+    library,
+    stored,
+)
+
+CAT = b"cat"
+PART = Box(10, 10, 50, 40)
+SAME_CAT = (COPY.space, CAT)
+LIKE_CAT = (SEMANTIC.space, CAT)
+IN_PART = (COPY.space, b"part")
+FILTER = Comparison("width", Operator.GREATER, 5)
+
+
+@dataclass
+class Bench:
+    """A search service on fakes, with a clock that stands still."""
+
+    embedding: FakeEmbedding = field(default_factory=FakeEmbedding)
+    catalog: FakeCatalog = field(default_factory=FakeCatalog)
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    now_s: float = 1000.0
+
+    def __post_init__(self) -> None:
+        self.cache = LibraryCache(self.catalog, lambda: self.now_s)
+        self.searches = Searches(
+            embedding=self.embedding,
+            catalog=self.catalog,
+            libraries=self.cache,
+            calibrations=CALIBRATIONS,
+            tokens=PageTokens(b"", lambda: self.now_s),
+            settings=self.settings,
+        )
+
+    async def search(self, **changes: object) -> SearchAnswer:
+        request = SearchRequest(
+            library_id="shop", query=PictureQuery(CAT), filter=None, page_size=10
+        )
+        return await self.searches.search(replace(request, **changes))  # type: ignore[arg-type]
+
+
+def ids(answer: SearchAnswer) -> list[str]:
+    return [match.image.image_id for match in answer.matches]
+
+
+async def refusal(bench: Bench, **changes: object) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        await bench.search(**changes)
+    return caught.value
+
+
+async def test_a_sure_query_costs_one_embedding_and_one_query() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {"a": 0.95, "b": 0.2}
+    answer = await bench.search()
+    assert ids(answer) == ["a"]
+    assert len(bench.embedding.calls) == len(bench.catalog.queries) == 1
+    assert bench.embedding.calls[0][1] == [COPY.space]
+    await bench.search()
+    assert bench.catalog.library_reads == 1
+
+
+async def test_an_unsure_query_is_searched_by_its_regions_too() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
+    bench.catalog.near[IN_PART] = {"pasted": 0.8}
+    answer = await bench.search()
+    assert ids(answer) == ["pasted"]
+    assert answer.matches[0].query_box == PART
+    assert answer.searched_region == WHOLE
+    (_, first), (pictures, second) = bench.embedding.calls
+    assert first == second == [COPY.space]
+    assert pictures[0].max_proposed_regions == bench.settings.max_proposed_regions
+    assert len(bench.catalog.queries[1].vectors) == 2
+
+
+async def test_whole_and_regions_share_the_rate_and_regions_must_be_nearer() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
+    await bench.search(max_false_positive_rate=0.01)
+    whole, regions = (query.min_similarity for query in bench.catalog.queries)
+    # 10 stored images, half of the rate each, 10 ** (-10 × similarity) by chance.
+    assert whole == pytest.approx(0.33, abs=0.001)
+    assert regions == pytest.approx(0.36, abs=0.001)
+
+
+async def test_a_match_tells_the_rate_of_its_whole_query() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
+    bench.catalog.near[SAME_CAT] = {"a": 0.35}
+    bench.catalog.near[IN_PART] = {"b": 0.5}
+    by_region, by_whole = (await bench.search()).matches
+    assert by_whole.false_positive_rate == pytest.approx(10 * 10**-3.5 / 0.5, rel=0.01)
+    assert by_region.false_positive_rate == pytest.approx(20 * 10**-5 / 0.5, rel=0.01)
+
+
+async def test_what_whole_and_region_find_is_given_once_with_the_better_of_both() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
+    bench.catalog.near[SAME_CAT] = {"a": 0.36, "b": 0.35}
+    bench.catalog.near[IN_PART] = {"b": 0.7}
+    answer = await bench.search()
+    assert [(match.image.image_id, match.query_box) for match in answer.matches] == [
+        ("b", PART),
+        ("a", None),
+    ]
+    assert answer.total_found == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"query": PictureQuery(CAT, PART)},
+        {"relations": (Relation.SIMILAR,)},
+    ],
+)
+async def test_regions_are_not_searched_where_the_caller_said_where_or_how(
+    changes: dict[str, object],
+) -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
+    await bench.search(**changes)
+    assert len(bench.embedding.calls) == 1
+
+
+async def test_regions_can_be_turned_off() -> None:
+    bench = Bench(settings=SearchSettings(max_proposed_regions=0))
+    await bench.search(max_false_positive_rate=0.01)
+    assert len(bench.embedding.calls) == 1
+    assert bench.catalog.queries[0].min_similarity == pytest.approx(0.3, abs=0.001)
+
+
+async def test_a_query_without_promising_regions_is_answered_by_the_whole() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {"a": 0.35}
+    assert ids(await bench.search()) == ["a"]
+    assert len(bench.catalog.queries) == 1
+
+
+async def test_similar_without_a_bound_gives_the_nearest() -> None:
+    bench = Bench()
+    bench.catalog.near[LIKE_CAT] = {"a": 0.5, "b": -0.5}
+    answer = await bench.search(relations=(Relation.SIMILAR,))
+    assert ids(answer) == ["a", "b"]
+    assert bench.catalog.queries[0].min_similarity is None
+    assert bench.embedding.calls[0][1] == [SEMANTIC.space]
+    (threshold,) = answer.thresholds
+    assert (threshold.min_score, threshold.false_positive_rate) == (0.0, 1.0)
+
+
+async def test_same_without_a_bound_takes_the_default_rate() -> None:
+    (threshold,) = (await Bench().search()).thresholds
+    assert threshold.false_positive_rate == pytest.approx(0.01, rel=1e-3)
+    (threshold,) = (await Bench().search(min_score=0.2)).thresholds
+    assert threshold.min_score == pytest.approx(0.2, abs=1e-4)
+
+
+async def test_both_relations_share_one_embedding_and_give_each_picture_once() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {"a": 0.9}
+    bench.catalog.near[LIKE_CAT] = {"a": 0.99, "b": 0.98, "c": 0.5}
+    answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR))
+    assert [(match.image.image_id, match.relation) for match in answer.matches] == [
+        ("a", Relation.SAME),
+        ("b", Relation.SIMILAR),
+        ("c", Relation.SIMILAR),
+    ]
+    assert bench.embedding.calls[0][1] == [COPY.space, SEMANTIC.space]
+    assert [model.role for model in answer.models] == ["copy", "semantic"]
+    assert [one.relation for one in answer.thresholds] == [Relation.SAME, Relation.SIMILAR]
+
+
+async def test_an_entity_is_given_once_whichever_list_it_comes_from() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
+    bench.catalog.images = {
+        name: stored(name, entity_id=entity)
+        for name, entity in {"a1": "a", "a2": "a", "b1": "b", "free1": "", "free2": ""}.items()
+    }
+    bench.catalog.near[SAME_CAT] = {"a1": 0.35, "free1": 0.34}
+    bench.catalog.near[IN_PART] = {"a2": 0.8, "free2": 0.5}
+    bench.catalog.near[LIKE_CAT] = {"a1": 0.9, "b1": 0.8}
+    answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR), distinct_entities=True)
+    assert ids(answer) == ["a2", "free2", "free1", "b1"]
+    assert answer.total_found == 4
+
+
+async def test_a_stored_image_searches_by_its_vectors_and_not_for_itself() -> None:
+    bench = Bench()
+    bench.catalog.images["me"] = replace(stored("me"), vectors=[Vector(COPY.space, CAT)])
+    bench.catalog.near[SAME_CAT] = {"a": 0.9}
+    answer = await bench.search(query=StoredQuery("me"), filter=FILTER)
+    assert ids(answer) == ["a"]
+    assert not bench.embedding.calls
+    assert (answer.searched_region, answer.query_info) == (None, None)
+    itself = Comparison("image_id", Operator.EQUAL, "me")
+    assert bench.catalog.queries[0].filter == AllOf((FILTER, Not(itself)))
+    error = await refusal(bench, query=StoredQuery("gone"))
+    assert error.reason is Reason.IMAGE_NOT_FOUND
+    assert error.metadata == {"image": "libraries/shop/images/gone"}
+
+
+async def test_all_that_is_found_is_counted_and_can_be_paged() -> None:
+    bench = Bench()
+    bench.catalog.images = {f"{row:03}": stored(f"{row:03}") for row in range(25)}
+    bench.catalog.near[LIKE_CAT] = {name: 1 - int(name) / 100 for name in bench.catalog.images}
+    request: dict[str, object] = {"relations": (Relation.SIMILAR,)}
+    answer = await bench.search(**request)
+    seen, pages = ids(answer), [answer]
+    while pages[-1].next_page_token:
+        pages.append(
+            await bench.search(query=None, page_token=pages[-1].next_page_token, **request)
+        )
+        seen += ids(pages[-1])
+    assert seen == sorted(bench.catalog.images)
+    assert [len(page.matches) for page in pages] == [10, 10, 5]
+    for page in pages:
+        assert (page.total_found, page.total_is_lower_bound) == (25, False)
+        assert page.thresholds == pages[0].thresholds
+        assert page.query_info == pages[0].query_info
+        assert page.models == pages[0].models
+    assert pages[2].matches[0].similarity == pytest.approx(0.8)
+    assert len(bench.embedding.calls) == 1
+
+
+async def test_a_full_page_with_nothing_after_it_has_no_token() -> None:
+    bench = Bench()
+    bench.catalog.near[LIKE_CAT] = {f"{row}": 0.5 for row in range(10)}
+    answer = await bench.search(relations=(Relation.SIMILAR,))
+    assert len(answer.matches) == answer.total_found == 10
+    assert answer.next_page_token == ""
+    assert len(bench.catalog.queries) == 1
+
+
+async def test_beyond_a_thousand_the_total_is_a_lower_bound() -> None:
+    bench = Bench()
+    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(1500)}
+    answer = await bench.search(relations=(Relation.SIMILAR,))
+    assert (answer.total_found, answer.total_is_lower_bound) == (1000, True)
+    assert not bench.catalog.queries[1].include_images
+
+
+async def test_a_later_page_goes_on_where_images_are_gone() -> None:
+    bench = Bench()
+    bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
+    bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
+    answer = await bench.search(relations=(Relation.SIMILAR,))
+    for gone in ("11", "12", "29"):
+        del bench.catalog.images[gone]
+    answer = await bench.search(page_token=answer.next_page_token, query=None)
+    assert ids(answer) == ["10", *(f"{row}" for row in range(13, 22))]
+    answer = await bench.search(page_token=answer.next_page_token, query=None)
+    assert ids(answer) == [f"{row}" for row in range(22, 29)]
+    assert answer.next_page_token == ""
+
+
+async def paged() -> tuple[Bench, str]:
+    bench = Bench()
+    bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
+    bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
+    answer = await bench.search(relations=(Relation.SIMILAR,), said={"filter": "f"})
+    return bench, answer.next_page_token
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"said": {"filter": "another"}},
+        {"said": {"category": "c"}},
+        {"relations": (Relation.SAME,)},
+        {"query": PictureQuery(b"dog")},
+        {"query": StoredQuery("01")},
+        {"library_id": "other"},
+    ],
+)
+async def test_a_token_beside_another_search_is_refused(changes: dict[str, object]) -> None:
+    bench, token = await paged()
+    request = {"query": None, "page_token": token, **changes}
+    assert (await refusal(bench, **request)).reason is Reason.PAGE_TOKEN_INVALID
+
+
+async def test_a_token_of_a_library_that_was_made_anew_says_so() -> None:
+    bench, token = await paged()
+    bench.catalog.library = library(uid="2" * 32)
+    error = await refusal(bench, query=None, page_token=token)
+    assert error.reason is Reason.LIBRARY_CHANGED
+
+
+async def test_a_token_expires() -> None:
+    bench, token = await paged()
+    bench.now_s += 600
+    error = await refusal(bench, query=None, page_token=token)
+    assert error.reason is Reason.PAGE_TOKEN_EXPIRED
+
+
+async def test_a_library_made_anew_between_searches_is_found_out_and_searched() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {"a": 0.9}
+    await bench.search()
+    bench.catalog.library = library(uid="2" * 32)
+    assert ids(await bench.search()) == ["a"]
+    bench.catalog.library = library(uid="3" * 32)
+    bench.now_s += 5
+    assert ids(await bench.search()) == ["a"]
+
+
+async def test_a_library_that_changes_with_every_look_is_given_up() -> None:
+    bench = Bench()
+
+    def make_anew() -> None:
+        number = int(bench.catalog.library.uid, 16) + 1
+        bench.catalog.library = library(uid=f"{number:032x}")
+
+    bench.embedding.before = make_anew
+    assert (await refusal(bench)).reason is Reason.LIBRARY_CHANGED
+
+
+async def test_the_count_behind_a_threshold_is_at_most_a_second_old() -> None:
+    bench = Bench()
+    before = (await bench.search()).thresholds[0].min_score
+    bench.catalog.library = library(image_count=10_000)
+    assert (await bench.search()).thresholds[0].min_score == before
+    bench.now_s += 1
+    assert (await bench.search()).thresholds[0].min_score == pytest.approx(before + 0.3, abs=1e-3)
+
+
+async def test_an_empty_library_is_searched_like_any_other() -> None:
+    bench = Bench(catalog=FakeCatalog(library(image_count=0)))
+    answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR))
+    assert (ids(answer), answer.total_found, answer.next_page_token) == ([], 0, "")
+
+
+async def test_each_step_is_timed_with_its_parts() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
+    steps = [timing.step for timing in (await bench.search()).timings]
+    assert steps == [
+        "embed",
+        "embed:infer",
+        "query",
+        "embed_regions",
+        "embed_regions:infer",
+        "query_regions",
+        "total",
+    ]
+
+
+async def test_a_picture_that_can_not_be_read_is_the_callers_fault() -> None:
+    unreadable = ServiceError(Reason.IMAGE_UNREADABLE, "no picture")
+    bench = Bench(FakeEmbedding(failures={CAT: unreadable}))
+    assert await refusal(bench) is unreadable
+
+
+async def test_what_other_types_need_is_refused() -> None:
+    bench = Bench()
+    error = await refusal(bench, subject_detection=True)
+    assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
+    bench.catalog.library = library(type=LibraryType.PRODUCT)
+    bench.now_s += 100
+    assert (await refusal(bench)).reason is Reason.NOT_IMPLEMENTED
