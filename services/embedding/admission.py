@@ -45,8 +45,7 @@ class PixelBudget:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._waiting.remove((pixels, turn))
-                self._serve_waiting()
+                self._serve_waiting()  # the next one may need less
             else:  # the turn came in the very moment
                 self.give_back(pixels)
             raise
@@ -57,10 +56,14 @@ class PixelBudget:
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            pixels, turn = self._waiting.popleft()
-            self._free -= pixels
-            turn.set_result(None)
+        while self._waiting:
+            pixels, turn = self._waiting[0]
+            if not turn.cancelled():
+                if pixels > self._free:
+                    return
+                self._free -= pixels
+                turn.set_result(None)
+            self._waiting.popleft()
 
 
 class Grant:

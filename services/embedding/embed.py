@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.common.errors import (
-    Reason,
-    ServiceError,
-    field_error,
-    missing_field,
-    not_implemented,
-)
+from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.models import Model, ModelRegistry
 from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
 from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
+from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.stacking import Inputs, Stacker
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.embedding.workers import Workers
@@ -249,7 +245,9 @@ def _prepare(file: PictureFile, index: int, item: Item, models: Sequence[Model])
     ] or [Box(0, 0, picture.width, picture.height)]
     sources = [""] * len(boxes)
     if item.max_proposed_regions:
-        raise not_implemented("proposing regions")
+        began_s = time.perf_counter()
+        boxes, sources = _propose(picture, boxes[0], item.max_proposed_regions)
+        timings.propose_regions_s = time.perf_counter() - began_s
     began_s = time.perf_counter()
     inputs = [preprocess(picture, boxes, model.input) for model in models]
     timings.preprocess_s = time.perf_counter() - began_s
@@ -285,6 +283,24 @@ def _clipped(region: Box, picture: Picture, field_name: str) -> Box:
             reason=Reason.REGION_INVALID,
         )
     return inside
+
+
+def _propose(picture: Picture, within: Box, most: int) -> tuple[list[Box], list[str]]:
+    """Find regions that look like a picture of their own, best first, and the rules they are by."""
+    inner = within.scaled(picture.x_scale, picture.y_scale)
+    left, top = math.floor(inner.x_min), math.floor(inner.y_min)
+    right = min(picture.image.width, math.ceil(inner.x_max))
+    bottom = min(picture.image.height, math.ceil(inner.y_max))
+    pixels = np.asarray(picture.image.crop((left, top, right, bottom)))
+    boxes: list[Box] = []
+    sources: list[str] = []
+    for region in propose_regions(pixels, most):
+        found = Box(region.x_min, region.y_min, region.x_max, region.y_max).moved(left, top)
+        box = found.scaled(1 / picture.x_scale, 1 / picture.y_scale)
+        if (inside := box.clipped(picture.width, picture.height)) is not None:
+            boxes.append(inside)
+            sources.append(region.source)
+    return boxes, sources
 
 
 def _validate(items: Sequence[Item], spaces: Sequence[str]) -> None:

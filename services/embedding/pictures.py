@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
@@ -207,8 +208,9 @@ def sharpness(image: Image.Image) -> float:
     """
     factor = SHARPNESS_SIDE_PX / max(image.size)
     size = (max(3, round(image.width * factor)), max(3, round(image.height * factor)))
-    small = image.convert("L").resize(size, Image.Resampling.BILINEAR)
-    grey = np.asarray(small, dtype=np.int16)
+    # Averages what it shrinks and interpolates what it enlarges, faster than Pillow does.
+    small = cv2.resize(np.asarray(image.convert("L")), size, interpolation=cv2.INTER_AREA)
+    grey = small.astype(np.int16)
     laplacian = (
         grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
     )

@@ -1,0 +1,44 @@
+"""Boxes against pictures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from imagesearch_services.embedding.geometry import Box
+
+INF = math.inf
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        (Box(10, 10, 50, 40), Box(10, 10, 50, 40)),
+        (Box(-5, -5, 200, 200), Box(0, 0, 100, 80)),
+        (Box(-INF, 3, INF, INF), Box(0, 3, 100, 80)),
+        (Box(99, 79, 100, 80), Box(99, 79, 100, 80)),
+        (Box(10.25, 10.5, 11.25, 12.5), Box(10.25, 10.5, 11.25, 12.5)),
+    ],
+)
+def test_a_box_is_clipped_to_the_picture(box: Box, inside: Box) -> None:
+    assert box.clipped(100, 80) == inside
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(10, 10, 10, 40),  # no width
+        Box(10, 10, 10.9, 40),  # under a pixel
+        Box(50, 10, 10, 40),  # inverted
+        Box(100, 0, 150, 80),  # beside the picture
+        Box(99.5, 0, 150, 80),  # under a pixel of it inside
+        Box(-50, -50, 0, 0),
+        Box(INF, 0, INF, 80),
+        Box(NAN, 0, 50, 50),
+        Box(0, 0, 50, NAN),
+    ],
+)
+def test_nothing_is_left_of_a_box_that_shows_no_pixel(box: Box) -> None:
+    assert box.clipped(100, 80) is None

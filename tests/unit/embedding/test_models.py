@@ -1,0 +1,92 @@
+"""Models as their configuration describes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagesearch_services.embedding.models import LibraryType, ModelDescriptionError, describe
+from imagesearch_services.embedding.preprocess import InputSpec, Resize
+from imagesearch_services.embedding.probe import encode_answer
+from imagesearch_services.embedding.triton import ModelConfig, Tensor
+
+PARAMETERS = {
+    "role": "copy",
+    "library_types": "WHOLE_IMAGE,PRODUCT",
+    "input_name": "image",
+    "input_width": "320",
+    "input_height": "240",
+    "input_layout": "NHWC",
+    "resize": "letterbox",
+    "output_name": "embedding",
+    "dimensions": "4",
+    "probe": encode_answer(np.array([1, 2, 3, 4], np.float32)),
+    "probe_min_cosine": "0.98",
+}
+
+CONFIG = ModelConfig(
+    name="sscd",
+    version="3",
+    max_batch_size=16,
+    inputs={"image": Tensor("TYPE_UINT8", (240, 320, 3))},
+    outputs={"embedding": Tensor("TYPE_FP32", (4,))},
+    parameters=PARAMETERS,
+)
+
+
+def test_a_model_is_what_its_configuration_says() -> None:
+    model = describe(CONFIG)
+    assert model.space == "sscd@3"
+    assert model.role == "copy"
+    assert model.library_types == (LibraryType.WHOLE_IMAGE, LibraryType.PRODUCT)
+    assert model.input == InputSpec(320, 240, Resize.LETTERBOX)
+    assert model.dimensions == 4
+    assert model.max_batch_size == 16
+    assert np.linalg.norm(model.probe) == pytest.approx(1, abs=1e-3)
+
+
+def test_sizes_that_the_tensors_leave_open_are_those_of_the_parameters() -> None:
+    describe(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_missing_parameter_is_named(name: str) -> None:
+    parameters = {key: value for key, value in PARAMETERS.items() if key != name}
+    with pytest.raises(ModelDescriptionError, match=name):
+        describe(replace(CONFIG, parameters=parameters))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resize": "stretch"},
+        {"library_types": "EVERYTHING"},
+        {"dimensions": "many"},
+        {"dimensions": "5"},
+        {"input_width": "100"},
+        {"input_layout": "NCHW"},
+        {"input_name": "pixels"},
+        {"probe": "not base64"},
+    ],
+)
+def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(ModelDescriptionError):
+        describe(replace(CONFIG, parameters=PARAMETERS | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": {"image": Tensor("TYPE_FP32", (240, 320, 3))}},
+        {"inputs": {"image": Tensor("TYPE_UINT8", (3, 240, 320))}},
+        {"inputs": {}},
+        {"outputs": {"embedding": Tensor("TYPE_FP16", (4,))}},
+        {"outputs": {"embedding": Tensor("TYPE_FP32", (1, 4))}},
+    ],
+)
+def test_tensors_that_are_not_as_described_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelDescriptionError):
+        describe(replace(CONFIG, **changes))

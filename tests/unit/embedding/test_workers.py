@@ -1,0 +1,58 @@
+"""Threads behind the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from imagesearch_services.embedding.workers import Workers
+
+
+async def test_a_job_gives_its_result_or_its_exception() -> None:
+    workers = Workers(1, "test")
+    assert await workers.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await workers.run(divmod, 7, 0)
+    workers.close()
+
+
+async def test_a_cancelled_caller_goes_on_when_its_running_job_has_ended() -> None:
+    workers = Workers(1, "test")
+    started, may_end = threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        may_end.wait(10)
+
+    task = asyncio.create_task(workers.run(job))
+    await asyncio.to_thread(started.wait, 10)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    assert not done
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    workers.close()
+
+
+async def test_a_cancelled_job_that_waits_for_a_thread_never_runs() -> None:
+    workers = Workers(1, "test")
+    started, may_end, ran = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        started.set()
+        may_end.wait(10)
+
+    busy = asyncio.create_task(workers.run(first))
+    await asyncio.to_thread(started.wait, 10)
+    waiting = asyncio.create_task(workers.run(ran.set))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    may_end.set()
+    await busy
+    workers.close()
+    assert not ran.is_set()
