@@ -1,0 +1,284 @@
+"""Which parts of a picture look like a picture of their own: pasted in, on a screen, in a frame.
+
+A copy descriptor tells edited copies of a whole picture well, and fails where the copy is but a
+part of another picture. A picture that was set into another has straight sides; so rectangles are
+looked for whose four sides are edges, then blocks of detail on a flat ground, and what is left of
+the budget goes to a grid of windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.intp]
+
+ANALYSIS_SIDE_PX = 512
+"""Long side at which edges are looked for: pictures worth finding still have clear sides there."""
+
+MIN_SIDE = 0.1
+"""Shortest side of a proposal, as a share of the long side of the picture."""
+
+MAX_AREA = 0.92
+"""Largest proposal, as a share of the picture: more is the picture itself."""
+
+STEP = 14
+"""Difference of grey levels across a side, at least: the sum over channels is compared to 3 ×."""
+
+MAX_LINES = 28
+"""Lines kept in each direction."""
+
+MIN_SUPPORT = 0.55
+"""Share of a side that must be an edge, for the weakest of the four."""
+
+SAME_IOU = 0.75
+"""Proposals that overlap more than this are one."""
+
+INSET = 0.01
+"""Cut off each side, so that a frame or a shadow stays outside."""
+
+MIN_CONTRAST = 8.0
+"""Standard deviation of the grey levels, at least: flat regions resemble all flat pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a picture that may be a picture of its own."""
+
+    x_min: float
+    """Pixels of the picture given, as are the others; the maxima are exclusive."""
+    y_min: float
+    x_max: float
+    y_max: float
+    source: str
+    """The rule that found it: "rectangle", "block" or "grid"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A box in analysis pixels."""
+
+    box: tuple[int, int, int, int]
+    score: float
+    source: str
+
+    @property
+    def area(self) -> int:
+        x_min, y_min, x_max, y_max = self.box
+        return (x_max - x_min) * (y_max - y_min)
+
+
+def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
+    """Propose parts of a picture to search for on their own, most promising first.
+
+    Args:
+        pixels: uint8 RGB, [height, width, 3].
+        max_regions: how many at most.
+
+    Returns:
+        Regions inside the picture, none of them nearly the whole of it, none flat.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, ANALYSIS_SIDE_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small: Pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    grey: Pixels = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    chosen: list[_Candidate] = []
+    for candidate in _candidates(small):
+        if len(chosen) == max_regions:
+            break
+        if _is_flat(grey, candidate.box):
+            continue
+        if all(_iou(candidate.box, other.box) < SAME_IOU for other in chosen):
+            chosen.append(candidate)
+    x_scale, y_scale = width / size[0], height / size[1]
+    return [_region(candidate, x_scale, y_scale) for candidate in chosen]
+
+
+def _candidates(small: Pixels) -> Iterator[_Candidate]:
+    """Yield candidates, best first: sure rectangles, blocks, other rectangles, the grid."""
+    rectangles = _rectangles(small)
+    yield from rectangles
+    yield from _blocks(small)
+    yield from _grid(small)
+
+
+def _rectangles(small: Pixels) -> list[_Candidate]:
+    """Find rectangles whose four sides are edges."""
+    height, width = small.shape[:2]
+    shortest = max(8, round(MIN_SIDE * max(height, width)))
+    wide = small.astype(np.int16)
+    # vertical[y, x]: something changes between columns x - 1 and x.
+    vertical = np.zeros((height, width), np.bool_)
+    vertical[:, 1:] = np.abs(np.diff(wide, axis=1)).sum(axis=2) >= 3 * STEP
+    horizontal = np.zeros((height, width), np.bool_)
+    horizontal[1:] = np.abs(np.diff(wide, axis=0)).sum(axis=2) >= 3 * STEP
+    columns = _lines(vertical, shortest)
+    rows = _lines(horizontal.T, shortest)
+    return _boxes_between(columns, rows, vertical, horizontal, shortest)
+
+
+def _lines(edges: Mask, shortest: int) -> Ints:
+    """Return the columns in which the longest nearly unbroken edges run, and the picture's sides.
+
+    Args:
+        edges: [length, position].
+        shortest: of a line, pixels.
+    """
+    closed = cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
+    # A side may wander between two neighbouring columns.
+    closed = cv2.dilate(closed, np.ones((1, 2), np.uint8))
+    long_runs = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((shortest, 1), np.uint8))
+    strength = long_runs.sum(axis=0).astype(np.int64)
+    peaks = [
+        int(position) for position in np.argsort(-strength, kind="stable") if strength[position] > 0
+    ]
+    kept: list[int] = []
+    for position in peaks:
+        if len(kept) == MAX_LINES:
+            break
+        if all(abs(position - other) > 2 for other in kept):
+            kept.append(position)
+    last = edges.shape[1]
+    return np.array(sorted({0, last, *kept}), np.intp)
+
+
+def _boxes_between(
+    columns: Ints, rows: Ints, vertical: Mask, horizontal: Mask, shortest: int
+) -> list[_Candidate]:
+    """Score every box between two columns and two rows by the weakest of its sides."""
+    height, width = vertical.shape
+    x0, x1 = _pairs(columns, shortest)
+    y0, y1 = _pairs(rows, shortest)
+    if not len(x0) or not len(y0):
+        return []
+    # Share of edge pixels along column c between rows y0 and y1, for all combinations.
+    side_v = _support(vertical, columns, y0, y1)
+    side_h = _support(horizontal.T, rows, x0, x1)
+    at_column = {int(column): index for index, column in enumerate(columns)}
+    at_row = {int(row): index for index, row in enumerate(rows)}
+    left = side_v[[at_column[int(x)] for x in x0]]
+    right = side_v[[at_column[int(x)] for x in x1]]
+    top = side_h[[at_row[int(y)] for y in y0]].T
+    bottom = side_h[[at_row[int(y)] for y in y1]].T
+    sides = np.stack([left, right, top, bottom])
+    weakest = sides.min(axis=0)
+    mean = sides.mean(axis=0)
+    areas = (x1 - x0)[:, None] * (y1 - y0)[None, :]
+    fits = (weakest >= MIN_SUPPORT) & (areas <= MAX_AREA * width * height)
+    scores = np.where(fits, 0.5 * weakest + 0.5 * mean + 0.3 * np.sqrt(areas / (width * height)), 0)
+    order = np.argsort(-scores, axis=None, kind="stable")[:200]
+    found: list[_Candidate] = []
+    for flat in order:
+        i, j = np.unravel_index(flat, scores.shape)
+        if scores[i, j] <= 0:
+            break
+        box = (int(x0[i]), int(y0[j]), int(x1[i]), int(y1[j]))
+        found.append(_Candidate(box, float(scores[i, j]), "rectangle"))
+    return found
+
+
+def _pairs(positions: Ints, shortest: int) -> tuple[Ints, Ints]:
+    """Return all pairs (low, high) of positions at least `shortest` apart."""
+    low, high = np.meshgrid(positions, positions, indexing="ij")
+    fits = high - low >= shortest
+    return low[fits], high[fits]
+
+
+def _support(edges: Mask, lines: Ints, starts: Ints, ends: Ints) -> npt.NDArray[np.float64]:
+    """Return the share of edge pixels on each line between each start and end.
+
+    The picture's own sides count as edges.
+
+    Args:
+        edges: [length, position].
+        lines: positions.
+        starts: along the line.
+        ends: along the line, exclusive.
+
+    Returns:
+        [lines, starts].
+    """
+    length, last = edges.shape
+    near = edges.copy()
+    near[:, 1:] |= edges[:, :-1]
+    near[:, :-1] |= edges[:, 1:]
+    columns = np.ones((length, len(lines)), np.bool_)
+    inside = (lines > 0) & (lines < last)
+    columns[:, inside] = near[:, lines[inside]]
+    sums = np.zeros((length + 1, len(lines)), np.int64)
+    np.cumsum(columns, axis=0, out=sums[1:])
+    shares: npt.NDArray[np.float64] = ((sums[ends] - sums[starts]) / (ends - starts)[:, None]).T
+    return shares
+
+
+def _blocks(small: Pixels) -> list[_Candidate]:
+    """Find blocks of detail on a flat ground, as pictures on a page or a screen."""
+    height, width = small.shape[:2]
+    shortest = max(8, round(MIN_SIDE * max(height, width)))
+    kernel = np.ones((3, 3), np.uint8)
+    spread = cv2.dilate(small, kernel).astype(np.int16) - cv2.erode(small, kernel)
+    detail = (spread.max(axis=2) > 6).astype(np.uint8)
+    if detail.mean() > 0.97:
+        return []
+    joined = cv2.morphologyEx(detail, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    # Lines of text and thin frames vanish, pictures stay.
+    solid = cv2.morphologyEx(
+        joined, cv2.MORPH_OPEN, np.ones((shortest // 2, shortest // 2), np.uint8)
+    )
+    count, _, stats, _ = cv2.connectedComponentsWithStats(solid)
+    found = []
+    for label in range(1, count):
+        x, y, w, h, area = (int(value) for value in stats[label])
+        if min(w, h) >= shortest and w * h <= MAX_AREA * width * height:
+            found.append(_Candidate((x, y, x + w, y + h), area / (width * height), "block"))
+    return sorted(found, key=lambda candidate: -candidate.score)
+
+
+def _grid(small: Pixels) -> Iterator[_Candidate]:
+    """Windows over the whole picture: the middle first, then halves, then thirds."""
+    height, width = small.shape[:2]
+    for share, steps in ((0.6, 2), (0.5, 3), (0.36, 4)):
+        w, h = round(width * share), round(height * share)
+        xs = np.linspace(0, width - w, steps).round().astype(int)
+        ys = np.linspace(0, height - h, steps).round().astype(int)
+        if steps % 2 == 0:
+            x, y = (width - w) // 2, (height - h) // 2
+            yield _Candidate((x, y, x + w, y + h), share, "grid")
+        for y in ys:
+            for x in xs:
+                yield _Candidate((int(x), int(y), int(x) + w, int(y) + h), share, "grid")
+
+
+def _is_flat(grey: Pixels, box: tuple[int, int, int, int]) -> bool:
+    x_min, y_min, x_max, y_max = box
+    return float(grey[y_min:y_max, x_min:x_max].std()) < MIN_CONTRAST
+
+
+def _iou(a: Sequence[int], b: Sequence[int]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return common / (areas - common)
+
+
+def _region(candidate: _Candidate, x_scale: float, y_scale: float) -> Region:
+    x_min, y_min, x_max, y_max = candidate.box
+    inset = 0.0 if candidate.source == "grid" else INSET
+    x_inset, y_inset = (x_max - x_min) * inset, (y_max - y_min) * inset
+    return Region(
+        x_min=(x_min + x_inset) * x_scale,
+        y_min=(y_min + y_inset) * y_scale,
+        x_max=(x_max - x_inset) * x_scale,
+        y_max=(y_max - y_inset) * y_scale,
+        source=candidate.source,
+    )
