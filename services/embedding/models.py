@@ -279,8 +279,8 @@ class ModelRegistry:
             raise ServiceError(
                 Reason.MODEL_SERVER_UNAVAILABLE, f"model {space} is refused: {self._refused[space]}"
             )
-        name, _, version = space.rpartition("@")
-        raise model_not_served(name or space, version)
+        name, _, version = space.partition("@")
+        raise model_not_served(name, version)
 
     def _check_answers(self) -> None:
         if not self._answers:

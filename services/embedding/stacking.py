@@ -50,6 +50,8 @@ class Stacker:
             parts.append(part)
         self._send()
         embeddings = await asyncio.gather(*parts)
+        if not embeddings:
+            return np.empty((0, self._model.dimensions), np.float32)
         return embeddings[0] if len(embeddings) == 1 else np.concatenate(embeddings)
 
     def _send(self) -> None:

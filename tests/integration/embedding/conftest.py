@@ -1,0 +1,52 @@
+"""A real Triton, and the Embedding service in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesearch_services.runner.triton import TritonProcess
+from tests.integration.embedding.harness import SERVING, Client, running_embedding
+from tests.triton_server import running_triton
+
+
+@pytest.fixture(scope="session")
+def triton() -> Iterator[TritonProcess]:
+    """Triton with all models; shared, so leave it as it was."""
+    with running_triton() as triton:
+        yield triton
+
+
+@pytest.fixture
+async def client(triton: TritonProcess) -> AsyncIterator[Client]:
+    """An Embedding service that serves."""
+    async with running_embedding(triton.ports.grpc_address) as client:
+        await client.until(SERVING)
+        yield client
+
+
+@pytest.fixture
+def repository_with_wrong_answer(models_dir: Path, tmp_path: Path) -> Callable[[str, str], Path]:
+    """Make a models folder in which the known answer of one model is that of another picture."""
+
+    def make(model: str, answer: str) -> Path:
+        for entry in models_dir.iterdir():
+            if entry.name != "repository":
+                (tmp_path / entry.name).symlink_to(entry)
+        for source in (models_dir / "repository").iterdir():
+            target = tmp_path / "repository" / source.name
+            (target / "configs").mkdir(parents=True)
+            (target / "1").symlink_to(source / "1")
+            for config in ("config.pbtxt", "configs/python.pbtxt"):
+                text = (source / config).read_text()
+                if source.name == model:
+                    key = '"probe" value { string_value: "'
+                    head, _, tail = text.partition(key)
+                    assert tail
+                    text = head + key + answer + tail[tail.index('"') :]
+                (target / config).write_text(text)
+        return tmp_path
+
+    return make

@@ -1,0 +1,57 @@
+"""The Embedding service in this process, on a port of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch_services.common.env import Env
+from imagesearch_services.common.server import start
+from imagesearch_services.embedding.service import SERVICE_NAME, build_service
+from imagesearch_services.embedding.settings import PREFIX, EmbeddingSettings
+from tests.ports import free_port
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Client:
+    """Stubs of a running Embedding service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.embedding = pb_grpc.EmbeddingServiceStub(channel)
+        self._health = health_pb2_grpc.HealthStub(channel)
+
+    async def until(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+        """Wait until health says so."""
+        watch = self._health.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout=60)
+        async for answer in watch:
+            if answer.status == status:
+                watch.cancel()
+                return
+
+
+@asynccontextmanager
+async def running_embedding(triton_target: str, **variables: str) -> AsyncIterator[Client]:
+    """Start the service with settings of its own; it may not be well yet."""
+    port = free_port()
+    variables = {
+        "PORT": str(port),
+        "TRITON_TARGET": triton_target,
+        "CHECK_INTERVAL_S": "0.05",
+        "WATCH_INTERVAL_S": "0.1",
+        "GRACE_S": "0.5",
+    } | variables
+    environment = {PREFIX + name: value for name, value in variables.items()}
+    server = await start(build_service(EmbeddingSettings.from_env(Env(PREFIX, environment))))
+    try:
+        async with grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
+        ) as channel:
+            yield Client(channel)
+    finally:
+        await server.stop()

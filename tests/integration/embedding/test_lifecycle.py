@@ -1,0 +1,251 @@
+"""What happens while Triton is away, wrong or stuck, and when more is asked than there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import grpc.aio
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.status import from_rpc_error
+from imagesearch_services.embedding.embed import Embedder, Item
+from imagesearch_services.embedding.models import ModelRegistry
+from imagesearch_services.embedding.probe import encode_answer
+from imagesearch_services.embedding.settings import PREFIX
+from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.runner.triton import TritonPorts, TritonProcess
+from tests.integration.embedding.harness import NOT_SERVING, SERVING, Client, running_embedding
+from tests.pictures import encoded, photo
+from tests.ports import free_port
+
+COPY, SEMANTIC = "sscd@1", "efficientnet_lite2@1"
+
+FAST_S = 1.0
+"""An error that takes longer than this is a hang in the making."""
+
+
+def request(content: bytes, space: str = COPY) -> pb.EmbedImagesRequest:
+    image = picture_pb2.ImageContent(content=content)
+    return pb.EmbedImagesRequest(items=[pb.EmbedImageItem(image=image)], spaces=[space])
+
+
+async def refusal(
+    client: Client, message: pb.EmbedImagesRequest, *, timeout_s: float = 60
+) -> ServiceError | None:
+    """Make a call; None: it was answered."""
+    try:
+        await client.embedding.EmbedImages(message, timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error, peer=Reason.EMBEDDING_UNAVAILABLE)
+    return None
+
+
+@pytest.fixture
+def fragile_triton(models_dir: Path, tmp_path: Path) -> Iterator[TritonProcess]:
+    """A Triton of the test's own, that may be killed."""
+    with TritonProcess(models_dir, TritonPorts.free(), tmp_path / "triton.log") as triton:
+        triton.wait_ready()
+        yield triton
+
+
+@pytest.fixture
+async def embedder(triton: TritonProcess) -> AsyncIterator[Embedder]:
+    """The domain behind the service, with models that serve."""
+    client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
+    registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=30)
+    await registry.refresh()
+    embedder = Embedder(client, registry, workers=2, pixel_budget=50_000_000, overload_retry_s=0.25)
+    yield embedder
+    embedder.close()
+    await client.close()
+
+
+async def test_without_triton_calls_fail_at_once_and_health_says_so() -> None:
+    async with running_embedding(f"127.0.0.1:{free_port()}") as client:
+        await client.until(NOT_SERVING)
+        began_s = time.monotonic()
+        error = await refusal(client, request(encoded(photo(1))))
+        assert time.monotonic() - began_s < FAST_S
+        assert error is not None
+        assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
+        assert error.retry_after_s is not None
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_killed_triton_is_unavailable_at_once_and_serves_again_when_it_is_back(
+    fragile_triton: TritonProcess,
+) -> None:
+    message = request(encoded(photo(1)))
+    async with running_embedding(fragile_triton.ports.grpc_address) as client:
+        await client.until(SERVING)
+        assert await refusal(client, message) is None
+
+        in_flight = [asyncio.create_task(refusal(client, message)) for _ in range(16)]
+        os.kill(fragile_triton.pid, signal.SIGKILL)
+        errors = [error for error in await asyncio.gather(*in_flight) if error is not None]
+        assert {error.reason for error in errors} <= {Reason.MODEL_SERVER_UNAVAILABLE}
+
+        await client.until(NOT_SERVING)
+        began_s = time.monotonic()
+        error = await refusal(client, message)
+        assert time.monotonic() - began_s < FAST_S
+        assert error is not None
+        assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
+
+        await asyncio.to_thread(fragile_triton.stop)
+        await asyncio.to_thread(fragile_triton.start)
+        await client.until(SERVING)
+        assert await refusal(client, message) is None
+
+
+async def test_a_stuck_triton_does_not_hold_its_callers(fragile_triton: TritonProcess) -> None:
+    message = request(encoded(photo(1)))
+    target = fragile_triton.ports.grpc_address
+    async with running_embedding(target, INFER_TIMEOUT_S="1") as client:
+        await client.until(SERVING)
+        os.kill(fragile_triton.pid, signal.SIGSTOP)
+        try:
+            callers = await refusal(client, message, timeout_s=0.3)
+            assert callers is not None
+            assert callers.reason is Reason.DEADLINE_EXCEEDED
+            began_s = time.monotonic()
+            ours = await refusal(client, message)
+            assert time.monotonic() - began_s < 1 + FAST_S
+            assert ours is not None
+            assert ours.reason is Reason.MODEL_SERVER_UNAVAILABLE
+            await client.until(NOT_SERVING)
+        finally:
+            os.kill(fragile_triton.pid, signal.SIGCONT)
+        await client.until(SERVING)
+        assert await refusal(client, message) is None
+
+
+async def test_a_model_that_answers_its_probe_wrongly_never_serves(
+    repository_with_wrong_answer: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    wrong = encode_answer(random.standard_normal(512).astype(np.float32))
+    models_dir = repository_with_wrong_answer("sscd", wrong)
+    with TritonProcess(models_dir, TritonPorts.free(), tmp_path / "triton.log") as triton:
+        await asyncio.to_thread(triton.wait_ready)
+        async with running_embedding(triton.ports.grpc_address) as client:
+            await client.until(SERVING)
+            listed = await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
+            assert [model.space for model in listed.models] == [SEMANTIC]
+            content = encoded(photo(1))
+            assert await refusal(client, request(content, SEMANTIC)) is None
+            error = await refusal(client, request(content, COPY))
+            assert error is not None
+            assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
+            assert COPY in error.message
+
+
+async def test_a_model_that_begins_to_answer_wrongly_stops_to_serve(triton: TritonProcess) -> None:
+    client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
+    registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=0)
+    await registry.refresh()
+    assert [model.space for model in registry.resolve([COPY])] == [COPY]
+
+    class Forgetful(TritonClient):
+        """Triton as it is, but for the answers of one model."""
+
+        async def infer(self, name, version, inputs, **names):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
+            answer = await super().infer(name, version, inputs, **names)
+            return np.zeros_like(answer) if name == "sscd" else answer
+
+    client.__class__ = Forgetful
+    await registry.refresh()
+    with pytest.raises(ServiceError) as caught:
+        registry.resolve([COPY])
+    assert caught.value.reason is Reason.MODEL_SERVER_UNAVAILABLE
+    assert registry.resolve([SEMANTIC])
+    client.__class__ = TritonClient
+    await registry.refresh()
+    assert registry.resolve([COPY])
+    await client.close()
+
+
+async def test_a_cancelled_call_stops_and_gives_its_pixels_back(embedder: Embedder) -> None:
+    whole = embedder.budget.free
+    items = [Item(encoded(photo(seed, (2000, 1500)), "PNG")) for seed in range(6)] * 5
+    call = asyncio.create_task(embedder.embed(items, [COPY]))
+    while embedder.budget.free == whole:  # noqa: ASYNC110  # one turn of the loop, no time
+        await asyncio.sleep(0)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert embedder.budget.free == whole
+
+
+async def test_a_failed_call_gives_its_pixels_back(embedder: Embedder) -> None:
+    whole = embedder.budget.free
+    await embedder._triton.close()
+    items = [Item(encoded(photo(seed))) for seed in range(20)]
+    with pytest.raises(Exception):  # noqa: B017, PT011  # whatever a closed channel raises
+        await embedder.embed(items, [COPY, SEMANTIC])
+    assert embedder.budget.free == whole
+
+
+async def test_a_batch_larger_than_the_budget_passes_through_it(embedder: Embedder) -> None:
+    content = encoded(photo(1, (4000, 3000)))
+    outcomes, _ = await embedder.embed([Item(content)] * 12, [COPY])
+    assert not [each for each in outcomes if isinstance(each, ServiceError)]
+    assert embedder.budget.free == 50_000_000
+
+
+async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(
+    triton: TritonProcess,
+) -> None:
+    """In a process of its own, to see its memory and how it starts and stops."""
+    port = free_port()
+    variables = {
+        f"{PREFIX}PORT": str(port),
+        f"{PREFIX}TRITON_TARGET": triton.ports.grpc_address,
+        f"{PREFIX}WORKERS": "2",
+        f"{PREFIX}PIXEL_BUDGET": "128000000",
+        f"{PREFIX}CHECK_INTERVAL_S": "0.05",
+    }
+    process = subprocess.Popen(  # noqa: ASYNC220  # starting it takes no time
+        [sys.executable, "-m", "imagesearch_services.embedding"],
+        env=os.environ | variables,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 30)
+            client = Client(channel)
+            await client.until(SERVING)
+            # Of few bytes, so that they arrive faster than they can be decoded.
+            message = request(encoded(Image.new("RGB", (10_000, 5_000), "teal"), "PNG"))
+            errors = await asyncio.gather(*(refusal(client, message) for _ in range(200)))
+            reasons = Counter(error and error.reason for error in errors)
+            assert set(reasons) == {None, Reason.OVERLOADED}
+            assert all(error.retry_after_s for error in errors if error)
+            assert await refusal(client, request(encoded(photo(1)))) is None
+            assert peak_memory_bytes(process.pid) < 2_000_000_000
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def peak_memory_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    return int(kibibytes) * 1024
