@@ -69,6 +69,15 @@ WITH_PAYLOAD: dict[Fields, Any] = {
 }
 
 
+MAX_OPEN = 64
+"""Shards kept open; the one used longest ago is closed for the next, to open again in a
+tenth of a second. Each holds files and threads, and takes a moment to close at the end."""
+
+FLUSH_POINTS = 20_000
+"""Points written after which a shard is brought to disk, so that its write-ahead log, which is
+replayed after a kill, stays short."""
+
+
 class FolderLockedError(Exception):
     """Another process has the data folder."""
 
@@ -86,6 +95,14 @@ class _Collection:
         # Vectors of points that were replaced or removed after the index was built: the
         # engine goes on counting them as indexed until it builds anew.
         self.stale_count = 0
+        self._unflushed_count = 0
+
+    def wrote(self, count: int) -> None:
+        """Flush now and then; nothing that is acknowledged depends on it."""
+        self._unflushed_count += count
+        if self._unflushed_count >= FLUSH_POINTS:
+            self.shard.flush()
+            self._unflushed_count = 0
 
     @property
     def path(self) -> Path:
@@ -177,6 +194,7 @@ class Engine:
         _point_to(folder, 0)
         _sync_folder(self._folder)
         self._open[name] = _Collection(folder, 0, shard)
+        self._close_beyond(MAX_OPEN)
 
     def drop_collection(self, name: str) -> None:
         for collections in (self._open, self._next):
@@ -216,6 +234,7 @@ class Engine:
         )
         replaced = len(points) - (collection.shard.info().points_count - before)
         collection.stale_count += replaced * collection.dense_count
+        collection.wrote(len(points))
 
     def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
         self._collection(name).shard.update(
@@ -357,13 +376,21 @@ class Engine:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _collection(self, name: str) -> _Collection:
-        collection = self._open.get(name)
+        collection = self._open.pop(name, None)
         if collection is None:
             folder = self._folder / name
             generation = int((folder / CURRENT_FILE).read_text(encoding="ascii"))
             shard = q.EdgeShard.load(str(folder / str(generation)))
-            collection = self._open[name] = _Collection(folder, generation, shard)
+            collection = _Collection(folder, generation, shard)
+        # At the end of the dictionary, whose first is then the one used longest ago.
+        self._open[name] = collection
+        self._close_beyond(MAX_OPEN)
         return collection
+
+    def _close_beyond(self, count: int) -> None:
+        idle = [name for name in self._open if name not in self._next]
+        for name in idle[: max(0, len(self._open) - count)]:
+            self._open.pop(name).shard.close()
 
     def _take_lock(self, deadline: float) -> None:
         # Held until the process ends, however it ends.
