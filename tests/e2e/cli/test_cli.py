@@ -6,12 +6,27 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
+from imagesearch.demo.pictures import data_folder, open_picture
 from tests.e2e.cli.conftest import Program
-from tests.pictures import encoded, photo
+from tests.pictures import encoded
 
-PICTURES = 5
+ALBUM = {
+    "1.jpg": "astronaut.png",
+    "2.jpg": "camera.png",
+    "3.jpg": "retina.jpg",
+    "4.jpg": "rocket.jpg",
+    "sub/100%.png": "chelsea.png",
+}
+PICTURES = len(ALBUM)
+
+
+def photograph(name: str) -> Image.Image:
+    """Open one of the pictures of scikit-image, made small."""
+    picture = open_picture(data_folder() / name)
+    picture.thumbnail((320, 320))
+    return picture
 
 
 @pytest.fixture
@@ -19,11 +34,11 @@ def album(tmp_path: Path) -> Path:
     """A folder of pictures, one of them in a folder of its own, with other things beside them."""
     folder = tmp_path / "album"
     (folder / "sub").mkdir(parents=True)
-    for seed in range(PICTURES - 1):
-        (folder / f"{seed}.jpg").write_bytes(encoded(photo(seed)))
-    (folder / "sub" / "100%.png").write_bytes(encoded(photo(PICTURES - 1), "PNG"))
+    for path, name in ALBUM.items():
+        file_format = "PNG" if path.endswith(".png") else "JPEG"
+        (folder / path).write_bytes(encoded(photograph(name), file_format))
     (folder / "notes.txt").write_text("no picture")
-    (folder / ".hidden.jpg").write_bytes(encoded(photo(99)))
+    (folder / ".hidden.jpg").write_bytes(encoded(photograph("coffee.png")))
     return folder
 
 
@@ -35,8 +50,8 @@ def test_added_pictures_are_found_by_their_edited_copies(
     assert f"Added {PICTURES} pictures to {shop}" in added.stdout
     assert "Left out 1" in added.stdout
 
-    (album.parent / "mirrored.jpg").write_bytes(encoded(ImageOps.mirror(photo(4))))
-    (album.parent / "stranger.jpg").write_bytes(encoded(photo(77)))
+    (album.parent / "mirrored.jpg").write_bytes(encoded(ImageOps.mirror(photograph("chelsea.png"))))
+    (album.parent / "stranger.jpg").write_bytes(encoded(photograph("coffee.png")))
     found = imagesearch(
         "search", shop, "mirrored.jpg", "stranger.jpg", "--json", "--filter", "tags.year = 2024"
     )
@@ -63,14 +78,14 @@ def test_people_get_a_table(imagesearch: Program, shop: str, album: Path) -> Non
 
 def test_a_picture_comes_from_standard_input(imagesearch: Program, shop: str, album: Path) -> None:
     imagesearch("add", shop, album / "1.jpg")
-    found = imagesearch("search", shop, "-", "--json", stdin=encoded(photo(1)))
+    found = imagesearch("search", shop, "-", "--json", stdin=encoded(photograph("astronaut.png")))
     assert json.loads(found.stdout)["matches"][0]["image"]["imageId"] == "1.jpg"
 
 
 def test_bad_pictures_are_listed_and_the_rest_is_added(
     imagesearch: Program, shop: str, album: Path
 ) -> None:
-    (album / "broken.jpg").write_bytes(encoded(photo(8))[:2000])
+    (album / "broken.jpg").write_bytes(encoded(photograph("coins.png"))[:2000])
     (album / "empty.png").write_bytes(b"")
     added = imagesearch("add", shop, album, album / "gone.jpg", "--json")
     results = [json.loads(line) for line in added.stdout.splitlines()]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from imagesearch.demo.pictures import data_folder, open_picture
 from imagesearch_services.runner.suite import Suite
-from tests.pictures import encoded, photo
 
 
 def demo(suite: Suite, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -16,20 +19,22 @@ def demo(suite: Suite, *arguments: str | Path) -> subprocess.CompletedProcess[st
         capture_output=True,
         check=False,
         text=True,
-        timeout=280,
+        timeout=580,
     )
 
 
+@pytest.mark.timeout(600)
 def test_the_demo_finds_what_it_should(suite: Suite) -> None:
     shown = demo(suite)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "Verdict: as it should be." in shown.stdout
 
 
+@pytest.mark.timeout(600)
 def test_the_demo_takes_a_folder(suite: Suite, tmp_path: Path) -> None:
-    for seed in range(3):
-        (tmp_path / f"{seed}.jpg").write_bytes(encoded(photo(seed)))
-    (tmp_path / "twin.jpg").write_bytes(encoded(photo(0), quality=60))
+    for name in ("astronaut.png", "chelsea.png", "rocket.jpg"):
+        shutil.copy(data_folder() / name, tmp_path)
+    open_picture(data_folder() / "rocket.jpg").save(tmp_path / "twin.jpg", quality=60)
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     shown = demo(suite, "--images", tmp_path)
     assert shown.returncode == 0, shown.stdout + shown.stderr

@@ -44,7 +44,8 @@ def harsh(picture: Image.Image) -> Image.Image:
 
 
 def pixelate(picture: Image.Image) -> Image.Image:
-    small = picture.resize((max(picture.width // 8, 16), max(picture.height // 8, 16)))
+    """Draw it in blocks, 64 to the long side."""
+    small = ImageOps.contain(picture, (64, 64))
     return small.resize(picture.size, Image.Resampling.NEAREST)
 
 

@@ -75,6 +75,7 @@ def run(client: Client, folder: Path | None) -> bool:
         stored = add(client, library.name, found)
         if not stored:
             raise click.ClickException(f"no picture in {folder} could be added")
+        click.echo("Searching with edited copies and strangers ...")
         outcomes = [
             ask(client, library.name, question)
             for question in questions(client, library.name, stored, strict=folder is None)
