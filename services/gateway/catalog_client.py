@@ -16,7 +16,16 @@ from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway import type_messages as types
-from imagesearch_services.gateway.filters import AllOf, AnyOf, Comparison, Filter, Not, Operator
+from imagesearch_services.gateway.filters import (
+    AllOf,
+    AnyOf,
+    Comparison,
+    Filter,
+    Not,
+    Operator,
+    comparisons,
+    filter_error,
+)
 from imagesearch_services.gateway.model import (
     Hit,
     ImageFields,
@@ -45,6 +54,15 @@ _OPERATORS = {
     Operator.GREATER_OR_EQUAL: filter_pb2.Condition.OPERATOR_GREATER_OR_EQUAL,
     Operator.HAS: filter_pb2.Condition.OPERATOR_HAS,
 }
+
+_VALUE_KINDS: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    type(None): "nothing",
+}
+"""As the Catalog calls the kinds of values in its refusals."""
 
 
 class CatalogClient:
@@ -137,7 +155,7 @@ class CatalogClient:
             page_size=page_size,
             page_token=page_token,
         )
-        page = await self._call(self._stub.ListEntries, request)
+        page = await self._call(self._stub.ListEntries, request, images)
         return ImagePage(
             [_image(library_id, entry) for entry in page.entries],
             page.next_page_token,
@@ -172,7 +190,7 @@ class CatalogClient:
             filter=_filter_message(images) if images else None,
             request_id=request_id,
         )
-        response = await self._call(self._stub.DeleteEntries, request)
+        response = await self._call(self._stub.DeleteEntries, request, images)
         return response.deleted_count
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
@@ -186,7 +204,7 @@ class CatalogClient:
             include_entries=query.include_images,
             distinct_entities=query.distinct_entities,
         )
-        response = await self._call(self._stub.QueryEntries, request)
+        response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != len(query.vectors):
             raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
         return [
@@ -204,13 +222,17 @@ class CatalogClient:
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)
 
-    async def _call(self, method: Callable[..., Awaitable[Response]], request: Any) -> Response:
+    async def _call(
+        self,
+        method: Callable[..., Awaitable[Response]],
+        request: Any,
+        asked: Filter | None = None,
+    ) -> Response:
         try:
             return await call(method, request, peer=PEER, timeout_s=self._timeout_s)
         except ServiceError as error:
-            raise _named(
-                error, request.library_id if hasattr(request, "library_id") else ""
-            ) from error
+            library_id = getattr(request, "library_id", "")
+            raise _placed(_named(error, library_id), asked) from error
 
 
 def _named(error: ServiceError, library_id: str) -> ServiceError:
@@ -223,6 +245,25 @@ def _named(error: ServiceError, library_id: str) -> ServiceError:
         metadata["image"] = names.image_name(library_id, image)
     error.metadata = metadata
     return error
+
+
+def _placed(error: ServiceError, asked: Filter | None) -> ServiceError:
+    """Say where in the filter string a fault is that only the Catalog could find.
+
+    It knows the types of a library's tags, and says of which field it speaks.
+    """
+    fault = next((one for one in error.fields if one.field == "filter"), None)
+    if asked is None or fault is None:
+        return error
+    field, _, description = fault.description.partition(": ")
+    suspects = [one for one in comparisons(asked) if one.field == field]
+    if not suspects:
+        return error
+    guilty = next(
+        (one for one in suspects if description.endswith(_VALUE_KINDS[type(one.value)])),
+        suspects[0],
+    )
+    return filter_error(guilty.position, fault.description)
 
 
 def _library_type_message(value: LibraryType) -> library_type_pb2.LibraryType.ValueType:

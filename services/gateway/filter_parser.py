@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError
 from imagesearch_services.gateway.filters import (
     AllOf,
     AnyOf,
@@ -27,6 +26,7 @@ from imagesearch_services.gateway.filters import (
     Filter,
     Not,
     Operator,
+    filter_error,
 )
 from imagesearch_services.gateway.model import Category, TagValue
 
@@ -119,12 +119,7 @@ def parse_filter(text: str, *, field: str = "filter") -> Filter | None:
         _check_length(text)
         return _Parser(_tokens(text)).parse()
     except _FilterError as error:
-        raise ServiceError(
-            Reason.FILTER_INVALID,
-            f"{field}, character {error.position}: {error.message}",
-            metadata={"position": str(error.position)},
-            fields=[FieldViolation(field, f"character {error.position}: {error.message}")],
-        ) from None
+        raise filter_error(error.position, error.message, field=field) from None
 
 
 def _check_length(text: str) -> None:
@@ -242,7 +237,7 @@ class _Parser:
         if operator is Operator.HAS:
             if value_token.kind is not _Kind.STAR:
                 raise _FilterError(value_token.position, _expected('"*" after ":"', value_token))
-            return Comparison(name.text, operator)
+            return Comparison(name.text, operator, position=name.position)
         value = field.read(value_token)
         allowed = field.operators & _operators_of(value, field)
         if operator not in allowed:
@@ -251,7 +246,7 @@ class _Parser:
                 f"{name.text} with {_described(value)} takes {_operators(allowed)}, "
                 f"not {operator_token.text}",
             )
-        return Comparison(name.text, operator, value)
+        return Comparison(name.text, operator, value, name.position)
 
     def _peek(self) -> _Token:
         return self._tokens[self._next]

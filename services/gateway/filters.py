@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError
 from imagesearch_services.gateway.model import Category, TagValue
 
 
@@ -31,6 +34,8 @@ class Comparison:
     field: str
     operator: Operator
     value: TagValue | None = None
+    position: int = dataclasses.field(default=0, compare=False)
+    """Where it stands in the filter string, characters from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,28 @@ class Not:
 
 
 Filter = Comparison | AllOf | AnyOf | Not
+
+
+def comparisons(tree: Filter) -> Iterator[Comparison]:
+    """Give the comparisons of a tree in the order in which they are written."""
+    match tree:
+        case AllOf(members) | AnyOf(members):
+            for member in members:
+                yield from comparisons(member)
+        case Not(member):
+            yield from comparisons(member)
+        case Comparison():
+            yield tree
+
+
+def filter_error(position: int, description: str, *, field: str = "filter") -> ServiceError:
+    """Say what is wrong with a filter string, and where."""
+    return ServiceError(
+        Reason.FILTER_INVALID,
+        f"{field}, character {position}: {description}",
+        metadata={"position": str(position)},
+        fields=[FieldViolation(field, f"character {position}: {description}")],
+    )
 
 
 def conjunction(*filters: Filter | None) -> Filter | None:

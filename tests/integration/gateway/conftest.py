@@ -30,9 +30,9 @@ from tests.ports import free_port
 from tests.triton_server import running_triton
 
 T = TypeVar("T")
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 Stub = service.ImageSearchServiceStub
-
-TOKEN = "let-me-in"  # noqa: S105  # a test's own
 
 
 class Loop:
@@ -64,8 +64,10 @@ def loop() -> Iterator[Loop]:
 
 
 @contextmanager
-def running(loop: Loop, make: Callable[[], Awaitable[Service]]) -> Iterator[str]:
-    """Run a service until the test is done; give its address once it is well."""
+def running(
+    loop: Loop, make: Callable[[], Awaitable[Service]], *, until: int = SERVING
+) -> Iterator[str]:
+    """Run a service until the test is done; give its address once its health is as expected."""
 
     async def begin() -> tuple[RunningServer, int]:
         made = await make()
@@ -74,20 +76,20 @@ def running(loop: Loop, make: Callable[[], Awaitable[Service]]) -> Iterator[str]
     server, port = loop.run(begin)
     target = f"127.0.0.1:{port}"
     try:
-        wait_serving(target)
+        wait_for_health(target, until)
         yield target
     finally:
         loop.run(server.stop)
 
 
-def wait_serving(target: str) -> None:
-    """Follow the health of a service until it is well."""
+def wait_for_health(target: str, status: int) -> None:
+    """Follow the health of a service until it is as expected."""
     with grpc.insecure_channel(target) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=60
         )
         for update in watch:
-            if update.status == health_pb2.HealthCheckResponse.SERVING:
+            if update.status == status:
                 watch.cancel()
                 return
 
@@ -133,8 +135,8 @@ class Gateways:
         }
         self._running = ExitStack()
 
-    def start(self, **variables: str) -> Stub:
-        """Start one with these variables and connect to it."""
+    def start(self, *, until: int = SERVING, **variables: str) -> Stub:
+        """Start one with these variables, wait for its health and connect to it."""
         named = {
             PREFIX + name: value
             for name, value in {**self._variables, "PORT": str(free_port()), **variables}.items()
@@ -143,7 +145,7 @@ class Gateways:
         async def make() -> Service:
             return build(Settings.from_env(Env(PREFIX, named)))
 
-        target = self._running.enter_context(running(self._loop, make))
+        target = self._running.enter_context(running(self._loop, make, until=until))
         return Stub(self._running.enter_context(grpc.insecure_channel(target)))
 
     def close(self) -> None:
