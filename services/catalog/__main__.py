@@ -6,8 +6,8 @@ import asyncio
 import sys
 
 from imagesearch_services.catalog.app import make_service, make_storage
-from imagesearch_services.catalog.edge import FolderLockedError
 from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.storage import FolderLockedError
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.server import serve

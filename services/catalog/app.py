@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
-from imagesearch_services.catalog.cluster import ClusterSettings, ClusterStorage
-from imagesearch_services.catalog.edge import EdgeSettings, EdgeStorage
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.requests import Requests
@@ -18,8 +16,13 @@ SERVICE_NAME = "imagesearch.catalog.v1.CatalogService"
 
 
 def make_storage(settings: Settings) -> Storage:
-    """Choose the backend."""
+    """Choose the backend; only its own packages are loaded, which are large."""
     if settings.backend == "cluster":
+        from imagesearch_services.catalog.cluster import (  # noqa: PLC0415
+            ClusterSettings,
+            ClusterStorage,
+        )
+
         return ClusterStorage(
             ClusterSettings(
                 url=settings.url,
@@ -35,6 +38,8 @@ def make_storage(settings: Settings) -> Storage:
                 hnsw_ef=settings.hnsw_ef,
             )
         )
+    from imagesearch_services.catalog.edge import EdgeSettings, EdgeStorage  # noqa: PLC0415
+
     return EdgeStorage(
         EdgeSettings(
             folder=settings.data_dir / "catalog" / "libraries",

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from imagesearch_services.catalog.edge_engine import HEADER
 from imagesearch_services.catalog.filters import Filter
+from imagesearch_services.catalog.framing import HEADER
 from imagesearch_services.catalog.model import FieldType, VectorSpace
 from imagesearch_services.catalog.storage import (
     CollectionStats,
     Fields,
+    FolderLockedError,
     Payload,
     Point,
     Record,
@@ -46,10 +47,6 @@ REST_S = 60.0
 
 STUCK_S = 120.0
 """A command that runs longer than this counts as hung in the health check."""
-
-
-class FolderLockedError(Exception):
-    """The data folder is another Catalog's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,6 @@ import pickle
 import shutil
 import signal
 import socket
-import struct
 import sys
 import time
 import uuid
@@ -33,20 +32,19 @@ import qdrant_edge as q
 
 from imagesearch_services.catalog import filters
 from imagesearch_services.catalog.filters import Filter
+from imagesearch_services.catalog.framing import HEADER
 from imagesearch_services.catalog.model import FieldType, SparseVector, Vector, VectorSpace
 from imagesearch_services.catalog.storage import (
     FEATURES_KEY,
     CollectionStats,
     Fields,
+    FolderLockedError,
     Payload,
     Point,
     Record,
     Scored,
     Search,
 )
-
-HEADER = struct.Struct("<Q")
-"""Every message is its length and a pickle; both ends are ours, over a private socket."""
 
 LOCK_FILE = "lock"
 CURRENT_FILE = "CURRENT"
@@ -76,10 +74,6 @@ tenth of a second. Each holds files and threads, and takes a moment to close at 
 FLUSH_POINTS = 20_000
 """Points written after which a shard is brought to disk, so that its write-ahead log, which is
 replayed after a kill, stays short."""
-
-
-class FolderLockedError(Exception):
-    """Another process has the data folder."""
 
 
 class _Collection:

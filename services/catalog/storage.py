@@ -79,6 +79,10 @@ class Search:
     fields: Fields = Fields.NONE
 
 
+class FolderLockedError(Exception):
+    """The data folder is another Catalog's."""
+
+
 class Storage(Protocol):
     """An engine with its collections."""
 

@@ -17,9 +17,9 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.app import make_storage
-from imagesearch_services.catalog.edge import EdgeStorage, FolderLockedError
+from imagesearch_services.catalog.edge import EdgeStorage
 from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE
-from imagesearch_services.catalog.storage import storage_error
+from imagesearch_services.catalog.storage import FolderLockedError, storage_error
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import (
     SPACE,
@@ -251,7 +251,7 @@ async def test_searches_and_writes_go_on_while_an_index_is_built(tmp_path: Path)
         vectors = await fill(catalog, "shop", 6000)
         (uid,) = storage._indexer._tasks
         folder = collections_of(tmp_path) / uid
-        await until(lambda: (folder / "1").exists())
+        await until((folder / "1").exists)
         await until(lambda: uid in storage._indexer._touched)
         turns = 0
         while uid in storage._indexer._tasks:

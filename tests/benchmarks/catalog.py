@@ -1,0 +1,221 @@
+"""Measures the Catalog alone: `python -m tests.benchmarks.catalog [--entries N]`.
+
+Entries go in through PutEntries and queries through QueryEntries of a Catalog in a process of
+its own. Vectors are drawn around centres in a space of few dimensions, as embeddings of
+pictures lie, not evenly over the sphere, which no index could serve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import numpy as np
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.catalog.v1 import filter_pb2
+from tests.contract.catalog.support import Catalog
+from tests.ports import free_port
+
+SPACE = "copy@1"
+DIMENSIONS = 512
+INTRINSIC_DIMENSIONS = 48
+CENTRES = 1000
+BATCH = 100
+QUERIES = 300
+
+
+def draw(count: int, seed: int) -> Any:
+    """Return `count` unit vectors, float32 [count, DIMENSIONS]."""
+    fixed = np.random.default_rng(0)
+    basis = fixed.standard_normal((INTRINSIC_DIMENSIONS, DIMENSIONS)).astype("<f4")
+    centres = fixed.standard_normal((CENTRES, INTRINSIC_DIMENSIONS)).astype("<f4")
+    varied = np.random.default_rng(seed)
+    low = centres[varied.integers(CENTRES, size=count)]
+    low = low + 0.7 * varied.standard_normal(low.shape).astype("<f4")
+    vectors = low @ basis + 0.5 * varied.standard_normal((count, DIMENSIONS)).astype("<f4")
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4")
+
+
+@asynccontextmanager
+async def running(folder: Path, **settings: str) -> AsyncIterator[tuple[Catalog, int]]:
+    port = free_port()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "imagesearch_services.catalog",
+        env=os.environ
+        | {"IMAGESEARCH_CATALOG_PORT": str(port), "IMAGESEARCH_CATALOG_LOG_LEVEL": "warning"}
+        | {"IMAGESEARCH_CATALOG_DATA_DIR": str(folder)}
+        | {f"IMAGESEARCH_CATALOG_{name}": value for name, value in settings.items()},
+    )
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 60)
+            yield Catalog(channel), process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+def entries(vectors: Any, start: int) -> list[pb.Entry]:
+    return [
+        pb.Entry(
+            image_id=f"image {number}",
+            category=number % 14 + 1,  # type: ignore[arg-type]
+            tags={"price": {"float_value": number % 100}, "brand": {"string_value": "acme"}},
+            vectors=[{"space": SPACE, "values": vector.tobytes()}],
+        )
+        for number, vector in enumerate(vectors, start)
+    ]
+
+
+async def time_ms(calls: Sequence[Callable[[], Awaitable[Any]]]) -> dict[str, float]:
+    times: list[float] = []
+    for call in calls:
+        started = time.perf_counter()
+        await call()
+        times.append((time.perf_counter() - started) * 1e3)
+    return {
+        "p50_ms": round(float(np.percentile(times, 50)), 2),
+        "p95_ms": round(float(np.percentile(times, 95)), 2),
+        "max_ms": round(max(times), 2),
+    }
+
+
+def queries(
+    catalog: Catalog, vectors: Any, where: filter_pb2.Filter | None = None, **asked: Any
+) -> list[Callable[[], Awaitable[Any]]]:
+    def query(vector: Any) -> Callable[[], Awaitable[Any]]:
+        request = pb.QueryEntriesRequest(
+            library_id="bench",
+            vectors=[{"space": SPACE, "values": vector.tobytes()}],
+            filter=where,
+            include_entries=True,
+            **asked,
+        )
+        return lambda: catalog.stub.QueryEntries(request)
+
+    return [query(vector) for vector in vectors]
+
+
+def rss_mib(pid: int) -> dict[str, int]:
+    """Return resident memory of a process and its children, by role."""
+    found: dict[str, int] = {}
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    for one in (str(pid), *children):
+        command = Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8").split("\0")
+        role = next((word for word in command if "imagesearch_services" in word), one)
+        status = Path(f"/proc/{one}/status").read_text(encoding="ascii")
+        rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        found[role.rpartition(".")[2]] = int(rss.split()[1]) // 1024
+    return found
+
+
+def disk_bytes(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+async def recall_at_10(catalog: Catalog, vectors: Any) -> float:
+    found = 0
+    exact = queries(catalog, vectors, exact=True)
+    for by_index, by_scan in zip(queries(catalog, vectors), exact, strict=True):
+        near, true = await by_index(), await by_scan()
+        found += len(
+            {hit.uid for hit in near.results[0].hits} & {hit.uid for hit in true.results[0].hits}
+        )
+    return round(found / 10 / len(vectors), 4)
+
+
+async def measure(folder: Path, count: int) -> dict[str, Any]:
+    figures: dict[str, Any] = {"entries": count, "dimensions": DIMENSIONS}
+    some = draw(QUERIES, seed=1)
+    bags = filter_pb2.Filter(
+        condition=filter_pb2.Condition(
+            field="category",
+            operator=filter_pb2.Condition.OPERATOR_EQUAL,
+            value={"int_value": 4},
+        )
+    )
+    async with running(folder, INDEXING_THRESHOLD="0") as (catalog, pid):
+        await catalog.make_library("bench", spaces=[{"name": SPACE, "dimensions": DIMENSIONS}])
+        spent = 0.0
+        for start in range(0, count, BATCH):
+            request = pb.PutEntriesRequest(
+                library_id="bench", entries=entries(draw(BATCH, seed=2 + start), start)
+            )
+            started = time.perf_counter()
+            response = await catalog.stub.PutEntries(request)
+            spent += time.perf_counter() - started
+            assert all(result.HasField("entry") for result in response.results)
+        figures["put_entries_per_s"] = round(count / spent)
+        figures["put_100_ms"] = round(spent / count * BATCH * 1e3, 2)
+        figures["query_unindexed"] = await time_ms(queries(catalog, some))
+        figures["query_unindexed_filtered"] = await time_ms(queries(catalog, some, bags))
+        figures["rss_unindexed_mib"] = rss_mib(pid)
+    started = time.perf_counter()
+    async with running(folder, INDEXING_THRESHOLD="1000") as (catalog, pid):
+        await catalog.library("bench")
+        figures["restart_to_first_answer_s"] = round(time.perf_counter() - started, 2)
+        building: list[float] = []
+        writing: list[float] = []
+        turn = 0
+        while (await catalog.library("bench")).unindexed_vector_count > count // 2:
+            search = await time_ms(queries(catalog, some[turn % QUERIES][None]))
+            building.append(search["p50_ms"])
+            started_write = time.perf_counter()
+            await catalog.store("bench", *entries(some[turn % QUERIES][None], count + turn))
+            writing.append((time.perf_counter() - started_write) * 1e3)
+            turn += 1
+            await asyncio.sleep(0.05)
+        figures["index_build_s"] = round(time.perf_counter() - started, 1)
+        for name, times in (("query", building), ("put_1", writing)):
+            figures[f"{name}_while_building"] = {
+                "p50_ms": round(float(np.percentile(times, 50)), 2),
+                "p95_ms": round(float(np.percentile(times, 95)), 2),
+                "max_ms": round(max(times), 2),
+            }
+        figures["query_indexed"] = await time_ms(queries(catalog, some))
+        figures["query_indexed_filtered"] = await time_ms(queries(catalog, some, bags))
+        figures["query_exact"] = await time_ms(queries(catalog, some, exact=True))
+        figures["recall_at_10"] = await recall_at_10(catalog, some)
+        library = pb.GetLibraryRequest(library_id="bench")
+        figures["get_library"] = await time_ms(
+            [lambda: catalog.stub.GetLibrary(library) for _ in range(QUERIES)]
+        )
+        figures["rss_indexed_mib"] = rss_mib(pid)
+    figures["disk_bytes_per_entry"] = round(disk_bytes(folder) / count)
+    started = time.perf_counter()
+    async with running(folder) as (catalog, _):
+        await catalog.library("bench")
+        figures["restart_indexed_to_first_answer_s"] = round(time.perf_counter() - started, 2)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--entries", type=int, default=100_000)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="catalog-benchmark-"))
+    try:
+        figures = asyncio.run(measure(folder, options.entries))
+    finally:
+        shutil.rmtree(folder)
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

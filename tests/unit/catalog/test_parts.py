@@ -1,0 +1,125 @@
+"""The smaller parts of the Catalog's domain."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagesearch_services.catalog.checks import check_image_id, find_not_unit
+from imagesearch_services.catalog.model import Entry, entry_uid
+from imagesearch_services.catalog.paging import make_token, page_size, read_token
+from imagesearch_services.catalog.payloads import entry_from_payload, entry_to_payload
+from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
+from imagesearch_services.common.env import SettingsError
+from imagesearch_services.common.errors import Reason, ServiceError
+
+
+@given(st.text(max_size=20), st.binary(max_size=64))
+def test_a_page_token_brings_back_where_its_list_goes_on(scope: str, last: bytes) -> None:
+    token = make_token(scope, last)
+    assert read_token(scope, token) == last
+    with pytest.raises(ServiceError):
+        read_token(scope + "x", token)
+
+
+@given(st.text(min_size=1, max_size=80))
+def test_what_is_no_page_token_is_refused(text: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        read_token("scope", text)
+    assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
+
+
+def test_page_sizes_are_coerced() -> None:
+    assert [page_size(asked) for asked in (0, 1, 1000, 1001)] == [100, 1, 1000, 1000]
+
+
+@pytest.mark.parametrize("image_id", ["a", "é" * 127, "%2F", " ", "猫.jpg", "a\u200db"])
+def test_image_ids_may_be_any_text(image_id: str) -> None:
+    check_image_id("image_id", image_id)
+
+
+@pytest.mark.parametrize("image_id", ["", "é" * 128, "a/b", "\0", "a\x7f", "\x85"])
+def test_image_ids_have_bounds(image_id: str) -> None:
+    with pytest.raises(ServiceError):
+        check_image_id("image_id", image_id)
+
+
+def test_an_entrys_uid_never_changes() -> None:
+    # Stored data depends on it.
+    assert entry_uid("image").hex() == "33349eae107d5ecd9a2533d2686edf62"
+
+
+def test_vectors_that_are_not_of_unit_length_are_found() -> None:
+    vectors = np.zeros((6, 4), "<f4")
+    vectors[:, 0] = [1, 0, 1.0005, 1.002, np.nan, np.inf]
+    assert find_not_unit(vectors) == [1, 3, 4, 5]
+
+
+def test_unset_fields_are_not_written_down() -> None:
+    payload = entry_to_payload(Entry(image_id="a", create_time=1.0, update_time=2.0), "")
+    assert payload == {"image_id": "a", "create_time": 1.0, "update_time": 2.0}
+    assert entry_from_payload(payload) == Entry(image_id="a", create_time=1.0, update_time=2.0)
+
+
+def test_the_api_key_is_not_shown() -> None:
+    settings = Settings.from_env({"IMAGESEARCH_CATALOG_API_KEY": "secret-key"})
+    assert settings.api_key == "secret-key"
+    assert "secret-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"IMAGESEARCH_CATALOG_BACKEND": "other"},
+        {"IMAGESEARCH_CATALOG_HNSW_M": "many"},
+        {"IMAGESEARCH_CATALOG_HNWS_M": "16"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(variables: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(variables))):
+        Settings.from_env(variables)
+
+
+async def test_keyed_locks_keep_out_only_the_same_key_and_leave_nothing() -> None:
+    locks = KeyedLocks()
+    order: list[str] = []
+    entered = asyncio.Event()
+
+    async def second() -> None:
+        entered.set()
+        async with locks.hold("a"):
+            order.append("second")
+
+    async with locks.hold("a"):
+        task = asyncio.create_task(second())
+        await entered.wait()
+        async with locks.hold("b"):
+            order.append("other key")
+        order.append("first")
+    await task
+    assert order == ["other key", "first", "second"]
+    assert not locks._locks
+
+
+async def test_unbroken_work_outlives_its_caller() -> None:
+    unbroken = Unbroken()
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        done.set()
+
+    caller = asyncio.create_task(unbroken.run(work()))
+    await begun.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    await unbroken.finish()
+    assert done.is_set()
