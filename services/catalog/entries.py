@@ -49,7 +49,8 @@ from imagesearch_services.common.errors import Reason, ServiceError, field_error
 MAX_BATCH = 1000
 MAX_VECTORS = 100
 DEFAULT_LIMIT = 10
-MAX_LIMIT = 1000
+MAX_LIMIT = 1001
+"""One more than a caller shows, so that a full page can be told from a cut one."""
 UID_BYTES = 16
 DELETE_POINTS = 1000
 OVER_FETCH = 3

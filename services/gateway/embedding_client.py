@@ -8,7 +8,6 @@ import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
-from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import type_messages as types
@@ -50,9 +49,9 @@ class EmbeddingClient:
         ]
 
     async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
-        request = pb.EmbedImagesRequest(
-            items=[_item_message(picture) for picture in pictures], spaces=spaces
-        )
+        request = pb.EmbedImagesRequest(spaces=spaces)
+        for picture in pictures:
+            _write_item(picture, request.items.add())
         response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pictures):
             raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
@@ -64,12 +63,12 @@ class EmbeddingClient:
         await check_health(self._channel, SERVICE)
 
 
-def _item_message(picture: PictureToEmbed) -> pb.EmbedImageItem:
-    return pb.EmbedImageItem(
-        image=picture_pb2.ImageContent(content=picture.content),
-        regions=[types.box_message(picture.region)] if picture.region else [],
-        max_proposed_regions=picture.max_proposed_regions,
-    )
+def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
+    # In place: a message that is put into another is copied, and pictures are large.
+    item.image.content = picture.content
+    if picture.region is not None:
+        item.regions.append(types.box_message(picture.region))
+    item.max_proposed_regions = picture.max_proposed_regions
 
 
 def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:

@@ -247,20 +247,18 @@ class _FirstPage:
             raise _library_changed(self._library)
         self._library = current
         rankings = await self._rankings(query, models)
-        found = await self._joined(rankings)
-        page, left = found[: self._request.page_size], found[self._request.page_size : MAX_ITEMS]
+        found, is_cut = await self._joined(rankings)
+        page, left = found[: self._request.page_size], found[self._request.page_size :]
         matches = await self._matches(page)
-        total_found = min(len(found), MAX_ITEMS)
-        is_lower_bound = len(found) > MAX_ITEMS or any(ranking.is_cut for ranking in rankings)
         thresholds = [_applied(ranking) for ranking in rankings]
         token = ""
         if left:
-            token = self._token(query, left, thresholds, total_found, is_lower_bound)
+            token = self._token(query, left, thresholds, len(found), is_cut)
         return SearchAnswer(
             matches=matches,
             next_page_token=token,
-            total_found=total_found,
-            total_is_lower_bound=is_lower_bound,
+            total_found=len(found),
+            total_is_lower_bound=is_cut,
             searched_region=query.region,
             query_info=query.info,
             models=list(models.values()),
@@ -388,7 +386,7 @@ class _FirstPage:
                 what.threshold,
             )
             with self._stopwatch.step(f"{step}_all"):
-                deep = await self._nearest(rest, MAX_ITEMS, include_images=False)
+                deep = await self._nearest(rest, MAX_ITEMS + 1, include_images=False)
             for row, hits in zip(full, deep, strict=True):
                 lists[row] = hits
         found = [
@@ -396,7 +394,7 @@ class _FirstPage:
             for hits, box in zip(lists, what.boxes, strict=True)
             for hit in hits
         ]
-        return found, any(len(hits) >= MAX_ITEMS for hits in lists)
+        return found, any(len(hits) > MAX_ITEMS for hits in lists)
 
     async def _nearest(
         self, what: _Pass, limit: int, *, include_images: bool
@@ -417,19 +415,24 @@ class _FirstPage:
             self._images.update((hit.uid, hit.image) for hit in hits if hit.image is not None)
         return list(lists)
 
-    async def _joined(self, rankings: Sequence[_Ranking]) -> list[_Found]:
-        """Put the relations one after another, each picture once and each entity if so asked."""
+    async def _joined(self, rankings: Sequence[_Ranking]) -> tuple[list[_Found], bool]:
+        """Put the relations one after another, each picture once and each entity if so asked.
+
+        Returns:
+            At most as many matches as can be pinned, and whether there may be more.
+        """
         best: dict[bytes, _Found] = {}
         for ranking in rankings:
             for one in ranking.found:
                 best.setdefault(one.uid, one)
-        found = list(best.values())
+        found = list(best.values())[:MAX_ITEMS]
+        is_cut = len(best) > MAX_ITEMS or any(ranking.is_cut for ranking in rankings)
         # Within one list the Catalog saw to it; between several nobody did yet.
         is_one_list = len(rankings) == 1 and all(one.box is None for one in found)
         if not self._request.distinct_entities or is_one_list:
-            return found
-        await self._fetch(one.uid for one in found[:MAX_ITEMS])
-        return list(_one_of_each_entity(found[:MAX_ITEMS], self._images))
+            return found, is_cut
+        await self._fetch(one.uid for one in found)
+        return list(_one_of_each_entity(found, self._images)), is_cut
 
     async def _matches(self, page: Sequence[_Found]) -> list[Match]:
         await self._fetch(one.uid for one in page)

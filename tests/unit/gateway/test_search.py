@@ -254,11 +254,17 @@ async def test_a_full_page_with_nothing_after_it_has_no_token() -> None:
     assert len(bench.catalog.queries) == 1
 
 
-async def test_beyond_a_thousand_the_total_is_a_lower_bound() -> None:
+@pytest.mark.parametrize(
+    ("matches", "total", "is_lower_bound"),
+    [(999, 999, False), (1000, 1000, False), (1001, 1000, True), (1500, 1000, True)],
+)
+async def test_a_total_is_exact_up_to_a_thousand_and_a_lower_bound_beyond(
+    matches: int, total: int, is_lower_bound: bool
+) -> None:
     bench = Bench()
-    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(1500)}
+    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(matches)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
-    assert (answer.total_found, answer.total_is_lower_bound) == (1000, True)
+    assert (answer.total_found, answer.total_is_lower_bound) == (total, is_lower_bound)
     assert not bench.catalog.queries[1].include_images
 
 

@@ -844,7 +844,9 @@ class QueryEntriesRequest(_message.Message):
     library_uid: _builtins.str
     """If set, it must be the library's uid, else LIBRARY_CHANGED."""
     limit: _builtins.int
-    """Most hits for each vector, 1 to 1,000; 0: 10."""
+    """Most hits for each vector, 1 to 1,001 (a thousand, and whether there are
+    more); 0: 10.
+    """
     min_similarity: _builtins.float
     """Leave out hits below this similarity."""
     include_entries: _builtins.bool
