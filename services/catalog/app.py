@@ -43,6 +43,7 @@ def make_storage(settings: Settings) -> Storage:
     return EdgeStorage(
         EdgeSettings(
             folder=settings.data_dir / "catalog" / "libraries",
+            min_free_bytes=settings.min_free_mib << 20,
             indexing_threshold=settings.indexing_threshold,
             indexing_threads=settings.indexing_threads,
             hnsw_m=settings.hnsw_m,

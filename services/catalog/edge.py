@@ -55,6 +55,8 @@ class EdgeSettings:
 
     folder: Path
     """Holds the collections; locked."""
+    min_free_bytes: int
+    """Space that must be left on the disk for anything to be written."""
     indexing_threshold: int
     """Unindexed vectors of a library that start the building of its index; 0: never."""
     hnsw_m: int
@@ -199,7 +201,11 @@ class EdgeStorage:
         engine = await _EngineProcess.start()
         try:
             await engine.command(
-                "open", str(self._settings.folder), self._settings.hnsw_ef, LOCK_WAIT_S
+                "open",
+                str(self._settings.folder),
+                self._settings.hnsw_ef,
+                self._settings.min_free_bytes,
+                LOCK_WAIT_S,
             )
         except BaseException:
             await engine.close()

@@ -117,15 +117,17 @@ class Engine:
     def __init__(self) -> None:
         self._folder = Path()
         self._ef = 0
+        self._min_free_bytes = 0
         self._open: dict[str, _Collection] = {}
         self._next: dict[str, _Collection] = {}
 
     # Life
 
-    def open(self, folder: str, ef: int, lock_wait_s: float) -> None:
+    def open(self, folder: str, ef: int, min_free_bytes: int, lock_wait_s: float) -> None:
         """Take the data folder; `ef` is the breadth of searches in the HNSW graph."""
         self._folder = Path(folder)
         self._ef = ef
+        self._min_free_bytes = min_free_bytes
         self._folder.mkdir(parents=True, exist_ok=True)
         self._take_lock(time.monotonic() + lock_wait_s)
 
@@ -160,6 +162,7 @@ class Engine:
         folder = self._folder / name
         if (folder / CURRENT_FILE).exists():
             return
+        self._need_space()
         if folder.exists():
             shutil.rmtree(folder)
         generation = folder / "0"
@@ -213,6 +216,9 @@ class Engine:
 
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         collection = self._collection(name)
+        if collection.dense_count or collection.sparse_count:
+            # Metadata are small, and without writing them no library could be deleted.
+            self._need_space()
         before = collection.shard.info().points_count
         collection.shard.update(
             q.UpdateOperation.upsert_points(
@@ -231,6 +237,7 @@ class Engine:
         collection.wrote(len(points))
 
     def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
+        self._need_space()
         self._collection(name).shard.update(
             q.UpdateOperation.overwrite_payload([uuid.UUID(bytes=uid)], payload)
         )
@@ -315,6 +322,8 @@ class Engine:
     def flush(self, name: str) -> tuple[str, str]:
         """Bring the shard to disk; return its folder, and one for a copy of it."""
         collection = self._collection(name)
+        # For the copy, and for what is built in it.
+        self._need_space(2 * _disk_bytes(collection.path))
         collection.shard.flush()
         copy = collection.folder / str(collection.generation + 1)
         if copy.exists():
@@ -385,6 +394,11 @@ class Engine:
         idle = [name for name in self._open if name not in self._next]
         for name in idle[: max(0, len(self._open) - count)]:
             self._open.pop(name).shard.close()
+
+    def _need_space(self, more_bytes: int = 0) -> None:
+        # The engine writes through memory maps: on a full disk that is a SIGBUS and its end.
+        if shutil.disk_usage(self._folder).free < self._min_free_bytes + more_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _take_lock(self, deadline: float) -> None:
         # Held until the process ends, however it ends.
@@ -474,6 +488,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _disk_bytes(folder: Path) -> int:
+    """Return what a folder takes, holes of its files left out."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 def _receive(connection: socket.socket) -> Any:

@@ -22,6 +22,8 @@ class Settings:
     """BACKEND: "edge", the engine inside of the Catalog, or "cluster", a Qdrant server."""
     data_dir: Path
     """DATA_DIR: the embedded engine keeps its files under `catalog/libraries` in it."""
+    min_free_mib: int
+    """MIN_FREE_MIB: space on the disk under which the embedded engine refuses to write."""
     url: str
     """URL of the Qdrant server, "http://host:6333"."""
     grpc_port: int
@@ -58,6 +60,7 @@ class Settings:
             ),
             backend=env.text("BACKEND", "edge"),
             data_dir=env.path("DATA_DIR", Path(".imagesearch")),
+            min_free_mib=env.integer("MIN_FREE_MIB", 256),
             url=env.text("URL", "http://127.0.0.1:6333"),
             grpc_port=env.integer("GRPC_PORT", 6334),
             api_key=env.text("API_KEY", ""),

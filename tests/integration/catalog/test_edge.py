@@ -18,8 +18,9 @@ import pytest
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.app import make_storage
 from imagesearch_services.catalog.edge import EdgeStorage
-from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE
-from imagesearch_services.catalog.storage import FolderLockedError, storage_error
+from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE, Engine
+from imagesearch_services.catalog.model import VectorSpace
+from imagesearch_services.catalog.storage import FolderLockedError, Point, storage_error
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import (
     SPACE,
@@ -231,6 +232,41 @@ async def test_an_engine_error_tells_the_caller_no_internals(tmp_path: Path) -> 
             await catalog.library("shop")
         assert errors[0].message == "the storage engine failed"
         await catalog.make_library("another")
+
+
+async def test_a_full_disk_refuses_writes_and_leaves_reads(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, _):
+        await catalog.make_library("shop")
+        await catalog.store("shop", make_entry("a"))
+    # More free space asked for than any disk has.
+    async with edge_catalog(tmp_path, MIN_FREE_MIB=str(1 << 40)) as (catalog, _):
+        with refused(Reason.STORAGE_UNAVAILABLE) as errors:
+            await catalog.put("shop", make_entry("b"))
+        assert errors[0].message == "no space is left for the storage engine"
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await catalog.make_library("another")
+        assert await catalog.nearest("shop", turned(0)) == ["a"]
+        assert await catalog.delete("shop", "a") == 1
+        await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
+
+
+def test_the_engine_keeps_only_so_many_shards_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch_services.catalog.edge_engine.MAX_OPEN", 2)
+    engine = Engine()
+    engine.open(str(tmp_path), 64, 0, 1.0)
+    try:
+        point = Point(bytes(16), {SPACE: turned(0)}, {"image_id": "a"})
+        for name in "abc":
+            engine.create_collection(name, [VectorSpace(SPACE, 16)], {})
+            engine.upsert(name, [point])
+        assert set(engine._open) == {"b", "c"}
+        assert engine.stats("b").point_count == 1
+        assert engine.stats("a").point_count == 1
+        assert set(engine._open) == {"b", "a"}
+    finally:
+        engine.close()
 
 
 async def fill(catalog: Catalog, library_id: str, count: int, start: int = 0) -> list[bytes]:
