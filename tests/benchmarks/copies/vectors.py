@@ -1,0 +1,82 @@
+"""Embeddings in this process, with the suite's own decoding, regions and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.preprocess import InputSpec, Resize, preprocess
+from imagesearch_services.embedding.regions import propose_regions
+from tests.triton_server import prepared_models
+
+COPY_MODEL = "sscd"
+SEMANTIC_MODEL = "efficientnet_lite2"
+VERSION = "1"
+SPECS = {
+    COPY_MODEL: InputSpec(288, 288, Resize.SQUASH),
+    SEMANTIC_MODEL: InputSpec(260, 260, Resize.LETTERBOX),
+}
+BATCH = 5
+
+Floats = npt.NDArray[np.float32]
+
+
+class Embedder:
+    """One model on one thread, so that it may run beside other work."""
+
+    def __init__(self, model: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        file = prepared_models() / "repository" / model / VERSION / "model.onnx"
+        self._session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
+        self._input: str = self._session.get_inputs()[0].name
+        self._spec = SPECS[model]
+
+    def whole(self, content: bytes) -> Floats:
+        """Embed a whole picture: a unit vector [D]."""
+        (vector,) = self.with_regions(content, 0)
+        return np.asarray(vector)
+
+    def with_regions(self, content: bytes, max_regions: int) -> Floats:
+        """Embed a picture and the regions proposed in it: unit vectors [1 + regions, D]."""
+        picture = PictureFile(content).decode()
+        boxes = [Box(0, 0, picture.width, picture.height)]
+        if max_regions:
+            boxes += [
+                Box(region.x_min, region.y_min, region.x_max, region.y_max)
+                for region in propose_regions(np.asarray(picture.image), max_regions)
+            ]
+        inputs = preprocess(picture, boxes, self._spec)
+        outputs = [
+            self._session.run(None, {self._input: inputs[first : first + BATCH]})[0]
+            for first in range(0, len(inputs), BATCH)
+        ]
+        return unit(np.concatenate(outputs))
+
+
+def unit(vectors: Floats) -> Floats:
+    """Scale rows to unit length."""
+    scaled: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
+
+
+def embed_files(model: str, files: Sequence[Path], cache: Path) -> Floats:
+    """Embed whole pictures, unit vectors [files, D]; kept in `cache` for the next time."""
+    if cache.exists():
+        with np.load(cache) as kept:
+            if kept["files"].tolist() == [file.name for file in files]:
+                vectors: Floats = kept["vectors"]
+                return vectors
+    embedder = Embedder(model)
+    vectors = np.stack([embedder.whole(file.read_bytes()) for file in files])
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(cache, vectors=vectors, files=np.array([file.name for file in files]))
+    return vectors
