@@ -1,33 +1,64 @@
-"""Pictures made for tests: different from one another, and alike on every machine."""
+"""Pictures for tests, the same on every machine."""
 
 from __future__ import annotations
 
+import functools
 import io
 import zlib
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+import skimage
+from PIL import Image
+
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "rocket.jpg",
+    "coffee.png",
+    "motorcycle_left.png",
+    "camera.png",
+    "coins.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "page.png",
+    "retina.jpg",
+    "brick.png",
+    "clock_motion.png",
+    "grass.png",
+    "gravel.png",
+)
+"""Real photographs, no two of them alike, from the wheel of scikit-image."""
+
+SMALLEST_CROP = 0.6
+"""Of each side; crops of one photograph are copies of one another to a copy descriptor."""
+
+
+@functools.cache
+def photograph(name: str) -> Image.Image:
+    with Image.open(Path(skimage.data_dir) / name) as picture:
+        return picture.convert("RGB")
 
 
 def photo(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """Draw a scene that a copy descriptor can tell from every other seed's.
+    """Return a real picture that is the same for the same seed.
+
+    Seeds below 16 are different photographs; from there on they are different crops of them.
 
     Args:
-        seed: names the scene.
+        seed: names the picture.
         size: width and height in pixels.
     """
+    whole = photograph(PHOTOGRAPHS[seed % len(PHOTOGRAPHS)])
+    if seed < len(PHOTOGRAPHS):
+        return whole.resize(size, Image.Resampling.BICUBIC)
     random = np.random.default_rng(seed)
-    width, height = size
-    coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    scene = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(scene)
-    for _ in range(14):
-        x, y = random.integers(0, width), random.integers(0, height)
-        w, h = random.integers(width // 12, width // 3), random.integers(height // 12, height // 3)
-        colour = tuple(int(part) for part in random.integers(0, 256, 3))
-        shape = draw.ellipse if random.random() < 0.5 else draw.rectangle
-        shape((int(x), int(y), int(x + w), int(y + h)), fill=colour)
-    return scene
+    share = random.uniform(SMALLEST_CROP, 1, 2)
+    width, height = int(whole.width * share[0]), int(whole.height * share[1])
+    x = int(random.integers(0, whole.width - width + 1))
+    y = int(random.integers(0, whole.height - height + 1))
+    return whole.resize(size, Image.Resampling.BICUBIC, (x, y, x + width, y + height))
 
 
 def encoded(picture: Image.Image, file_format: str = "JPEG", **options: object) -> bytes:

@@ -65,6 +65,8 @@ def connect(target: str, service: str) -> grpc.aio.Channel:
             ("grpc.service_config", json.dumps(service_config)),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            # gRPC repeats only calls that fit in here; pictures do not fit in the 256 KiB it has.
+            ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
             # A service that comes back is found again within a second, not after minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),

@@ -14,7 +14,7 @@ from tests.e2e.conftest import Stub, temporary_library
 from tests.pictures import encoded, photo
 
 STORED = 12
-STRANGER = 900
+STRANGER = 14
 
 
 @pytest.fixture(scope="module")
