@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.app import make_storage
@@ -342,6 +343,9 @@ async def test_a_tag_first_used_while_an_index_is_built_is_filterable(tmp_path: 
         await until(lambda: uid not in storage._indexer._tasks)
         assert (collections_of(tmp_path) / uid / CURRENT_FILE).read_text() == "1"
         assert await catalog.find("shop", where("tags.late", "=", True)) == {"tagged"}
+    shard = qdrant_edge.EdgeShard.load(str(collections_of(tmp_path) / uid / "1"))
+    assert {"tags.late", "category", "sharpness"} <= shard.info().payload_schema.keys()
+    shard.close()
 
 
 async def test_stopping_does_not_wait_for_an_index(tmp_path: Path) -> None:
