@@ -140,8 +140,16 @@ async def recall_at_10(catalog: Catalog, vectors: Any) -> float:
     return round(found / 10 / len(vectors), 4)
 
 
+class Figures(dict[str, Any]):
+    """Says each figure as soon as it is known: a whole run takes minutes."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        sys.stderr.write(f"{name}: {value}\n")
+
+
 async def measure(folder: Path, count: int) -> dict[str, Any]:
-    figures: dict[str, Any] = {"entries": count, "dimensions": DIMENSIONS}
+    figures = Figures(entries=count, dimensions=DIMENSIONS)
     some = draw(QUERIES, seed=1)
     bags = filter_pb2.Filter(
         condition=filter_pb2.Condition(
