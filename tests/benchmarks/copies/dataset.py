@@ -3,7 +3,7 @@
     python -m tests.benchmarks.copies.dataset --data ../shared/data
 
 The split follows from the names alone, so that every run has the same. Query files are written
-once to `.cache/copies/queries-N`, beside a manifest of JSON lines: file, kind, original (null for
+once to `.cache/copies/queries-…`, beside a manifest of JSON lines: file, kind, original (null for
 strangers), true box of the copy (null for edits of the whole picture).
 """
 
@@ -28,11 +28,14 @@ DATA_VARIABLE = "IMAGESEARCH_BENCHMARK_DATA"
 DEFAULT_DATA = ROOT.parent / "shared" / "data"
 CACHE = ROOT / ".cache" / "copies"
 RELATED = Path(__file__).parent / "related.json"
+"""Names of pictures that are the same but for a moment (SSCD similarity ≥ .86, all looked at), and
+of those not stored that share floor, sheet, crate or street corner with a stored one (≥ .45:
+contact sheets show the same place nearly always above that, and by chance below .4)."""
 
 STORED = 3500
 ORIGINALS = 150
 """Stored pictures that every edit is made of."""
-CALIBRATION = 400
+CALIBRATION = 350
 """Strangers kept for calibrate.py; the benchmark uses them only as what others are pasted into."""
 PLACED_STRANGERS = 100
 """Strangers of each kind of placement."""
@@ -106,10 +109,9 @@ def split(names: Sequence[str]) -> Split:
     repeated = {name for group in related["same"] for name in sorted(group)[1:]}
     used = [name for name in names if name not in repeated]
     stored, rest = used[:STORED], used[STORED:]
-    series = {name: row for row, group in enumerate(related["series"]) for name in group}
-    stored_series = {series[name] for name in stored if name in series}
-    in_stored_series = [name for name in rest if series.get(name) in stored_series]
-    strangers = [name for name in rest if series.get(name) not in stored_series]
+    of_series = set(related["strangers_of_stored_series"])
+    in_stored_series = [name for name in rest if name in of_series]
+    strangers = [name for name in rest if name not in of_series]
     return Split(
         stored=stored,
         originals=stored[:ORIGINALS],
@@ -130,7 +132,7 @@ def prepare(data: Path, limit: int | None = None) -> tuple[Split, Path, list[Que
         The split, the folder of the queries, and the queries.
     """
     parts = split(all_names(data))
-    folder = CACHE / f"queries-{limit or 'all'}"
+    folder = CACHE / f"queries-{limit or 'all'}-{_fingerprint()}"
     manifest = folder / "manifest.jsonl"
     if not manifest.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,13 @@ def read_manifest(manifest: Path) -> Iterator[Query]:
         )
 
 
+def _fingerprint() -> str:
+    """Tell this way of making queries from any other."""
+    here = Path(__file__).parent
+    sources = [here / "edits.py", here / "placements.py", Path(__file__), RELATED]
+    return hashlib.sha256(b"".join(map(Path.read_bytes, sources))).hexdigest()[:8]
+
+
 def _make(data: Path, parts: Split, folder: Path, limit: int | None) -> Iterator[Query]:
     kinds = len(EDITS) + len(PLACEMENTS)
     strangers = len(parts.strangers) + len(parts.series_strangers)
@@ -164,7 +173,7 @@ def _make(data: Path, parts: Split, folder: Path, limit: int | None) -> Iterator
     for name in some(parts.originals):
         image = read_rgb(data / name)
         for kind, edit in EDITS.items():
-            edited = edit(image, _source(kind, name))
+            edited = edit(image, random_source(kind, name))
             yield Query(_save(edited, folder, kind, name), kind, name, None)
         yield from _placed(data, parts, folder, name, name)
     for kind, names in (
@@ -184,14 +193,14 @@ def _placed(
     image = read_rgb(data / name)
     elsewhere = [host for host in parts.calibration if Path(host).parent != Path(name).parent]
     for kind, place in PLACEMENTS.items():
-        rng = _source(kind, name)
+        rng = random_source(kind, name)
         placed = place(image, rng, read_rgb(data / rng.choice(elsewhere)))
         label = kind if original else f"{STRANGER}_{kind}"
         file = _save(placed.image, folder, label, name)
         yield Query(file, label, original, placed.box if original else None)
 
 
-def _source(kind: str, name: str) -> random.Random:
+def random_source(kind: str, name: str) -> random.Random:
     """Give the same randomness for the same edit of the same picture, on every machine."""
     return random.Random(f"{kind}/{name}")  # noqa: S311  # pictures, no secrets
 

@@ -68,15 +68,15 @@ def unit(vectors: Floats) -> Floats:
     return scaled
 
 
-def embed_files(model: str, files: Sequence[Path], cache: Path) -> Floats:
-    """Embed whole pictures, unit vectors [files, D]; kept in `cache` for the next time."""
+def embed_files(model: str, data: Path, names: Sequence[str], cache: Path) -> Floats:
+    """Embed whole pictures, unit vectors [names, D]; kept in `cache` for the next time."""
     if cache.exists():
         with np.load(cache) as kept:
-            if kept["files"].tolist() == [file.name for file in files]:
+            if kept["names"].tolist() == list(names):
                 vectors: Floats = kept["vectors"]
                 return vectors
     embedder = Embedder(model)
-    vectors = np.stack([embedder.whole(file.read_bytes()) for file in files])
+    vectors = np.stack([embedder.whole((data / name).read_bytes()) for name in names])
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, vectors=vectors, files=np.array([file.name for file in files]))
+    np.savez(cache, vectors=vectors, names=np.array(names))
     return vectors
