@@ -28,8 +28,20 @@ MIN_SIDE = 0.1
 MAX_AREA = 0.92
 """Largest proposal, as a share of the picture: more is the picture itself."""
 
-STEP = 14
-"""Difference of grey levels across a side, at least: the sum over channels is compared to 3 ×."""
+MAX_STEP = 48
+"""Grey levels; a stronger step between neighbours is no more of an edge than this."""
+
+LINE_STRETCH_PX = 31
+"""Analysis pixels along which a line is told from texture."""
+
+BESIDE_PX = (3, 4)
+"""How far from a line the texture beside it is measured; closer lies the line's own blur."""
+
+MIN_LINENESS = 4.0
+"""Grey levels by which a line must stand out, on average along its stretch."""
+
+SAME_LINE_PX = 2
+"""Lines closer than this are one."""
 
 MAX_LINES = 28
 """Lines kept in each direction."""
@@ -113,40 +125,42 @@ def _rectangles(small: Pixels) -> list[_Candidate]:
     """Find rectangles whose four sides are edges."""
     height, width = small.shape[:2]
     shortest = max(8, round(MIN_SIDE * max(height, width)))
-    wide = small.astype(np.int16)
-    # vertical[y, x]: something changes between columns x - 1 and x.
-    vertical = np.zeros((height, width), np.bool_)
-    vertical[:, 1:] = np.abs(np.diff(wide, axis=1)).sum(axis=2) >= 3 * STEP
-    horizontal = np.zeros((height, width), np.bool_)
-    horizontal[1:] = np.abs(np.diff(wide, axis=0)).sum(axis=2) >= 3 * STEP
-    columns = _lines(vertical, shortest)
-    rows = _lines(horizontal.T, shortest)
-    return _boxes_between(columns, rows, vertical, horizontal, shortest)
+    vertical = _lineness(small)
+    horizontal = _lineness(np.ascontiguousarray(small.transpose(1, 0, 2)))
+    columns = _lines(vertical)
+    rows = _lines(horizontal)
+    return _boxes_between(columns, rows, vertical > 0, horizontal.T > 0, shortest)
 
 
-def _lines(edges: Mask, shortest: int) -> Ints:
-    """Return the columns in which the longest nearly unbroken edges run, and the picture's sides.
+def _lineness(small: Pixels) -> npt.NDArray[np.float32]:
+    """Return how much every pixel looks like part of a vertical line, [height, width].
 
-    Args:
-        edges: [length, position].
-        shortest: of a line, pixels.
+    A line is a column where neighbouring pixels differ all along a stretch, and more than in the
+    columns beside it: texture has edges everywhere, the side of a pasted picture in one column.
+    The difference at [y, x] is the one between columns x - 1 and x.
     """
-    closed = cv2.morphologyEx(edges.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 1), np.uint8))
-    # A side may wander between two neighbouring columns.
-    closed = cv2.dilate(closed, np.ones((1, 2), np.uint8))
-    long_runs = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((shortest, 1), np.uint8))
-    strength = long_runs.sum(axis=0).astype(np.int64)
-    peaks = [
-        int(position) for position in np.argsort(-strength, kind="stable") if strength[position] > 0
-    ]
+    height, width = small.shape[:2]
+    steps = np.zeros((height, width), np.float32)
+    difference = cv2.absdiff(small[:, 1:], small[:, :-1]).max(axis=2)
+    steps[:, 1:] = np.minimum(difference, MAX_STEP)
+    along = cv2.blur(steps, (1, LINE_STRETCH_PX), borderType=cv2.BORDER_REFLECT)
+    beside = np.zeros_like(along)
+    for offset in BESIDE_PX:
+        np.maximum(beside[:, offset:], along[:, :-offset], out=beside[:, offset:])
+        np.maximum(beside[:, :-offset], along[:, offset:], out=beside[:, :-offset])
+    return np.asarray(np.maximum(along - beside - MIN_LINENESS, 0), np.float32)
+
+
+def _lines(lineness: npt.NDArray[np.float32]) -> Ints:
+    """Return the columns that hold the clearest lines, and the picture's own sides."""
+    strength = lineness.sum(axis=0)
     kept: list[int] = []
-    for position in peaks:
-        if len(kept) == MAX_LINES:
+    for position in np.argsort(-strength, kind="stable"):
+        if len(kept) == MAX_LINES or strength[position] <= 0:
             break
-        if all(abs(position - other) > 2 for other in kept):
-            kept.append(position)
-    last = edges.shape[1]
-    return np.array(sorted({0, last, *kept}), np.intp)
+        if all(abs(int(position) - other) > SAME_LINE_PX for other in kept):
+            kept.append(int(position))
+    return np.array(sorted({0, lineness.shape[1], *kept}), np.intp)
 
 
 def _boxes_between(
