@@ -50,7 +50,7 @@ TABLE = Calibration.from_columns(
 )
 """The score is the similarity, and chance gives 10 ** (-10 × similarity)."""
 
-CALIBRATIONS = Calibrations({COPY.space: TABLE, SEMANTIC.space: TABLE})
+CALIBRATIONS = Calibrations({COPY.space: TABLE, "copies@2": TABLE, SEMANTIC.space: TABLE})
 
 
 def library(**changes: object) -> Library:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 import uuid
 import zlib
 from dataclasses import replace
@@ -132,8 +133,13 @@ def test_nonsense_under_a_true_checksum_is_no_token(body: bytes) -> None:
 
 
 def test_a_forged_token_unpacks_to_no_more_than_a_true_one() -> None:
-    bomb = forged(zlib.compress(bytes(200 << 20)))
-    assert refusal(PageTokens(b"", Clock()), bomb) is Reason.PAGE_TOKEN_INVALID
+    bomb = forged(zlib.compress(bytes(64 << 20)))
+    tracemalloc.start()
+    try:
+        assert refusal(PageTokens(b"", Clock()), bomb) is Reason.PAGE_TOKEN_INVALID
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def forged(body: bytes) -> str:

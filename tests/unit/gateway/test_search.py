@@ -12,6 +12,7 @@ from imagesearch_services.gateway.libraries import LibraryCache
 from imagesearch_services.gateway.model import (
     Box,
     LibraryType,
+    ModelVersion,
     PictureQuery,
     Relation,
     SearchAnswer,
@@ -330,6 +331,18 @@ async def test_a_library_made_anew_between_searches_is_found_out_and_searched() 
     bench.catalog.library = library(uid="3" * 32)
     bench.now_s += 5
     assert ids(await bench.search()) == ["a"]
+
+
+async def test_a_library_made_anew_with_other_models_is_searched_with_those() -> None:
+    bench = Bench()
+    await bench.search()
+    new_copy = ModelVersion("copy", "copies", "2")
+    bench.catalog.library = library(uid="2" * 32, models=(new_copy, SEMANTIC))
+    bench.catalog.near[new_copy.space, CAT] = {"a": 0.9}
+    bench.now_s += 5
+    answer = await bench.search()
+    assert ids(answer) == ["a"]
+    assert answer.models == [new_copy]
 
 
 async def test_a_library_that_changes_with_every_look_is_given_up() -> None:
