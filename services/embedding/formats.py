@@ -7,7 +7,6 @@ before telling them. A format is told by its first bytes and read by exactly one
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -51,24 +50,6 @@ class Format:
 def recognise(content: bytes) -> Format | None:
     """Tell the format from the first bytes; None: not one of ours."""
     return next((each for each in FORMATS if each.begins(content)), None)
-
-
-def webp_size(content: bytes) -> tuple[int, int] | None:
-    """Read the canvas of a WebP file, which libwebp allocates as soon as it opens it.
-
-    Source: WebP Container Specification; RFC 6386, section 9.1; WebP Lossless, section 3.
-    """
-    if len(content) < 30:  # noqa: PLR2004  # RIFF header, first chunk header, and its sizes
-        return None
-    kind = content[12:16]
-    if kind == b"VP8X":
-        width, height = content[24:27], content[27:30]
-        return 1 + int.from_bytes(width, "little"), 1 + int.from_bytes(height, "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(content[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    width_and_scale, height_and_scale = struct.unpack_from("<HH", content, 26)
-    return width_and_scale & 0x3FFF, height_and_scale & 0x3FFF
 
 
 def jpeg_scan_count(content: bytes) -> int:

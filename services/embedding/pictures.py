@@ -89,8 +89,6 @@ class PictureFile:
             raise _unreadable(f"the bytes are no picture: {formats.NAMES} is expected")
         self.content = content
         self._format = known
-        if known.media_type == "image/webp" and (canvas := formats.webp_size(content)):
-            _check_size(*canvas)
         if known.media_type == "image/tiff" and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS:
             raise _unreadable(f"the TIFF has more than {MAX_TIFF_STRIPS:,} strips")
         self._image = self._open()
@@ -121,6 +119,7 @@ class PictureFile:
             ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
         """
         image = self._image
+        del self._image  # it holds the pixels of its own mode and the decoder's memory
         try:
             factor = next((each for each in REDUCTIONS if each <= reduction), 1)
             if factor > 1:  # does nothing for other formats than JPEG
@@ -151,13 +150,13 @@ class PictureFile:
     def _open(self) -> ImageFile.ImageFile:
         try:
             return self._format.open(io.BytesIO(self.content))
-        except Image.DecompressionBombError as error:
-            raise _too_many_pixels() from error
         except Exception as error:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> ServiceError:
         """Say what Pillow's exception means: it raises nearly every type there is."""
+        if isinstance(error, MemoryError):
+            raise error  # our fault, not the picture's
         if isinstance(error, Image.DecompressionBombError):
             return _too_many_pixels()
         if self._format.ends_early(self.content):
@@ -192,7 +191,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return _grey_to_rgb(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
-    rgba = image.convert("RGBA")
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = rgba.getchannel("A")
     if alpha.getextrema() == (255, 255):
         return rgba.convert("RGB")

@@ -22,7 +22,11 @@ class EmbeddingSettings:
     triton_target: str
     """gRPC address of Triton, `host:port` or a gRPC name."""
     pixel_budget: int
-    """Pixels of pictures in work at once; calls beyond it are refused. At least 50,000,000."""
+    """Pixels of pictures in work at once; calls beyond it are refused. At least 50,000,000.
+
+    A pixel takes 4 bytes when it is decoded and at most 20 while it is (WebP with transparency), so
+    20 × this many bytes bound the memory that pictures take.
+    """
     overload_retry_s: float
     """When a refused caller is told to come back."""
     workers: int
