@@ -80,7 +80,12 @@ class Calibration:
             rates[0] <= 1 and rates[-1] > 0
         ):
             raise CalibrationError("false_positive_rate must not ascend, above 0 and at most 1")
-        return cls(tuple(raw), tuple(score), tuple(map(math.log, rates)), float(extrapolated_below))
+        return cls(
+            tuple(raw),
+            tuple(value + 0.0 for value in score),  # no minus before a nought
+            tuple(map(math.log, rates)),
+            float(extrapolated_below),
+        )
 
     def score(self, similarity: float) -> float:
         """Map a raw similarity to [0, 1]."""
@@ -134,8 +139,8 @@ class Threshold:
     """Stored images times query vectors."""
     rate_share: float
     """In (0, 1]."""
-    min_similarity: float | None
-    """Lowest similarity given; None: all are."""
+    floor: float | None
+    """Similarity that the bounds come to; None: there is none."""
 
     @classmethod
     def strictest(
@@ -156,8 +161,13 @@ class Threshold:
             rate = rate_of_one(max_false_positive_rate * rate_share, comparisons)
             floors.append(calibration.similarity_of_rate(rate))
         known = [floor for floor in floors if floor is not None]
-        floor = max(known) - ROUNDING if known else None
+        floor = max(known) if known else None
         return cls(calibration, comparisons, rate_share, floor)
+
+    @property
+    def min_similarity(self) -> float | None:
+        """Lowest similarity given; None: all are."""
+        return None if self.floor is None else self.floor - ROUNDING
 
     def false_positive_rate(self, similarity: float) -> float:
         """Say how often a query without any true match gets one this good."""
@@ -167,22 +177,18 @@ class Threshold:
     @property
     def min_score(self) -> float:
         """The lowest score given."""
-        if self.min_similarity is None:
-            return 0.0
-        return self.calibration.score(self.min_similarity)
+        return 0.0 if self.floor is None else self.calibration.score(self.floor)
 
     @property
     def applied_rate(self) -> float:
         """How often a query without any true match gets one at all."""
-        if self.min_similarity is None:
-            return 1.0
-        return self.false_positive_rate(self.min_similarity)
+        return 1.0 if self.floor is None else self.false_positive_rate(self.floor)
 
     @property
     def extrapolated(self) -> bool:
-        if self.min_similarity is None:
+        if self.floor is None:
             return False
-        rate = self.calibration.false_positive_rate(self.min_similarity)
+        rate = self.calibration.false_positive_rate(self.floor)
         return self.calibration.is_extrapolated(rate)
 
 

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from imagesearch_services.common.env import Env
+from imagesearch_services.common.env import Env, SettingsError
 from imagesearch_services.common.server import ServerSettings
 
 PREFIX = "IMAGESEARCH_GATEWAY_"
 MIB = 1024 * 1024
+
+MAX_REGIONS = 64
+"""What the Embedding service proposes at most."""
+MAX_CHUNK_PICTURES = 100
+"""What the Embedding service takes in one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,4 +109,22 @@ class Settings:
             ),
         )
         env.refuse_unknown()
+        settings.check()
         return settings
+
+    def check(self) -> None:
+        """Raise SettingsError where a number makes no sense."""
+        search, add = self.search, self.add
+        sound = {
+            "MAX_PROPOSED_REGIONS": 0 <= search.max_proposed_regions <= MAX_REGIONS,
+            "REGION_RATE_SHARE": 0 < search.region_rate_share < 1,
+            "SURE_FALSE_POSITIVE_RATE": 0 <= search.sure_false_positive_rate <= 1,
+            "DEFAULT_MAX_FALSE_POSITIVE_RATE": 0 < search.default_max_false_positive_rate <= 1,
+            "BATCH_CONCURRENCY": search.batch_concurrency > 0,
+            "CHUNK_PICTURES": 0 < add.chunk_pictures <= MAX_CHUNK_PICTURES,
+            "CHUNKS_IN_FLIGHT": add.chunks_in_flight > 0,
+            "MAX_IN_FLIGHT_BYTES": self.max_in_flight_bytes > 0,
+        }
+        for name, is_sound in sound.items():
+            if not is_sound:
+                raise SettingsError(f"{PREFIX}{name} is out of its range")

@@ -107,7 +107,7 @@ def strictest(
 def test_a_threshold_keeps_the_rate_at_every_size_of_library() -> None:
     for stored in (0, 1, 10, 1000, 100_000):
         threshold = strictest(stored=stored, rate=0.001)
-        assert threshold.applied_rate == pytest.approx(0.001, rel=1e-3)
+        assert threshold.applied_rate == pytest.approx(0.001, rel=1e-9)
     assert strictest(stored=10, rate=0.01).min_score < strictest(stored=1000, rate=0.01).min_score
 
 

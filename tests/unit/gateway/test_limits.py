@@ -97,6 +97,22 @@ def test_settings_have_defaults_and_refuse_what_they_do_not_know() -> None:
         Settings.from_env(Env(PREFIX, {f"{PREFIX}TOKEN": "a"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REGION_RATE_SHARE", "1"),
+        ("REGION_RATE_SHARE", "0"),
+        ("MAX_PROPOSED_REGIONS", "65"),
+        ("CHUNK_PICTURES", "0"),
+        ("CHUNKS_IN_FLIGHT", "-1"),
+        ("DEFAULT_MAX_FALSE_POSITIVE_RATE", "nan"),
+    ],
+)
+def test_a_number_out_of_its_range_stops_the_start(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_env(Env(PREFIX, {PREFIX + name: value}))
+
+
 async def test_of_two_things_at_once_the_first_failure_ends_both() -> None:
     ended = asyncio.Event()
 
