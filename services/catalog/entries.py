@@ -409,7 +409,7 @@ class _Batch:
         payload = entry_to_payload(stored, item.request_id)
         self._there[uid] = payload
         self.points[uid] = Point(uid, item.entry.vectors, payload)
-        return replace(stored, features=b"")
+        return replace(stored, features=b"") if stored.features else stored
 
 
 def new_tag_types(

@@ -6,6 +6,7 @@ Nothing here knows protobuf, gRPC or an engine.
 from __future__ import annotations
 
 import enum
+import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,12 @@ ENTRY_NAMESPACE = uuid.UUID("6f9f0c52-7d0f-5c7e-9a37-0d6c2f6b8a11")
 
 def entry_uid(image_id: str) -> bytes:
     """Return the 16 bytes that stand for an image id, in the engine and in the contract."""
-    return uuid.uuid5(ENTRY_NAMESPACE, image_id).bytes
+    # uuid.uuid5 written out: on the way of every entry, and a tenth of the time.
+    name = ENTRY_NAMESPACE.bytes + image_id.encode()
+    digest = bytearray(hashlib.sha1(name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
 
 
 class FieldType(enum.StrEnum):

@@ -73,10 +73,10 @@ async def test_similarity_has_an_inclusive_floor(catalog: Catalog, library: str)
 async def test_the_limit_has_a_default_and_bounds(catalog: Catalog, library: str) -> None:
     vectors = random_units(1000, seed=2)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
-    for asked, given in ((0, 10), (1, 1), (1000, 1000)):
+    for asked, given in ((0, 10), (1, 1), (1000, 1000), (1001, 1000)):
         (hits,) = await catalog.query(library, vectors[0], limit=asked)
         assert len(hits) == given
-    for asked in (-1, 1001):
+    for asked in (-1, 1002):
         with refused(Reason.FIELD_INVALID):
             await catalog.query(library, vectors[0], limit=asked)
 

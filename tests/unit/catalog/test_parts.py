@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch_services.catalog.checks import check_image_id, find_not_unit
-from imagesearch_services.catalog.model import Entry, entry_uid
+from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Entry, entry_uid
 from imagesearch_services.catalog.paging import make_token, page_size, read_token
 from imagesearch_services.catalog.payloads import entry_from_payload, entry_to_payload
 from imagesearch_services.catalog.settings import Settings
@@ -52,6 +53,11 @@ def test_image_ids_have_bounds(image_id: str) -> None:
 def test_an_entrys_uid_never_changes() -> None:
     # Stored data depends on it.
     assert entry_uid("image").hex() == "33349eae107d5ecd9a2533d2686edf62"
+
+
+@given(st.text())
+def test_an_entrys_uid_is_a_name_based_uuid(image_id: str) -> None:
+    assert entry_uid(image_id) == uuid.uuid5(ENTRY_NAMESPACE, image_id).bytes
 
 
 def test_vectors_that_are_not_of_unit_length_are_found() -> None:
