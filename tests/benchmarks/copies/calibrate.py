@@ -113,7 +113,7 @@ def write_table(model: str, tails: Sequence[Tail], about: str) -> Path:
     """Write a model's table: at each similarity the worst rate of all populations."""
     rates = np.max([tail.rates(GRID) for tail in tails], axis=0)
     rates = np.clip(np.minimum.accumulate(rates), LOWEST_RATE, 1.0)
-    scores = np.clip(np.log(rates) / np.log(rates[-1]), 0.0, 1.0)
+    scores = np.clip(np.abs(np.log(rates) / np.log(rates[-1])), 0.0, 1.0)
     table = {
         "model": model,
         "version": VERSION,
