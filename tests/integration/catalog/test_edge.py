@@ -291,7 +291,7 @@ async def test_searches_and_writes_go_on_while_an_index_is_built(tmp_path: Path)
         await until((folder / "1").exists)
         await until(lambda: uid in storage._indexer._touched)
         turns = 0
-        while uid in storage._indexer._tasks:
+        while uid in storage._indexer._tasks and turns < 500:
             # Found at once, whether new, overwritten or deleted.
             entry = pb.Entry(image_id=f"new {turns}")
             entry.vectors.add(space=SPACE, values=random_units(1, 64, seed=100_000 + turns)[0])
@@ -307,6 +307,7 @@ async def test_searches_and_writes_go_on_while_an_index_is_built(tmp_path: Path)
                 )
                 assert hits[0].entry.image_id == sent.image_id
             turns += 1
+        await until(lambda: uid not in storage._indexer._tasks, timeout_s=120)
         assert turns > 3
         assert {path.name for path in folder.iterdir()} == {"1", CURRENT_FILE}
         library = await catalog.library("shop")
