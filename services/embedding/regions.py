@@ -49,6 +49,12 @@ MAX_LINES = 28
 MIN_SUPPORT = 0.55
 """Share of a side that must be an edge, for the weakest of the four."""
 
+FLAT_SPREAD = 6
+"""Grey levels between neighbours of a flat ground, at most."""
+
+MIN_FLAT_SHARE = 0.03
+"""Share of the picture that must be flat ground for blocks to stand on it."""
+
 SAME_IOU = 0.75
 """Proposals that overlap more than this are one."""
 
@@ -238,8 +244,8 @@ def _blocks(small: Pixels) -> list[_Candidate]:
     shortest = max(8, round(MIN_SIDE * max(height, width)))
     kernel = np.ones((3, 3), np.uint8)
     spread = cv2.dilate(small, kernel).astype(np.int16) - cv2.erode(small, kernel)
-    detail = (spread.max(axis=2) > 6).astype(np.uint8)
-    if detail.mean() > 0.97:
+    detail = (spread.max(axis=2) > FLAT_SPREAD).astype(np.uint8)
+    if detail.mean() > 1 - MIN_FLAT_SHARE:
         return []
     joined = cv2.morphologyEx(detail, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     # Lines of text and thin frames vanish, pictures stay.

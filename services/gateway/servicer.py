@@ -14,6 +14,7 @@ from google.protobuf import empty_pb2
 
 from imagesearch.gateway.v1 import (
     image_pb2,
+    image_search_service_pb2,
     image_search_service_pb2_grpc,
     library_pb2,
     search_pb2,
@@ -31,7 +32,8 @@ from imagesearch_services.gateway.search import Searches, SearchRequest
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-SERVICE = "imagesearch.gateway.v1.ImageSearchService"
+# By the descriptor, since reflection knows only files that are imported.
+SERVICE: str = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
