@@ -215,22 +215,19 @@ class Embedder:
                 grant.shrink_to(input_pixels)
                 return info
 
-            info, embeddings = await asyncio.gather(
-                describe(),
-                asyncio.gather(
-                    *(
-                        stacker.embed(inputs)
-                        for stacker, inputs in zip(call.stackers, prepared.inputs, strict=True)
-                    )
-                ),
-            )
+            async with asyncio.TaskGroup() as tasks:
+                info = tasks.create_task(describe())
+                embeddings = [
+                    tasks.create_task(stacker.embed(inputs))
+                    for stacker, inputs in zip(call.stackers, prepared.inputs, strict=True)
+                ]
         regions = [
-            EmbeddedRegion(box, [of_model[index] for of_model in embeddings], source)
+            EmbeddedRegion(box, [each.result()[index] for each in embeddings], source)
             for index, (box, source) in enumerate(
                 zip(prepared.boxes, prepared.sources, strict=True)
             )
         ]
-        return EmbeddedPicture(info, regions)
+        return EmbeddedPicture(info.result(), regions)
 
 
 def _prepare(file: PictureFile, index: int, item: Item, models: Sequence[Model]) -> _Prepared:
