@@ -105,12 +105,15 @@ class HashAnswerer:
         self._stored = np.stack(self._rows)
 
     def query(self, content: bytes) -> Sequence[Candidate]:
-        """Give those with the fewest differing bits; similarity is the share that agrees."""
+        """Give those with the fewest differing bits; similarity is the share that agrees.
+
+        There is no default threshold, so none counts as an answer.
+        """
         if self._stored is None:
             return []
         agreeing = (self._stored == self._hash(content)).mean(axis=1)
         best = np.argsort(-agreeing, kind="stable")[:GIVEN]
-        return [Candidate(self._names[row], float(agreeing[row])) for row in best]
+        return [Candidate(self._names[row], float(agreeing[row]), is_answer=False) for row in best]
 
     def _hash(self, content: bytes) -> Bits:
         with Image.open(io.BytesIO(content)) as image:

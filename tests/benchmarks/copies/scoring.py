@@ -84,10 +84,13 @@ class Outcome:
 
     @property
     def iou(self) -> float | None:
-        """Of the box that is said and the true one; None where the right one is not first."""
+        """Of the box that is said and the true one.
+
+        None where the right one is not first, or was found by the whole picture.
+        """
         if not self.is_right_first or self.query.box is None or self.first is None:
             return None
-        return 0.0 if self.first.box is None else iou(self.first.box, self.query.box)
+        return None if self.first.box is None else iou(self.first.box, self.query.box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Row:
     found_at_strangers: float
     """Right one over the threshold that 1 in 100 strangers pass."""
     found_at_default: float
+    """Right one among what the answerer gives by itself."""
     mean_iou: float | None
 
 
@@ -188,6 +192,8 @@ def to_markdown(reports: Sequence[Report]) -> Iterator[str]:
     if SERIES_STRANGER in main.wrong:
         yield ""
         yield (
+            "Box IoU is taken where a region matched and not the whole. The suite's threshold is "
+            "-log10 of the false-positive rate of a search. "
             f"`{SERIES_STRANGER}`: other things photographed in the same way at the same place as "
             "stored ones. They set no threshold."
         )
