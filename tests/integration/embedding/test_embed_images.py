@@ -122,6 +122,8 @@ async def test_vectors_come_in_the_order_of_the_spaces(client: Client) -> None:
     both = (await embed(client, [item(content)], spaces)).results[0].regions[0]
     assert [each.space for each in both.vectors] == spaces
     assert [len(each.values) for each in both.vectors] == [4 * 1280, 4 * 512]
+    lengths = [float(np.linalg.norm(vector(both, number))) for number in range(2)]
+    assert lengths == pytest.approx([1, 1], abs=1e-6)
     alone = (await embed(client, [item(content)])).results[0].regions[0]
     assert np.array_equal(vector(both, 1), vector(alone))
 
