@@ -37,7 +37,7 @@ SMALLEST_CROP = 0.6
 
 @functools.cache
 def photograph(name: str) -> Image.Image:
-    with Image.open(Path(skimage.data_dir) / name) as picture:
+    with Image.open(Path(skimage.__file__).parent / "data" / name) as picture:
         return picture.convert("RGB")
 
 

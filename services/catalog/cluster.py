@@ -30,6 +30,7 @@ from imagesearch_services.catalog.storage import (
     Record,
     Scored,
     Search,
+    has_links,
     storage_error,
 )
 from imagesearch_services.common.logs import logger
@@ -37,12 +38,6 @@ from imagesearch_services.common.logs import logger
 COLLECTION_PREFIX = "imagesearch_"
 """Tells our collections from others' on the same server."""
 
-INDEX_SCHEMAS = {
-    FieldType.STRING: models.PayloadSchemaType.KEYWORD,
-    FieldType.INTEGER: models.PayloadSchemaType.INTEGER,
-    FieldType.FLOAT: models.PayloadSchemaType.FLOAT,
-    FieldType.BOOLEAN: models.PayloadSchemaType.BOOL,
-}
 
 WITH_PAYLOAD: dict[Fields, bool | list[str] | models.PayloadSelector] = {
     Fields.NONE: False,
@@ -273,7 +268,7 @@ class ClusterStorage:
 
     async def _create_index(self, name: str, field_name: str, field_type: FieldType) -> None:
         await self._client.create_payload_index(
-            _full(name), field_name, field_schema=INDEX_SCHEMAS[field_type], wait=True
+            _full(name), field_name, field_schema=_index_params(field_name, field_type), wait=True
         )
 
 
@@ -285,6 +280,23 @@ async def _translated() -> AsyncIterator[None]:
     except Exception as error:
         logger().error("the storage server failed", error=f"{type(error).__name__}: {error}")
         raise storage_error("the storage server does not answer") from error
+
+
+def _index_params(name: str, field_type: FieldType) -> models.PayloadSchemaParams:
+    links = has_links(name, field_type)
+    match field_type:
+        case FieldType.STRING:
+            return models.KeywordIndexParams(
+                type=models.KeywordIndexType.KEYWORD, enable_hnsw=links
+            )
+        case FieldType.INTEGER:
+            return models.IntegerIndexParams(
+                type=models.IntegerIndexType.INTEGER, enable_hnsw=links
+            )
+        case FieldType.FLOAT:
+            return models.FloatIndexParams(type=models.FloatIndexType.FLOAT, enable_hnsw=links)
+        case FieldType.BOOLEAN:
+            return models.BoolIndexParams(type=models.BoolIndexType.BOOL, enable_hnsw=links)
 
 
 def _full(name: str) -> str:

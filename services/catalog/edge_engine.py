@@ -44,16 +44,17 @@ from imagesearch_services.catalog.storage import (
     Record,
     Scored,
     Search,
+    has_links,
 )
 
 LOCK_FILE = "lock"
 CURRENT_FILE = "CURRENT"
 
-INDEX_SCHEMAS = {
-    FieldType.STRING: q.PayloadSchemaType.Keyword,
-    FieldType.INTEGER: q.PayloadSchemaType.Integer,
-    FieldType.FLOAT: q.PayloadSchemaType.Float,
-    FieldType.BOOLEAN: q.PayloadSchemaType.Bool,
+INDEX_PARAMS = {
+    FieldType.STRING: q.KeywordIndexParams,
+    FieldType.INTEGER: q.IntegerIndexParams,
+    FieldType.FLOAT: q.FloatIndexParams,
+    FieldType.BOOLEAN: q.BoolIndexParams,
 }
 
 PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
@@ -186,7 +187,7 @@ class Engine:
             ),
         )
         for field, field_type in indexes.items():
-            shard.update(q.UpdateOperation.create_field_index(field, INDEX_SCHEMAS[field_type]))
+            _create_index(shard, field, field_type)
         shard.flush()
         _point_to(folder, 0)
         _sync_folder(self._folder)
@@ -205,9 +206,7 @@ class Engine:
             shutil.rmtree(folder)
 
     def create_index(self, name: str, field: str, field_type: FieldType) -> None:
-        self._collection(name).shard.update(
-            q.UpdateOperation.create_field_index(field, INDEX_SCHEMAS[field_type])
-        )
+        _create_index(self._collection(name).shard, field, field_type)
 
     def stats(self, name: str) -> CollectionStats:
         return self._collection(name).stats()
@@ -361,7 +360,8 @@ class Engine:
         there = copy.shard.info().payload_schema
         for field, index in present.shard.info().payload_schema.items():
             if field not in there:
-                copy.shard.update(q.UpdateOperation.create_field_index(field, index.data_type))
+                schema = index.params or index.data_type
+                copy.shard.update(q.UpdateOperation.create_field_index(field, schema))
         copy.shard.flush()
         _point_to(copy.folder, copy.generation)
         self._open[name] = copy
@@ -413,6 +413,11 @@ class Engine:
                 time.sleep(0.05)
             else:
                 return
+
+
+def _create_index(shard: q.EdgeShard, field: str, field_type: FieldType) -> None:
+    params = INDEX_PARAMS[field_type](enable_hnsw=has_links(field, field_type))
+    shard.update(q.UpdateOperation.create_field_index(field, params))
 
 
 def _to_engine(vector: Vector) -> Any:

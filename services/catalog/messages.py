@@ -137,6 +137,11 @@ def read_entry(message: pb.Entry, field: str) -> Entry:
         subject=_read_subject(message.subject) if message.HasField("subject") else None,
         info=_read_info(message.info) if message.HasField("info") else None,
         vectors={**vectors, **sparse},
+        background_similarities={
+            vector.space: vector.background_similarity
+            for vector in message.vectors
+            if vector.background_similarity
+        },
         features=message.features,
     )
 
@@ -164,7 +169,11 @@ def write_entry(entry: Entry) -> pb.Entry:
         if isinstance(vector, SparseVector):
             message.sparse_vectors.add(space=space, indices=vector.indices, values=vector.values)
         else:
-            message.vectors.add(space=space, values=vector)
+            message.vectors.add(
+                space=space,
+                values=vector,
+                background_similarity=entry.background_similarities.get(space, 0.0),
+            )
     return message
 
 

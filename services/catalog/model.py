@@ -184,6 +184,8 @@ class Entry:
     """Seconds since 1970 UTC, whole microseconds."""
     vectors: dict[str, Vector] = field(default_factory=dict)
     """By space; filled in answers only when asked."""
+    background_similarities: dict[str, float] = field(default_factory=dict)
+    """Kept for the Gateway beside its vectors, by space."""
     features: bytes = b""
     """Opaque; filled in answers only when asked."""
 

@@ -22,6 +22,7 @@ from imagesearch_services.catalog.model import (
 from imagesearch_services.catalog.storage import FEATURES_KEY, Payload
 
 REQUEST_ID_KEY = "put_request_id"
+BACKGROUNDS_KEY = "background_similarities"
 
 METADATA_INDEXES = {
     "kind": FieldType.STRING,
@@ -42,6 +43,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         "tags": dict(entry.tags),
         "custom_content": entry.custom_content,
         "attributes": entry.attributes(),
+        BACKGROUNDS_KEY: list(entry.background_similarities.items()),
         FEATURES_KEY: base64.b64encode(entry.features).decode("ascii"),
         REQUEST_ID_KEY: request_id,
     }
@@ -77,6 +79,7 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
         create_time=payload["create_time"],
         update_time=payload["update_time"],
         vectors=vectors or {},
+        background_similarities=dict(get(BACKGROUNDS_KEY, ())),
         features=b"" if features is None else base64.b64decode(features),
     )
 

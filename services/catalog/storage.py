@@ -79,6 +79,17 @@ class Search:
     fields: Fields = Fields.NONE
 
 
+def has_links(field: str, field_type: FieldType) -> bool:
+    """Tell whether an index gives its values links of their own in the HNSW graph.
+
+    They keep filtered searches quick, and cost as much to build as the graph itself, once for
+    each field: worth it for kinds and names, not for numbers and for what tells one entry.
+    """
+    if field in {"image_id", "sha256"}:
+        return False
+    return field == "category" or field_type in {FieldType.STRING, FieldType.BOOLEAN}
+
+
 class FolderLockedError(Exception):
     """The data folder is another Catalog's."""
 

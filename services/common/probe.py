@@ -30,7 +30,7 @@ def probe(target: str, service: str, timeout_s: float) -> str:
             )
         except grpc.RpcError as error:
             return str(error.code().name)
-    return Status.Name(answer.status)
+    return str(Status.Name(answer.status))
 
 
 def main() -> int:

@@ -132,8 +132,8 @@ class RunningServer:
                 await self._service.check()
         except Exception as error:  # noqa: BLE001  # whatever it is, we are not well
             logger().debug("unhealthy", error=str(error))
-            return NOT_SERVING
-        return SERVING
+            return int(NOT_SERVING)
+        return int(SERVING)
 
 
 async def start(service: Service) -> RunningServer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
+from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.models import Model, ModelRegistry
 from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
 from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
 from imagesearch_services.embedding.regions import propose_regions
-from imagesearch_services.embedding.stacking import Inputs, Stacker
+from imagesearch_services.embedding.stacking import Embeddings, Inputs, Stacker
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.embedding.workers import Workers
 
@@ -67,6 +68,8 @@ class EmbeddedRegion:
     box: Box
     vectors: Sequence[npt.NDArray[np.float32]]
     """Unit length, one for each space asked, in that order."""
+    background_similarities: Sequence[float]
+    """How close each vector lies to pictures in general; 0 where the model has no such set."""
     source: str
     """Which rule proposed it; empty for regions asked."""
 
@@ -134,6 +137,7 @@ class Embedder:
         workers: int,
         pixel_budget: int,
         overload_retry_s: float,
+        backgrounds: Mapping[str, Background],
     ) -> None:
         """Set up the threads and the budget.
 
@@ -143,11 +147,13 @@ class Embedder:
             workers: threads that decode and preprocess.
             pixel_budget: pixels that all calls together may hold.
             overload_retry_s: when a refused caller is told to come back.
+            backgrounds: of the models that have one, by vector space.
         """
         self.budget = PixelBudget(pixel_budget)
         self._triton = triton
         self._registry = registry
         self._overload_retry_s = overload_retry_s
+        self._backgrounds = backgrounds
         self._workers = Workers(workers, "pixels")
         # Of their own, so that a refusal never waits behind the decoding of other pictures.
         self._header_readers = Workers(HEADER_READERS, "headers")
@@ -221,13 +227,25 @@ class Embedder:
                     tasks.create_task(stacker.embed(inputs))
                     for stacker, inputs in zip(call.stackers, prepared.inputs, strict=True)
                 ]
+        vectors = [each.result() for each in embeddings]
+        closeness = [
+            self._background_similarities(model, rows)
+            for model, rows in zip(call.models, vectors, strict=True)
+        ]
         regions = [
-            EmbeddedRegion(box, [each.result()[index] for each in embeddings], source)
-            for index, (box, source) in enumerate(
-                zip(prepared.boxes, prepared.sources, strict=True)
+            EmbeddedRegion(
+                box, [rows[row] for rows in vectors], [each[row] for each in closeness], source
             )
+            for row, (box, source) in enumerate(zip(prepared.boxes, prepared.sources, strict=True))
         ]
         return EmbeddedPicture(info.result(), regions)
+
+    def _background_similarities(self, model: Model, vectors: Embeddings) -> list[float]:
+        background = self._backgrounds.get(model.space)
+        if background is None or not len(vectors):
+            return [0.0] * len(vectors)
+        similarities: list[float] = background.similarities(vectors).tolist()
+        return similarities
 
 
 def _prepare(file: PictureFile, index: int, item: Item, models: Sequence[Model]) -> _Prepared:

@@ -52,8 +52,14 @@ def _embedded_region(region: EmbeddedRegion, spaces: Sequence[str]) -> pb.Embedd
     return pb.EmbeddedRegion(
         box=geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
         vectors=[
-            model_pb2.Vector(space=space, values=vector.astype("<f4", copy=False).tobytes())
-            for space, vector in zip(spaces, region.vectors, strict=True)
+            model_pb2.Vector(
+                space=space,
+                values=vector.astype("<f4", copy=False).tobytes(),
+                background_similarity=background_similarity,
+            )
+            for space, vector, background_similarity in zip(
+                spaces, region.vectors, region.background_similarities, strict=True
+            )
         ],
         source=region.source,
     )

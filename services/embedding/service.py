@@ -6,6 +6,7 @@ import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
+from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.servicer import EmbeddingServicer
@@ -29,6 +30,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
         workers=settings.workers,
         pixel_budget=settings.pixel_budget,
         overload_retry_s=settings.overload_retry_s,
+        backgrounds=load_backgrounds(),
     )
 
     def register(server: grpc.aio.Server) -> None:

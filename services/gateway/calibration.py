@@ -229,6 +229,20 @@ class Calibrations:
             ) from None
 
 
+def closeness(similarity: float, background_similarity: float) -> float:
+    """Judge a similarity against how close the query lies to pictures in general.
+
+    1 for an identical picture, 0 for one that is as similar as unrelated pictures are. It is this
+    that the tables map; without a background it is the similarity itself.
+    """
+    return (similarity - background_similarity) / (1 - background_similarity)
+
+
+def similarity_of_closeness(value: float, background_similarity: float) -> float:
+    """Give back the similarity, the inverse of `closeness`."""
+    return value * (1 - background_similarity) + background_similarity
+
+
 def rate_of_one(rate: float, comparisons: int) -> float:
     """Give the rate of one comparison at which so many together reach `rate`."""
     if rate >= 1:

@@ -96,6 +96,8 @@ class Vector:
 
     space: str
     values: bytes
+    background_similarity: float = 0.0
+    """How close it lies to pictures in general; similarities are judged against it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import Calibrations, Threshold
+from imagesearch_services.gateway.calibration import (
+    Calibrations,
+    Threshold,
+    closeness,
+    similarity_of_closeness,
+)
 from imagesearch_services.gateway.concurrency import both
 from imagesearch_services.gateway.filters import Filter, conjunction, not_image
 from imagesearch_services.gateway.images import image_not_found
@@ -108,12 +113,18 @@ class _Found:
     uid: bytes
     relation: Relation
     similarity: float
+    closeness: float
+    """The similarity, judged against how close the query vector lies to pictures in general."""
     box: Box | None
     threshold: Threshold
 
     @property
+    def score(self) -> float:
+        return self.threshold.calibration.score(self.closeness)
+
+    @property
     def false_positive_rate(self) -> float:
-        return self.threshold.false_positive_rate(self.similarity)
+        return self.threshold.false_positive_rate(self.closeness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +401,8 @@ class _FirstPage:
             for row, hits in zip(full, deep, strict=True):
                 lists[row] = hits
         found = [
-            _Found(hit.uid, relation, hit.similarity, box, what.threshold)
-            for hits, box in zip(lists, what.boxes, strict=True)
+            _Found(hit.uid, relation, hit.similarity, _closeness(hit, vector), box, what.threshold)
+            for hits, vector, box in zip(lists, what.vectors, what.boxes, strict=True)
             for hit in hits
         ]
         return found, any(len(hits) > MAX_ITEMS for hits in lists)
@@ -399,6 +410,7 @@ class _FirstPage:
     async def _nearest(
         self, what: _Pass, limit: int, *, include_images: bool
     ) -> list[Sequence[Hit]]:
+        floor = what.threshold.min_similarity
         lists = await self._services.catalog.nearest(
             NearestQuery(
                 library_id=self._library.library_id,
@@ -406,14 +418,19 @@ class _FirstPage:
                 vectors=what.vectors,
                 filter=self._filter,
                 limit=limit,
-                min_similarity=what.threshold.min_similarity,
+                min_similarity=None if floor is None else _lowest_similarity(floor, what.vectors),
                 distinct_entities=self._request.distinct_entities,
                 include_images=include_images,
             )
         )
         for hits in lists:
             self._images.update((hit.uid, hit.image) for hit in hits if hit.image is not None)
-        return list(lists)
+        if floor is None:
+            return list(lists)
+        return [
+            [hit for hit in hits if _closeness(hit, vector) >= floor]
+            for hits, vector in zip(lists, what.vectors, strict=True)
+        ]
 
     async def _joined(self, rankings: Sequence[_Ranking]) -> tuple[list[_Found], bool]:
         """Put the relations one after another, each picture once and each entity if so asked.
@@ -440,7 +457,7 @@ class _FirstPage:
             Match(
                 image=self._images[one.uid],
                 relation=one.relation,
-                score=one.threshold.calibration.score(one.similarity),
+                score=one.score,
                 similarity=one.similarity,
                 false_positive_rate=one.false_positive_rate,
                 query_box=one.box,
@@ -489,7 +506,7 @@ class _FirstPage:
                     PinnedMatch(
                         uid=one.uid,
                         relation=one.relation,
-                        score=one.threshold.calibration.score(one.similarity),
+                        score=one.score,
                         similarity=one.similarity,
                         false_positive_rate=one.false_positive_rate,
                         region=None if one.box is None else rows[one.box],
@@ -518,10 +535,19 @@ async def _check_same_search(ranking: PinnedRanking, request: SearchRequest) -> 
             raise invalid_token(f"it belongs to a search with another {name}")
 
 
+def _closeness(hit: Hit, vector: Vector) -> float:
+    return closeness(hit.similarity, vector.background_similarity)
+
+
+def _lowest_similarity(floor: float, vectors: Iterable[Vector]) -> float:
+    """Give the similarity that every hit of these vectors has whose closeness reaches the floor."""
+    return min(similarity_of_closeness(floor, one.background_similarity) for one in vectors)
+
+
 def _best_of_each(found: Iterable[_Found]) -> list[_Found]:
     """Keep the best of each picture, best first; ties in an order that every run gives again."""
     best: dict[bytes, _Found] = {}
-    for one in sorted(found, key=lambda one: (-one.similarity, one.uid)):
+    for one in sorted(found, key=lambda one: (-one.closeness, one.uid)):
         best.setdefault(one.uid, one)
     return list(best.values())
 

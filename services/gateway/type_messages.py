@@ -61,11 +61,15 @@ def model_version_message(value: ModelVersion) -> model_pb2.ModelVersion:
 
 
 def vector(message: model_pb2.Vector) -> Vector:
-    return Vector(message.space, message.values)
+    return Vector(message.space, message.values, message.background_similarity)
 
 
 def vector_message(value: Vector) -> model_pb2.Vector:
-    return model_pb2.Vector(space=value.space, values=value.values)
+    return model_pb2.Vector(
+        space=value.space,
+        values=value.values,
+        background_similarity=value.background_similarity,
+    )
 
 
 def timings(messages: Iterable[model_pb2.StepTiming]) -> list[StepTiming]:

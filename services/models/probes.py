@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 
 from imagesearch_services.embedding.probe import encode_answer, probe_picture
 from imagesearch_services.models.fetch import PreparationError

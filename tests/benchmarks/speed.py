@@ -364,7 +364,8 @@ def report(results: Results) -> None:
             f"| {suite_ms / bare_ms:.2f} × |"
         ),
         (
-            f"| search, 1 client, p95 | {p95(results.suite_ms):.1f} ms | {p95(results.bare_ms):.1f} ms "
+            f"| search, 1 client, p95 | {p95(results.suite_ms):.1f} ms "
+            f"| {p95(results.bare_ms):.1f} ms "
             f"| {p95(results.suite_ms) / p95(results.bare_ms):.2f} × |"
         ),
         (
@@ -372,8 +373,8 @@ def report(results: Results) -> None:
             f"| {bare_s / suite_s:.2f} × |"
         ),
         (
-            f"| search of a stranger (regions too), p50 | {statistics.median(results.stranger_ms):.1f}"
-            " ms | – | – |"
+            "| search of a stranger (regions too), p50 "
+            f"| {statistics.median(results.stranger_ms):.1f} ms | – | – |"
         ),
         (
             f"| adding, batches of {ADD_BATCH} | {adds:.1f} /s | {bare_adds:.1f} /s "

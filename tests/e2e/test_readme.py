@@ -60,7 +60,7 @@ def run(script: str, suite: Suite, folder: Path) -> str:
 def test_the_grpcurl_calls_work_as_written(suite: Suite, folder: Path) -> None:
     output = "".join(run(block, suite, folder) for block in blocks("grpcurl", "sh"))
     assert "imagesearch.gateway.v1.ImageSearchService" in output
-    assert '"imageId": "cat.jpg"' in output
+    assert re.search(r'"(imageId|image_id)": "cat.jpg"', output)
     assert '"relation": "RELATION_SAME"' in output
     assert '"status": "SERVING"' in output
 

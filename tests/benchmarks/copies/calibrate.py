@@ -3,8 +3,9 @@
     python -m tests.benchmarks.copies.calibrate tables      # writes services/gateway/calibration
     python -m tests.benchmarks.copies.calibrate thresholds  # prints the Markdown of thresholds
 
-How often does ONE comparison of unrelated pictures give a similarity of x or more? Counted over
-millions of comparisons down to the rate that `TAIL_RATE` names; below it the excess over that
+How often does ONE comparison of unrelated pictures give a closeness of x or more? (Closeness is
+the similarity judged against the query's background; without a background set, the similarity.)
+Counted over millions of comparisons down to the rate that `TAIL_RATE` names; below it the excess over that
 point is taken as exponential, its mean from the same data (peaks over threshold: Pickands 1975,
 shape 0). For copies whole pictures and proposed regions are counted apart and the table takes the
 worse of both at each x, so that it holds for either pass of a search.
@@ -26,10 +27,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.gateway.calibration import (
     BUILT_IN_TABLES,
     Calibration,
     Calibrations,
+    closeness,
     rate_of_one,
 )
 from imagesearch_services.gateway.model import ModelVersion
@@ -139,12 +142,19 @@ def copy_tails(data: Path) -> Iterator[Tail]:
     parts = split(all_names(data))
     stored = embed_files(COPY_MODEL, data, parts.stored, CACHE / "stored-sscd.npz")
     whole = embed_files(COPY_MODEL, data, parts.calibration, CACHE / "strangers-sscd.npz")
-    yield Tail.of(whole @ stored.T)
+    yield Tail.of(judged(whole, stored))
     regions, of_query = _regions(data, parts.calibration)
-    similarities = regions @ stored.T
-    best = [float(similarities[of_query == query].max()) for query in np.unique(of_query)]
+    values = judged(regions, stored)
+    best = [float(values[of_query == query].max()) for query in np.unique(of_query)]
     _tell(f"regions: {len(best)} queries, best of each {np.quantile(best, [0.5, 0.9, 0.99, 1])}")
-    yield Tail.of(similarities)
+    yield Tail.of(values)
+
+
+def judged(queries: Floats, stored: Floats) -> Floats:
+    """Give the closeness of every query to every stored picture, [queries, stored]."""
+    background = load_backgrounds()[f"{COPY_MODEL}@{VERSION}"].similarities(queries)[:, None]
+    values: Floats = closeness(queries @ stored.T, background)  # type: ignore[arg-type,assignment]
+    return values
 
 
 def semantic_tail(data: Path) -> Tail:
@@ -227,7 +237,7 @@ def main() -> None:
         write_table(
             COPY_MODEL,
             list(copy_tails(options.data)),
-            "unrelated pictures of the same kinds; no two of one place and photographer",
+            "different pictures of the same kinds, some of one place and photographer",
         )
         write_table(
             SEMANTIC_MODEL,

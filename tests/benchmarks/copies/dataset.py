@@ -32,11 +32,15 @@ RELATED = Path(__file__).parent / "related.json"
 of those not stored that share floor, sheet, crate or street corner with a stored one (≥ .45:
 contact sheets show the same place nearly always above that, and by chance below .4)."""
 
-STORED = 3500
+BACKGROUND = 1200
+"""Pictures that the background set of the copy descriptor is made of, and that are nothing else."""
+STORED = 2300
 ORIGINALS = 150
 """Stored pictures that every edit is made of."""
 CALIBRATION = 350
 """Strangers kept for calibrate.py; the benchmark uses them only as what others are pasted into."""
+SERIES_CALIBRATION = 100
+"""Strangers of a stored series among those kept for calibrate.py: real libraries have such too."""
 PLACED_STRANGERS = 100
 """Strangers of each kind of placement."""
 
@@ -55,6 +59,8 @@ QUALITY = 92
 class Split:
     """Names relative to the data folder."""
 
+    background: Sequence[str]
+    """What the background set is made of; neither stored nor asked for."""
     stored: Sequence[str]
     originals: Sequence[str]
     """Some of the stored."""
@@ -108,16 +114,18 @@ def split(names: Sequence[str]) -> Split:
     related = json.loads(RELATED.read_text())
     repeated = {name for group in related["same"] for name in sorted(group)[1:]}
     used = [name for name in names if name not in repeated]
+    background, used = used[:BACKGROUND], used[BACKGROUND:]
     stored, rest = used[:STORED], used[STORED:]
     of_series = set(related["strangers_of_stored_series"])
     in_stored_series = [name for name in rest if name in of_series]
     strangers = [name for name in rest if name not in of_series]
     return Split(
+        background=background,
         stored=stored,
         originals=stored[:ORIGINALS],
         strangers=strangers[CALIBRATION:],
-        series_strangers=in_stored_series,
-        calibration=strangers[:CALIBRATION],
+        series_strangers=in_stored_series[SERIES_CALIBRATION:],
+        calibration=[*in_stored_series[:SERIES_CALIBRATION], *strangers[:CALIBRATION]],
     )
 
 

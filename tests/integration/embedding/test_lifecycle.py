@@ -68,7 +68,9 @@ async def embedder(triton: TritonProcess) -> AsyncIterator[Embedder]:
     client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
     registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=30)
     await registry.refresh()
-    embedder = Embedder(client, registry, workers=2, pixel_budget=50_000_000, overload_retry_s=0.25)
+    embedder = Embedder(
+        client, registry, workers=2, pixel_budget=50_000_000, overload_retry_s=0.25, backgrounds={}
+    )
     yield embedder
     embedder.close()
     await client.close()

@@ -18,8 +18,10 @@ from imagesearch_services.gateway.calibration import (
     CalibrationError,
     Calibrations,
     Threshold,
+    closeness,
     rate_of_many,
     rate_of_one,
+    similarity_of_closeness,
 )
 from imagesearch_services.gateway.model import ModelVersion
 
@@ -222,3 +224,18 @@ def test_the_built_in_tables_cover_the_models_that_we_ship(name: str) -> None:
     assert table.score(1.0) > 0.9
     assert table.score(0.0) < 0.5
     assert math.isfinite(table.false_positive_rate(1.0))
+
+
+@pytest.mark.parametrize("background_similarity", [0.0, 0.2, 0.9])
+def test_an_identical_picture_is_as_close_as_can_be(background_similarity: float) -> None:
+    assert closeness(1.0, background_similarity) == pytest.approx(1.0)
+    assert closeness(background_similarity, background_similarity) == 0.0
+
+
+def test_the_same_similarity_is_less_close_where_pictures_are_alike() -> None:
+    assert closeness(0.6, 0.5) < closeness(0.6, 0.1) < closeness(0.6, 0.0) == 0.6
+
+
+@pytest.mark.parametrize("value", [-0.5, 0.0, 0.4, 1.0])
+def test_closeness_leads_back_to_the_similarity(value: float) -> None:
+    assert closeness(similarity_of_closeness(value, 0.3), 0.3) == pytest.approx(value)

@@ -156,7 +156,9 @@ class EmbedImageItem(_message.Message):
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[_geometry_pb2.Box]:
-        """Regions to embed, clipped to the picture; none: the whole picture."""
+        """Regions to embed, at most 100, clipped to the picture; none: the whole
+        picture.
+        """
 
     def __init__(
         self,

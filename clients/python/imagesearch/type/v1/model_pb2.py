@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagesearch/type/v1/model.proto\x12\x13imagesearch.type.v1\";\n\x0cModelVersion\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"\'\n\x06Vector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\">\n\x0cSparseVector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12\x0e\n\x06values\x18\x03 \x03(\x02\"/\n\nStepTiming\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagesearch/type/v1/model.proto\x12\x13imagesearch.type.v1\";\n\x0cModelVersion\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"F\n\x06Vector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x1d\n\x15\x62\x61\x63kground_similarity\x18\x03 \x01(\x02\">\n\x0cSparseVector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12\x0e\n\x06values\x18\x03 \x03(\x02\"/\n\nStepTiming\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELVERSION']._serialized_start=56
   _globals['_MODELVERSION']._serialized_end=115
   _globals['_VECTOR']._serialized_start=117
-  _globals['_VECTOR']._serialized_end=156
-  _globals['_SPARSEVECTOR']._serialized_start=158
-  _globals['_SPARSEVECTOR']._serialized_end=220
-  _globals['_STEPTIMING']._serialized_start=222
-  _globals['_STEPTIMING']._serialized_end=269
+  _globals['_VECTOR']._serialized_end=187
+  _globals['_SPARSEVECTOR']._serialized_start=189
+  _globals['_SPARSEVECTOR']._serialized_end=251
+  _globals['_STEPTIMING']._serialized_start=253
+  _globals['_STEPTIMING']._serialized_end=300
 # @@protoc_insertion_point(module_scope)

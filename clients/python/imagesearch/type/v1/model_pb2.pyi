@@ -60,21 +60,28 @@ class Vector(_message.Message):
 
     SPACE_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
+    BACKGROUND_SIMILARITY_FIELD_NUMBER: _builtins.int
     space: _builtins.str
     """The space that it lives in: "NAME@VERSION" of its model, "sscd@1". Only
     vectors of one space can be compared.
     """
     values: _builtins.bytes
     """The components: IEEE-754 single precision, little-endian, of unit length."""
+    background_similarity: _builtins.float
+    """How close it lies to pictures in general: the mean similarity to its nearest
+    in a fixed background set of its model, from 0. Similarities are judged
+    against it. 0 for models without such a set.
+    """
     def __init__(
         self,
         *,
         space: _builtins.str = ...,
         values: _builtins.bytes = ...,
+        background_similarity: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["space", b"space", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background_similarity", b"background_similarity", "space", b"space", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
