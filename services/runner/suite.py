@@ -182,7 +182,7 @@ class Suite:
             "METRICS_PORT": str(getattr(ports, f"{name}_metrics")),
         }
         others = {
-            "catalog": {"DATA_DIR": str(self.settings.data_dir / "catalog")},
+            "catalog": {"DATA_DIR": str(self.settings.data_dir)},
             "embedding": {"TRITON_TARGET": f"{HOST}:{ports.triton_grpc}"},
             "gateway": {
                 "EMBEDDING_TARGET": f"{HOST}:{ports.embedding}",

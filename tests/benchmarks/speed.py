@@ -249,9 +249,12 @@ def wait_indexed(gateway: gateway_grpc.ImageSearchServiceStub, library: str, sto
 
 
 def catalog_folder(suite: Suite) -> Path:
-    """Return the folder of the only library's shard."""
-    (folder,) = (suite.settings.data_dir / "catalog" / "libraries").iterdir()
-    return folder
+    """Return the folder of the library's collection."""
+    with grpc.insecure_channel(f"{HOST}:{suite.ports.catalog}") as channel:
+        library = catalog_grpc.CatalogServiceStub(channel).GetLibrary(
+            catalog.GetLibraryRequest(library_id="speed")
+        )
+    return suite.settings.data_dir / "catalog" / "libraries" / library.uid
 
 
 def warm_up(

@@ -5,10 +5,10 @@
 
 How often does ONE comparison of unrelated pictures give a closeness of x or more? (Closeness is
 the similarity judged against the query's background; without a background set, the similarity.)
-Counted over millions of comparisons down to the rate that `TAIL_RATE` names; below it the excess over that
-point is taken as exponential, its mean from the same data (peaks over threshold: Pickands 1975,
-shape 0). For copies whole pictures and proposed regions are counted apart and the table takes the
-worse of both at each x, so that it holds for either pass of a search.
+Counted so that it gives the share of queries with a wrong answer; beyond the best tenth of them
+the excess is taken as exponential (peaks over threshold: Pickands 1975, shape 0). For copies
+whole pictures and proposed regions are counted apart and the table takes the worse of both at each
+x, so that it holds for either pass of a search.
 
 `score` is the number of zeros of that rate, as a share of those of an identical picture:
 log(rate(x)) / log(rate(1)). It is 0 where chance always gives as much, and 1 for the same pixels.
@@ -59,11 +59,14 @@ REGIONS = 24
 REGION_QUERIES = 40
 """Strangers whose regions are searched: each as it is, and once pasted or on a screen."""
 
-TAIL_COUNT = 100
-"""Exceedances that the exponential tail is fitted to."""
+TAIL_SHARE = 0.1
+"""Share of the queries, those with the best wrong answers, that the tail is fitted to."""
 
-RESOLVED_COUNT = 10
-"""A rate is no extrapolation where at least so many comparisons show it."""
+MOST_QUERIES = 0.9
+"""Where more queries than this get a wrong answer, single comparisons are counted."""
+
+RESOLVED_COUNT = 5
+"""A rate is no extrapolation where at least so many queries show it."""
 
 SEMANTIC_OF_KIND = 40
 """Pictures of each kind of garment and each product, at most."""
@@ -81,35 +84,44 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Tail:
-    """The rate of one comparison, from a sample of similarities."""
+    """The rate of one comparison, from what whole queries get.
+
+    Comparisons of one query are no independent draws: a query that resembles one stored picture by
+    chance resembles its neighbours too. So the rate that counts is the one that gives, over all
+    comparisons of a query, the share of queries that were seen to get a wrong answer. Where nearly
+    every query gets one, that share tells nothing, and all comparisons are counted instead.
+    """
 
     ascending: Floats
-    start: float
-    """From here on the tail is exponential."""
-    start_rate: float
-    mean_excess: float
+    """All values."""
+    best: Floats
+    """The best of each query, ascending."""
+    comparisons: float
+    """Of one query."""
 
     @classmethod
-    def of(cls, similarities: Floats) -> Tail:
-        ascending = np.sort(similarities, axis=None)
-        start = float(ascending[-TAIL_COUNT])
-        return cls(
-            ascending,
-            start,
-            TAIL_COUNT / ascending.size,
-            float((ascending[-TAIL_COUNT:] - start).mean()),
-        )
+    def of(cls, values: Floats, of_query: npt.NDArray[np.intp]) -> Tail:
+        """Take the values of rows of comparisons, and of which query each row is."""
+        queries = np.unique(of_query)
+        best = np.array([values[of_query == query].max() for query in queries], np.float32)
+        return cls(np.sort(values, axis=None), np.sort(best), values.size / len(queries))
 
     def rates(self, at: Doubles) -> Doubles:
         above = self.ascending.size - np.searchsorted(self.ascending, at, side="left")
         counted = above / self.ascending.size
-        fitted = self.start_rate * np.exp(-(at - self.start) / self.mean_excess)
-        return np.where(at < self.start, counted, fitted)
+        count = max(2, round(TAIL_SHARE * self.best.size))
+        start = float(self.best[-count])
+        mean_excess = float((self.best[-count:] - start).mean())
+        seen = (self.best.size - np.searchsorted(self.best, at, side="left")) / self.best.size
+        fitted = (count / self.best.size) * np.exp(-(at - start) / mean_excess)
+        wrong = np.where(at < start, seen, fitted)
+        of_queries = -np.log1p(-np.minimum(wrong, 1 - 1e-9)) / self.comparisons
+        return np.where(wrong > MOST_QUERIES, np.maximum(counted, of_queries), of_queries)
 
     @property
     def resolved(self) -> float:
         """The lowest rate that the data show."""
-        return RESOLVED_COUNT / self.ascending.size
+        return RESOLVED_COUNT / self.best.size / self.comparisons
 
 
 def write_table(model: str, tails: Sequence[Tail], about: str) -> Path:
@@ -142,12 +154,12 @@ def copy_tails(data: Path) -> Iterator[Tail]:
     parts = split(all_names(data))
     stored = embed_files(COPY_MODEL, data, parts.stored, CACHE / "stored-sscd.npz")
     whole = embed_files(COPY_MODEL, data, parts.calibration, CACHE / "strangers-sscd.npz")
-    yield Tail.of(judged(whole, stored))
+    yield Tail.of(judged(whole, stored), np.arange(len(whole)))
     regions, of_query = _regions(data, parts.calibration)
     values = judged(regions, stored)
     best = [float(values[of_query == query].max()) for query in np.unique(of_query)]
     _tell(f"regions: {len(best)} queries, best of each {np.quantile(best, [0.5, 0.9, 0.99, 1])}")
-    yield Tail.of(values)
+    yield Tail.of(values, of_query)
 
 
 def judged(queries: Floats, stored: Floats) -> Floats:
@@ -168,10 +180,10 @@ def semantic_tail(data: Path) -> Tail:
     kinds = np.array([str(PurePosixPath(name).parent) for name in names])
     vectors = embed_files(SEMANTIC_MODEL, data, names, CACHE / "kinds-efficientnet_lite2.npz")
     similarities = vectors @ vectors.T
-    differ = np.triu(kinds[:, None] != kinds[None, :])
     alike = np.triu(kinds[:, None] == kinds[None, :], 1)
     _tell(f"of one kind: {np.quantile(similarities[alike], [0.1, 0.5, 0.9])}")
-    return Tail.of(similarities[differ])
+    unlike = np.where(kinds[:, None] != kinds[None, :], similarities, -1.0)
+    return Tail.of(unlike, np.arange(len(unlike)))
 
 
 def thresholds(role: str, model: str) -> Iterator[str]:
@@ -237,7 +249,7 @@ def main() -> None:
         write_table(
             COPY_MODEL,
             list(copy_tails(options.data)),
-            "different pictures of the same kinds, some of one place and photographer",
+            "different pictures of the same kinds; no two of one place and photographer",
         )
         write_table(
             SEMANTIC_MODEL,

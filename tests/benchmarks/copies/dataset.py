@@ -39,8 +39,6 @@ ORIGINALS = 150
 """Stored pictures that every edit is made of."""
 CALIBRATION = 350
 """Strangers kept for calibrate.py; the benchmark uses them only as what others are pasted into."""
-SERIES_CALIBRATION = 100
-"""Strangers of a stored series among those kept for calibrate.py: real libraries have such too."""
 PLACED_STRANGERS = 100
 """Strangers of each kind of placement."""
 
@@ -124,8 +122,8 @@ def split(names: Sequence[str]) -> Split:
         stored=stored,
         originals=stored[:ORIGINALS],
         strangers=strangers[CALIBRATION:],
-        series_strangers=in_stored_series[SERIES_CALIBRATION:],
-        calibration=[*in_stored_series[:SERIES_CALIBRATION], *strangers[:CALIBRATION]],
+        series_strangers=in_stored_series,
+        calibration=strangers[:CALIBRATION],
     )
 
 
