@@ -343,7 +343,14 @@ class _FirstPage:
 
     def _is_sure(self, found: Sequence[_Found]) -> bool:
         limit = self._settings.sure_false_positive_rate
-        return any(one.false_positive_rate <= limit for one in found)
+        size = self._settings.sure_library_size
+        return any(
+            replace(
+                one.threshold, comparisons=max(size, one.threshold.comparisons)
+            ).false_positive_rate(one.closeness)
+            <= limit
+            for one in found
+        )
 
     async def _regions(self, model: ModelVersion) -> _Pass | None:
         """Embed the parts of the query that look like pictures of their own, if there are any."""
