@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc.aio
+from threadpoolctl import threadpool_limits
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
@@ -18,6 +19,8 @@ SERVICE_NAME = "imagesearch.embedding.v1.EmbeddingService"
 
 def build_service(settings: EmbeddingSettings) -> Service:
     """Build the service; it begins to watch Triton when it is registered with a server."""
+    # Threads of the linear algebra spin while they wait, and take the processor from Triton.
+    threadpool_limits(1, "blas")
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)
     registry = ModelRegistry(
         triton,

@@ -6,6 +6,7 @@ query runs on a Qdrant Edge shard copied from the Catalog's folder, index and al
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
@@ -37,6 +38,7 @@ LIMIT = 11
 """Hits of a query: a page of ten, and one to know whether there are more."""
 HNSW_EF = 128
 """As the Catalog's default."""
+CORES = len(os.sched_getaffinity(0))
 BATCH = 8
 """Pictures in one run of a model while adding."""
 
@@ -45,9 +47,8 @@ class BarePath:
     """Search and add in this process."""
 
     def __init__(self, models_dir: Path, shard_folder: Path) -> None:
-        # One thread a run and spinning off for many callers, all cores for one: each where it is
-        # the faster.
-        self._alone = {space: self._session(models_dir, space, threads=0) for space in SPECS}
+        # One thread a run for many callers, all cores for one: each where it is the faster.
+        self._alone = {space: self._session(models_dir, space, threads=CORES) for space in SPECS}
         self._beside = {space: self._session(models_dir, space, threads=1) for space in SPECS}
         self._shard = q.EdgeShard.load(str(shard_folder))
         self.last_steps_ms: dict[str, float] = {}
@@ -120,6 +121,8 @@ class BarePath:
     def _session(models_dir: Path, space: str, *, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # As on Triton: threads that spin while they wait take the processor from each other.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         name, version = space.split("@")
         return onnxruntime.InferenceSession(
             models_dir / "repository" / name / version / "model.onnx",
