@@ -91,6 +91,8 @@ class FakeEmbedding:
 
     proposals: Mapping[Box, bytes] = field(default_factory=dict)
     """What the regions that it proposes look like."""
+    backgrounds: Mapping[bytes, float] = field(default_factory=dict)
+    """How close those that look so lie to pictures in general."""
     failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
     calls: list[tuple[list[PictureToEmbed], list[str]]] = field(default_factory=list)
     models: Sequence[ServedModel] = tuple(
@@ -120,7 +122,10 @@ class FakeEmbedding:
         return EmbeddedPicture(
             INFO,
             [
-                EmbeddedRegion(box, [Vector(space, looks) for space in spaces])
+                EmbeddedRegion(
+                    box,
+                    [Vector(space, looks, self.backgrounds.get(looks, 0.0)) for space in spaces],
+                )
                 for box, looks in parts.items()
             ],
         )

@@ -102,6 +102,28 @@ async def test_an_unsure_query_is_searched_by_its_regions_too() -> None:
     assert len(bench.catalog.queries[1].vectors) == 2
 
 
+async def test_what_is_sure_in_a_small_library_only_is_searched_by_its_regions_too() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
+    bench.catalog.near[SAME_CAT] = {"holds it": 0.55}
+    bench.catalog.near[IN_PART] = {"holds it": 0.9}
+    answer = await bench.search()
+    assert len(bench.embedding.calls) == 2
+    assert answer.matches[0].query_box == PART
+
+
+async def test_a_picture_that_is_like_all_others_must_be_nearer() -> None:
+    near = {"a": 0.6, "b": 0.9}
+    plain, common = Bench(), Bench(FakeEmbedding(backgrounds={CAT: 0.5}))
+    for bench in (plain, common):
+        bench.catalog.near[SAME_CAT] = near
+    assert ids(await plain.search()) == ["b", "a"]
+    answer = await common.search()
+    assert ids(answer) == ["b"]
+    # Of the half that unrelated pictures leave, four fifths are bridged.
+    assert answer.matches[0].score == pytest.approx(CALIBRATIONS.of(COPY).score(0.8))
+    assert answer.matches[0].similarity == pytest.approx(0.9)
+
+
 async def test_whole_and_regions_share_the_rate_and_regions_must_be_nearer() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
     await bench.search(max_false_positive_rate=0.01)
