@@ -381,7 +381,7 @@ class _FirstPage:
             rate = self._settings.default_max_false_positive_rate
         return Threshold.strictest(
             self._services.calibrations.of(model),
-            comparisons=self._library.image_count * vectors,
+            comparisons=max(self._library.image_count, self._settings.min_library_size) * vectors,
             rate_share=rate_share,
             min_score=self._request.min_score,
             max_false_positive_rate=rate,

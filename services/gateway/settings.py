@@ -28,6 +28,9 @@ class SearchSettings:
     """Share of the false-positive rate that those regions may spend together, in (0, 1)."""
     sure_false_positive_rate: float = 1e-3
     """A best match that chance gives more seldom than this is a sure answer."""
+    min_library_size: int = 1000
+    """Smaller libraries count as this large: the tables know how near the nearest of thousands
+    comes by chance, and less of how near any picture comes."""
     sure_library_size: int = 100_000
     """It must be that seldom in a library of this size, too: in a small one even a picture that
     holds the copy as a part would pass for the copy, and nobody would look for the part."""
@@ -101,6 +104,7 @@ class Settings:
                 sure_false_positive_rate=env.number(
                     "SURE_FALSE_POSITIVE_RATE", search.sure_false_positive_rate
                 ),
+                min_library_size=env.integer("MIN_LIBRARY_SIZE", search.min_library_size),
                 sure_library_size=env.integer("SURE_LIBRARY_SIZE", search.sure_library_size),
                 default_max_false_positive_rate=env.number(
                     "DEFAULT_MAX_FALSE_POSITIVE_RATE", search.default_max_false_positive_rate
@@ -123,6 +127,7 @@ class Settings:
             "MAX_PROPOSED_REGIONS": 0 <= search.max_proposed_regions <= MAX_REGIONS,
             "REGION_RATE_SHARE": 0 < search.region_rate_share < 1,
             "SURE_FALSE_POSITIVE_RATE": 0 <= search.sure_false_positive_rate <= 1,
+            "MIN_LIBRARY_SIZE": search.min_library_size > 0,
             "SURE_LIBRARY_SIZE": search.sure_library_size > 0,
             "DEFAULT_MAX_FALSE_POSITIVE_RATE": 0 < search.default_max_false_positive_rate <= 1,
             "BATCH_CONCURRENCY": search.batch_concurrency > 0,

@@ -47,7 +47,7 @@ class Bench:
 
     embedding: FakeEmbedding = field(default_factory=FakeEmbedding)
     catalog: FakeCatalog = field(default_factory=FakeCatalog)
-    settings: SearchSettings = field(default_factory=SearchSettings)
+    settings: SearchSettings = field(default_factory=lambda: SearchSettings(min_library_size=1))
     now_s: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -133,6 +133,12 @@ async def test_whole_and_regions_share_the_rate_and_regions_must_be_nearer() -> 
     assert regions == pytest.approx(0.36, abs=0.001)
 
 
+async def test_a_small_library_counts_as_a_thousand_pictures() -> None:
+    bench = Bench(settings=SearchSettings(max_proposed_regions=0))
+    await bench.search(max_false_positive_rate=0.01)
+    assert bench.catalog.queries[0].min_similarity == pytest.approx(0.5, abs=0.001)
+
+
 async def test_a_match_tells_the_rate_of_its_whole_query() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
     bench.catalog.near[SAME_CAT] = {"a": 0.35}
@@ -170,7 +176,7 @@ async def test_regions_are_not_searched_where_the_caller_said_where_or_how(
 
 
 async def test_regions_can_be_turned_off() -> None:
-    bench = Bench(settings=SearchSettings(max_proposed_regions=0))
+    bench = Bench(settings=SearchSettings(max_proposed_regions=0, min_library_size=1))
     await bench.search(max_false_positive_rate=0.01)
     assert len(bench.embedding.calls) == 1
     assert bench.catalog.queries[0].min_similarity == pytest.approx(0.3, abs=0.001)
