@@ -82,6 +82,7 @@ def test_a_stored_picture_is_found_first_with_everything_about_it(
 def test_a_picture_that_is_not_there_is_not_found(gateway: Stub, stocked: str) -> None:
     answer = gateway.SearchImages(request(stocked, STRANGER))
     assert (len(answer.matches), answer.total_found, answer.total_is_lower_bound) == (0, 0, False)
+    answer = gateway.SearchImages(request(stocked, STRANGER, max_false_positive_rate=0.5))
     assert not answer.thresholds[0].extrapolated
     answer = gateway.SearchImages(request(stocked, STRANGER, max_false_positive_rate=1e-9))
     assert answer.thresholds[0].extrapolated
