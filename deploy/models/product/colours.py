@@ -1,0 +1,122 @@
+"""Names the colours of a masked part of a picture.
+
+Pixels are compared with prototypes of twelve basic colours in CIE Lab and each votes for the name
+of its nearest; the share of a colour is its part of the votes. Colours of the same name are one
+colour, shown by the median of its pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+LONG_SIDE_PX = 192
+"""Enough for shares; edges that mix two colours are thin at this size."""
+MAX_COLOURS = 3
+MIN_SHARE = 0.12
+MIN_PIXELS = 24
+LIGHTNESS_WEIGHT = 0.6
+"""Folds and shadows change lightness more than they change hue."""
+CHROMA_OF_GREYS = 9.0
+"""Lab chroma up to which a pixel may be black, grey or white without penalty."""
+CHROMA_OF_COLOURS = 5.0
+"""Lab chroma under which a pixel can hardly have a hue."""
+
+PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "black": ((18, 18, 20), (55, 54, 55)),
+    "grey": ((108, 108, 109), (150, 150, 150)),
+    "white": ((208, 208, 208), (245, 245, 243)),
+    "red": ((200, 25, 35), (150, 25, 35), (105, 20, 35), (190, 70, 70), (170, 40, 45)),
+    "orange": ((240, 125, 30), (225, 140, 70), (185, 125, 75)),
+    "yellow": ((248, 215, 50), (205, 165, 45), (240, 225, 130), (150, 115, 45)),
+    "green": (
+        (50, 140, 60), (120, 190, 90), (25, 75, 45), (130, 150, 40), (75, 80, 45), (175, 205, 155),
+        (60, 170, 160),
+    ),
+    "blue": (
+        (35, 85, 190), (28, 35, 75), (40, 50, 80), (85, 110, 150), (150, 185, 220), (40, 150, 200),
+        (100, 110, 126), (150, 163, 178), (62, 70, 84), (18, 22, 44), (120, 150, 175),
+    ),
+    "purple": (
+        (120, 60, 150), (175, 150, 205), (75, 50, 90), (150, 40, 110), (120, 85, 125),
+        (205, 195, 230), (70, 60, 85),
+    ),
+    "pink": (
+        (245, 165, 185), (225, 60, 130), (230, 190, 195), (205, 130, 130), (170, 55, 90),
+        (200, 80, 120),
+    ),
+    "brown": (
+        (110, 70, 42), (70, 46, 34), (150, 100, 60), (88, 70, 62), (125, 95, 80), (100, 80, 55),
+    ),
+    "beige": (
+        (222, 202, 170), (196, 174, 142), (225, 215, 195), (172, 155, 130), (172, 168, 152),
+        (200, 190, 175),
+    ),
+}  # fmt: skip
+ACHROMATIC = ("black", "grey", "white")
+
+
+@dataclass(frozen=True)
+class Colour:
+    name: str
+    hex: str
+    """Median of its pixels, `#rrggbb`."""
+    share: float
+    """Part of the masked pixels, 0 to 1."""
+
+
+def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Colour]:
+    """Names up to three colours, the largest first.
+
+    Args:
+        picture: RGB, [height, width, 3].
+        mask: What belongs to the subject, [height, width].
+
+    Returns:
+        Colours with a share of at least 12 %; none where the mask is all but empty.
+    """
+    scale = min(1.0, LONG_SIDE_PX / max(picture.shape[:2]))
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    # The rim mixes with what is behind it.
+    core = cv2.erode(inside, np.ones((3, 3), np.uint8))
+    if core.sum() >= max(MIN_PIXELS, 0.3 * inside.sum()):
+        inside = core
+    pixels = small[inside > 0]
+    if len(pixels) < MIN_PIXELS:
+        return []
+    names = _nearest_names(_lab(pixels))
+    found = []
+    for index, name in enumerate(PROTOTYPES):
+        own = pixels[names == index]
+        if len(own) >= MIN_SHARE * len(pixels):
+            red, green, blue = np.median(own, axis=0).astype(int)
+            found.append(Colour(name, f"#{red:02x}{green:02x}{blue:02x}", len(own) / len(pixels)))
+    return sorted(found, key=lambda colour: -colour.share)[:MAX_COLOURS]
+
+
+def _lab(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Converts RGB [N, 3] to CIE Lab [N, 3]: lightness 0 … 100, a and b about -100 … 100."""
+    lab = cv2.cvtColor(pixels[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    return np.asarray(lab, dtype=np.float32)
+
+
+def _nearest_names(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    """Index into PROTOTYPES of the nearest colour of each pixel, [N]."""
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    weights = np.array([LIGHTNESS_WEIGHT, 1.0, 1.0], np.float32)
+    distances = []
+    for name, samples in PROTOTYPES.items():
+        prototypes = _lab(np.array(samples, np.uint8))
+        apart = ((lab[:, None] - prototypes[None]) * weights) ** 2
+        distance = apart.sum(axis=2).min(axis=1)
+        if name in ACHROMATIC:
+            distance += 4 * np.clip(chroma - CHROMA_OF_GREYS, 0, 20) ** 2
+        else:
+            distance += 25 * np.clip(CHROMA_OF_COLOURS - chroma, 0, None) ** 2
+        distances.append(distance)
+    return np.argmin(np.stack(distances), axis=0)

@@ -1,0 +1,230 @@
+"""Measures the exported models together, the way a service uses them.
+
+    pip install -e '.[export,embedding]' scikit-image
+    python deploy/models/product/measure.py --pictures ../shared/data
+
+Only pictures that neither was trained on: the splits are committed beside this script. Photographs
+and textures of scikit-image (an extra) are pictures without clothing of a third kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from colours import name_colours
+from pictures import Picture, catalogue, crop, letterbox, read, shelf
+from subjects import CATEGORIES, MIN_SCORES, SUBJECT, Subject, find_clothing, overlap
+from train_embedding import CATEGORY_OF_KIND, KINDS
+from train_parser import CLASSES, HEIGHT_PX, IGNORE, WIDTH_PX, read_street
+
+HERE = Path(__file__).parent
+MODELS = HERE.parents[1] / "triton/models"
+STRIDE = 8
+PRODUCT_SIDE_PX = 384
+CLOTHING_KIND_MIN_SCORE = 0.5
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Models:
+    parser: onnxruntime.InferenceSession
+    product: onnxruntime.InferenceSession
+
+    def maps(self, picture: Picture) -> Array:
+        """The parser's maps of the picture alone, [10, height, width]."""
+        image = letterbox(picture, WIDTH_PX, HEIGHT_PX)
+        found = self.parser.run(["maps"], {"image": image[None]})[0][0]
+        height, width = picture.shape[:2]
+        factor = min(HEIGHT_PX / height, WIDTH_PX / width)
+        rows, columns = round(height * factor), round(width * factor)
+        top, left = (HEIGHT_PX - rows) // 2, (WIDTH_PX - columns) // 2
+        return np.asarray(
+            found[
+                :,
+                round(top / STRIDE) : max(1, round((top + rows) / STRIDE)),
+                round(left / STRIDE) : max(1, round((left + columns) / STRIDE)),
+            ]
+        )
+
+    def kinds(self, picture: Picture) -> Array:
+        """Probabilities of KINDS for what a crop shows."""
+        image = letterbox(picture, PRODUCT_SIDE_PX, PRODUCT_SIDE_PX)
+        found = self.product.run(["attributes"], {"image": image[None]})[0][0]
+        return np.asarray(found[: len(KINDS)])
+
+    def subjects(self, picture: Picture) -> list[Subject]:
+        """Clothing in a picture; one that fills it gets the category of its kind."""
+        found = find_clothing(self.maps(picture)[: len(CLASSES)], MIN_SCORES)
+        if len(found) != 1:
+            return found
+        kinds = self.kinds(crop(picture, in_pixels(found[0], picture)))
+        if kinds.max() < CLOTHING_KIND_MIN_SCORE:
+            return found
+        return [replace(found[0], category=CATEGORY_OF_KIND[KINDS[int(kinds.argmax())]])]
+
+
+def in_pixels(subject: Subject, picture: Picture) -> tuple[int, int, int, int]:
+    height, width = picture.shape[:2]
+    x_min, y_min, x_max, y_max = subject.box
+    return round(x_min * width), round(y_min * height), round(x_max * width), round(y_max * height)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--pictures", type=Path, required=True, help="the folder of data sets")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    session = onnxruntime.SessionOptions()
+    session.intra_op_num_threads = options.threads
+    models = Models(
+        onnxruntime.InferenceSession(MODELS / "subject_parser/1/model.onnx", session),
+        onnxruntime.InferenceSession(MODELS / "product/1/model.onnx", session),
+    )
+    split = json.loads((HERE / "parser_split.json").read_text())
+    data = options.pictures
+    measure_street(models, [data / f"street/photos/{name}.jpg" for name in split["street"]])
+    heads = json.loads((HERE / "embedding_split.json").read_text())
+    measure_garments(models, [data / name for name in heads["garments_held_out"]])
+    held_out = set(split["groceries"])
+    groceries = [file for file in catalogue(data) if file.stem in held_out]
+    groceries += [file for file in shelf(data) if file.parent.name in held_out]
+    measure_false_clothing(models, "groceries", [read(file) for file in groceries])
+    measure_false_clothing(models, "scikit-image", scikit_image_pictures())
+    measure_colours(models, data)
+    measure_time(models)
+
+
+def measure_street(models: Models, photos: Sequence[Path]) -> None:
+    right: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    main_right = main_there = 0
+    for photo in photos:
+        picture, classes = read_street(photo)
+        classes = np.where(classes == IGNORE, 0, classes)
+        truth = find_clothing(np.stack([classes == index for index in range(len(CLASSES))]) * 1.0)
+        found = find_clothing(models.maps(picture)[: len(CLASSES)], MIN_SCORES)
+        for category in CATEGORIES:
+            own = [subject for subject in truth if subject.category == category]
+            claims = [subject for subject in found if subject.category == category]
+            there[category] += len(own)
+            told[category] += len(claims)
+            for claim in sorted(claims, key=lambda subject: -subject.score):
+                best = max(own, key=lambda subject: overlap(subject.box, claim.box), default=None)
+                if best is not None and overlap(best.box, claim.box) >= 0.5:  # noqa: PLR2004
+                    own.remove(best)
+                    right[category] += 1
+        if truth:
+            main_there += 1
+            main_right += bool(
+                found
+                and found[0].category == truth[0].category
+                and overlap(found[0].box, truth[0].box) >= 0.5  # noqa: PLR2004 the measure's own
+            )
+    print(f"street, {len(photos)} photos held out, IoU 0.5")
+    for category in CATEGORIES:
+        precision = right[category] / max(1, told[category])
+        recall = right[category] / max(1, there[category])
+        print(
+            f"  {category:12} precision {precision:.3f}  recall {recall:.3f}  n={there[category]}"
+        )
+    print(f"  {'all':12} precision {right.total() / told.total():.3f}  "
+          f"recall {right.total() / there.total():.3f}  n={there.total()}")  # fmt: skip
+    large = [category for category in CATEGORIES if category != "ACCESSORIES"]
+    hits = sum(right[category] for category in large)
+    print(f"  without accessories: precision {hits / sum(told[c] for c in large):.3f}  "
+          f"recall {hits / sum(there[c] for c in large):.3f}")  # fmt: skip
+    print(f"  main subject right: {main_right / main_there:.3f} of {main_there}")
+
+
+def measure_garments(models: Models, photos: Sequence[Path]) -> None:
+    by_parser = by_both = by_kind = 0
+    for photo in photos:
+        picture = read(photo)
+        category = CATEGORY_OF_KIND[photo.parent.name]
+        found = find_clothing(models.maps(picture)[: len(CLASSES)], MIN_SCORES)
+        by_parser += bool(found and found[0].category == category)
+        final = models.subjects(picture)
+        by_both += bool(final and final[0].category == category)
+        by_kind += CATEGORY_OF_KIND[KINDS[int(models.kinds(picture).argmax())]] == category
+    count = len(photos)
+    print(f"garments alone, {count} held out: category right by the parser {by_parser / count:.3f},"
+          f" by the kind of its crop {by_both / count:.3f}, by the kind of the whole picture "
+          f"{by_kind / count:.3f}")  # fmt: skip
+
+
+def measure_false_clothing(models: Models, label: str, pictures: Sequence[Picture]) -> None:
+    false = sum(
+        bool(find_clothing(models.maps(picture)[: len(CLASSES)], MIN_SCORES))
+        for picture in pictures
+    )
+    print(f"{label}: clothing found in {false} of {len(pictures)} pictures without any "
+          f"({false / max(1, len(pictures)):.3f})")  # fmt: skip
+
+
+def scikit_image_pictures() -> list[Picture]:
+    """What scikit-image ships, less what shows a dressed person."""
+    try:
+        import skimage  # noqa: PLC0415 an extra of this script alone
+    except ImportError:
+        return []
+    folder = Path(skimage.__file__).parent / "data"
+    names = ["brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
+             "hubble_deep_field", "ihc", "moon", "motorcycle_left", "page", "rocket", "text",
+             "retina", "phantom", "cell", "clock_motion"]  # fmt: skip
+    files = [file for name in names for file in folder.glob(f"{name}.*")]
+    return [read(file) for file in files if file.suffix in {".png", ".jpg", ".jpeg"}]
+
+
+def measure_colours(models: Models, data: Path) -> None:
+    """Compares with labels that were given by eye; the mask is the parser's."""
+    first = either = 0
+    labelled = json.loads((HERE / "colour_labels.json").read_text())
+    for item in labelled:
+        picture = read(data / item["file"])
+        maps = models.maps(picture)
+        size = (picture.shape[1], picture.shape[0])
+        maps = np.stack([cv2.resize(map_, size) for map_ in maps])
+        classes = maps[: len(CLASSES)].argmax(0)
+        if "box" in item:
+            mask = np.zeros(classes.shape, bool)
+            x_min, y_min, x_max, y_max = item["box"]
+            inner = (slice(y_min, y_max), slice(x_min, x_max))
+            wanted = item["class"]
+            mask[inner] = classes[inner] == CLASSES.index(wanted)
+        else:
+            mask = classes >= 2  # noqa: PLR2004 any clothing
+        if mask.sum() < 0.01 * mask.size:
+            mask = maps[SUBJECT] > 0.5  # noqa: PLR2004
+        named = name_colours(picture, mask)
+        told = named[0].name if named else ""
+        first += told == item["colour"]
+        either += told in (item["colour"], item.get("also"))
+    print(f"colour, {len(labelled)} crops labelled by eye: {first / len(labelled):.3f} the first "
+          f"name, {either / len(labelled):.3f} a name that the label allows")  # fmt: skip
+
+
+def measure_time(models: Models) -> None:
+    picture = np.zeros((640, 440, 3), np.uint8)
+    for label, run in (("parser", models.maps), ("product", models.kinds)):
+        took_ms = []
+        for _ in range(20):
+            start = time.perf_counter()
+            run(picture)
+            took_ms.append((time.perf_counter() - start) * 1000)
+        print(f"{label}: {np.median(took_ms):.0f} ms a picture")
+
+
+if __name__ == "__main__":
+    main()

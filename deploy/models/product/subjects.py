@@ -1,0 +1,139 @@
+"""From the parser's maps to subjects: boxes with a category and a score, the main one first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+CATEGORIES = ("TOPS", "DRESS", "BOTTOMS", "SHOES", "BAG", "ACCESSORIES")
+OF_CATEGORY = ((2, 3), (4,), (5,), (6,), (7,), (8,))
+"""The parser's classes that make up each category; 0 is background, 1 the person."""
+SUBJECT = 9
+"""The parser's map of whatever is the subject of the picture, clothing or not."""
+
+LONG_SIDE_CELLS = 256
+"""Maps are enlarged to this before they are cut into parts."""
+LINK_DISTANCE = (0.10, 0.10, 0.10, 0.10, 0.03, 0.03)
+"""Parts of a category nearer than this share of the picture's long side are one subject: the two
+halves of an open jacket, a pair of shoes."""
+MIN_PART_SHARE = 0.0004
+"""Of the picture's area; smaller parts are noise."""
+MIN_SUBJECT_SHARE = (0.006, 0.006, 0.006, 0.0015, 0.002, 0.002)
+"""Of the picture's area, for each category: less has too few pixels to search with."""
+MIN_PART_OF_LARGEST = 0.04
+"""Parts smaller than this share of the subject's largest do not widen its box."""
+MIN_SCORES = (0.60, 0.60, 0.60, 0.60, 0.60, 0.60)
+"""For each category, from which a subject is told."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    category: str
+    score: float
+    """Mean probability of the category over the subject's pixels, 0 to 1."""
+    box: tuple[float, float, float, float]
+    """x_min, y_min, x_max, y_max as shares of the map's sides."""
+    area: float
+    """Share of the map."""
+    mask: npt.NDArray[np.bool_]
+
+    @property
+    def weight(self) -> float:
+        """What the main subject has most of."""
+        return self.area * self.score
+
+
+def find_clothing(
+    probabilities: npt.NDArray[np.float32], min_scores: tuple[float, ...] = (0.0,) * 6
+) -> list[Subject]:
+    """Cuts maps into garments.
+
+    Args:
+        probabilities: Of the parser's nine classes, [9, height, width], cut to the picture (without
+            the letterbox's frame) and with the picture's aspect.
+        min_scores: For each of CATEGORIES.
+
+    Returns:
+        Subjects, the main one first.
+    """
+    merged = np.stack(
+        [probabilities[0] + probabilities[1]]
+        + [sum(probabilities[index] for index in indices) for indices in OF_CATEGORY]
+    )
+    scale = LONG_SIDE_CELLS / max(merged.shape[1:])
+    size = (max(1, round(merged.shape[2] * scale)), max(1, round(merged.shape[1] * scale)))
+    merged = np.stack([cv2.resize(map_, size, interpolation=cv2.INTER_LINEAR) for map_ in merged])
+    labels = merged.argmax(axis=0)
+    found = [
+        subject
+        for index in range(len(CATEGORIES))
+        for subject in _subjects(labels == index + 1, merged[index + 1], index)
+        if subject.score >= min_scores[index]
+    ]
+    return sorted(found, key=lambda subject: -subject.weight)
+
+
+def _subjects(
+    mask: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32], category: int
+) -> list[Subject]:
+    height, width = mask.shape
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    large = [
+        part
+        for part in range(1, count)
+        if stats[part, cv2.CC_STAT_AREA] >= MIN_PART_SHARE * mask.size
+    ]
+    found = []
+    for group in _linked(large, stats, LINK_DISTANCE[category] * max(height, width)):
+        area = sum(int(stats[part, cv2.CC_STAT_AREA]) for part in group)
+        if area < MIN_SUBJECT_SHARE[category] * mask.size:
+            continue
+        largest = max(int(stats[part, cv2.CC_STAT_AREA]) for part in group)
+        main = [
+            part for part in group if stats[part, cv2.CC_STAT_AREA] >= MIN_PART_OF_LARGEST * largest
+        ]
+        own = np.isin(parts, main)
+        x_min, y_min = stats[main, cv2.CC_STAT_LEFT].min(), stats[main, cv2.CC_STAT_TOP].min()
+        x_max = (stats[main, cv2.CC_STAT_LEFT] + stats[main, cv2.CC_STAT_WIDTH]).max()
+        y_max = (stats[main, cv2.CC_STAT_TOP] + stats[main, cv2.CC_STAT_HEIGHT]).max()
+        found.append(
+            Subject(
+                category=CATEGORIES[category],
+                score=float(probability[own].mean()),
+                box=(x_min / width, y_min / height, x_max / width, y_max / height),
+                area=area / mask.size,
+                mask=own,
+            )
+        )
+    return found
+
+
+def _linked(parts: list[int], stats: npt.NDArray[np.int32], distance: float) -> list[list[int]]:
+    """Groups parts whose boxes are no farther apart than `distance`, through others too."""
+    groups: list[list[int]] = []
+    for part in parts:
+        near = [
+            group for group in groups if any(_gap(stats[part], stats[o]) <= distance for o in group)
+        ]
+        groups = [group for group in groups if group not in near]
+        groups.append([part, *(other for group in near for other in group)])
+    return groups
+
+
+def _gap(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> float:
+    across = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
+    down = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
+    return float(max(0, across, down))
+
+
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
