@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from imagesearch_services.common.probe import probe
 from imagesearch_services.runner.processes import POLL_S, Command, Process, StartError, launch
 from imagesearch_services.runner.triton import TritonPorts, triton_command, triton_environment
 
@@ -208,14 +206,7 @@ class Suite:
 
 def answers_serving(target: str) -> bool:
     """Ask a server's health; Triton answers the same question as our own services."""
-    with grpc.insecure_channel(target) as channel:
-        try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=2
-            )
-        except grpc.RpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    return probe(target, service="", timeout_s=2.0) == "SERVING"
 
 
 def port_is_free(port: int) -> bool:
