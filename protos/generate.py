@@ -26,6 +26,11 @@ STUBS = PROTOS.parent / "clients" / "python" / "imagesearch"
 GOOGLEAPIS = Path(next(iter(google.rpc.__path__))).parent.parent
 """Folder of googleapis-common-protos, where `google/rpc/*.proto` lie."""
 
+SCRIPTS = Path(sys.executable).parent
+"""Where this environment's commands lie; protoc would look on the PATH, which may lack them."""
+
+PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+
 TOOL_VERSIONS = {"grpcio-tools": "1.81.1", "mypy-protobuf": "5.1.0"}
 """Other versions write other stubs, and `--check` would complain on some machines only."""
 
@@ -43,6 +48,7 @@ def proto_files() -> list[str]:
 
 def protoc(arguments: Sequence[str], files: Sequence[str]) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{GOOGLEAPIS}"]
+    command += [f"--plugin={SCRIPTS / plugin}" for plugin in PLUGINS]
     subprocess.run([*command, *arguments, *files], check=True)
 
 
