@@ -21,11 +21,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from colours import name_colours
 from pictures import Picture, catalogue, crop, letterbox, read, shelf
-from subjects import CATEGORIES, MIN_SCORES, SUBJECT, Subject, find_clothing, overlap
 from train_embedding import CATEGORY_OF_KIND, KINDS
 from train_parser import CLASSES, HEIGHT_PX, IGNORE, WIDTH_PX, read_street
+
+from imagesearch_services.embedding.subjects.clothing import (
+    CATEGORIES,
+    MIN_SCORES,
+    SUBJECT,
+    Subject,
+    find_clothing,
+    overlap,
+)
+from imagesearch_services.embedding.subjects.colours import name_colours
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "triton/models"

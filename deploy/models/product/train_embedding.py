@@ -23,8 +23,9 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from backbone import Backbone, export, store_weights_as_float16
-from border import subject_on_plain_background
 from pictures import catalogue, crop, garments, letterbox, read, relative, shelf, squash
+
+from imagesearch_services.embedding.subjects.border import subject_on_plain_background
 
 SIDE_PX = 384
 SSCD_SIDE_PX = 288

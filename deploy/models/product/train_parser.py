@@ -29,10 +29,11 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from backbone import Backbone, export, store_weights_as_float16
-from border import subject_on_plain_background
 from pictures import Picture, catalogue, garments, read, shelf, street
 from PIL import Image
 from torch import nn
+
+from imagesearch_services.embedding.subjects.border import subject_on_plain_background
 
 HEIGHT_PX, WIDTH_PX = 512, 352
 MAP_HEIGHT, MAP_WIDTH = HEIGHT_PX // 8, WIDTH_PX // 8
