@@ -145,10 +145,21 @@ class EmbedImageItem(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
     MAX_PROPOSED_REGIONS_FIELD_NUMBER: _builtins.int
+    SUBJECT_DETECTION_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
     max_proposed_regions: _builtins.int
     """Embed instead up to this many regions that look like a picture of their own
     (pasted in, on a screen, in a frame), found inside `regions[0]` or the whole
     picture. 0: none; at most 64.
+    """
+    subject_detection: _builtins.bool
+    """Embed instead the subject of the picture, looked for inside `regions[0]` or
+    the whole picture; where nothing stands out, all that was looked at. Not
+    together with max_proposed_regions.
+    """
+    category: _category_pb2.Category.ValueType
+    """With subject_detection: the main subject of this category, if there is one,
+    else the main subject of all.
     """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
@@ -166,10 +177,12 @@ class EmbedImageItem(_message.Message):
         image: _picture_pb2.ImageContent | None = ...,
         regions: _abc.Iterable[_geometry_pb2.Box] | None = ...,
         max_proposed_regions: _builtins.int = ...,
+        subject_detection: _builtins.bool = ...,
+        category: _category_pb2.Category.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "max_proposed_regions", b"max_proposed_regions", "regions", b"regions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "image", b"image", "max_proposed_regions", b"max_proposed_regions", "regions", b"regions", "subject_detection", b"subject_detection"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -183,6 +196,7 @@ class EmbedImagesResponse(_message.Message):
 
     RESULTS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    DETECTION_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageResult]:
         """As many as items."""
@@ -191,15 +205,20 @@ class EmbedImagesResponse(_message.Message):
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
         """Time of each step, for all items together."""
 
+    @_builtins.property
+    def detection_models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
+        """The models that found subjects, where one of the items asked for them."""
+
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___EmbedImageResult] | None = ...,
         timings: _abc.Iterable[_model_pb2.StepTiming] | None = ...,
+        detection_models: _abc.Iterable[_model_pb2.ModelVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detection_models", b"detection_models", "results", b"results", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +233,10 @@ class EmbedImageResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     INFO_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    CHOSEN_SUBJECT_FIELD_NUMBER: _builtins.int
+    chosen_subject: _builtins.int
+    """Which of `subjects` was embedded; unset where nothing stood out."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Set when this picture failed; then nothing else is."""
@@ -226,18 +249,28 @@ class EmbedImageResult(_message.Message):
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddedRegion]:
         """In the order of the item's regions, or best proposal first."""
 
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
+        """Where subjects were looked for: all of them, the main one first. Only the
+        chosen one has attributes.
+        """
+
     def __init__(
         self,
         *,
         error: _status_pb2.Status | None = ...,
         info: _picture_pb2.PictureInfo | None = ...,
         regions: _abc.Iterable[Global___EmbeddedRegion] | None = ...,
+        subjects: _abc.Iterable[_subject_pb2.Subject] | None = ...,
+        chosen_subject: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject", "chosen_subject", b"chosen_subject", "error", b"error", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "info", b"info", "regions", b"regions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject", "chosen_subject", b"chosen_subject", "error", b"error", "info", b"info", "regions", b"regions", "subjects", b"subjects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__chosen_subject: _TypeAlias = _typing.Literal["chosen_subject"]  # noqa: Y015
+    _WhichOneofArgType__chosen_subject: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chosen_subject) -> _WhichOneofReturnType__chosen_subject | None: ...
 
 Global___EmbedImageResult: _TypeAlias = EmbedImageResult  # noqa: Y015
 
@@ -250,6 +283,7 @@ class EmbeddedRegion(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Which rule proposed it ("rectangle", "grid", …); empty for regions asked."""
     @_builtins.property
@@ -260,16 +294,21 @@ class EmbeddedRegion(_message.Message):
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
         """One for each space asked, in that order."""
 
+    @_builtins.property
+    def subject(self) -> _subject_pb2.Subject:
+        """What it shows, where a model of one of the spaces tells that."""
+
     def __init__(
         self,
         *,
         box: _geometry_pb2.Box | None = ...,
         vectors: _abc.Iterable[_model_pb2.Vector] | None = ...,
         source: _builtins.str = ...,
+        subject: _subject_pb2.Subject | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "source", b"source", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "source", b"source", "subject", b"subject", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -112,8 +112,8 @@ class Image(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only, in the answers of AddImage and BatchAddImages: what the caller
-        should know though the image is stored, for example that an element has too
-        little texture to be found.
+        should know though the image is stored, for example that no subject was found
+        in it or that an element has too little texture to be found.
         """
 
     def __init__(
@@ -189,8 +189,9 @@ class AddImageRequest(_message.Message):
     custom_content: _builtins.str
     """As in Image."""
     subject_detection: _builtins.bool
-    """Find the largest subject and store that. Unset: true in product libraries
-    when no region is given. Refused elsewhere when true.
+    """Find the largest subject, inside the region if one is given, and store that.
+    Unset: true in product libraries when no region is given. Refused elsewhere
+    when true.
     """
     allow_overwrite: _builtins.bool
     """Replace the image of that name, if there is one."""

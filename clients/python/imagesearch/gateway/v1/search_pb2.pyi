@@ -142,8 +142,9 @@ class SearchImagesRequest(_message.Message):
     it is left out of its own matches. Its pixels are not kept, so no region.
     """
     subject_detection: _builtins.bool
-    """Find the query's subject and search with that. Unset: true in product
-    libraries when no region is given. Refused elsewhere when true.
+    """Find the query's subject, inside the region if one is given, and search with
+    that. Unset: true in product libraries when no region is given. Refused
+    elsewhere when true.
     """
     filter: _builtins.str
     """Only among these images; see ImageSearchService."""
@@ -293,7 +294,10 @@ class SearchImagesResponse(_message.Message):
 
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """The query's subjects, in product libraries; the main one first."""
+        """The query's subjects, in product libraries; the main one first. A region that
+        was searched as it is stands as the only one. Attributes are told of the
+        chosen one; DetectSubjects tells those of all.
+        """
 
     @_builtins.property
     def searched_region(self) -> _geometry_pb2.Box:
