@@ -48,6 +48,7 @@ class Reason(enum.StrEnum):
     UNAUTHENTICATED = enum.auto()
     LIBRARY_CHANGED = enum.auto()
     THUMBNAIL_NOT_FOUND = enum.auto()
+    BLOB_STORE_UNAVAILABLE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

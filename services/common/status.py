@@ -46,6 +46,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
     Reason.LIBRARY_CHANGED: grpc.StatusCode.ABORTED,
     Reason.THUMBNAIL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    Reason.BLOB_STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
 RETRY_AFTER_S = {grpc.StatusCode.UNAVAILABLE: 1.0, grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0}

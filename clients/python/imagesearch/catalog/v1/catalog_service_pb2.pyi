@@ -195,7 +195,10 @@ class Entry(_message.Message):
     features: _builtins.bytes
     """Opaque; in answers only when asked."""
     thumbnail: _builtins.bytes
-    """Small picture to keep, a JPEG; never in answers but GetThumbnails."""
+    """Small picture to keep, a JPEG of at most 1 MiB; never in answers but
+    GetThumbnails. Not kept where the library's thumbnails are disabled or the
+    Catalog has no blob store.
+    """
     has_thumbnail: _builtins.bool
     """True where a small picture is kept."""
     @_builtins.property
@@ -510,6 +513,7 @@ class PutEntryResult(_message.Message):
 
     ENTRY_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entry(self) -> Global___Entry:
         """The stored entry, without vectors and features."""
@@ -518,15 +522,22 @@ class PutEntryResult(_message.Message):
     def error(self) -> _status_pb2.Status:
         """Why it was not stored."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the caller should know though it was stored: that the blob store did
+        not take its small picture.
+        """
+
     def __init__(
         self,
         *,
         entry: Global___Entry | None = ...,
         error: _status_pb2.Status | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "error", b"error", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "error", b"error", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "error", b"error", "result", b"result", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["entry", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
@@ -1116,8 +1127,11 @@ class GetThumbnailsRequest(_message.Message):
 
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
     IMAGE_IDS_FIELD_NUMBER: _builtins.int
+    LIBRARY_UID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
+    library_uid: _builtins.str
+    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 100."""
@@ -1127,10 +1141,11 @@ class GetThumbnailsRequest(_message.Message):
         *,
         library_id: _builtins.str = ...,
         image_ids: _abc.Iterable[_builtins.str] | None = ...,
+        library_uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "library_uid", b"library_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1145,7 +1160,7 @@ class GetThumbnailsResponse(_message.Message):
     THUMBNAILS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thumbnails(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """As many as image_ids; empty where none is kept."""
+        """As many as image_ids; empty where there is no such entry or none is kept."""
 
     def __init__(
         self,

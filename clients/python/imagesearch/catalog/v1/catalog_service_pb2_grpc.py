@@ -28,8 +28,8 @@ if _version_not_supported:
 
 class CatalogServiceStub:
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.
@@ -128,8 +128,8 @@ class CatalogServiceStub:
 
 class CatalogServiceServicer:
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.
@@ -248,7 +248,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetThumbnails(self, request, context):
-        """The small picture of an entry. Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND.
+        """Small pictures of entries; one that is not there is empty.
+        Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -342,8 +343,8 @@ def add_CatalogServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.

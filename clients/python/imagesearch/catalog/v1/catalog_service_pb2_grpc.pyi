@@ -29,8 +29,8 @@ GRPC_VERSION: str
 
 class CatalogServiceStub:
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.
@@ -87,13 +87,15 @@ class CatalogServiceStub:
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
     """Which of the given pairs are rejected."""
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
-    """The small picture of an entry. Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND."""
+    """Small pictures of entries; one that is not there is empty.
+    Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.
@@ -147,12 +149,14 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
     """Which of the given pairs are rejected."""
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
-    """The small picture of an entry. Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND."""
+    """Small pictures of entries; one that is not there is empty.
+    Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
+    """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts. The only owner of Qdrant. It does not know what a
-    vector or a blob means.
+    filters, paging, counts, small pictures. The only owner of Qdrant and of the
+    blob store. It does not know what a vector or a blob means.
 
     A mutation that was answered survives a kill of the process. Reads see every
     mutation answered before they began.
@@ -294,6 +298,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetThumbnailsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetThumbnailsResponse, _abc.Awaitable[_catalog_service_pb2.GetThumbnailsResponse]]:
-        """The small picture of an entry. Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND."""
+        """Small pictures of entries; one that is not there is empty.
+        Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
+        """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

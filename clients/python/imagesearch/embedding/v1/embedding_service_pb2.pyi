@@ -114,6 +114,11 @@ class EmbedImagesRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     SPACES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
+    thumbnail_max_side_px: _builtins.int
+    """Make a small picture of each whole picture, with this long side at most, 16
+    to 1,024 pixels; 0: none.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageItem]:
         """1 to 100."""
@@ -127,10 +132,11 @@ class EmbedImagesRequest(_message.Message):
         *,
         items: _abc.Iterable[Global___EmbedImageItem] | None = ...,
         spaces: _abc.Iterable[_builtins.str] | None = ...,
+        thumbnail_max_side_px: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "spaces", b"spaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "spaces", b"spaces", "thumbnail_max_side_px", b"thumbnail_max_side_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,8 +241,13 @@ class EmbedImageResult(_message.Message):
     REGIONS_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
     CHOSEN_SUBJECT_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
     chosen_subject: _builtins.int
     """Which of `subjects` was embedded; unset where nothing stood out."""
+    thumbnail: _builtins.bytes
+    """Where asked for: JPEG, upright, transparency over white, without metadata;
+    never larger than the picture itself.
+    """
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Set when this picture failed; then nothing else is."""
@@ -263,10 +274,11 @@ class EmbedImageResult(_message.Message):
         regions: _abc.Iterable[Global___EmbeddedRegion] | None = ...,
         subjects: _abc.Iterable[_subject_pb2.Subject] | None = ...,
         chosen_subject: _builtins.int | None = ...,
+        thumbnail: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject", "chosen_subject", b"chosen_subject", "error", b"error", "info", b"info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject", "chosen_subject", b"chosen_subject", "error", b"error", "info", b"info", "regions", b"regions", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject", "chosen_subject", b"chosen_subject", "error", b"error", "info", b"info", "regions", b"regions", "subjects", b"subjects", "thumbnail", b"thumbnail"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chosen_subject: _TypeAlias = _typing.Literal["chosen_subject"]  # noqa: Y015
     _WhichOneofArgType__chosen_subject: _TypeAlias = _typing.Literal["_chosen_subject", b"_chosen_subject"]  # noqa: Y015

@@ -29,7 +29,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Image(_message.Message):
     """A stored picture: what was learnt from it and what the caller said of it. The
-    pixels themselves are not kept.
+    pixels themselves are not kept, but for a small picture (GetThumbnail).
     """
 
     DESCRIPTOR: _descriptor.Descriptor

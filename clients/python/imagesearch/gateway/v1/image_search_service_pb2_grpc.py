@@ -34,7 +34,8 @@ class ImageSearchServiceStub:
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.
@@ -167,7 +168,8 @@ class ImageSearchServiceServicer:
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.
@@ -333,7 +335,7 @@ class ImageSearchServiceServicer:
 
     def GetThumbnail(self, request, context):
         """The small picture of a stored image.
-        Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND.
+        Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -451,7 +453,8 @@ class ImageSearchService:
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.

@@ -35,7 +35,8 @@ class ImageSearchServiceStub:
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.
@@ -126,7 +127,7 @@ class ImageSearchServiceStub:
     """
     GetThumbnail: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]
     """The small picture of a stored image.
-    Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND.
+    Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -136,7 +137,8 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.
@@ -224,7 +226,7 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """
     GetThumbnail: _aio.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]  # type: ignore[assignment]
     """The small picture of a stored image.
-    Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND.
+    Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
 
 class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -233,7 +235,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     A Library ("libraries/{library}") has a type, which says what its searches
     answer, and holds Images ("libraries/{library}/images/{image}"), each with
     tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings, not their pixels.
+    pictures as bytes; what is kept is their embeddings and, unless the library
+    says otherwise, a small picture of at most 320 pixels, not their pixels.
 
     A write that was answered is found by every search that begins afterwards, and
     survives a crash.
@@ -433,7 +436,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.GetThumbnailResponse, _abc.Awaitable[_image_pb2.GetThumbnailResponse]]:
         """The small picture of a stored image.
-        Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND.
+        Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
         """
 
 def add_ImageSearchServiceServicer_to_server(servicer: ImageSearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -172,7 +172,10 @@ class SearchImagesRequest(_message.Message):
     distinct_entities: _builtins.bool
     """At most one match, the best, for each entity_id."""
     include_thumbnails: _builtins.bool
-    """Give each match's small picture."""
+    """Give each match's small picture, as long as they fit in an answer of 24 MiB,
+    in a batch all together. Where the store of small pictures does not answer,
+    or not all of them fit, `warnings` says so.
+    """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
         """A picture."""

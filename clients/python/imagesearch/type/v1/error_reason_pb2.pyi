@@ -131,6 +131,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The image's small picture was never kept or is gone. [NOT_FOUND]
     Metadata: "image".
     """
+    ERROR_REASON_BLOB_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 31
+    """The store of small pictures can't be reached. Everything else works without
+    it. [UNAVAILABLE]
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed, for programs.
@@ -258,5 +262,9 @@ Metadata: "library".
 ERROR_REASON_THUMBNAIL_NOT_FOUND: ErrorReason.ValueType  # 30
 """The image's small picture was never kept or is gone. [NOT_FOUND]
 Metadata: "image".
+"""
+ERROR_REASON_BLOB_STORE_UNAVAILABLE: ErrorReason.ValueType  # 31
+"""The store of small pictures can't be reached. Everything else works without
+it. [UNAVAILABLE]
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
