@@ -48,3 +48,13 @@ class Box(NamedTuple):
 
     def moved(self, x: float, y: float) -> Box:
         return Box(self.x_min + x, self.y_min + y, self.x_max + x, self.y_max + y)
+
+    def grown(self, share: float) -> Box:
+        """Return the box with a margin: this share of its sides on each side."""
+        x_margin, y_margin = share * self.width, share * self.height
+        return Box(
+            self.x_min - x_margin,
+            self.y_min - y_margin,
+            self.x_max + x_margin,
+            self.y_max + y_margin,
+        )

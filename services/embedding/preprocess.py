@@ -61,15 +61,18 @@ def _resized(picture: Picture, box: Box, spec: InputSpec) -> Image.Image:
     inner = box.scaled(picture.x_scale, picture.y_scale)
     if spec.resize is Resize.SQUASH:
         return _resize(picture.image, (spec.width, spec.height), inner)
-    factor = min(spec.width / box.width, spec.height / box.height)
-    size = (
-        min(spec.width, max(1, round(box.width * factor))),
-        min(spec.height, max(1, round(box.height * factor))),
-    )
+    left, top, width, height = letterboxed(box, spec)
     framed = Image.new("RGB", (spec.width, spec.height), LETTERBOX_COLOR)
-    corner = ((spec.width - size[0]) // 2, (spec.height - size[1]) // 2)
-    framed.paste(_resize(picture.image, size, inner), corner)
+    framed.paste(_resize(picture.image, (width, height), inner), (left, top))
     return framed
+
+
+def letterboxed(box: Box, spec: InputSpec) -> tuple[int, int, int, int]:
+    """Return where a letterboxed region lies in the model's input: left, top, width, height."""
+    factor = min(spec.width / box.width, spec.height / box.height)
+    width = min(spec.width, max(1, round(box.width * factor)))
+    height = min(spec.height, max(1, round(box.height * factor)))
+    return (spec.width - width) // 2, (spec.height - height) // 2, width, height
 
 
 def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:

@@ -31,6 +31,30 @@ def subject_on_plain_background(
         x_min, y_min, x_max, y_max in pixels; None where the border is not of one colour, or
         nothing stands out from it.
     """
+    mask = stands_out(picture)
+    if mask is None:
+        return None
+    height, width = picture.shape[:2]
+    scale = SIDE_PX / max(height, width)
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return (
+        int(columns[0] / scale),
+        int(rows[0] / scale),
+        min(width, int(np.ceil((columns[-1] + 1) / scale))),
+        min(height, int(np.ceil((rows[-1] + 1) / scale))),
+    )
+
+
+def stands_out(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
+    """Finds the pixels that stand out from a plain background.
+
+    Args:
+        picture: RGB, [height, width, 3].
+
+    Returns:
+        A mask of the whole picture with a long side of 256; None where the border is not of one
+        colour, or nothing stands out from it.
+    """
     height, width = picture.shape[:2]
     scale = SIDE_PX / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
@@ -52,17 +76,10 @@ def subject_on_plain_background(
         return None
     differs = (np.linalg.norm(lab - background, axis=2) > SUBJECT_DISTANCE).astype(np.uint8)
     differs = cv2.morphologyEx(differs, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    _, _, stats, _ = cv2.connectedComponentsWithStats(differs)
-    parts = stats[1:]
-    if not len(parts) or parts[:, cv2.CC_STAT_AREA].max() < MIN_AREA_SHARE * differs.size:
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(differs)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if not len(areas) or areas.max() < MIN_AREA_SHARE * differs.size:
         return None
-    parts = parts[parts[:, cv2.CC_STAT_AREA] >= PART_SHARE * parts[:, cv2.CC_STAT_AREA].max()]
-    x_min, y_min = parts[:, cv2.CC_STAT_LEFT].min(), parts[:, cv2.CC_STAT_TOP].min()
-    x_max = (parts[:, cv2.CC_STAT_LEFT] + parts[:, cv2.CC_STAT_WIDTH]).max()
-    y_max = (parts[:, cv2.CC_STAT_TOP] + parts[:, cv2.CC_STAT_HEIGHT]).max()
-    return (
-        int(x_min / scale),
-        int(y_min / scale),
-        min(width, int(np.ceil(x_max / scale))),
-        min(height, int(np.ceil(y_max / scale))),
-    )
+    kept = 1 + np.flatnonzero(areas >= PART_SHARE * areas.max())
+    mask: npt.NDArray[np.bool_] = np.isin(parts, kept)
+    return mask

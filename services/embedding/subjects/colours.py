@@ -7,6 +7,7 @@ colour, shown by the median of its pixels.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -57,6 +58,8 @@ PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     ),
 }  # fmt: skip
 ACHROMATIC = ("black", "grey", "white")
+TABLE_BITS = 5
+"""Of each channel, by which names are looked up: a step of eight levels is hardly seen."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) ->
     pixels = small[inside > 0]
     if len(pixels) < MIN_PIXELS:
         return []
-    names = _nearest_names(_lab(pixels))
+    names = _names_of(pixels)
     found = []
     for index, name in enumerate(PROTOTYPES):
         own = pixels[names == index]
@@ -97,6 +100,20 @@ def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) ->
             red, green, blue = np.median(own, axis=0).astype(int)
             found.append(Colour(name, f"#{red:02x}{green:02x}{blue:02x}", len(own) / len(pixels)))
     return sorted(found, key=lambda colour: -colour.share)[:MAX_COLOURS]
+
+
+def _names_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """Index into PROTOTYPES of the nearest colour of each pixel, RGB [N, 3] → [N]."""
+    red, green, blue = (pixels >> (8 - TABLE_BITS)).astype(np.intp).T
+    return _table()[(red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue]
+
+
+@functools.cache
+def _table() -> npt.NDArray[np.intp]:
+    """Names of all colours, by the high bits of red, green and blue: 0.2 s, once."""
+    levels = (np.arange(1 << TABLE_BITS) << (8 - TABLE_BITS)) + (1 << (7 - TABLE_BITS))
+    grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
+    return _nearest_names(_lab(grid.reshape(-1, 3).astype(np.uint8)))
 
 
 def _lab(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,132 @@
+"""What a product model says of a crop besides its embedding, in the words of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+KIND = "kind"
+"""The attribute that tells garments apart; the others depend on it."""
+SLEEVE_LENGTH = "sleeve_length"
+
+MIN_KIND_SCORE = 0.5
+"""Confidence from which a kind is told, and from which it settles the category."""
+MIN_ATTRIBUTE_SCORE = 0.6
+"""Confidence from which another attribute is told: of two values chance gives a half."""
+MIN_CLOTHING_SCORE = 0.5
+"""Share of the categories' probability on clothing, from which an unparsed crop is clothing."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A named property with its confidence, 0 to 1."""
+
+    name: str
+    value: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a crop shows."""
+
+    category: str
+    score: float
+    """Confidence of the category, 0 to 1."""
+    attributes: tuple[Attribute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Names of a product model's outputs `attributes` and `categories`."""
+
+    attributes: Mapping[str, tuple[str, ...]]
+    """Values of each attribute; the probabilities of its values stand together and sum to one."""
+    category_of_kind: Mapping[str, str]
+    sleeved_kinds: frozenset[str]
+    categories: tuple[str, ...]
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> Labels:
+        """Read them off a model's configuration.
+
+        Raises:
+            KeyError: a parameter is missing.
+            ValueError: two of them do not fit together.
+        """
+        attributes = {}
+        for group in parameters["attributes"].split(";"):
+            name, _, values = group.partition("=")
+            attributes[name] = tuple(values.split(","))
+        return cls(
+            attributes,
+            dict(
+                zip(attributes[KIND], parameters["category_of_kind"].split(","), strict=True),
+            ),
+            frozenset(parameters["sleeved_kinds"].split(",")),
+            tuple(parameters["categories"].split(",")),
+        )
+
+    def tell(
+        self,
+        attributes: Floats,
+        categories: Floats,
+        *,
+        clothing: str | None = None,
+        is_alone: bool = True,
+    ) -> Told:
+        """Say what a crop shows.
+
+        Args:
+            attributes: probabilities, [values of all attributes].
+            categories: probabilities, [categories].
+            clothing: category by the parser; None: it saw none, or was not asked.
+            is_alone: nothing else is worn in the picture, so that the kind of garment knows the
+                category better than the parser.
+        """
+        by_category = self._by_category(attributes)
+        kind, kind_score = self._best(KIND, attributes)
+        if clothing is None:
+            worn = [name in by_category for name in self.categories]
+            if categories[worn].sum() < MIN_CLOTHING_SCORE:
+                best = int(categories.argmax())
+                return Told(self.categories[best], float(categories[best]), ())
+            category = max(by_category, key=lambda name: by_category[name])
+        elif is_alone and clothing in by_category and kind_score >= MIN_KIND_SCORE:
+            category = self.category_of_kind[kind]
+        else:
+            category = clothing
+        told = []
+        if self.category_of_kind[kind] == category and kind_score >= MIN_KIND_SCORE:
+            told.append(Attribute(KIND, kind, kind_score))
+            if kind in self.sleeved_kinds and SLEEVE_LENGTH in self.attributes:
+                value, score = self._best(SLEEVE_LENGTH, attributes)
+                if score >= MIN_ATTRIBUTE_SCORE:
+                    told.append(Attribute(SLEEVE_LENGTH, value, score))
+        return Told(category, by_category.get(category, 0.0), tuple(told))
+
+    def _by_category(self, attributes: Floats) -> dict[str, float]:
+        """Probability of each category of garments, by those of its kinds."""
+        found: dict[str, float] = {}
+        for kind, score in zip(self.attributes[KIND], self._scores(KIND, attributes), strict=True):
+            category = self.category_of_kind[kind]
+            found[category] = found.get(category, 0.0) + float(score)
+        return found
+
+    def _best(self, name: str, attributes: Floats) -> tuple[str, float]:
+        scores = self._scores(name, attributes)
+        best = int(scores.argmax())
+        return self.attributes[name][best], float(scores[best])
+
+    def _scores(self, name: str, attributes: Floats) -> Floats:
+        start = 0
+        for other, values in self.attributes.items():
+            if other == name:
+                return attributes[start : start + len(values)]
+            start += len(values)
+        raise KeyError(name)
