@@ -11,9 +11,10 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
+COPY deploy/constraints.txt /constraints.txt
 # By its path: an index may hold another distribution of this name.
 RUN python -m venv /opt/imagesearch \
-    && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: \
+    && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[gateway]" \
     && /opt/imagesearch/bin/pip uninstall --yes pip setuptools
 
