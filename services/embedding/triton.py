@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +132,21 @@ class TritonClient:
         input_name: str,
         output_name: str,
     ) -> npt.NDArray[np.float32]:
+        """Run a model for one of its outputs; see `infer_all`."""
+        (output,) = await self.infer_all(
+            name, version, inputs, input_name=input_name, output_names=[output_name]
+        )
+        return output
+
+    async def infer_all(
+        self,
+        name: str,
+        version: str,
+        inputs: npt.NDArray[np.uint8],
+        *,
+        input_name: str,
+        output_names: Sequence[str],
+    ) -> list[npt.NDArray[np.float32]]:
         """Run a model.
 
         Args:
@@ -139,10 +154,10 @@ class TritonClient:
             version: of the model.
             inputs: uint8, batch first, at most the model's largest batch.
             input_name: of the tensor.
-            output_name: of the tensor.
+            output_names: of the tensors.
 
         Returns:
-            The output, float32, batch first.
+            The outputs in the order of their names, float32, batch first.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE (also for an answer that is none),
@@ -155,13 +170,14 @@ class TritonClient:
         request = service_pb2.ModelInferRequest(model_name=name, model_version=version)
         tensor = request.inputs.add(name=input_name, datatype="UINT8")
         tensor.shape.extend(inputs.shape)
-        request.outputs.add(name=output_name)
+        for output_name in output_names:
+            request.outputs.add(name=output_name)
         request.raw_input_contents.append(inputs.tobytes())
         try:
             response = await self._stub.ModelInfer(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _infer_error(error, name, version, callers=timeout_s == remaining_s) from error
-        return _output(response, output_name)
+        return _outputs(response, output_names)
 
     async def _ask(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         try:
@@ -177,13 +193,24 @@ def _tensors(tensors: Any) -> dict[str, Tensor]:
     }
 
 
-def _output(response: Any, name: str) -> npt.NDArray[np.float32]:
-    """Read the one output. Nothing of it is taken on trust: backends have answered garbage."""
-    if len(response.outputs) != 1 or len(response.raw_output_contents) != 1:
-        raise WrongAnswerError(f"Triton gave {len(response.outputs)} outputs where one was asked")
-    output, content = response.outputs[0], response.raw_output_contents[0]
+def _outputs(response: Any, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    """Read the outputs. Nothing of them is taken on trust: backends have answered garbage."""
+    if not len(response.outputs) == len(response.raw_output_contents) == len(names):
+        raise WrongAnswerError(
+            f"Triton gave {len(response.outputs)} outputs where {len(names)} were asked"
+        )
+    given = {
+        output.name: _output(output, content)
+        for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+    }
+    if given.keys() != set(names):
+        raise WrongAnswerError(f"Triton gave {', '.join(given)} where others were asked")
+    return [given[name] for name in names]
+
+
+def _output(output: Any, content: bytes) -> npt.NDArray[np.float32]:
     shape = tuple(output.shape)
-    if output.name != name or output.datatype != "FP32" or len(content) != 4 * math.prod(shape):
+    if output.datatype != "FP32" or len(content) != 4 * math.prod(shape):
         raise WrongAnswerError(
             f"Triton gave {len(content)} bytes as {output.name} {output.datatype} {list(shape)}"
         )
