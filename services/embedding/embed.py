@@ -20,6 +20,7 @@ from imagesearch_services.embedding.pictures import Picture, PictureFile, Pictur
 from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
 from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.stacking import Embeddings, Inputs, Stacker
+from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX, thumbnail
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.embedding.workers import Workers
 
@@ -80,6 +81,8 @@ class EmbeddedPicture:
 
     info: PictureInfo
     regions: Sequence[EmbeddedRegion]
+    thumbnail: bytes = b""
+    """JPEG of the whole picture, where asked for."""
 
 
 @dataclass(slots=True)
@@ -124,6 +127,8 @@ class _Call:
     admission: CallAdmission
     lane: asyncio.Semaphore
     timings: Timings
+    thumbnail_max_side_px: int
+    """0: none is made."""
 
 
 class Embedder:
@@ -163,9 +168,14 @@ class Embedder:
         self._header_readers.close()
 
     async def embed(
-        self, items: Sequence[Item], spaces: Sequence[str]
+        self, items: Sequence[Item], spaces: Sequence[str], *, thumbnail_max_side_px: int = 0
     ) -> tuple[list[EmbeddedPicture | ServiceError], Timings]:
         """Embed pictures, or regions of them, into vector spaces.
+
+        Args:
+            items: the pictures.
+            spaces: to embed into.
+            thumbnail_max_side_px: make a small picture of each, too; 0: none.
 
         Returns:
             What came of each picture, in order; of a picture at fault, its error.
@@ -176,6 +186,7 @@ class Embedder:
         """
         started_s = time.perf_counter()
         _validate(items, spaces)
+        _validate_thumbnail(thumbnail_max_side_px)
         models = self._registry.resolve(spaces)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -185,6 +196,7 @@ class Embedder:
                     admission=CallAdmission(self.budget, retry_after_s=self._overload_retry_s),
                     lane=asyncio.Semaphore(PICTURES_IN_WORK * self._workers.threads),
                     timings=Timings(),
+                    thumbnail_max_side_px=thumbnail_max_side_px,
                 )
                 outcomes = [
                     tasks.create_task(self._outcome(call, index, item))
@@ -212,17 +224,19 @@ class Embedder:
         input_pixels = most_regions * sum(model.input.pixels for model in call.models)
         async with call.admission.admit(file.pixels + input_pixels) as grant:
             async with call.lane:
-                prepared = await self._workers.run(_prepare, file, index, item, call.models)
+                prepared = await self._workers.run(_prepare, file, index, item, call)
             call.timings.add(prepared.timings)
 
-            async def describe() -> PictureInfo:
+            async def describe() -> tuple[PictureInfo, bytes]:
                 # While Triton works: nothing waits for it.
-                info = await self._workers.run(file.describe, prepared.picture)
+                described = await self._workers.run(
+                    _describe, file, prepared.picture, call.thumbnail_max_side_px
+                )
                 grant.shrink_to(input_pixels)
-                return info
+                return described
 
             async with asyncio.TaskGroup() as tasks:
-                info = tasks.create_task(describe())
+                description = tasks.create_task(describe())
                 embeddings = [
                     tasks.create_task(stacker.embed(inputs))
                     for stacker, inputs in zip(call.stackers, prepared.inputs, strict=True)
@@ -238,7 +252,8 @@ class Embedder:
             )
             for row, (box, source) in enumerate(zip(prepared.boxes, prepared.sources, strict=True))
         ]
-        return EmbeddedPicture(info.result(), regions)
+        info, small = description.result()
+        return EmbeddedPicture(info, regions, small)
 
     def _background_similarities(self, model: Model, vectors: Embeddings) -> list[float]:
         background = self._backgrounds.get(model.space)
@@ -248,11 +263,14 @@ class Embedder:
         return similarities
 
 
-def _prepare(file: PictureFile, index: int, item: Item, models: Sequence[Model]) -> _Prepared:
+def _prepare(file: PictureFile, index: int, item: Item, call: _Call) -> _Prepared:
     """Decode a picture, choose its regions and make them inputs. Runs in a thread."""
     timings = Timings()
     began_s = time.perf_counter()
-    picture = file.decode(_reduction(file, item, models))
+    reduction = _reduction(file, item, call.models)
+    if call.thumbnail_max_side_px:
+        reduction = min(reduction, max(file.width, file.height) / call.thumbnail_max_side_px)
+    picture = file.decode(reduction)
     timings.decode_s = time.perf_counter() - began_s
     boxes = [
         _clipped(region, picture, f"items[{index}].regions[{number}]")
@@ -264,9 +282,19 @@ def _prepare(file: PictureFile, index: int, item: Item, models: Sequence[Model])
         boxes, sources = _propose(picture, boxes[0], item.max_proposed_regions)
         timings.propose_regions_s = time.perf_counter() - began_s
     began_s = time.perf_counter()
-    inputs = [preprocess(picture, boxes, model.input) for model in models]
+    inputs = [preprocess(picture, boxes, model.input) for model in call.models]
     timings.preprocess_s = time.perf_counter() - began_s
     return _Prepared(picture, boxes, sources, inputs, timings)
+
+
+def _describe(
+    file: PictureFile, picture: Picture, thumbnail_max_side_px: int
+) -> tuple[PictureInfo, bytes]:
+    """Tell of a picture and make its small one. Runs in a thread."""
+    small = b""
+    if thumbnail_max_side_px:
+        small = thumbnail(picture.image, thumbnail_max_side_px)
+    return file.describe(picture), small
 
 
 def _reduction(file: PictureFile, item: Item, models: Sequence[Model]) -> float:
@@ -339,6 +367,14 @@ def _validate(items: Sequence[Item], spaces: Sequence[str]) -> None:
                 f"{name}.max_proposed_regions",
                 f"is {item.max_proposed_regions}; 0 to {MAX_PROPOSED_REGIONS} are taken",
             )
+
+
+def _validate_thumbnail(max_side_px: int) -> None:
+    if max_side_px and not MIN_SIDE_PX <= max_side_px <= MAX_SIDE_PX:
+        raise field_error(
+            "thumbnail_max_side_px",
+            f"is {max_side_px}; 0 or {MIN_SIDE_PX} to {MAX_SIDE_PX} are taken",
+        )
 
 
 def _foremost(group: ExceptionGroup[Exception]) -> Exception:

@@ -44,6 +44,7 @@ def embed_image_result(
     return pb.EmbedImageResult(
         info=picture_info(outcome.info),
         regions=[_embedded_region(region, spaces) for region in outcome.regions],
+        thumbnail=outcome.thumbnail,
     )
 
 

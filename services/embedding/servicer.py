@@ -37,7 +37,9 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.EmbedImagesResponse:
         items = [messages.read_item(item) for item in request.items]
         spaces = list(request.spaces)
-        outcomes, timings = await self._embedder.embed(items, spaces)
+        outcomes, timings = await self._embedder.embed(
+            items, spaces, thumbnail_max_side_px=request.thumbnail_max_side_px
+        )
         return pb.EmbedImagesResponse(
             results=[messages.embed_image_result(outcome, spaces) for outcome in outcomes],
             timings=messages.step_timings(timings),
