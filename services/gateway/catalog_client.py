@@ -300,6 +300,7 @@ def _entry_message(entry: NewEntry) -> pb.Entry:
         region=types.box_message(entry.region),
         info=types.picture_info_message(entry.info),
         vectors=[types.vector_message(vector) for vector in entry.vectors],
+        subject=types.subject_message(entry.subject) if entry.subject else None,
     )
 
 
@@ -322,6 +323,7 @@ def _image(library_id: str, entry: pb.Entry) -> StoredImage:
         info=types.picture_info(entry.info),
         create_time=types.time(entry.create_time),
         update_time=types.time(entry.update_time),
+        subject=types.subject(entry.subject) if entry.HasField("subject") else None,
         vectors=[types.vector(vector) for vector in entry.vectors],
     )
 

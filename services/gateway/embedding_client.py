@@ -12,6 +12,9 @@ from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import type_messages as types
 from imagesearch_services.gateway.model import (
+    Box,
+    Category,
+    DetectionAnswer,
     EmbeddedPicture,
     EmbeddedRegion,
     LibraryType,
@@ -56,7 +59,27 @@ class EmbeddingClient:
         if len(response.results) != len(pictures):
             raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
         return Embedded(
-            [_picture(result) for result in response.results], types.timings(response.timings)
+            [_picture(result) for result in response.results],
+            types.timings(response.timings),
+            [types.model_version(model) for model in response.detection_models],
+        )
+
+    async def detect(
+        self, content: bytes, region: Box | None, category: Category | None
+    ) -> DetectionAnswer:
+        request = pb.DetectSubjectsRequest(
+            region=None if region is None else types.box_message(region),
+            category=types.category_message(category),
+        )
+        request.image.content = content
+        response = await call(
+            self._stub.DetectSubjects, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return DetectionAnswer(
+            subjects=[types.subject(subject) for subject in response.subjects],
+            info=types.picture_info(response.info),
+            models=[types.model_version(model) for model in response.models],
+            timings=types.timings(response.timings),
         )
 
     async def check(self) -> None:
@@ -69,6 +92,8 @@ def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
     if picture.region is not None:
         item.regions.append(types.box_message(picture.region))
     item.max_proposed_regions = picture.max_proposed_regions
+    item.subject_detection = picture.subject_detection
+    item.category = types.category_message(picture.category)
 
 
 def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
@@ -77,7 +102,13 @@ def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
     return EmbeddedPicture(
         types.picture_info(result.info),
         [
-            EmbeddedRegion(types.box(region.box), [types.vector(one) for one in region.vectors])
+            EmbeddedRegion(
+                types.box(region.box),
+                [types.vector(one) for one in region.vectors],
+                types.subject(region.subject) if region.HasField("subject") else None,
+            )
             for region in result.regions
         ],
+        [types.subject(subject) for subject in result.subjects],
+        result.chosen_subject if result.HasField("chosen_subject") else None,
     )

@@ -41,6 +41,8 @@ class Category(enum.IntEnum):
 class Relation(enum.IntEnum):
     """How a match is related to the query; the numbers of the contract."""
 
+    UNSPECIFIED = 0
+    """In libraries that know no relations."""
     SAME = 1
     SIMILAR = 2
 
@@ -53,6 +55,36 @@ class Box:
     y_min: float
     x_max: float
     y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Color:
+    """A colour of a subject."""
+
+    name: str
+    hex: str
+    share: float
+    """Of the subject's pixels, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """A named property of a subject with its confidence."""
+
+    name: str
+    value: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something in a picture that a person would call its subject."""
+
+    box: Box
+    category: Category | None
+    score: float
+    colors: Sequence[Color] = ()
+    attributes: Sequence[Attribute] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +211,7 @@ class NewEntry:
     region: Box
     info: PictureInfo
     vectors: Sequence[Vector]
+    subject: Subject | None = None
     allow_overwrite: bool
     request_id: str
 
@@ -195,7 +228,10 @@ class StoredImage:
     info: PictureInfo
     create_time: datetime
     update_time: datetime
+    subject: Subject | None = None
     vectors: Sequence[Vector] = ()
+    warnings: Sequence[str] = ()
+    """What the caller should know though it is stored; only in the answer to adding it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +249,8 @@ class EmbeddedRegion:
 
     box: Box
     vectors: Sequence[Vector]
+    subject: Subject | None = None
+    """What it shows, where a model tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +259,10 @@ class EmbeddedPicture:
 
     info: PictureInfo
     regions: Sequence[EmbeddedRegion]
+    subjects: Sequence[Subject] = ()
+    """Those that were found, where they were looked for; the main one first."""
+    chosen_subject: int | None = None
+    """Which of them was embedded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +272,10 @@ class PictureToEmbed:
     content: bytes
     region: Box | None = None
     max_proposed_regions: int = 0
+    subject_detection: bool = False
+    """Embed the main subject of it instead, if there is one."""
+    category: Category | None = None
+    """Of the subject to embed, if there is one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,4 +327,19 @@ class SearchAnswer:
     query_info: PictureInfo | None
     models: Sequence[ModelVersion]
     thresholds: Sequence[AppliedThreshold]
+    timings: Sequence[StepTiming]
+    subjects: Sequence[Subject] = ()
+    """Of the query, the main one first."""
+    chosen_subject: int | None = None
+    """Which of them was searched with."""
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectionAnswer:
+    """What a picture shows."""
+
+    subjects: Sequence[Subject]
+    info: PictureInfo
+    models: Sequence[ModelVersion]
     timings: Sequence[StepTiming]

@@ -9,9 +9,13 @@ from typing import Protocol
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
+    Box,
+    Category,
+    DetectionAnswer,
     EmbeddedPicture,
     Hit,
     Library,
+    ModelVersion,
     NewEntry,
     NewLibrary,
     PictureToEmbed,
@@ -31,6 +35,8 @@ class Embedded:
 
     pictures: Sequence[EmbeddedPicture | ServiceError]
     timings: Sequence[StepTiming]
+    detection_models: Sequence[ModelVersion] = ()
+    """Those that found subjects, where that was asked for."""
 
 
 class Embedding(Protocol):
@@ -41,6 +47,11 @@ class Embedding(Protocol):
 
     async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
         """Embed pictures, or parts of them, into every one of the spaces."""
+
+    async def detect(
+        self, content: bytes, region: Box | None, category: Category | None
+    ) -> DetectionAnswer:
+        """Find and describe the subjects of a picture, or those of one category."""
 
     async def check(self) -> None:
         """Raise where the service is not well."""

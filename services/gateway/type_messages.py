@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from imagesearch.type.v1 import geometry_pb2, model_pb2, picture_pb2, tag_pb2
+from imagesearch.type.v1 import (
+    category_pb2,
+    geometry_pb2,
+    model_pb2,
+    picture_pb2,
+    subject_pb2,
+    tag_pb2,
+)
 from imagesearch_services.common.errors import field_error
 from imagesearch_services.gateway.model import (
+    Attribute,
     Box,
     Category,
+    Color,
     ModelVersion,
     PictureInfo,
     StepTiming,
+    Subject,
     TagValue,
     Vector,
 )
@@ -112,6 +123,35 @@ def category(number: int, *, field: str = "category") -> Category | None:
         return Category(number)
     except ValueError:
         raise field_error(field, f"{number} is no category") from None
+
+
+def category_message(value: Category | None) -> category_pb2.Category.ValueType:
+    return cast("category_pb2.Category.ValueType", int(value or 0))
+
+
+def subject(message: subject_pb2.Subject) -> Subject:
+    return Subject(
+        box=box(message.box),
+        category=category(message.category),
+        score=message.score,
+        colors=[Color(one.name, one.hex, one.share) for one in message.colors],
+        attributes=[Attribute(one.name, one.value, one.score) for one in message.attributes],
+    )
+
+
+def subject_message(value: Subject) -> subject_pb2.Subject:
+    return subject_pb2.Subject(
+        box=box_message(value.box),
+        category=category_message(value.category),
+        score=value.score,
+        colors=[
+            subject_pb2.Color(name=one.name, hex=one.hex, share=one.share) for one in value.colors
+        ],
+        attributes=[
+            subject_pb2.Attribute(name=one.name, value=one.value, score=one.score)
+            for one in value.attributes
+        ],
+    )
 
 
 def time(message: Timestamp) -> datetime:
