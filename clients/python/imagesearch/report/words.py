@@ -1,0 +1,78 @@
+"""Numbers and enum values as words."""
+
+from __future__ import annotations
+
+import math
+
+SELDOM = 1e-6
+"""Rates below are told as this one: nobody has seen enough searches to tell them apart."""
+OFTEN = 0.5
+BYTES_IN_KB = 1000
+
+
+def chance_words(rate: float) -> str:
+    """Say what a false-positive rate means.
+
+    >>> chance_words(0.0004)
+    'about 1 in 2,500 searches with nothing to find would get a match this good by chance'
+    >>> chance_words(0.7)
+    'a search with nothing to find gets a match this good more often than not'
+    """
+    if rate >= OFTEN:
+        return "a search with nothing to find gets a match this good more often than not"
+    if rate < SELDOM:
+        often = "fewer than 1 in 1,000,000"
+    else:
+        often = f"about 1 in {_two_digits(1 / rate):,}"
+    return f"{often} searches with nothing to find would get a match this good by chance"
+
+
+def count_words(count: int, one: str, many: str = "", *, at_least: bool = False) -> str:
+    """Count things.
+
+    >>> count_words(1, "match", "matches"), count_words(0, "search", "searches")
+    ('1 match', 'no searches')
+    >>> count_words(1000, "match", "matches", at_least=True)
+    'at least 1,000 matches'
+    """
+    number = f"{count:,}" if count else "no"
+    return f"{'at least ' if at_least else ''}{number} {one if count == 1 else many or one + 's'}"
+
+
+def duration_words(duration_ms: float) -> str:
+    """Write a time.
+
+    >>> [duration_words(time_ms) for time_ms in (0.42, 48.4, 1234)]
+    ['0.4 ms', '48 ms', '1.2 s']
+    """
+    if duration_ms >= 1000:  # noqa: PLR2004  # milliseconds of a second
+        return f"{duration_ms / 1000:.1f} s"
+    return f"{duration_ms:.0f} ms" if duration_ms >= 10 else f"{duration_ms:.1f} ms"  # noqa: PLR2004
+
+
+def size_words(size_bytes: int) -> str:
+    """Write a file's size.
+
+    >>> [size_words(size) for size in (900, 48_200, 3_400_000)]
+    ['900 B', '48 kB', '3.4 MB']
+    """
+    if size_bytes < BYTES_IN_KB:
+        return f"{size_bytes} B"
+    if size_bytes < BYTES_IN_KB**2:
+        return f"{size_bytes / BYTES_IN_KB:.0f} kB"
+    return f"{size_bytes / BYTES_IN_KB**2:.1f} MB"
+
+
+def enum_words(name: str, *, prefix: str) -> str:
+    """Write an enum value; nothing for UNSPECIFIED.
+
+    >>> enum_words("CATEGORY_DIGITAL_DEVICE", prefix="CATEGORY_")
+    'digital device'
+    """
+    return name.removeprefix(prefix).lower().replace("_", " ").replace("unspecified", "")
+
+
+def _two_digits(number: float) -> int:
+    """Round to two significant digits; more would promise what the data can't give."""
+    step = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return int(round(number / step) * step)
