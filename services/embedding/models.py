@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,12 @@ import numpy.typing as npt
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
-from imagesearch_services.embedding.probe import agreement, decode_answer, probe_picture
+from imagesearch_services.embedding.probe import (
+    agreement,
+    decode_answer,
+    probe_answer,
+    probe_picture,
+)
 from imagesearch_services.embedding.triton import (
     ModelConfig,
     Tensor,
@@ -47,7 +53,7 @@ class ModelDescriptionError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A version of a model that embeds pictures."""
+    """A version of a model that embeds pictures, or tells what is in them."""
 
     name: str
     version: str
@@ -59,17 +65,35 @@ class Model:
     input_name: str
     output_name: str
     dimensions: int
-    """Components of an embedding."""
+    """Components of an embedding; 0 for a model that does not embed."""
+    outputs: Mapping[str, tuple[int, ...]]
+    """Shape of every output, without the batch dimension; that of `output_name` first."""
     max_batch_size: int
     probe: npt.NDArray[np.float32] = field(repr=False)
-    """Unit-length embedding of the probe picture, [dimensions]."""
+    """What it gives for the probe picture, see `probe_answer`; unit length."""
     probe_min_cosine: float
     """How near to it the model must come."""
+    parameters: Mapping[str, str] = field(repr=False)
+    """Everything that its configuration says, for what only some models have."""
 
     @property
     def space(self) -> str:
-        """The vector space that it embeds into."""
-        return f"{self.name}@{self.version}"
+        """The vector space that it embeds into; empty where it does not."""
+        return f"{self.name}@{self.version}" if self.dimensions else ""
+
+    @property
+    def row_length(self) -> int:
+        """Numbers that it gives for each region, in all its outputs."""
+        return sum(map(math.prod, self.outputs.values()))
+
+    def outputs_in(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """Take its outputs apart: [regions, row length] → [regions, *shape] of each."""
+        found, start = {}, 0
+        for name, shape in self.outputs.items():
+            end = start + math.prod(shape)
+            found[name] = rows[:, start:end].reshape(len(rows), *shape)
+            start = end
+        return found
 
 
 def describe(config: ModelConfig) -> Model:
@@ -96,9 +120,11 @@ def describe(config: ModelConfig) -> Model:
             input_name=parameters["input_name"],
             output_name=parameters["output_name"],
             dimensions=int(parameters["dimensions"]),
+            outputs=_shapes(config.outputs, parameters["output_name"]),
             max_batch_size=max(1, config.max_batch_size),
             probe=decode_answer(parameters["probe"]),
             probe_min_cosine=float(parameters["probe_min_cosine"]),
+            parameters=parameters,
         )
     except KeyError as error:
         raise ModelDescriptionError(f"the parameter {error} is missing") from error
@@ -109,8 +135,15 @@ def describe(config: ModelConfig) -> Model:
     _check_tensor(
         config.inputs, model.input_name, Tensor("TYPE_UINT8", (spec.height, spec.width, 3))
     )
-    _check_tensor(config.outputs, model.output_name, Tensor("TYPE_FP32", (model.dimensions,)))
+    output = config.outputs.get(model.output_name)
+    shape = (model.dimensions,) if model.dimensions or output is None else output.dims
+    _check_tensor(config.outputs, model.output_name, Tensor("TYPE_FP32", shape))
     return model
+
+
+def _shapes(outputs: Mapping[str, Tensor], first: str) -> dict[str, tuple[int, ...]]:
+    names = sorted(outputs, key=lambda name: name != first)
+    return {name: outputs[name].dims for name in names}
 
 
 def _check_tensor(tensors: Mapping[str, Tensor], name: str, expected: Tensor) -> None:
@@ -124,7 +157,7 @@ def _check_tensor(tensors: Mapping[str, Tensor], name: str, expected: Tensor) ->
         raise ModelDescriptionError(f"tensor {name} is {found}, {expected} is described")
 
 
-async def embed(
+async def run(
     triton: TritonClient, model: Model, inputs: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float32]:
     """Run a model on preprocessed regions.
@@ -135,25 +168,28 @@ async def embed(
         inputs: uint8 [regions, height, width, 3], at most the model's largest batch.
 
     Returns:
-        Unit-length embeddings, float32 [regions, dimensions].
+        All that it gives for each region, float32 [regions, row length]: see `Model.outputs_in`.
+        Embeddings are of unit length.
 
     Raises:
-        ServiceError: as `TritonClient.infer`; MODEL_SERVER_UNAVAILABLE also for embeddings of
-            another shape, of no length, or that are not finite.
+        ServiceError: as `TritonClient.infer`; MODEL_SERVER_UNAVAILABLE also for outputs of another
+            shape, embeddings of no length, and numbers that are none.
     """
-    raw = await triton.infer(
-        model.name,
-        model.version,
-        inputs,
-        input_name=model.input_name,
-        output_name=model.output_name,
+    names = list(model.outputs)
+    outputs = await triton.infer(
+        model.name, model.version, inputs, input_name=model.input_name, output_names=names
     )
-    if raw.shape == (len(inputs), model.dimensions):
-        lengths = np.sqrt(np.einsum("ij,ij->i", raw, raw, dtype=np.float64))
-        if np.isfinite(lengths).all() and lengths.all():
-            unit: npt.NDArray[np.float32] = (raw / lengths[:, None]).astype(np.float32)
-            return unit
-    raise WrongAnswerError(f"model {model.name} gave something that is no embedding")
+    parts = []
+    for name, output in zip(names, outputs, strict=True):
+        if output.shape != (len(inputs), *model.outputs[name]) or not np.isfinite(output).all():
+            raise WrongAnswerError(f"model {model.name} gave something that is no {name}")
+        parts.append(output.reshape(len(inputs), -1))
+    if model.dimensions:
+        lengths = np.sqrt(np.einsum("ij,ij->i", parts[0], parts[0], dtype=np.float64))
+        if not lengths.all():
+            raise WrongAnswerError(f"model {model.name} gave an embedding of no length")
+        parts[0] = (parts[0] / lengths[:, None]).astype(np.float32)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 class ModelRegistry:
@@ -201,6 +237,21 @@ class ModelRegistry:
         self._check_answers()
         return [self._resolve(space) for space in spaces]
 
+    def with_role(self, role: str) -> Model:
+        """Return the model of a role; of several the last by name and version.
+
+        Raises:
+            ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED.
+        """
+        found = [model for model in self.models() if model.role == role]
+        if not found:
+            raise ServiceError(
+                Reason.MODEL_NOT_SERVED,
+                f'no model of the role "{role}" is served now',
+                metadata={"model": role, "version": ""},
+            )
+        return found[-1]
+
     def check(self) -> None:
         """Raise ServiceError while Triton does not answer or no model serves."""
         self._check_answers()
@@ -241,8 +292,7 @@ class ModelRegistry:
             self._refuse(space, str(error))
             return
         try:
-            picture = probe_picture(model.input.width, model.input.height)
-            answer = await embed(self._triton, model, picture[None])
+            answer = await self._probe(model)
         except WrongAnswerError as error:
             self._refuse(space, error.message)
             return
@@ -251,7 +301,7 @@ class ModelRegistry:
                 self._refuse(space, error.message)
             # A serving model that is slow or overloaded has not answered wrongly.
             return
-        cosine = agreement(answer[0], model.probe)
+        cosine = agreement(answer, model.probe)
         if cosine < model.probe_min_cosine:
             self._refuse(
                 space,
@@ -265,6 +315,11 @@ class ModelRegistry:
         self._serving[space] = model
         self._probed_at_s[space] = time.monotonic()
 
+    async def _probe(self, model: Model) -> npt.NDArray[np.float32]:
+        picture = probe_picture(model.input.width, model.input.height)[None]
+        outputs = model.outputs_in(await run(self._triton, model, picture))
+        return probe_answer(outputs[model.output_name])
+
     def _refuse(self, space: str, why: str) -> None:
         self._serving.pop(space, None)
         if self._refused.get(space) != why:
@@ -273,7 +328,7 @@ class ModelRegistry:
 
     def _resolve(self, space: str) -> Model:
         model = self._serving.get(space)
-        if model is not None:
+        if model is not None and model.dimensions:
             return model
         if space in self._refused:
             raise ServiceError(

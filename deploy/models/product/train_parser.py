@@ -28,8 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from backbone import Backbone, export, store_weights_as_float16
-from pictures import Picture, catalogue, garments, read, shelf, street
+from backbone import STRIDE_32, Backbone, export, quantize
+from pictures import Picture, catalogue, garments, letterbox, read, shelf, street
 from PIL import Image
 from torch import nn
 
@@ -187,8 +187,20 @@ def main() -> None:
     if options.only in (None, "export"):
         head, last_stage = Head(), LastStage()
         load(head, last_stage, weights)
-        export(Parser(head, last_stage), HEIGHT_PX, WIDTH_PX, ["maps"], options.output)
-        store_weights_as_float16(options.output)
+        exact = options.work / "parser.onnx"
+        export(Parser(head, last_stage), HEIGHT_PX, WIDTH_PX, ["maps"], exact)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        files = calibration_pictures(options.pictures, split)
+        pictures = (letterbox(read(file), WIDTH_PX, HEIGHT_PX) for file in files)
+        quantize(exact, options.output, pictures, last_block=STRIDE_32)
+
+
+def calibration_pictures(data: Path, split: dict[str, list[str]]) -> list[Path]:
+    """Every so manieth of each set, none held out."""
+    held_out = {name for names in split.values() for name in names}
+    files = [*street(data)[::10], *garments(data)[::100], *shelf(data)[::50]]
+    names = [{file.stem, file.parent.name, file.relative_to(data).as_posix()} for file in files]
+    return [file for file, own in zip(files, names, strict=True) if not own & held_out]
 
 
 # Pictures, labels and pseudo-labels
@@ -392,6 +404,7 @@ class Stage:
 
 
 STAGES = (Stage(4, 4e-3, 0.0), Stage(3, 1.5e-3, 2e-4))
+MIRRORED_SHARE = 0.5
 
 
 def train(work: Path, weights: Path) -> None:
@@ -462,8 +475,9 @@ def loss(
     *,
     frozen: bool,
 ) -> torch.Tensor:
+    mirrored = torch.rand(len(batch)) < MIRRORED_SHARE
     c8, c16, classes, saliency = (
-        torch.from_numpy(np.stack([example[key] for example in batch]))
+        _mirror(torch.from_numpy(np.stack([example[key] for example in batch])), mirrored)
         for key in ("c8", "c16", "classes", "saliency")
     )
     with torch.set_grad_enabled(not frozen):
@@ -477,6 +491,12 @@ def loss(
         logits[:, -1][known], saliency[known].float() / SALIENT
     )
     return told + 0.5 * drawn
+
+
+def _mirror(maps: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """Mirrors some of a batch, [N, …, width]; near enough to the maps of the mirrored picture."""
+    maps[which] = maps[which].flip(-1)
+    return maps
 
 
 def _one_thread() -> onnxruntime.SessionOptions:

@@ -29,7 +29,7 @@ class TritonPythonModel:
             )
         config = json.loads(args["model_config"])
         self.input_name = config["input"][0]["name"]
-        self.output_name = config["output"][0]["name"]
+        self.output_names = [output["name"] for output in config["output"]]
         folder = Path(args["model_repository"]) / args["model_version"]
         self.session = onnxruntime.InferenceSession(
             folder / "model.onnx", session_options(config), providers=["CPUExecutionProvider"]
@@ -37,7 +37,7 @@ class TritonPythonModel:
         # The first run allocates and picks kernels: not at a caller's cost.
         shape = (1, *(int(size) for size in config["input"][0]["dims"]))
         dtype = pb_utils.triton_string_to_numpy(config["input"][0]["data_type"])
-        self.run(np.zeros(shape, dtype))
+        self.run(np.zeros(shape, dtype), self.output_names)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers all requests that Triton has batched with one run of the model."""
@@ -45,19 +45,28 @@ class TritonPythonModel:
             pb_utils.get_input_tensor_by_name(request, self.input_name).as_numpy()
             for request in requests
         ]
+        wanted = {name for request in requests for name in request.requested_output_names()}
+        names = [name for name in self.output_names if name in wanted]
         try:
-            embeddings = self.run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+            outputs = self.run(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), names)
         except Exception as error:  # noqa: BLE001 whatever it is, each caller is told
             failure = pb_utils.TritonError(f"{type(error).__name__}: {error}")
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]
         ends = np.cumsum([len(array) for array in arrays])[:-1]
+        parts = {name: np.split(output, ends) for name, output in zip(names, outputs, strict=True)}
         return [
-            pb_utils.InferenceResponse([pb_utils.Tensor(self.output_name, part)])
-            for part in np.split(embeddings, ends)
+            pb_utils.InferenceResponse(
+                [
+                    pb_utils.Tensor(name, parts[name][index])
+                    for name in names
+                    if name in request.requested_output_names()
+                ]
+            )
+            for index, request in enumerate(requests)
         ]
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        return self.session.run([self.output_name], {self.input_name: images})[0]
+    def run(self, images: np.ndarray, output_names: list[str]) -> list[np.ndarray]:
+        return self.session.run(output_names, {self.input_name: images})
 
 
 def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:

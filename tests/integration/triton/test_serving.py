@@ -10,18 +10,26 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
-from tritonclient.grpc import InferInput  # type: ignore[import-untyped]
+from tritonclient.grpc import (  # type: ignore[import-untyped]
+    InferInput,
+    InferRequestedOutput,
+)
 from tritonclient.grpc.aio import InferenceServerClient  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
-from imagesearch_services.embedding.probe import agreement, decode_answer, probe_picture
+from imagesearch_services.embedding.probe import (
+    agreement,
+    decode_answer,
+    probe_answer,
+    probe_picture,
+)
 from imagesearch_services.runner.triton import TritonError, TritonPorts, TritonProcess
 from tests.triton_server import MODELS_DIR, running_triton
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODELS = {"sscd": (288, 512), "efficientnet_lite2": (260, 1280)}
+MODELS = {"sscd": (288, 512), "efficientnet_lite2": (260, 1280), "product": (384, 256)}
 DEADLINE_S = 30.0
 each_model = pytest.mark.parametrize("model", MODELS)
 
@@ -93,6 +101,45 @@ async def test_the_probe_tells_a_wrong_picture_from_the_right_one(
         answer = await infer(client, model, noise)
     known = decode_answer(parameters["probe"].string_value)
     assert agreement(answer[0], known) < float(parameters["probe_min_cosine"].string_value)
+
+
+async def test_outputs_of_one_model_are_answered_as_they_are_asked_for(
+    triton: TritonProcess,
+) -> None:
+    image = InferInput("image", [2, 384, 384, 3], "UINT8")
+    image.set_data_from_numpy(pictures("product", 2))
+    asked = [["attributes"], ["categories", "embedding"]]
+    async with InferenceServerClient(triton.ports.grpc_address) as client:
+        answers = await asyncio.gather(
+            *(
+                client.infer(
+                    "product",
+                    [image],
+                    outputs=[InferRequestedOutput(name) for name in names],
+                    client_timeout=DEADLINE_S,
+                )
+                for names in asked
+            )
+        )
+    told = [{output.name for output in answer.get_response().outputs} for answer in answers]
+    assert told == [set(names) for names in asked]
+    assert answers[0].as_numpy("attributes")[:, :10].sum(axis=1) == pytest.approx([1, 1], abs=1e-3)
+    assert answers[1].as_numpy("categories").shape == (2, 14)
+
+
+async def test_the_parser_tells_the_class_of_every_part_and_knows_the_probe(
+    triton: TritonProcess,
+) -> None:
+    image = InferInput("image", [1, 512, 352, 3], "UINT8")
+    image.set_data_from_numpy(probe_picture(352, 512)[None])
+    async with InferenceServerClient(triton.ports.grpc_address) as client:
+        told = (await client.get_model_config("subject_parser")).config.parameters
+        answer = await client.infer("subject_parser", [image], client_timeout=DEADLINE_S)
+    maps = answer.as_numpy("maps")
+    assert maps.shape == (1, 10, 64, 44)
+    assert maps[:, :9].sum(axis=1) == pytest.approx(1, abs=1e-3)
+    known = decode_answer(told["probe"].string_value)
+    assert agreement(probe_answer(maps[0]), known) > float(told["probe_min_cosine"].string_value)
 
 
 async def test_requests_that_wait_are_run_as_one_batch_and_answered_each_its_own(

@@ -52,6 +52,15 @@ def test_sizes_that_the_tensors_leave_open_are_those_of_the_parameters() -> None
     describe(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
 
 
+def test_a_model_with_no_dimensions_embeds_into_no_space() -> None:
+    maps = {"maps": Tensor("TYPE_FP32", (10, 64, 44)), "more": Tensor("TYPE_FP32", (12,))}
+    told = PARAMETERS | {"role": "subjects", "output_name": "maps", "dimensions": "0"}
+    model = describe(replace(CONFIG, outputs=maps, parameters=told | {"stride": "8"}))
+    assert model.space == ""
+    assert model.outputs == {"maps": (10, 64, 44), "more": (12,)}
+    assert model.parameters["stride"] == "8"
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_missing_parameter_is_named(name: str) -> None:
     parameters = {key: value for key, value in PARAMETERS.items() if key != name}

@@ -9,6 +9,7 @@ from imagesearch_services.embedding.probe import (
     agreement,
     decode_answer,
     encode_answer,
+    probe_answer,
     probe_picture,
 )
 
@@ -30,6 +31,13 @@ def test_an_answer_survives_packing() -> None:
     assert answer.shape == (512,)
     assert np.linalg.norm(answer) == pytest.approx(1, abs=1e-3)
     assert agreement(embedding, answer) > 0.9999
+
+
+def test_of_a_long_answer_a_part_is_kept_and_of_an_embedding_all() -> None:
+    maps = np.arange(10 * 64 * 44, dtype=np.float32).reshape(10, 64, 44)
+    assert probe_answer(maps).shape == (2012,)
+    assert agreement(probe_answer(maps), decode_answer(encode_answer(probe_answer(maps)))) > 0.9999
+    assert (probe_answer(maps[0, 0]) == maps[0, 0]).all()
 
 
 @pytest.mark.parametrize(

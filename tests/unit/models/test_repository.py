@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 
-from imagesearch_services.embedding.probe import decode_answer
+from imagesearch_services.embedding.probe import decode_answer, probe_answer
 from imagesearch_services.models.manifest import read_manifest
 from imagesearch_services.models.repository import CONFIGURATIONS, configuration
 
@@ -35,11 +36,14 @@ def test_each_description_says_what_a_caller_must_know(model: str) -> None:
     text = configuration(DEPLOY, model, CONFIGURATIONS["config.pbtxt"])
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     told = {key: value.string_value for key, value in config.parameters.items()}
-    assert told["role"] in {"copy", "semantic"}
+    assert told["role"] in {"copy", "semantic", "subjects", "product"}
     assert set(told["library_types"].split(",")) <= {"WHOLE_IMAGE", "ELEMENT", "PRODUCT"}
     assert told["resize"] in {"squash", "letterbox"}
     assert list(config.input[0].dims) == [int(told["input_height"]), int(told["input_width"]), 3]
-    assert decode_answer(told["probe"]).shape == (int(told["dimensions"]),)
+    output = next(each for each in config.output if each.name == told["output_name"])
+    assert int(told["dimensions"]) == (output.dims[0] if len(output.dims) == 1 else 0)
+    answer = np.zeros(list(output.dims), np.float32)
+    assert decode_answer(told["probe"]).shape == probe_answer(answer).shape
     assert 0 < float(told["probe_min_cosine"]) < 1
 
 
