@@ -1,35 +1,42 @@
-"""Pictures in, embeddings out: decode, find regions, preprocess, infer."""
+"""Pictures in, embeddings out: decode, find regions or subjects, preprocess, infer."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
-from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
+from imagesearch_services.common.errors import Reason, ServiceError, missing_field
+from imagesearch_services.embedding import spaces as vector_spaces
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.items import (
+    EmbeddedPicture,
+    EmbeddedRegion,
+    Item,
+    Subject,
+    Timings,
+    validate,
+    validate_thumbnail,
+)
 from imagesearch_services.embedding.models import Model, ModelRegistry
-from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
-from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
-from imagesearch_services.embedding.regions import propose_regions
-from imagesearch_services.embedding.stacking import Embeddings, Inputs, Stacker
-from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX, thumbnail
-from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
+from imagesearch_services.embedding.preparing import (
+    Described,
+    Plan,
+    Prepared,
+    describe,
+    open_for_parser,
+    prepare,
+    prepare_subjects,
+)
+from imagesearch_services.embedding.spaces import ModelInput, Space
+from imagesearch_services.embedding.stacking import Rows, Stacker
+from imagesearch_services.embedding.subjects.labels import Labels, Told
+from imagesearch_services.embedding.triton import TritonClient, WrongAnswerError
 from imagesearch_services.embedding.workers import Workers
-
-MAX_ITEMS = 100
-MAX_REGIONS = 100
-MAX_PROPOSED_REGIONS = 64
-
-PROPOSAL_SIDE_PX = 1600
-"""Long side that a picture keeps, if it has it, where regions of it are proposed."""
 
 PICTURES_IN_WORK = 2
 """Pictures of one call that threads are asked to prepare at once, for each thread: enough to keep
@@ -37,6 +44,11 @@ them busy, few enough that another call's picture gets its turn soon."""
 
 HEADER_READERS = 2
 """Threads that look at headers."""
+
+PARSER_ROLE = "subjects"
+"""Of the model that finds subjects."""
+PRODUCT_ROLE = "product"
+"""Of the model that tells what a subject is."""
 
 FAULTS_OF_ONE_PICTURE = {
     Reason.FIELD_REQUIRED,
@@ -50,71 +62,23 @@ FAULTS_OF_ONE_PICTURE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One picture and what to embed of it."""
+class Embedded:
+    """What came of a call."""
 
-    content: bytes
-    """The file."""
-    regions: Sequence[Box] = ()
-    """Regions to embed; none: the whole picture."""
-    max_proposed_regions: int = 0
-    """Embed instead up to this many regions that look like a picture of their own, found inside
-    the first of `regions` or the whole picture."""
+    pictures: Sequence[EmbeddedPicture | ServiceError]
+    """In order; of a picture at fault, its error."""
+    timings: Timings
+    detection_models: Sequence[Model]
+    """Those that found subjects; none where none were looked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddedRegion:
-    """A region and its embeddings."""
+class Detection:
+    """The subjects of a picture."""
 
-    box: Box
-    vectors: Sequence[npt.NDArray[np.float32]]
-    """Unit length, one for each space asked, in that order."""
-    background_similarities: Sequence[float]
-    """How close each vector lies to pictures in general; 0 where the model has no such set."""
-    source: str
-    """Which rule proposed it; empty for regions asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPicture:
-    """What came of one picture."""
-
+    subjects: Sequence[Subject]
     info: PictureInfo
-    regions: Sequence[EmbeddedRegion]
-    thumbnail: bytes = b""
-    """JPEG of the whole picture, where asked for."""
-
-
-@dataclass(slots=True)
-class Timings:
-    """Time of each step, for all pictures of a call together, seconds.
-
-    The first three are work added up; pictures are worked on at once, so that they may exceed the
-    total. `infer_s` is from the first input sent to the last embedding received.
-    """
-
-    decode_s: float = 0.0
-    propose_regions_s: float = 0.0
-    preprocess_s: float = 0.0
-    infer_s: float = 0.0
-    total_s: float = 0.0
-
-    def add(self, picture: Timings) -> None:
-        """Add the work on one picture."""
-        self.decode_s += picture.decode_s
-        self.propose_regions_s += picture.propose_regions_s
-        self.preprocess_s += picture.preprocess_s
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A picture that is ready for its models."""
-
-    picture: Picture
-    boxes: Sequence[Box]
-    sources: Sequence[str]
-    inputs: Sequence[Inputs]
-    """One for each model, all regions."""
+    models: Sequence[Model]
     timings: Timings
 
 
@@ -122,17 +86,29 @@ class _Prepared:
 class _Call:
     """What the pictures of one call share."""
 
-    models: Sequence[Model]
-    stackers: Sequence[Stacker]
+    plan: Plan
+    stackers: Mapping[str, Stacker]
+    """By name and version of the model."""
     admission: CallAdmission
     lane: asyncio.Semaphore
     timings: Timings
-    thumbnail_max_side_px: int
-    """0: none is made."""
+
+    def stacker(self, model: Model) -> Stacker:
+        return self.stackers[_key(model)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one picture, by the models of the plan."""
+
+    prepared: Prepared
+    described: Described
+    rows: Mapping[tuple[str, str, float], Rows]
+    """By `ModelInput.key`."""
 
 
 class Embedder:
-    """Embeds pictures with the models that serve."""
+    """Embeds pictures with the models that serve, and finds their subjects."""
 
     def __init__(
         self,
@@ -169,82 +145,160 @@ class Embedder:
 
     async def embed(
         self, items: Sequence[Item], spaces: Sequence[str], *, thumbnail_max_side_px: int = 0
-    ) -> tuple[list[EmbeddedPicture | ServiceError], Timings]:
-        """Embed pictures, or regions of them, into vector spaces.
+    ) -> Embedded:
+        """Embed pictures, or regions or subjects of them, into vector spaces.
 
         Args:
             items: the pictures.
             spaces: to embed into.
             thumbnail_max_side_px: make a small picture of each, too; 0: none.
 
-        Returns:
-            What came of each picture, in order; of a picture at fault, its error.
-
         Raises:
             ServiceError: for all of them together: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
                 MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         started_s = time.perf_counter()
-        _validate(items, spaces)
-        _validate_thumbnail(thumbnail_max_side_px)
-        models = self._registry.resolve(spaces)
+        validate(items, spaces)
+        validate_thumbnail(thumbnail_max_side_px)
+        resolved = vector_spaces.resolve(self._registry, spaces)
+        inputs = {one.key: one for space in resolved for one in space.inputs}
+        parser = None
+        if any(item.subject_detection for item in items):
+            parser = self._registry.with_role(PARSER_ROLE)
+        plan = Plan(
+            inputs=list(inputs.values()),
+            parser=parser,
+            are_colours_named=any(space.labels for space in resolved),
+            thumbnail_max_side_px=thumbnail_max_side_px,
+        )
+        answers, timings = await self._answers(
+            {f"items[{index}].": item for index, item in enumerate(items)}, plan
+        )
+        timings.total_s = time.perf_counter() - started_s
+        pictures = [
+            one if isinstance(one, ServiceError) else self._embedded(one, resolved)
+            for one in answers
+        ]
+        return Embedded(pictures, timings, [] if parser is None else [parser])
+
+    async def detect(self, content: bytes, region: Box | None, category: str) -> Detection:
+        """Find and describe the subjects of a picture.
+
+        Args:
+            content: the file.
+            region: look only there; None: everywhere.
+            category: describe only those of it; empty: all.
+
+        Raises:
+            ServiceError: what is wrong with the picture, OVERLOADED, MODEL_NOT_SERVED,
+                MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
+        """
+        started_s = time.perf_counter()
+        parser = self._registry.with_role(PARSER_ROLE)
+        teller = vector_spaces.space_of(self._registry, self._registry.with_role(PRODUCT_ROLE))
+        if teller.labels is None:
+            raise WrongAnswerError(f"model {teller.name} tells nothing of a subject")
+        plan = Plan(
+            inputs=[teller.own], parser=parser, are_all_described=True, are_colours_named=True
+        )
+        item = Item(content, [] if region is None else [region], subject_detection=True)
+        (answer,), timings = await self._answers({"": item}, plan)
+        if isinstance(answer, ServiceError):
+            raise answer
+        told = _told(teller, teller.labels, answer)
+        subjects = [_subject(answer, row, told[row]) for row in range(len(answer.prepared.found))]
+        timings.total_s = time.perf_counter() - started_s
+        return Detection(
+            [one for one in subjects if category in {"", one.category}],
+            answer.described.info,
+            [parser, teller.own.model],
+            timings,
+        )
+
+    async def _answers(
+        self, items: Mapping[str, Item], plan: Plan
+    ) -> tuple[list[_Answer | ServiceError], Timings]:
+        """Do the work on pictures; the keys stand before the names of their fields in errors."""
+        models = {_key(one.model): one.model for one in plan.inputs}
+        if plan.parser is not None:
+            models[_key(plan.parser)] = plan.parser
         try:
             async with asyncio.TaskGroup() as tasks:
                 call = _Call(
-                    models=models,
-                    stackers=[Stacker(self._triton, model, tasks) for model in models],
+                    plan=plan,
+                    stackers={
+                        key: Stacker(self._triton, model, tasks) for key, model in models.items()
+                    },
                     admission=CallAdmission(self.budget, retry_after_s=self._overload_retry_s),
                     lane=asyncio.Semaphore(PICTURES_IN_WORK * self._workers.threads),
                     timings=Timings(),
-                    thumbnail_max_side_px=thumbnail_max_side_px,
                 )
                 outcomes = [
-                    tasks.create_task(self._outcome(call, index, item))
-                    for index, item in enumerate(items)
+                    tasks.create_task(self._outcome(call, place, item))
+                    for place, item in items.items()
                 ]
         except ExceptionGroup as group:
             raise _foremost(group) from group
-        call.timings.infer_s = _infer_s(call.stackers)
-        call.timings.total_s = time.perf_counter() - started_s
+        call.timings.infer_s = _infer_s([call.stacker(one.model) for one in plan.inputs])
         return [outcome.result() for outcome in outcomes], call.timings
 
-    async def _outcome(self, call: _Call, index: int, item: Item) -> EmbeddedPicture | ServiceError:
+    async def _outcome(self, call: _Call, place: str, item: Item) -> _Answer | ServiceError:
         try:
-            return await self._embed(call, index, item)
+            return await self._answer(call, place, item)
         except ServiceError as error:
             if error.reason in FAULTS_OF_ONE_PICTURE:
                 return error
             raise
 
-    async def _embed(self, call: _Call, index: int, item: Item) -> EmbeddedPicture:
+    async def _answer(self, call: _Call, place: str, item: Item) -> _Answer:
         if not item.content:
-            raise missing_field(f"items[{index}].image.content")
+            raise missing_field(f"{place}image.content")
         file = await self._header_readers.run(PictureFile, item.content)
+        plan = call.plan
         most_regions = item.max_proposed_regions or len(item.regions) or 1
-        input_pixels = most_regions * sum(model.input.pixels for model in call.models)
+        input_pixels = most_regions * sum(one.model.input.pixels for one in plan.inputs)
+        if item.subject_detection and plan.parser is not None:
+            input_pixels += plan.parser.input.pixels
         async with call.admission.admit(file.pixels + input_pixels) as grant:
-            async with call.lane:
-                prepared = await self._workers.run(_prepare, file, index, item, call)
+            prepared = await self._prepared(call, file, place, item)
             call.timings.add(prepared.timings)
 
-            async def describe() -> tuple[PictureInfo, bytes]:
+            async def describe_it() -> Described:
                 # While Triton works: nothing waits for it.
-                described = await self._workers.run(
-                    _describe, file, prepared.picture, call.thumbnail_max_side_px
-                )
+                described = await self._workers.run(describe, file, prepared, plan)
                 grant.shrink_to(input_pixels)
                 return described
 
             async with asyncio.TaskGroup() as tasks:
-                description = tasks.create_task(describe())
-                embeddings = [
-                    tasks.create_task(stacker.embed(inputs))
-                    for stacker, inputs in zip(call.stackers, prepared.inputs, strict=True)
-                ]
-        vectors = [each.result() for each in embeddings]
+                description = tasks.create_task(describe_it())
+                rows = {
+                    one.key: tasks.create_task(call.stacker(one.model).run(inputs))
+                    for one, inputs in zip(plan.inputs, prepared.inputs, strict=True)
+                }
+        return _Answer(
+            prepared, description.result(), {key: task.result() for key, task in rows.items()}
+        )
+
+    async def _prepared(self, call: _Call, file: PictureFile, place: str, item: Item) -> Prepared:
+        parser = call.plan.parser
+        if parser is None or not item.subject_detection:
+            async with call.lane:
+                return await self._workers.run(prepare, file, place, item, call.plan)
+        async with call.lane:
+            opened = await self._workers.run(open_for_parser, file, place, item, call.plan, parser)
+        began_s = time.perf_counter()
+        rows = await call.stacker(parser).run(opened.parser_input)
+        (maps,) = parser.outputs_in(rows)[parser.output_name]
+        opened.timings.find_subjects_s = time.perf_counter() - began_s
+        async with call.lane:
+            return await self._workers.run(prepare_subjects, opened, maps, item, call.plan, parser)
+
+    def _embedded(self, answer: _Answer, spaces: Sequence[Space]) -> EmbeddedPicture:
+        prepared, described = answer.prepared, answer.described
+        vectors = [_vectors(space, answer) for space in spaces]
         closeness = [
-            self._background_similarities(model, rows)
-            for model, rows in zip(call.models, vectors, strict=True)
+            self._background_similarities(space, rows)
+            for space, rows in zip(spaces, vectors, strict=True)
         ]
         regions = [
             EmbeddedRegion(
@@ -252,129 +306,89 @@ class Embedder:
             )
             for row, (box, source) in enumerate(zip(prepared.boxes, prepared.sources, strict=True))
         ]
-        info, small = description.result()
-        return EmbeddedPicture(info, regions, small)
+        picture = EmbeddedPicture(described.info, regions, thumbnail=described.thumbnail)
+        teller = next((space for space in spaces if space.labels is not None), None)
+        if teller is None or teller.labels is None:
+            return picture
+        told = _told(teller, teller.labels, answer)
+        return _with_subjects(picture, answer, told)
 
-    def _background_similarities(self, model: Model, vectors: Embeddings) -> list[float]:
-        background = self._backgrounds.get(model.space)
+    def _background_similarities(self, space: Space, vectors: Rows) -> list[float]:
+        background = self._backgrounds.get(space.name)
         if background is None or not len(vectors):
             return [0.0] * len(vectors)
         similarities: list[float] = background.similarities(vectors).tolist()
         return similarities
 
 
-def _prepare(file: PictureFile, index: int, item: Item, call: _Call) -> _Prepared:
-    """Decode a picture, choose its regions and make them inputs. Runs in a thread."""
-    timings = Timings()
-    began_s = time.perf_counter()
-    reduction = _reduction(file, item, call.models)
-    if call.thumbnail_max_side_px:
-        reduction = min(reduction, max(file.width, file.height) / call.thumbnail_max_side_px)
-    picture = file.decode(reduction)
-    timings.decode_s = time.perf_counter() - began_s
-    boxes = [
-        _clipped(region, picture, f"items[{index}].regions[{number}]")
-        for number, region in enumerate(item.regions)
-    ] or [Box(0, 0, picture.width, picture.height)]
-    sources = [""] * len(boxes)
-    if item.max_proposed_regions:
-        began_s = time.perf_counter()
-        boxes, sources = _propose(picture, boxes[0], item.max_proposed_regions)
-        timings.propose_regions_s = time.perf_counter() - began_s
-    began_s = time.perf_counter()
-    inputs = [preprocess(picture, boxes, model.input) for model in call.models]
-    timings.preprocess_s = time.perf_counter() - began_s
-    return _Prepared(picture, boxes, sources, inputs, timings)
+def _vectors(space: Space, answer: _Answer) -> Rows:
+    own, *joined = (_embeddings(one, answer) for one in space.inputs)
+    return space.vectors(own, joined[0] if joined else None)
 
 
-def _describe(
-    file: PictureFile, picture: Picture, thumbnail_max_side_px: int
-) -> tuple[PictureInfo, bytes]:
-    """Tell of a picture and make its small one. Runs in a thread."""
-    small = b""
-    if thumbnail_max_side_px:
-        small = thumbnail(picture.image, thumbnail_max_side_px)
-    return file.describe(picture), small
+def _embeddings(one: ModelInput, answer: _Answer) -> Rows:
+    return one.model.outputs_in(answer.rows[one.key])[one.model.output_name]
 
 
-def _reduction(file: PictureFile, item: Item, models: Sequence[Model]) -> float:
-    """Return by what the sides may be divided while decoding.
+def _told(teller: Space, labels: Labels, answer: _Answer) -> list[Told]:
+    """Say what each region shows."""
+    outputs = teller.own.model.outputs_in(answer.rows[teller.own.key])
+    prepared = answer.prepared
+    found = prepared.found
+    if prepared.chosen is not None and len(prepared.boxes) == 1:
+        found = [found[prepared.chosen]]
+    clothing = [one.clothing for one in found] or [None] * len(prepared.boxes)
+    return [
+        labels.tell(
+            outputs["attributes"][row],
+            outputs["categories"][row],
+            clothing=worn,
+            is_alone=len(prepared.found) <= 1,
+        )
+        for row, worn in enumerate(clothing)
+    ]
 
-    It is not known yet which way up the picture is, so both must do.
-    """
-    if item.max_proposed_regions:
-        return max(file.width, file.height) / PROPOSAL_SIDE_PX
-    specs = [model.input for model in models]
-    return min(
-        harmless_reduction(width, height, _inside(item.regions, width, height), specs)
-        for width, height in ((file.width, file.height), (file.height, file.width))
+
+def _subject(answer: _Answer, row: int, told: Told | None) -> Subject:
+    """Describe a subject that was found; attributes are of those whose crop was looked at."""
+    found = answer.prepared.found[row]
+    colours = answer.described.subject_colours[row]
+    if told is None:
+        return Subject(found.box, found.clothing or "OTHER", found.score, colours)
+    score = found.score if found.clothing else found.score * told.score
+    return Subject(found.box, told.category, score, colours, told.attributes)
+
+
+def _with_subjects(
+    picture: EmbeddedPicture, answer: _Answer, told: Sequence[Told]
+) -> EmbeddedPicture:
+    prepared, described = answer.prepared, answer.described
+    if prepared.chosen is None:
+        regions = [
+            replace(
+                region,
+                subject=Subject(region.box, one.category, one.score, colours, one.attributes),
+            )
+            for region, one, colours in zip(
+                picture.regions, told, described.region_colours, strict=True
+            )
+        ]
+        return replace(picture, regions=regions)
+    subjects = [
+        _subject(answer, row, told[0] if row == prepared.chosen else None)
+        for row in range(len(prepared.found))
+    ]
+    (region,) = picture.regions
+    return replace(
+        picture,
+        regions=[replace(region, subject=subjects[prepared.chosen])],
+        subjects=subjects,
+        chosen_subject=prepared.chosen,
     )
 
 
-def _inside(regions: Sequence[Box], width: int, height: int) -> list[Box]:
-    clipped = (region.clipped(width, height) for region in regions)
-    return [region for region in clipped if region is not None]
-
-
-def _clipped(region: Box, picture: Picture, field_name: str) -> Box:
-    inside = region.clipped(picture.width, picture.height)
-    if inside is None:
-        raise field_error(
-            field_name,
-            f"{region} leaves less than one pixel of the picture of "
-            f"{picture.width} × {picture.height}",
-            reason=Reason.REGION_INVALID,
-        )
-    return inside
-
-
-def _propose(picture: Picture, within: Box, most: int) -> tuple[list[Box], list[str]]:
-    """Find regions that look like a picture of their own, best first, and the rules they are by."""
-    inner = within.scaled(picture.x_scale, picture.y_scale)
-    left, top = math.floor(inner.x_min), math.floor(inner.y_min)
-    right = min(picture.image.width, math.ceil(inner.x_max))
-    bottom = min(picture.image.height, math.ceil(inner.y_max))
-    pixels = np.asarray(picture.image.crop((left, top, right, bottom)))
-    boxes: list[Box] = []
-    sources: list[str] = []
-    for region in propose_regions(pixels, most):
-        found = Box(region.x_min, region.y_min, region.x_max, region.y_max).moved(left, top)
-        box = found.scaled(1 / picture.x_scale, 1 / picture.y_scale)
-        if (inside := box.clipped(picture.width, picture.height)) is not None:
-            boxes.append(inside)
-            sources.append(region.source)
-    return boxes, sources
-
-
-def _validate(items: Sequence[Item], spaces: Sequence[str]) -> None:
-    if not items:
-        raise missing_field("items")
-    if len(items) > MAX_ITEMS:
-        raise field_error("items", f"has {len(items)} items; at most {MAX_ITEMS} are taken")
-    if not spaces:
-        raise missing_field("spaces")
-    if len(set(spaces)) != len(spaces):
-        raise field_error("spaces", "names a space twice")
-    for index, item in enumerate(items):
-        name = f"items[{index}]"
-        if len(item.regions) > MAX_REGIONS:
-            raise field_error(
-                f"{name}.regions",
-                f"has {len(item.regions)} regions; at most {MAX_REGIONS} are taken",
-            )
-        if not 0 <= item.max_proposed_regions <= MAX_PROPOSED_REGIONS:
-            raise field_error(
-                f"{name}.max_proposed_regions",
-                f"is {item.max_proposed_regions}; 0 to {MAX_PROPOSED_REGIONS} are taken",
-            )
-
-
-def _validate_thumbnail(max_side_px: int) -> None:
-    if max_side_px and not MIN_SIDE_PX <= max_side_px <= MAX_SIDE_PX:
-        raise field_error(
-            "thumbnail_max_side_px",
-            f"is {max_side_px}; 0 or {MIN_SIDE_PX} to {MAX_SIDE_PX} are taken",
-        )
+def _key(model: Model) -> str:
+    return f"{model.name}@{model.version}"
 
 
 def _foremost(group: ExceptionGroup[Exception]) -> Exception:

@@ -5,30 +5,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
-from imagesearch.type.v1 import geometry_pb2, library_type_pb2, model_pb2, picture_pb2
-from imagesearch_services.common.errors import ServiceError
+from imagesearch.type.v1 import (
+    category_pb2,
+    geometry_pb2,
+    library_type_pb2,
+    model_pb2,
+    picture_pb2,
+    subject_pb2,
+)
+from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
-from imagesearch_services.embedding.embed import EmbeddedPicture, EmbeddedRegion, Item, Timings
+from imagesearch_services.embedding.embed import Detection
 from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.items import (
+    EmbeddedPicture,
+    EmbeddedRegion,
+    Item,
+    Subject,
+    Timings,
+)
 from imagesearch_services.embedding.models import Model
 from imagesearch_services.embedding.pictures import PictureInfo
 
-
-def read_item(item: pb.EmbedImageItem) -> Item:
-    return Item(
-        content=item.image.content,
-        regions=tuple(
-            Box(region.x_min, region.y_min, region.x_max, region.y_max) for region in item.regions
-        ),
-        max_proposed_regions=item.max_proposed_regions,
-    )
+CATEGORY = "CATEGORY_"
+"""Prefix of the contract's categories."""
 
 
-def served_model(model: Model) -> pb.ServedModel:
+def read_items(items: Sequence[pb.EmbedImageItem]) -> list[Item]:
+    return [
+        Item(
+            content=item.image.content,
+            regions=tuple(read_box(region) for region in item.regions),
+            max_proposed_regions=item.max_proposed_regions,
+            subject_detection=item.subject_detection,
+            category=read_category(item.category, field=f"items[{index}].category"),
+        )
+        for index, item in enumerate(items)
+    ]
+
+
+def read_box(box: geometry_pb2.Box) -> Box:
+    return Box(box.x_min, box.y_min, box.x_max, box.y_max)
+
+
+def read_category(number: int, *, field: str) -> str:
+    """Give a category's name; empty where none is asked for."""
+    if not number:
+        return ""
+    known = category_pb2.Category.DESCRIPTOR.values_by_number.get(number)
+    if known is None:
+        raise field_error(field, f"{number} is no category")
+    return str(known.name).removeprefix(CATEGORY)
+
+
+def served_model(model: Model, dimensions: int) -> pb.ServedModel:
+    """Tell of a model; `dimensions` are those of its space, which another may join."""
     return pb.ServedModel(
-        model=model_pb2.ModelVersion(role=model.role, name=model.name, version=model.version),
+        model=model_version(model),
         space=model.space,
-        dimensions=model.dimensions,
+        dimensions=dimensions,
         library_types=[
             library_type_pb2.LibraryType.Value(f"LIBRARY_TYPE_{each}")
             for each in model.library_types
@@ -45,13 +80,27 @@ def embed_image_result(
         info=picture_info(outcome.info),
         regions=[_embedded_region(region, spaces) for region in outcome.regions],
         thumbnail=outcome.thumbnail,
+        subjects=[_subject(subject) for subject in outcome.subjects],
+        chosen_subject=outcome.chosen_subject,
     )
 
 
+def detect_subjects_response(detection: Detection) -> pb.DetectSubjectsResponse:
+    return pb.DetectSubjectsResponse(
+        subjects=[_subject(subject) for subject in detection.subjects],
+        info=picture_info(detection.info),
+        models=[model_version(model) for model in detection.models],
+        timings=step_timings(detection.timings),
+    )
+
+
+def model_version(model: Model) -> model_pb2.ModelVersion:
+    return model_pb2.ModelVersion(role=model.role, name=model.name, version=model.version)
+
+
 def _embedded_region(region: EmbeddedRegion, spaces: Sequence[str]) -> pb.EmbeddedRegion:
-    box = region.box
     return pb.EmbeddedRegion(
-        box=geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
+        box=_box(region.box),
         vectors=[
             model_pb2.Vector(
                 space=space,
@@ -63,6 +112,27 @@ def _embedded_region(region: EmbeddedRegion, spaces: Sequence[str]) -> pb.Embedd
             )
         ],
         source=region.source,
+        subject=None if region.subject is None else _subject(region.subject),
+    )
+
+
+def _box(box: Box) -> geometry_pb2.Box:
+    return geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
+
+
+def _subject(subject: Subject) -> subject_pb2.Subject:
+    return subject_pb2.Subject(
+        box=_box(subject.box),
+        category=category_pb2.Category.Value(CATEGORY + subject.category),
+        score=subject.score,
+        colors=[
+            subject_pb2.Color(name=colour.name, hex=colour.hex, share=colour.share)
+            for colour in subject.colours
+        ],
+        attributes=[
+            subject_pb2.Attribute(name=one.name, value=one.value, score=one.score)
+            for one in subject.attributes
+        ],
     )
 
 
@@ -78,9 +148,10 @@ def picture_info(info: PictureInfo) -> picture_pb2.PictureInfo:
 
 
 def step_timings(timings: Timings) -> list[model_pb2.StepTiming]:
-    """List the steps that were made; regions are not proposed in every call."""
+    """List the steps that were made: regions and subjects are not looked for in every call."""
     steps = {
         "decode": timings.decode_s,
+        "find_subjects": timings.find_subjects_s,
         "propose_regions": timings.propose_regions_s,
         "preprocess": timings.preprocess_s,
         "infer": timings.infer_s,

@@ -11,7 +11,7 @@ import grpc.aio
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.errors import not_implemented
-from imagesearch_services.embedding import messages
+from imagesearch_services.embedding import messages, spaces
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 
@@ -29,26 +29,38 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(
-            models=[messages.served_model(model) for model in self._registry.models()]
+            models=[
+                messages.served_model(model, dimensions)
+                for model, dimensions in spaces.served(self._registry)
+            ]
         )
 
     async def EmbedImages(
         self, request: pb.EmbedImagesRequest, context: Context
     ) -> pb.EmbedImagesResponse:
-        items = [messages.read_item(item) for item in request.items]
-        spaces = list(request.spaces)
-        outcomes, timings = await self._embedder.embed(
-            items, spaces, thumbnail_max_side_px=request.thumbnail_max_side_px
+        embedded = await self._embedder.embed(
+            messages.read_items(request.items),
+            list(request.spaces),
+            thumbnail_max_side_px=request.thumbnail_max_side_px,
         )
         return pb.EmbedImagesResponse(
-            results=[messages.embed_image_result(outcome, spaces) for outcome in outcomes],
-            timings=messages.step_timings(timings),
+            results=[
+                messages.embed_image_result(outcome, request.spaces)
+                for outcome in embedded.pictures
+            ],
+            timings=messages.step_timings(embedded.timings),
+            detection_models=[messages.model_version(one) for one in embedded.detection_models],
         )
 
     async def DetectSubjects(
         self, request: pb.DetectSubjectsRequest, context: Context
     ) -> pb.DetectSubjectsResponse:
-        raise not_implemented("DetectSubjects")
+        detection = await self._embedder.detect(
+            request.image.content,
+            messages.read_box(request.region) if request.HasField("region") else None,
+            messages.read_category(request.category, field="category"),
+        )
+        return messages.detect_subjects_response(detection)
 
     async def ExtractFeatures(
         self, request: pb.ExtractFeaturesRequest, context: Context

@@ -9,14 +9,15 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.models import Model, embed
+from imagesearch_services.embedding.models import Model, run
 from imagesearch_services.embedding.triton import TritonClient
 
 MAX_IN_FLIGHT = 2
 """Stacks of one call and model at Triton: one is worked on while the next one lies ready."""
 
 Inputs = npt.NDArray[np.uint8]
-Embeddings = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.float32]
+"""What a model gives for each region, see `models.run`."""
 
 
 class Stacker:
@@ -29,30 +30,30 @@ class Stacker:
         self._triton = triton
         self._model = model
         self._tasks = tasks
-        self._waiting: deque[tuple[Inputs, asyncio.Future[Embeddings]]] = deque()
+        self._waiting: deque[tuple[Inputs, asyncio.Future[Rows]]] = deque()
         self._in_flight = 0
         self.first_sent_s: float | None = None
         """When the first stack went out, on the clock of `time.perf_counter`."""
         self.last_answered_s: float | None = None
 
-    async def embed(self, inputs: Inputs) -> Embeddings:
-        """Embed preprocessed regions, [regions, height, width, 3] → [regions, dimensions].
+    async def run(self, inputs: Inputs) -> Rows:
+        """Run on preprocessed regions, [regions, height, width, 3] → [regions, row length].
 
         Raises:
-            ServiceError: as `models.embed`.
+            ServiceError: as `models.run`.
         """
         size = self._model.max_batch_size
         loop = asyncio.get_running_loop()
-        parts: list[asyncio.Future[Embeddings]] = []
+        parts: list[asyncio.Future[Rows]] = []
         for start in range(0, len(inputs), size):
-            part: asyncio.Future[Embeddings] = loop.create_future()
+            part: asyncio.Future[Rows] = loop.create_future()
             self._waiting.append((inputs[start : start + size], part))
             parts.append(part)
         self._send()
-        embeddings = await asyncio.gather(*parts)
-        if not embeddings:
-            return np.empty((0, self._model.dimensions), np.float32)
-        return embeddings[0] if len(embeddings) == 1 else np.concatenate(embeddings)
+        rows = await asyncio.gather(*parts)
+        if not rows:
+            return np.empty((0, self._model.row_length), np.float32)
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _send(self) -> None:
         while self._waiting and self._in_flight < MAX_IN_FLIGHT:
@@ -62,20 +63,20 @@ class Stacker:
                 stack.append(self._waiting.popleft())
                 rows += len(stack[-1][0])
             self._in_flight += 1
-            self._tasks.create_task(self._run(stack))
+            self._tasks.create_task(self._run_stack(stack))
 
-    async def _run(self, stack: list[tuple[Inputs, asyncio.Future[Embeddings]]]) -> None:
+    async def _run_stack(self, stack: list[tuple[Inputs, asyncio.Future[Rows]]]) -> None:
         """Run one stack; an error ends the whole call, through its task group."""
         inputs = [each for each, _ in stack]
         if self.first_sent_s is None:
             self.first_sent_s = time.perf_counter()
-        embeddings = await embed(
+        rows = await run(
             self._triton, self._model, inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
         )
         self.last_answered_s = time.perf_counter()
         self._in_flight -= 1
         start = 0
         for each, future in stack:
-            future.set_result(embeddings[start : start + len(each)])
+            future.set_result(rows[start : start + len(each)])
             start += len(each)
         self._send()

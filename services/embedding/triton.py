@@ -130,21 +130,6 @@ class TritonClient:
         inputs: npt.NDArray[np.uint8],
         *,
         input_name: str,
-        output_name: str,
-    ) -> npt.NDArray[np.float32]:
-        """Run a model for one of its outputs; see `infer_all`."""
-        (output,) = await self.infer_all(
-            name, version, inputs, input_name=input_name, output_names=[output_name]
-        )
-        return output
-
-    async def infer_all(
-        self,
-        name: str,
-        version: str,
-        inputs: npt.NDArray[np.uint8],
-        *,
-        input_name: str,
         output_names: Sequence[str],
     ) -> list[npt.NDArray[np.float32]]:
         """Run a model.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+Stats = npt.NDArray[np.integer[Any] | np.floating[Any]]
+"""Of connected components, as OpenCV's stubs type them."""
 
 CATEGORIES = ("TOPS", "DRESS", "BOTTOMS", "SHOES", "BAG", "ACCESSORIES")
 OF_CATEGORY = ((2, 3), (4,), (5,), (6,), (7,), (8,))
@@ -111,7 +115,7 @@ def _subjects(
     return found
 
 
-def _linked(parts: list[int], stats: npt.NDArray[np.int32], distance: float) -> list[list[int]]:
+def _linked(parts: list[int], stats: Stats, distance: float) -> list[list[int]]:
     """Groups parts whose boxes are no farther apart than `distance`, through others too."""
     groups: list[list[int]] = []
     for part in parts:
@@ -123,7 +127,7 @@ def _linked(parts: list[int], stats: npt.NDArray[np.int32], distance: float) -> 
     return groups
 
 
-def _gap(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> float:
+def _gap(a: Stats, b: Stats) -> float:
     across = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
     down = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
     return float(max(0, across, down))

@@ -89,7 +89,7 @@ def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) ->
     core = cv2.erode(inside, np.ones((3, 3), np.uint8))
     if core.sum() >= max(MIN_PIXELS, 0.3 * inside.sum()):
         inside = core
-    pixels = small[inside > 0]
+    pixels = np.asarray(small, np.uint8)[inside > 0]
     if len(pixels) < MIN_PIXELS:
         return []
     names = _names_of(pixels)
@@ -105,7 +105,8 @@ def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) ->
 def _names_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     """Index into PROTOTYPES of the nearest colour of each pixel, RGB [N, 3] → [N]."""
     red, green, blue = (pixels >> (8 - TABLE_BITS)).astype(np.intp).T
-    return _table()[(red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue]
+    names: npt.NDArray[np.intp] = _table()[(red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue]
+    return names
 
 
 @functools.cache
@@ -136,4 +137,5 @@ def _nearest_names(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
         else:
             distance += 25 * np.clip(CHROMA_OF_COLOURS - chroma, 0, None) ** 2
         distances.append(distance)
-    return np.argmin(np.stack(distances), axis=0)
+    nearest: npt.NDArray[np.intp] = np.argmin(np.stack(distances), axis=0)
+    return nearest

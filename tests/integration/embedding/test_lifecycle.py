@@ -22,7 +22,8 @@ from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.context import begin_call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
-from imagesearch_services.embedding.embed import Embedder, Item
+from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.probe import encode_answer
 from imagesearch_services.embedding.settings import PREFIX
@@ -122,7 +123,7 @@ async def reason_of_stuck_inference(target: str, remaining_s: float) -> Reason:
     begin_call("test", remaining_s)
     picture = np.zeros((1, 288, 288, 3), np.uint8)
     with pytest.raises(ServiceError) as caught:
-        await triton.infer("sscd", "1", picture, input_name="image", output_name="embedding")
+        await triton.infer("sscd", "1", picture, input_name="image", output_names=["embedding"])
     await triton.close()
     return caught.value.reason
 
@@ -178,8 +179,8 @@ async def test_a_model_that_begins_to_answer_wrongly_stops_to_serve(triton: Trit
         """Triton as it is, but for the answers of one model."""
 
         async def infer(self, name, version, inputs, **names):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
-            answer = await super().infer(name, version, inputs, **names)
-            return np.zeros_like(answer) if name == "sscd" else answer
+            answers = await super().infer(name, version, inputs, **names)
+            return [np.zeros_like(answer) for answer in answers] if name == "sscd" else answers
 
     client.__class__ = Forgetful
     await registry.refresh()
@@ -216,8 +217,8 @@ async def test_a_failed_call_gives_its_pixels_back(embedder: Embedder) -> None:
 
 async def test_a_batch_larger_than_the_budget_passes_through_it(embedder: Embedder) -> None:
     content = encoded(photo(1, (4000, 3000)))
-    outcomes, _ = await embedder.embed([Item(content)] * 12, [COPY])
-    assert not [each for each in outcomes if isinstance(each, ServiceError)]
+    embedded = await embedder.embed([Item(content)] * 12, [COPY])
+    assert not [each for each in embedded.pictures if isinstance(each, ServiceError)]
     assert embedder.budget.free == 50_000_000
 
 
