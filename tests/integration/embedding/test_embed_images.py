@@ -298,7 +298,6 @@ async def test_calls_at_once_get_their_own_answers(client: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "request_message"),
     [
-        ("DetectSubjects", pb.DetectSubjectsRequest()),
         ("ExtractFeatures", pb.ExtractFeaturesRequest()),
         ("VerifyFeatures", pb.VerifyFeaturesRequest()),
         ("ComparePictures", pb.ComparePicturesRequest()),
