@@ -16,7 +16,7 @@ from imagesearch_services.catalog.tasks import KeyedLocks
 from imagesearch_services.common.errors import Reason, ServiceError
 
 METADATA = "_meta"
-"""Collection of libraries and remembered requests."""
+"""Collection of libraries, remembered requests and rejected pairs."""
 
 KEPT_S = 2 * 3600.0
 """How long a request is remembered; an hour is promised."""

@@ -1069,27 +1069,33 @@ Global___RejectPairsResponse: _TypeAlias = RejectPairsResponse  # noqa: Y015
 
 @_typing.final
 class FilterRejectedPairsRequest(_message.Message):
-    """Pairs to look up."""
+    """Pairs to look up, or entries whose pairs to look up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
+    IMAGE_IDS_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
         """At most 1,000."""
 
+    @_builtins.property
+    def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Instead of `pairs`: every rejected pair that has one of these, at most 1,000."""
+
     def __init__(
         self,
         *,
         library_id: _builtins.str = ...,
         pairs: _abc.Iterable[Global___EntryPair] | None = ...,
+        image_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["library_id", b"library_id", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1097,14 +1103,14 @@ Global___FilterRejectedPairsRequest: _TypeAlias = FilterRejectedPairsRequest  # 
 
 @_typing.final
 class FilterRejectedPairsResponse(_message.Message):
-    """Those of them that are rejected."""
+    """Those that are rejected."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REJECTED_PAIRS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rejected_pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """In the order asked."""
+        """In the order asked; those of `image_ids` in any order."""
 
     def __init__(
         self,

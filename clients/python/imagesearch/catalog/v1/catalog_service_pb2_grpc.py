@@ -234,14 +234,16 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Remembers pairs of entries that the user says are not duplicates.
+        """Remembers pairs of entries that the user says are not duplicates, all or
+        none. A pair is forgotten when one of its entries is deleted, or overwritten
+        with another file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FilterRejectedPairs(self, request, context):
-        """Which of the given pairs are rejected.
+        """Which of the given pairs are rejected, or which pairs of the given entries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

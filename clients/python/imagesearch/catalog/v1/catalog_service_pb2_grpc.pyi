@@ -83,9 +83,12 @@ class CatalogServiceStub:
     FIELD_INVALID for a space that the library does not have.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]
-    """Remembers pairs of entries that the user says are not duplicates."""
+    """Remembers pairs of entries that the user says are not duplicates, all or
+    none. A pair is forgotten when one of its entries is deleted, or overwritten
+    with another file. Errors: IMAGE_NOT_FOUND.
+    """
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
-    """Which of the given pairs are rejected."""
+    """Which of the given pairs are rejected, or which pairs of the given entries."""
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
     """Small pictures of entries; one that is not there is empty.
     Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
@@ -145,9 +148,12 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     FIELD_INVALID for a space that the library does not have.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Remembers pairs of entries that the user says are not duplicates."""
+    """Remembers pairs of entries that the user says are not duplicates, all or
+    none. A pair is forgotten when one of its entries is deleted, or overwritten
+    with another file. Errors: IMAGE_NOT_FOUND.
+    """
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
-    """Which of the given pairs are rejected."""
+    """Which of the given pairs are rejected, or which pairs of the given entries."""
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
     """Small pictures of entries; one that is not there is empty.
     Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
@@ -282,7 +288,10 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.RejectPairsResponse, _abc.Awaitable[_catalog_service_pb2.RejectPairsResponse]]:
-        """Remembers pairs of entries that the user says are not duplicates."""
+        """Remembers pairs of entries that the user says are not duplicates, all or
+        none. A pair is forgotten when one of its entries is deleted, or overwritten
+        with another file. Errors: IMAGE_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def FilterRejectedPairs(
@@ -290,7 +299,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.FilterRejectedPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.FilterRejectedPairsResponse, _abc.Awaitable[_catalog_service_pb2.FilterRejectedPairsResponse]]:
-        """Which of the given pairs are rejected."""
+        """Which of the given pairs are rejected, or which pairs of the given entries."""
 
     @_abc_1.abstractmethod
     def GetThumbnails(

@@ -326,8 +326,9 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Remembers pairs that are no duplicates; FindDuplicates leaves them out.
-        Errors: IMAGE_NOT_FOUND.
+        """Remembers pairs that are no duplicates, all or none; FindDuplicates never
+        puts the two into one group. A pair is forgotten when one of its images is
+        deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -122,8 +122,9 @@ class ImageSearchServiceStub:
     Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
-    """Remembers pairs that are no duplicates; FindDuplicates leaves them out.
-    Errors: IMAGE_NOT_FOUND.
+    """Remembers pairs that are no duplicates, all or none; FindDuplicates never
+    puts the two into one group. A pair is forgotten when one of its images is
+    deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]
     """The small picture of a stored image.
@@ -221,8 +222,9 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Remembers pairs that are no duplicates; FindDuplicates leaves them out.
-    Errors: IMAGE_NOT_FOUND.
+    """Remembers pairs that are no duplicates, all or none; FindDuplicates never
+    puts the two into one group. A pair is forgotten when one of its images is
+    deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _aio.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]  # type: ignore[assignment]
     """The small picture of a stored image.
@@ -425,8 +427,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.RejectPairsResponse, _abc.Awaitable[_search_pb2.RejectPairsResponse]]:
-        """Remembers pairs that are no duplicates; FindDuplicates leaves them out.
-        Errors: IMAGE_NOT_FOUND.
+        """Remembers pairs that are no duplicates, all or none; FindDuplicates never
+        puts the two into one group. A pair is forgotten when one of its images is
+        deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

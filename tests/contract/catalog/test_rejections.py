@@ -1,0 +1,160 @@
+"""Rejected pairs: kept as long as both pictures are there, and of those pictures only."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.errors import Reason
+from tests.contract.catalog.support import Catalog, make_entry, refused
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+A_B, B_C, C_D = ("a", "b"), ("b", "c"), ("c", "d")
+
+
+async def stock(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(picture(image_id) for image_id in "abcd"))
+
+
+def picture(image_id: str, sha256: str = "0" * 64) -> pb.Entry:
+    info = picture_pb2.PictureInfo(width=1, height=1, sha256=sha256, media_type="image/png")
+    return make_entry(image_id, info=info)
+
+
+def messages(*pairs: tuple[str, str]) -> list[pb.EntryPair]:
+    return [pb.EntryPair(image_id_a=a, image_id_b=b) for a, b in pairs]
+
+
+async def reject(
+    catalog: Catalog, library: str, *pairs: tuple[str, str], request_id: str = ""
+) -> int:
+    request = pb.RejectPairsRequest(
+        library_id=library, pairs=messages(*pairs), request_id=request_id
+    )
+    return (await catalog.stub.RejectPairs(request)).added_count
+
+
+async def rejected(catalog: Catalog, library: str, *pairs: tuple[str, str]) -> list[object]:
+    request = pb.FilterRejectedPairsRequest(library_id=library, pairs=messages(*pairs))
+    answer = await catalog.stub.FilterRejectedPairs(request)
+    return [(pair.image_id_a, pair.image_id_b) for pair in answer.rejected_pairs]
+
+
+async def rejected_of(catalog: Catalog, library: str, *image_ids: str) -> set[frozenset[str]]:
+    request = pb.FilterRejectedPairsRequest(library_id=library, image_ids=image_ids)
+    answer = await catalog.stub.FilterRejectedPairs(request)
+    return {frozenset({pair.image_id_a, pair.image_id_b}) for pair in answer.rejected_pairs}
+
+
+async def test_rejected_pairs_are_remembered_whatever_their_order(
+    catalog: Catalog, library: str
+) -> None:
+    await stock(catalog, library)
+    assert await reject(catalog, library, A_B, ("b", "a"), B_C) == 2
+    assert await reject(catalog, library, ("c", "b"), C_D) == 1
+    assert await rejected(catalog, library, ("b", "a"), ("a", "c"), A_B, C_D) == [
+        ("b", "a"),
+        A_B,
+        C_D,
+    ]
+    assert await rejected(catalog, library) == []
+    assert await rejected(catalog, library, ("a", "no such")) == []
+
+
+async def test_the_pairs_of_an_image_are_told(catalog: Catalog, library: str) -> None:
+    await stock(catalog, library)
+    await reject(catalog, library, A_B, B_C, C_D)
+    assert await rejected_of(catalog, library, "a", "no such") == {frozenset(A_B)}
+    assert await rejected_of(catalog, library, "b", "c") == set(map(frozenset, (A_B, B_C, C_D)))
+    assert await rejected_of(catalog, library) == set()
+
+
+async def test_pairs_of_one_library_are_none_of_another(
+    catalog: Catalog, library: str, new_id: str
+) -> None:
+    await catalog.make_library(new_id)
+    for each in (library, new_id):
+        await stock(catalog, each)
+    await reject(catalog, library, A_B)
+    assert await rejected(catalog, new_id, A_B) == []
+    assert await rejected_of(catalog, new_id, "a") == set()
+
+
+async def test_a_pair_goes_with_either_image_and_does_not_come_back(
+    catalog: Catalog, library: str
+) -> None:
+    await stock(catalog, library)
+    await reject(catalog, library, A_B, B_C, C_D)
+    await catalog.delete(library, "a")
+    await catalog.store(library, picture("a"))
+    assert await rejected(catalog, library, A_B, B_C, C_D) == [B_C, C_D]
+    assert await rejected_of(catalog, library, "a") == set()
+    assert await reject(catalog, library, A_B) == 1
+
+
+async def test_another_picture_under_the_same_id_is_not_rejected(
+    catalog: Catalog, library: str
+) -> None:
+    await stock(catalog, library)
+    await reject(catalog, library, A_B, C_D)
+    await catalog.store(library, picture("a", sha256="1" * 64), allow_overwrite=[True])
+    await catalog.store(library, picture("c"), allow_overwrite=[True])
+    assert await rejected(catalog, library, A_B, C_D) == [C_D]
+
+
+async def test_pairs_go_with_their_library(catalog: Catalog, new_id: str) -> None:
+    await catalog.make_library(new_id)
+    await stock(catalog, new_id)
+    await reject(catalog, new_id, A_B)
+    await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id=new_id))
+    await catalog.make_library(new_id)
+    await stock(catalog, new_id)
+    assert await rejected(catalog, new_id, A_B) == []
+
+
+async def test_a_repeated_rejection_gives_its_first_answer(catalog: Catalog, library: str) -> None:
+    await stock(catalog, library)
+    request_id = f"{library}-once"
+    assert await reject(catalog, library, A_B, request_id=request_id) == 1
+    assert await reject(catalog, library, A_B, request_id=request_id) == 1
+    with refused(Reason.REQUEST_ID_REUSED):
+        await reject(catalog, library, B_C, request_id=request_id)
+    assert await reject(catalog, library, A_B) == 0
+
+
+async def test_nothing_is_rejected_where_one_image_is_missing(
+    catalog: Catalog, library: str
+) -> None:
+    await stock(catalog, library)
+    with refused(Reason.IMAGE_NOT_FOUND) as errors:
+        await reject(catalog, library, A_B, ("a", "gone"))
+    assert errors[0].metadata["image"] == f"libraries/{library}/images/gone"
+    assert await rejected(catalog, library, A_B) == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([], Reason.FIELD_REQUIRED),
+        ([("a", "")], Reason.FIELD_REQUIRED),
+        ([("a", "a")], Reason.FIELD_INVALID),
+        ([A_B] * 1001, Reason.FIELD_INVALID),
+        ([("a", "x/y")], Reason.FIELD_INVALID),
+    ],
+    ids=["none", "half a pair", "one image twice", "too many", "no id"],
+)
+async def test_what_is_no_pair_is_refused(
+    catalog: Catalog, library: str, pairs: list[tuple[str, str]], reason: Reason
+) -> None:
+    await stock(catalog, library)
+    with refused(reason):
+        await reject(catalog, library, *pairs)
+
+
+async def test_pairs_need_a_library(catalog: Catalog) -> None:
+    with refused(Reason.LIBRARY_NOT_FOUND):
+        await reject(catalog, "nowhere", A_B)
+    with refused(Reason.LIBRARY_NOT_FOUND):
+        await rejected(catalog, "nowhere", A_B)
