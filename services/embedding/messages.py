@@ -15,6 +15,8 @@ from imagesearch.type.v1 import (
 )
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
+from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
+from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture
 from imagesearch_services.embedding.embed import Detection
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import (
@@ -28,6 +30,7 @@ from imagesearch_services.embedding.models import Model
 from imagesearch_services.embedding.pictures import PictureInfo
 
 CATEGORY = "CATEGORY_"
+CORNERS = 4
 """Prefix of the contract's categories."""
 
 
@@ -162,3 +165,37 @@ def step_timings(timings: Timings) -> list[model_pb2.StepTiming]:
         for step, duration_s in steps.items()
         if duration_s
     ]
+
+
+def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
+    return DrawingRequest(
+        content=request.image.content,
+        annotations=[
+            _annotation(each, f"annotations[{index}]")
+            for index, each in enumerate(request.annotations)
+        ],
+        beside=[CaptionedPicture(each.content, list(each.lines)) for each in request.beside],
+        media_type=request.media_type,
+        max_side_px=request.max_side_px,
+    )
+
+
+def _annotation(annotation: pb.Annotation, field: str) -> Annotation:
+    has_box, has_corners = annotation.HasField("box"), annotation.HasField("corners")
+    if has_box == has_corners:
+        raise field_error(field, "must have either a box or corners")
+    if has_corners:
+        points = [(point.x, point.y) for point in annotation.corners.corners]
+        if len(points) != CORNERS:
+            raise field_error(f"{field}.corners", f"must be {CORNERS}, not {len(points)}")
+    else:
+        box = annotation.box
+        if not (box.x_min < box.x_max and box.y_min < box.y_max):
+            raise field_error(f"{field}.box", "must have x_min < x_max and y_min < y_max")
+        points = [
+            (box.x_min, box.y_min),
+            (box.x_max, box.y_min),
+            (box.x_max, box.y_max),
+            (box.x_min, box.y_max),
+        ]
+    return Annotation(points, list(annotation.lines), annotation.highlighted)

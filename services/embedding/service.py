@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
 from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.servicer import EmbeddingServicer
@@ -36,11 +37,16 @@ def build_service(settings: EmbeddingSettings) -> Service:
         backgrounds=load_backgrounds(),
     )
 
+    drawer = Drawer(
+        embedder.budget, workers=settings.workers, overload_retry_s=settings.overload_retry_s
+    )
+
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(registry, embedder), server
+            EmbeddingServicer(registry, embedder, drawer), server
         )
         registry.start()
+        drawer.start()
 
     async def check() -> None:
         registry.check()
@@ -48,6 +54,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
     async def close() -> None:
         await registry.close()
         embedder.close()
+        drawer.close()
         await triton.close()
 
     return Service(

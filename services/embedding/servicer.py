@@ -12,6 +12,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.errors import not_implemented
 from imagesearch_services.embedding import messages, spaces
+from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 
@@ -21,9 +22,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves imagesearch.embedding.v1.EmbeddingService."""
 
-    def __init__(self, registry: ModelRegistry, embedder: Embedder) -> None:
+    def __init__(self, registry: ModelRegistry, embedder: Embedder, drawer: Drawer) -> None:
         self._registry = registry
         self._embedder = embedder
+        self._drawer = drawer
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
@@ -80,4 +82,5 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def DrawAnnotations(
         self, request: pb.DrawAnnotationsRequest, context: Context
     ) -> pb.DrawAnnotationsResponse:
-        raise not_implemented("DrawAnnotations")
+        drawing = await self._drawer.draw(messages.read_drawing(request))
+        return pb.DrawAnnotationsResponse(content=drawing.content, media_type=drawing.media_type)

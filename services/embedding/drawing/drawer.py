@@ -1,0 +1,121 @@
+"""Draws for callers: within limits, within the pixel budget, in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagesearch_services.common.errors import field_error, missing_field
+from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
+from imagesearch_services.embedding.drawing import text
+from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture, draw
+from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
+from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.workers import Workers
+
+DEFAULT_MEDIA_TYPE = "image/png"
+DEFAULT_SIDE_PX = 1280
+SIDES_PX = range(64, 4096 + 1)
+
+MAX_ANNOTATIONS = 200
+MAX_BESIDE = 100
+MAX_LINES = 20
+MAX_LINE_BYTES = 4096
+MAX_CORNER_PX = 1e6
+"""Far outside of any picture; what is drawn is clipped to it anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to draw."""
+
+    content: bytes
+    annotations: Sequence[Annotation]
+    beside: Sequence[CaptionedPicture]
+    media_type: str = ""
+    """One of MEDIA_TYPES; empty: PNG."""
+    max_side_px: int = 0
+    """64 to 4,096; 0: 1,280."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A file."""
+
+    content: bytes
+    media_type: str
+
+
+class Drawer:
+    """Draws annotations on pictures."""
+
+    def __init__(self, budget: PixelBudget, *, workers: int, overload_retry_s: float) -> None:
+        """Set up the threads.
+
+        Args:
+            budget: pixels that may be in work at once, shared with whoever else decodes.
+            workers: threads that draw.
+            overload_retry_s: when a refused caller is told to come back.
+        """
+        self._budget = budget
+        self._overload_retry_s = overload_retry_s
+        self._workers = Workers(workers, "drawing")
+
+    def start(self) -> None:
+        """Find the fonts before the first caller waits for them."""
+        self._warming_up = asyncio.ensure_future(self._workers.run(text.warm_up))
+
+    async def draw(self, request: Request) -> Drawing:
+        """Draw one picture.
+
+        Raises:
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, or what is wrong with the
+                picture. A small picture at fault only leaves its frame empty.
+        """
+        _validate(request)
+        media_type = request.media_type or DEFAULT_MEDIA_TYPE
+        side_px = request.max_side_px or DEFAULT_SIDE_PX
+        file = await self._workers.run(PictureFile, request.content)
+        admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
+        async with admission.admit(file.pixels + 2 * side_px**2):
+
+            def draw_and_encode() -> bytes:
+                pixels = draw(file, request.annotations, request.beside, side_px)
+                return encode(pixels, media_type)
+
+            return Drawing(await self._workers.run(draw_and_encode), media_type)
+
+    def close(self) -> None:
+        self._workers.close()
+
+
+def _validate(request: Request) -> None:
+    if not request.content:
+        raise missing_field("image.content")
+    if request.media_type and request.media_type not in MEDIA_TYPES:
+        raise field_error("media_type", f"must be one of {', '.join(MEDIA_TYPES)}")
+    if request.max_side_px and request.max_side_px not in SIDES_PX:
+        raise field_error("max_side_px", f"must be {SIDES_PX[0]} to {SIDES_PX[-1]:,}, or 0")
+    for field, given, most in (
+        ("annotations", request.annotations, MAX_ANNOTATIONS),
+        ("beside", request.beside, MAX_BESIDE),
+    ):
+        if len(given) > most:
+            raise field_error(field, f"has {len(given)} items; at most {most} are taken")
+        for index, each in enumerate(given):
+            _validate_lines(f"{field}[{index}].lines", each.lines)
+    for index, annotation in enumerate(request.annotations):
+        for x, y in annotation.points:
+            if not (math.isfinite(x) and math.isfinite(y) and max(abs(x), abs(y)) < MAX_CORNER_PX):
+                raise field_error(f"annotations[{index}]", "its corners must lie near the picture")
+
+
+def _validate_lines(field: str, lines: Sequence[str]) -> None:
+    if len(lines) > MAX_LINES:
+        raise field_error(field, f"has {len(lines)} lines; at most {MAX_LINES} are taken")
+    if any(
+        len(line) * 4 > MAX_LINE_BYTES and len(line.encode()) > MAX_LINE_BYTES for line in lines
+    ):
+        raise field_error(field, f"has a line of more than {MAX_LINE_BYTES} bytes of UTF-8")
