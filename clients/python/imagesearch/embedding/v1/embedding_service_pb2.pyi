@@ -743,6 +743,7 @@ class ComparePicturesResponse(_message.Message):
     EDITS_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     overlay: _builtins.bytes
     """PNG of the two aligned; empty unless asked."""
     @_builtins.property
@@ -756,16 +757,23 @@ class ComparePicturesResponse(_message.Message):
     @_builtins.property
     def measures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """By name: "mse", "psnr_db", "ssim", "phash_distance", "pdq_distance",
-        "copy_similarity", "inlier_count", …
+        "copy_similarity", "inlier_count", … Those of the alignment ("agreement",
+        "shown_of_a", "rotation_degrees", …) are left out where there is none.
         """
 
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikelyEdit]:
-        """Edits that explain the difference, likeliest first."""
+        """Edits that explain the difference if one was made from the other: where
+        things moved first, then what became of the pixels.
+        """
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
         """Time of each step."""
+
+    @_builtins.property
+    def model(self) -> _model_pb2.ModelVersion:
+        """The copy descriptor behind "copy_similarity" and "copy_closeness"."""
 
     def __init__(
         self,
@@ -776,10 +784,11 @@ class ComparePicturesResponse(_message.Message):
         edits: _abc.Iterable[Global___LikelyEdit] | None = ...,
         overlay: _builtins.bytes = ...,
         timings: _abc.Iterable[_model_pb2.StepTiming] | None = ...,
+        model: _model_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["info_a", b"info_a", "info_b", b"info_b"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["info_a", b"info_a", "info_b", b"info_b", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "info_a", b"info_a", "info_b", b"info_b", "measures", b"measures", "overlay", b"overlay", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edits", b"edits", "info_a", b"info_a", "info_b", b"info_b", "measures", b"measures", "model", b"model", "overlay", b"overlay", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -796,8 +805,8 @@ class LikelyEdit(_message.Message):
     name: _builtins.str
     """"cropped", "flipped_horizontally", "rotated", "recoloured", …"""
     amount: _builtins.float
-    """Size of it where it has one: degrees for a rotation, the share of the area
-    kept for a crop.
+    """Size of it where it has one: degrees clockwise for a rotation, the share of
+    the area kept for a crop, else a factor or a share.
     """
     def __init__(
         self,

@@ -709,19 +709,28 @@ class CompareImagesResponse(_message.Message):
     score: _builtins.float
     """Calibrated score that they are the same, 0 to 1."""
     false_positive_rate: _builtins.float
-    """How often two unrelated pictures score this high, by our calibration."""
+    """How often a picture scores this high with the nearest of thousands of
+    different pictures, by our calibration; any two unrelated ones do so more
+    seldom.
+    """
     overlay: _builtins.bytes
     """PNG, where asked for."""
     @_builtins.property
     def likely_edits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Edits that explain the difference, likeliest first: "cropped",
-        "flipped_horizontally", "rotated_90", "recoloured", …
+        """Edits that explain the difference, where things moved first: "cropped",
+        "flipped_horizontally", "rotated_90" (degrees clockwise), "recoloured", …
+        Only of the same picture in different files.
         """
 
     @_builtins.property
     def measures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By name: "mse", "psnr_db", "ssim", "phash_distance", "pdq_distance",
-        "copy_similarity", "inlier_count".
+        """By name. Pixels of the whole pictures: "mse", "psnr_db", "ssim";
+        perceptual hashes, in bits: "phash_distance" (64), "pdq_distance" (256),
+        "pdq_distance_turned" (the least of eight orientations); embeddings:
+        "copy_similarity", "copy_closeness", "semantic_similarity"; and of the
+        alignment, where there is one: "inlier_count", "agreement" (of what both
+        show, 0 to 1), "shown_of_a" and "shown_of_b" (share of each that the other
+        shows), "rotation_degrees" (clockwise), "scale", "aligned_ssim", …
         """
 
     @_builtins.property
