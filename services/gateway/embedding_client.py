@@ -11,6 +11,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.drawing import DrawingOrder
 from imagesearch_services.gateway.model import (
     Box,
     Category,
@@ -81,6 +82,27 @@ class EmbeddingClient:
             models=[types.model_version(model) for model in response.models],
             timings=types.timings(response.timings),
         )
+
+    async def draw(self, order: DrawingOrder) -> bytes:
+        request = pb.DrawAnnotationsRequest(
+            media_type=order.options.media_type, max_side_px=order.options.max_side_px
+        )
+        request.image.content = order.content
+        for outline in order.outlines:
+            annotation = request.annotations.add(
+                lines=outline.lines, highlighted=outline.is_highlighted
+            )
+            if isinstance(outline.shape, Box):
+                annotation.box.CopyFrom(types.box_message(outline.shape))
+            else:
+                for x, y in outline.shape:
+                    annotation.corners.corners.add(x=x, y=y)
+        for captioned in order.beside:
+            request.beside.add(content=captioned.content, lines=captioned.lines)
+        response = await call(
+            self._stub.DrawAnnotations, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return bytes(response.content)
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)

@@ -98,24 +98,21 @@ def _validate(request: Request) -> None:
         raise field_error("media_type", f"must be one of {', '.join(MEDIA_TYPES)}")
     if request.max_side_px and request.max_side_px not in SIDES_PX:
         raise field_error("max_side_px", f"must be {SIDES_PX[0]} to {SIDES_PX[-1]:,}, or 0")
-    for field, given, most in (
-        ("annotations", request.annotations, MAX_ANNOTATIONS),
-        ("beside", request.beside, MAX_BESIDE),
-    ):
-        if len(given) > most:
-            raise field_error(field, f"has {len(given)} items; at most {most} are taken")
-        for index, each in enumerate(given):
-            _validate_lines(f"{field}[{index}].lines", each.lines)
+    _validate_lines("annotations", [each.lines for each in request.annotations], MAX_ANNOTATIONS)
+    _validate_lines("beside", [each.lines for each in request.beside], MAX_BESIDE)
     for index, annotation in enumerate(request.annotations):
         for x, y in annotation.points:
             if not (math.isfinite(x) and math.isfinite(y) and max(abs(x), abs(y)) < MAX_CORNER_PX):
                 raise field_error(f"annotations[{index}]", "its corners must lie near the picture")
 
 
-def _validate_lines(field: str, lines: Sequence[str]) -> None:
-    if len(lines) > MAX_LINES:
-        raise field_error(field, f"has {len(lines)} lines; at most {MAX_LINES} are taken")
-    if any(
-        len(line) * 4 > MAX_LINE_BYTES and len(line.encode()) > MAX_LINE_BYTES for line in lines
-    ):
-        raise field_error(field, f"has a line of more than {MAX_LINE_BYTES} bytes of UTF-8")
+def _validate_lines(field: str, items: Sequence[Sequence[str]], most: int) -> None:
+    """Check how many items there are and what each says."""
+    if len(items) > most:
+        raise field_error(field, f"has {len(items)} items; at most {most} are taken")
+    for index, lines in enumerate(items):
+        name = f"{field}[{index}].lines"
+        if len(lines) > MAX_LINES:
+            raise field_error(name, f"has {len(lines)} lines; at most {MAX_LINES} are taken")
+        if any(len(line.encode()) > MAX_LINE_BYTES for line in lines):
+            raise field_error(name, f"has a line of more than {MAX_LINE_BYTES} bytes of UTF-8")

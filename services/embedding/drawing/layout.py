@@ -195,7 +195,7 @@ class _Grid:
 
 
 def _factor(width: int, height: int, room: tuple[float, float], metrics: Metrics) -> float:
-    """By what to scale a picture so that it fills the room; small ones not beyond what reads well."""
+    """By what to scale a picture so that it fills the room; a small one not beyond that."""
     enlarged = max(1.0, READABLE_SIDE_EM * metrics.font / max(width, height))
     return min(room[0] / width, room[1] / height, enlarged)
 
