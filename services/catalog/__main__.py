@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from imagesearch_services.catalog.app import make_service, make_storage
+from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import FolderLockedError
 from imagesearch_services.common.env import SettingsError
@@ -15,7 +15,13 @@ from imagesearch_services.common.server import serve
 
 async def run() -> None:
     settings = Settings.from_env()
-    await serve(await make_service(make_storage(settings), settings.server))
+    service = await make_service(
+        make_storage(settings),
+        settings.server,
+        make_blobs(settings),
+        sweep_interval_s=settings.blob_sweep_interval_s,
+    )
+    await serve(service)
 
 
 def main() -> int:

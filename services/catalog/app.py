@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
+from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.requests import Requests
 from imagesearch_services.catalog.servicer import CatalogServicer
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Storage
+from imagesearch_services.catalog.sweep import Sweeper
 from imagesearch_services.catalog.tasks import Unbroken
+from imagesearch_services.catalog.thumbnails import Thumbnails
 from imagesearch_services.common.server import ServerSettings, Service
 
 SERVICE_NAME = "imagesearch.catalog.v1.CatalogService"
+
+NO_BLOBS = "none"
 
 
 def make_storage(settings: Settings) -> Storage:
@@ -54,21 +60,59 @@ def make_storage(settings: Settings) -> Storage:
     )
 
 
-async def make_service(storage: Storage, settings: ServerSettings) -> Service:
+def make_blobs(settings: Settings) -> BlobStore | None:
+    """Open the store of small pictures; None where there is none."""
+    url = settings.blob_url
+    if not url:
+        folder = settings.data_dir.resolve() / "catalog" / "thumbnails"
+        url = folder.as_uri() if settings.backend == "edge" else NO_BLOBS
+    if url == NO_BLOBS:
+        return None
+    return open_blobs(
+        BlobSettings(
+            url=url,
+            timeout_s=settings.blob_timeout_s,
+            endpoint=settings.blob_endpoint,
+            region=settings.blob_region,
+            access_key_id=settings.blob_access_key_id,
+            secret_access_key=settings.blob_secret_access_key,
+        )
+    )
+
+
+async def make_service(
+    storage: Storage,
+    settings: ServerSettings,
+    blobs: BlobStore | None = None,
+    *,
+    sweep_interval_s: float = 24 * 3600.0,
+) -> Service:
     """Open the storage and build the service on it; closing the service closes the storage."""
     await storage.start()
     unbroken = Unbroken()
     requests = Requests(storage)
     libraries = Libraries(storage, requests, unbroken)
+    thumbnails = Thumbnails(blobs)
+    sweeper = None
+    if blobs is not None:
+        sweeper = Sweeper(blobs, storage, libraries, interval_s=sweep_interval_s)
+        thumbnails.left_over = sweeper.left_over
+        libraries.removed = sweeper.library_gone
     try:
         await libraries.start()
     except BaseException:
         await storage.close()
         raise
-    servicer = CatalogServicer(libraries, Entries(storage, libraries, requests, unbroken))
+    entries = Entries(storage, libraries, requests, unbroken, thumbnails)
+    rejections = Rejections(storage, libraries, requests, unbroken)
+    servicer = CatalogServicer(libraries, entries, rejections)
+    if sweeper is not None:
+        sweeper.start()
 
     async def close() -> None:
         await unbroken.finish()
+        if sweeper is not None:
+            await sweeper.close()
         await storage.close()
 
     return Service(

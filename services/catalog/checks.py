@@ -25,6 +25,7 @@ MAX_TAGS = 64
 MAX_TAG_VALUE_BYTES = 1024
 MAX_CUSTOM_CONTENT_BYTES = 4096
 MAX_FEATURES_BYTES = 256 * 1024
+MAX_THUMBNAIL_BYTES = 1024 * 1024
 MAX_SPARSE_COMPONENTS = 65_536
 
 UNIT_LENGTH_TOLERANCE = 1e-3
@@ -58,6 +59,8 @@ def check_fields(field: str, entry: Entry) -> None:
         )
     if len(entry.features) > MAX_FEATURES_BYTES:
         raise field_error(f"{field}.features", f"must have at most {MAX_FEATURES_BYTES} bytes")
+    if len(entry.thumbnail) > MAX_THUMBNAIL_BYTES:
+        raise field_error(f"{field}.thumbnail", f"must have at most {MAX_THUMBNAIL_BYTES} bytes")
     if len(entry.tags) > MAX_TAGS:
         raise field_error(f"{field}.tags", f"must be at most {MAX_TAGS}")
     for name, value in entry.tags.items():

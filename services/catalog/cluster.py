@@ -23,6 +23,7 @@ from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.model import FieldType, SparseVector, Vector, VectorSpace
 from imagesearch_services.catalog.storage import (
     FEATURES_KEY,
+    THUMBNAIL_KEY,
     CollectionStats,
     Fields,
     Payload,
@@ -42,6 +43,7 @@ COLLECTION_PREFIX = "imagesearch_"
 WITH_PAYLOAD: dict[Fields, bool | list[str] | models.PayloadSelector] = {
     Fields.NONE: False,
     Fields.ENTITY: ["entity_id", "image_id"],
+    Fields.THUMBNAIL: [THUMBNAIL_KEY],
     Fields.ENTRY: models.PayloadSelectorExclude(exclude=[FEATURES_KEY]),
     Fields.ALL: True,
 }

@@ -36,6 +36,7 @@ from imagesearch_services.catalog.framing import HEADER
 from imagesearch_services.catalog.model import FieldType, SparseVector, Vector, VectorSpace
 from imagesearch_services.catalog.storage import (
     FEATURES_KEY,
+    THUMBNAIL_KEY,
     CollectionStats,
     Fields,
     FolderLockedError,
@@ -63,6 +64,7 @@ PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
 WITH_PAYLOAD: dict[Fields, Any] = {
     Fields.NONE: False,
     Fields.ENTITY: ["entity_id", "image_id"],
+    Fields.THUMBNAIL: [THUMBNAIL_KEY],
     Fields.ENTRY: q.PayloadSelector.Exclude([FEATURES_KEY]),
     Fields.ALL: True,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imagesearch_services.catalog import checks, paging
@@ -33,8 +33,10 @@ from imagesearch_services.catalog.payloads import (
     entry_from_payload,
     entry_to_payload,
 )
+from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
 from imagesearch_services.catalog.storage import (
+    THUMBNAIL_KEY,
     Fields,
     Payload,
     Point,
@@ -44,6 +46,12 @@ from imagesearch_services.catalog.storage import (
     Storage,
 )
 from imagesearch_services.catalog.tasks import Unbroken
+from imagesearch_services.catalog.thumbnails import (
+    NOT_KEPT,
+    Thumbnail,
+    Thumbnails,
+    new_version,
+)
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
 
 MAX_BATCH = 1000
@@ -52,6 +60,8 @@ DEFAULT_LIMIT = 10
 MAX_LIMIT = 1001
 """One more than a caller shows, so that a full page can be told from a cut one."""
 UID_BYTES = 16
+MAX_THUMBNAILS = 100
+"""Small pictures read in one call."""
 DELETE_POINTS = 1000
 OVER_FETCH = 3
 """Hits asked for where only one of each entity is wanted, per hit wanted."""
@@ -103,6 +113,7 @@ class Entries:
         libraries: Libraries,
         requests: Requests,
         unbroken: Unbroken,
+        thumbnails: Thumbnails,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -110,6 +121,7 @@ class Entries:
         self._libraries = libraries
         self._requests = requests
         self._unbroken = unbroken
+        self._thumbnails = thumbnails
         self._clock = clock
 
     async def put(
@@ -222,6 +234,25 @@ class Entries:
             raise field_error("image_ids", "exactly one of image_ids and filter must be set")
         return await self._unbroken.run(self._delete(library_id, image_ids, where, key))
 
+    async def thumbnails(
+        self, library_id: str, library_uid: str, image_ids: Sequence[str]
+    ) -> list[bytes]:
+        """Return small pictures in the order asked; empty for those that are not there.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID, BLOB_STORE_UNAVAILABLE.
+        """
+        library = await self._libraries.get(library_id, uid=library_uid)
+        if len(image_ids) > MAX_THUMBNAILS:
+            raise field_error("image_ids", f"must be at most {MAX_THUMBNAILS}")
+        wanted = [entry_uid(image_id) for image_id in image_ids]
+        found = await self._read_thumbnails(library, wanted)
+        lost = [uid for uid, file in found.items() if file is None]
+        if lost:
+            # Replaced, most likely, between the point that names it and the blob.
+            found |= await self._read_thumbnails(library, lost)
+        return [found.get(uid) or b"" for uid in wanted]
+
     async def query(self, query: Query) -> list[list[Hit]]:
         """Find the nearest entries of each vector, best first.
 
@@ -246,7 +277,7 @@ class Entries:
     ) -> list[Entry | ServiceError]:
         async with self._libraries.hold(library.library_id):
             library = await self._libraries.get(library.library_id, uid=library.uid)
-            batch = _Batch(library, round(self._clock(), 6))
+            batch = _Batch(library, round(self._clock(), 6), self._thumbnails.can_keep)
             uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
             if uids:
                 there = await self._storage.retrieve(
@@ -262,8 +293,38 @@ class Entries:
                     library, batch.new_tags, frozenset(batch.new_attributes)
                 )
             if batch.points:
-                await self._storage.upsert(library.uid, list(batch.points.values()))
-            return results
+                batch.keep_only(await self._thumbnails.keep(batch.thumbnails))
+                await self._upsert(library, list(batch.points.values()))
+        await self._thumbnails.drop(batch.replaced_thumbnails())
+        for item, result in zip(items, results, strict=True):
+            if isinstance(item, PutItem) and isinstance(result, Entry):
+                result.warnings = self._warnings(library, item.entry, result)
+        return results
+
+    async def _upsert(self, library: Library, points: Sequence[Point]) -> None:
+        try:
+            await self._storage.upsert(library.uid, points)
+        except BaseException:
+            self._thumbnails.left_over()
+            raise
+
+    def _warnings(self, library: Library, asked: Entry, stored: Entry) -> tuple[str, ...]:
+        wanted = asked.thumbnail and not library.thumbnails_disabled and self._thumbnails.can_keep
+        return (NOT_KEPT,) if wanted and not stored.thumbnail_version else ()
+
+    async def _read_thumbnails(
+        self, library: Library, uids: Sequence[bytes]
+    ) -> dict[bytes, bytes | None]:
+        """Read the small pictures of those entries that name one; None: its blob is not there."""
+        if not uids:
+            return {}
+        async with self._libraries.steady(library):
+            found = await self._storage.retrieve(
+                library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
+            )
+        named = _thumbnails(library, found)
+        files = await self._thumbnails.read(named)
+        return {each.entry_uid: file for each, file in zip(named, files, strict=True)}
 
     async def _update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
@@ -311,11 +372,18 @@ class Entries:
             return count
 
     async def _delete_ids(self, library: Library, uids: Iterable[bytes]) -> int:
-        found = await self._storage.retrieve(library.uid, list(dict.fromkeys(uids)), Fields.NONE)
-        there = [record.uid for record in found]
-        if there:
-            await self._storage.delete(library.uid, there)
-        return len(there)
+        found = await self._storage.retrieve(
+            library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
+        )
+        if found:
+            await self._delete_records(library, found)
+        return len(found)
+
+    async def _delete_records(self, library: Library, records: Sequence[Record]) -> None:
+        uids = [record.uid for record in records]
+        await self._storage.delete(library.uid, uids)
+        await forget_entry_pairs(self._storage, library.uid, uids)
+        await self._thumbnails.drop(_thumbnails(library, records))
 
     async def _delete_where(self, library: Library, bound: Bound) -> int:
         count = 0
@@ -323,9 +391,9 @@ class Entries:
             return count
         where = _for_engine(bound)
         while found := await self._storage.scroll(
-            library.uid, where, None, DELETE_POINTS, Fields.NONE
+            library.uid, where, None, DELETE_POINTS, Fields.THUMBNAIL
         ):
-            await self._storage.delete(library.uid, [record.uid for record in found])
+            await self._delete_records(library, found)
             count += len(found)
         return count
 
@@ -367,19 +435,41 @@ class Entries:
 class _Batch:
     """Decides over the items of one call, in order, each knowing those before it."""
 
-    def __init__(self, library: Library, now: float) -> None:
+    def __init__(self, library: Library, now: float, can_keep_thumbnails: bool) -> None:
         self._library = library
         self._now = now
+        self._keeps_thumbnails = can_keep_thumbnails and not library.thumbnails_disabled
+        self._met: Sequence[Record] = ()
         self._there: dict[bytes, Payload] = {}
         self.room: int | None = None
         """How many more the library may take; None: any number."""
         self.points: dict[bytes, Point] = {}
         self.new_tags: dict[str, FieldType] = {}
         self.new_attributes: set[str] = set()
+        self.thumbnails: dict[Thumbnail, bytes] = {}
+        """Small pictures to keep."""
+        self._entries: dict[Thumbnail, Entry] = {}
 
-    def meet(self, found: Iterable[Record]) -> None:
+    def meet(self, found: Sequence[Record]) -> None:
         """Take in what is stored under the items' ids."""
+        self._met = found
         self._there.update((record.uid, record.payload) for record in found)
+
+    def keep_only(self, kept: Collection[Thumbnail]) -> None:
+        """Store the entries of all other small pictures without them."""
+        for thumbnail in self.thumbnails.keys() - kept:
+            entry = self._entries[thumbnail]
+            entry.thumbnail_version = ""
+            payload = self.points[thumbnail.entry_uid].payload
+            if payload.get(THUMBNAIL_KEY) == thumbnail.version:
+                del payload[THUMBNAIL_KEY]
+
+    def replaced_thumbnails(self) -> list[Thumbnail]:
+        """Return the small pictures that no point names any more once the points are written."""
+        replaced = [record for record in self._met if record.uid in self.points]
+        named = {point.payload.get(THUMBNAIL_KEY) for point in self.points.values()}
+        outdone = [each for each in self.thumbnails if each.version not in named]
+        return [*_thumbnails(self._library, replaced), *outdone]
 
     def add(self, item: PutItem) -> Entry | ServiceError:
         """Take the item in; return the entry as it will be stored, or why it can't be."""
@@ -405,11 +495,19 @@ class _Batch:
             create_time=self._now if before is None else before["create_time"],
             update_time=self._now,
             vectors={},
+            thumbnail=b"",
         )
+        if item.entry.thumbnail and self._keeps_thumbnails:
+            stored.thumbnail_version = new_version()
         payload = entry_to_payload(stored, item.request_id)
         self._there[uid] = payload
         self.points[uid] = Point(uid, item.entry.vectors, payload)
-        return replace(stored, features=b"") if stored.features else stored
+        stored.features = b""
+        if stored.thumbnail_version:
+            thumbnail = Thumbnail(self._library.uid, uid, stored.thumbnail_version)
+            self.thumbnails[thumbnail] = item.entry.thumbnail
+            self._entries[thumbnail] = stored
+        return stored
 
 
 def new_tag_types(
@@ -504,6 +602,15 @@ def _for_engine(bound: Bound) -> Filter | None:
 
 def _entry(record: Record) -> Entry:
     return entry_from_payload(record.payload, record.vectors)
+
+
+def _thumbnails(library: Library, records: Iterable[Record]) -> list[Thumbnail]:
+    """Return the small pictures that records name."""
+    return [
+        Thumbnail(library.uid, record.uid, record.payload[THUMBNAIL_KEY])
+        for record in records
+        if THUMBNAIL_KEY in record.payload
+    ]
 
 
 def _hit(scored: Scored, include_entry: bool) -> Hit:

@@ -31,6 +31,7 @@ from imagesearch_services.catalog.payloads import (
     library_from_payload,
     library_to_payload,
 )
+from imagesearch_services.catalog.rejections import forget_library_pairs
 from imagesearch_services.catalog.requests import METADATA, RequestKey, Requests
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
@@ -72,12 +73,17 @@ class Libraries:
         self._unbroken = unbroken
         self._clock = clock
         self._locks = KeyedLocks()
+        self.removed: Callable[[str], None] = lambda _: None
+        """Called with the uid of a library that is gone for good."""
         # Only where nobody else writes: then what we wrote is what is there.
         self._known: dict[str, Library] | None = {} if storage.exclusive else None
 
     async def start(self) -> None:
         """Learn which libraries there are and remove what a crash left half done."""
         await self._storage.create_collection(METADATA, (), METADATA_INDEXES)
+        for field, field_type in METADATA_INDEXES.items():
+            # One that an earlier version made may lack the later fields.
+            await self._storage.create_index(METADATA, field, field_type)
         kept = {METADATA}
         for payload in [payload async for payload in self._scroll(Match("kind", ("library",)))]:
             library = library_from_payload(payload)
@@ -109,19 +115,21 @@ class Libraries:
             counts = await self._storage.stats(library.uid)
         return LibraryStats(counts.point_count, counts.unindexed_vector_count)
 
+    async def all(self) -> list[Library]:
+        """Return every library, in no particular order."""
+        if self._known is not None:
+            return list(self._known.values())
+        ready = AllOf((Match("kind", ("library",)), Match("state", (READY,))))
+        return [library_from_payload(payload) async for payload in self._scroll(ready)]
+
     async def page(self, page_size: int, page_token: str) -> tuple[list[Library], str]:
         """Return a page of libraries by id, and the token of the next page."""
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
         last = paging.read_token("libraries", page_token)
         after = "" if last is None else last.decode()
-        if self._known is not None:
-            libraries = list(self._known.values())
-        else:
-            ready = AllOf((Match("kind", ("library",)), Match("state", (READY,))))
-            libraries = [library_from_payload(payload) async for payload in self._scroll(ready)]
         libraries = sorted(
-            (library for library in libraries if library.library_id > after),
+            (library for library in await self.all() if library.library_id > after),
             key=lambda library: library.library_id,
         )
         page = libraries[: paging.page_size(page_size)]
@@ -263,7 +271,9 @@ class Libraries:
 
     async def _remove(self, library: Library) -> None:
         await self._storage.drop_collection(library.uid)
+        await forget_library_pairs(self._storage, library.uid)
         await self._storage.delete(METADATA, [_uid(library.library_id)])
+        self.removed(library.uid)
 
     async def _scroll(self, where: Match | AllOf | Not) -> AsyncIterator[Payload]:
         after = None

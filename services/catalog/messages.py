@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -32,6 +33,7 @@ from imagesearch_services.catalog.model import (
     TagValue,
     VectorSpace,
 )
+from imagesearch_services.catalog.rejections import Pair
 from imagesearch_services.catalog.requests import RequestKey
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.common.status import to_status
@@ -115,11 +117,11 @@ def read_put_items(request: pb.PutEntriesRequest) -> list[PutItem | ServiceError
 def write_put_result(result: Entry | ServiceError) -> pb.PutEntryResult:
     if isinstance(result, ServiceError):
         return pb.PutEntryResult(error=to_status(result))
-    return pb.PutEntryResult(entry=write_entry(result))
+    return pb.PutEntryResult(entry=write_entry(result), warnings=result.warnings)
 
 
 def read_entry(message: pb.Entry, field: str) -> Entry:
-    """Read an entry of a request; uid, times and thumbnail are not the caller's."""
+    """Read an entry of a request; uid and times are not the caller's."""
     vectors = {vector.space: vector.values for vector in message.vectors}
     sparse = {vector.space: read_sparse(vector) for vector in message.sparse_vectors}
     if len(vectors) + len(sparse) < len(message.vectors) + len(message.sparse_vectors):
@@ -143,6 +145,7 @@ def read_entry(message: pb.Entry, field: str) -> Entry:
             if vector.background_similarity
         },
         features=message.features,
+        thumbnail=message.thumbnail,
     )
 
 
@@ -156,6 +159,7 @@ def write_entry(entry: Entry) -> pb.Entry:
         create_time=write_time(entry.create_time),
         update_time=write_time(entry.update_time),
         features=entry.features,
+        has_thumbnail=bool(entry.thumbnail_version),
     )
     for name, value in entry.tags.items():
         _write_tag_value(message.tags[name], value)
@@ -201,6 +205,14 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         distinct_entities=request.distinct_entities,
         exact=request.exact,
     )
+
+
+def read_pairs(pairs: Iterable[pb.EntryPair]) -> list[Pair]:
+    return [Pair(pair.image_id_a, pair.image_id_b) for pair in pairs]
+
+
+def write_pair(pair: Pair) -> pb.EntryPair:
+    return pb.EntryPair(image_id_a=pair.a, image_id_b=pair.b)
 
 
 def write_query_result(hits: list[Hit]) -> pb.QueryResult:

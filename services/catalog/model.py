@@ -188,6 +188,12 @@ class Entry:
     """Kept for the Gateway beside its vectors, by space."""
     features: bytes = b""
     """Opaque; filled in answers only when asked."""
+    thumbnail: bytes = b""
+    """Small picture to keep; never in answers."""
+    thumbnail_version: str = ""
+    """Which small picture is kept; empty: none."""
+    warnings: tuple[str, ...] = ()
+    """In the answer to a put: what the caller should know though it was stored."""
 
     @property
     def uid(self) -> bytes:

@@ -19,7 +19,7 @@ from imagesearch_services.catalog.model import (
     Vector,
     VectorSpace,
 )
-from imagesearch_services.catalog.storage import FEATURES_KEY, Payload
+from imagesearch_services.catalog.storage import FEATURES_KEY, THUMBNAIL_KEY, Payload
 
 REQUEST_ID_KEY = "put_request_id"
 BACKGROUNDS_KEY = "background_similarities"
@@ -28,8 +28,10 @@ METADATA_INDEXES = {
     "kind": FieldType.STRING,
     "state": FieldType.STRING,
     "remembered_at": FieldType.FLOAT,
+    "library_uid": FieldType.STRING,
+    "members": FieldType.STRING,
 }
-"""Indexed fields of the collection that holds libraries and remembered requests."""
+"""Indexed fields of the collection of libraries, remembered requests and rejected pairs."""
 
 ENTRY_INDEXES = dict(BASE_FIELDS)
 """Indexed fields of a new library; tags and attributes join at their first use."""
@@ -45,6 +47,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         "attributes": entry.attributes(),
         BACKGROUNDS_KEY: list(entry.background_similarities.items()),
         FEATURES_KEY: base64.b64encode(entry.features).decode("ascii"),
+        THUMBNAIL_KEY: entry.thumbnail_version,
         REQUEST_ID_KEY: request_id,
     }
     payload: Payload = {
@@ -81,6 +84,7 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
         vectors=vectors or {},
         background_similarities=dict(get(BACKGROUNDS_KEY, ())),
         features=b"" if features is None else base64.b64decode(features),
+        thumbnail_version=get(THUMBNAIL_KEY, ""),
     )
 
 

@@ -12,15 +12,17 @@ from imagesearch_services.catalog import messages
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import Library, LibraryStats
-from imagesearch_services.common.errors import field_error, missing_field, not_implemented
+from imagesearch_services.catalog.rejections import Rejections
+from imagesearch_services.common.errors import field_error, missing_field
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
     """imagesearch.catalog.v1.CatalogService; what the RPCs do stands in the proto."""
 
-    def __init__(self, libraries: Libraries, entries: Entries) -> None:
+    def __init__(self, libraries: Libraries, entries: Entries, rejections: Rejections) -> None:
         self._libraries = libraries
         self._entries = entries
+        self._rejections = rejections
 
     async def CreateLibrary(  # noqa: N802  # the contract's name
         self, request: pb.CreateLibraryRequest, context: Any
@@ -155,20 +157,37 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     async def RejectPairs(  # noqa: N802
         self, request: pb.RejectPairsRequest, context: Any
     ) -> pb.RejectPairsResponse:
-        del request, context
-        raise not_implemented("RejectPairs")
+        del context
+        added_count = await self._rejections.add(
+            _named(request.library_id),
+            messages.read_pairs(request.pairs),
+            messages.read_request_key(request, request.request_id),
+        )
+        return pb.RejectPairsResponse(added_count=added_count)
 
     async def FilterRejectedPairs(  # noqa: N802
         self, request: pb.FilterRejectedPairsRequest, context: Any
     ) -> pb.FilterRejectedPairsResponse:
-        del request, context
-        raise not_implemented("FilterRejectedPairs")
+        del context
+        library_id = _named(request.library_id)
+        if request.pairs and request.image_ids:
+            raise field_error("image_ids", "can't be given beside pairs")
+        if request.image_ids:
+            pairs = await self._rejections.of_images(library_id, request.image_ids)
+        else:
+            pairs = await self._rejections.among_pairs(
+                library_id, messages.read_pairs(request.pairs)
+            )
+        return pb.FilterRejectedPairsResponse(rejected_pairs=map(messages.write_pair, pairs))
 
     async def GetThumbnails(  # noqa: N802
         self, request: pb.GetThumbnailsRequest, context: Any
     ) -> pb.GetThumbnailsResponse:
-        del request, context
-        raise not_implemented("GetThumbnails")
+        del context
+        thumbnails = await self._entries.thumbnails(
+            _named(request.library_id), request.library_uid, request.image_ids
+        )
+        return pb.GetThumbnailsResponse(thumbnails=thumbnails)
 
     async def _with_stats(self, library: Library) -> pb.Library:
         return messages.write_library(library, await self._libraries.stats(library))

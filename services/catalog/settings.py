@@ -50,6 +50,22 @@ class Settings:
     """HNSW_EF: breadth of search in queries."""
     index_segments: int
     """INDEX_SEGMENTS: graphs that a library is spread over."""
+    blob_url: str
+    """BLOB_URL: where small pictures are kept, "file:///folder", "s3://bucket/prefix" or "none".
+    Empty: in `catalog/thumbnails` under DATA_DIR with the embedded engine; none with a Qdrant
+    server, since the Catalogs that share it must share a store that all of them reach."""
+    blob_endpoint: str
+    """BLOB_ENDPOINT: URL of an S3-compatible server; empty: Amazon's."""
+    blob_region: str
+    """BLOB_REGION of the bucket; empty: what AWS_REGION says."""
+    blob_access_key_id: str = field(repr=False)
+    """BLOB_ACCESS_KEY_ID; empty: what AWS_* variables or the machine's role give."""
+    blob_secret_access_key: str = field(repr=False)
+    """BLOB_SECRET_ACCESS_KEY; never logged."""
+    blob_timeout_s: float
+    """BLOB_TIMEOUT_S: how long adding and searching wait for the store at most."""
+    blob_sweep_interval_s: float
+    """BLOB_SWEEP_INTERVAL_S: how often small pictures are looked for that nobody names."""
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] | None = None) -> Settings:
@@ -74,6 +90,13 @@ class Settings:
             hnsw_ef_construct=env.integer("HNSW_EF_CONSTRUCT", 100),
             hnsw_ef=env.integer("HNSW_EF", 128),
             index_segments=env.integer("INDEX_SEGMENTS", 1),
+            blob_url=env.text("BLOB_URL", ""),
+            blob_endpoint=env.text("BLOB_ENDPOINT", ""),
+            blob_region=env.text("BLOB_REGION", ""),
+            blob_access_key_id=env.text("BLOB_ACCESS_KEY_ID", ""),
+            blob_secret_access_key=env.text("BLOB_SECRET_ACCESS_KEY", ""),
+            blob_timeout_s=env.number("BLOB_TIMEOUT_S", 2.0),
+            blob_sweep_interval_s=env.number("BLOB_SWEEP_INTERVAL_S", 24 * 3600.0),
         )
         env.refuse_unknown()
         if settings.backend not in BACKENDS:

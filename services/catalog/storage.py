@@ -22,6 +22,9 @@ Payload = dict[str, Any]
 FEATURES_KEY = "features"
 """Payload key of the large blob that is left out unless it is asked for."""
 
+THUMBNAIL_KEY = "thumbnail"
+"""Payload key of the version of the small picture."""
+
 
 class Fields(enum.Enum):
     """Which payload to give back."""
@@ -29,6 +32,8 @@ class Fields(enum.Enum):
     NONE = enum.auto()
     ENTITY = enum.auto()
     """Only `entity_id` and `image_id`."""
+    THUMBNAIL = enum.auto()
+    """Only which blob is the small picture."""
     ENTRY = enum.auto()
     """All but the features."""
     ALL = enum.auto()

@@ -22,9 +22,11 @@ _numbers = itertools.count()
 async def catalog(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Catalog]:
-    settings = settings_for(tmp_path_factory.mktemp("catalog"))
+    folder = tmp_path_factory.mktemp("catalog")
+    settings = settings_for(folder, BLOB_URL=(folder / "thumbnails").as_uri())
     storage = make_local_cluster() if request.param == "cluster" else None
     async with running_catalog(settings, storage) as running:
+        running.thumbnail_folder = folder / "thumbnails"
         yield running
 
 

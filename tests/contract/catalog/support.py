@@ -18,7 +18,8 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch.catalog.v1 import filter_pb2
 from imagesearch.type.v1 import tag_pb2
-from imagesearch_services.catalog.app import make_service, make_storage
+from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
+from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.cluster import ClusterSettings, ClusterStorage
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Storage
@@ -66,10 +67,12 @@ def make_local_cluster() -> ClusterStorage:
 
 @asynccontextmanager
 async def running_catalog(
-    settings: Settings, storage: Storage | None = None
+    settings: Settings, storage: Storage | None = None, blobs: BlobStore | None = None
 ) -> AsyncIterator[Catalog]:
     """Run a Catalog in this process behind a real gRPC server."""
-    service = await make_service(storage or make_storage(settings), settings.server)
+    service = await make_service(
+        storage or make_storage(settings), settings.server, blobs or make_blobs(settings)
+    )
     running = await server.start(service)
     try:
         async with grpc.aio.insecure_channel(
@@ -86,6 +89,8 @@ class Catalog:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.stub = pb_grpc.CatalogServiceStub(channel)
+        self.thumbnail_folder = Path()
+        """Where small pictures are kept, where that is a folder."""
 
     async def make_library(self, library_id: str, **fields: Any) -> pb.Library:
         library = pb.Library(library_id=library_id, type=1, **fields)
@@ -152,6 +157,10 @@ class Catalog:
     async def delete(self, library_id: str, *image_ids: str, **asked: Any) -> int:
         request = pb.DeleteEntriesRequest(library_id=library_id, image_ids=image_ids, **asked)
         return (await self.stub.DeleteEntries(request)).deleted_count
+
+    async def thumbnails(self, library_id: str, *image_ids: str, **asked: Any) -> list[bytes]:
+        request = pb.GetThumbnailsRequest(library_id=library_id, image_ids=image_ids, **asked)
+        return list((await self.stub.GetThumbnails(request)).thumbnails)
 
 
 def turned(degrees: float) -> bytes:

@@ -217,5 +217,3 @@ async def test_what_is_not_built_yet_says_so(catalog: Catalog, library: str) -> 
         await catalog.stub.RejectPairs(pb.RejectPairsRequest(library_id=library))
     with refused(Reason.NOT_IMPLEMENTED):
         await catalog.stub.FilterRejectedPairs(pb.FilterRejectedPairsRequest(library_id=library))
-    with refused(Reason.NOT_IMPLEMENTED):
-        await catalog.stub.GetThumbnails(pb.GetThumbnailsRequest(library_id=library))

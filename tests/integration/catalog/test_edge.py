@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +34,9 @@ from tests.contract.catalog.support import (
     turned,
     where,
 )
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
-    """Wait until a condition holds; it may be a coroutine function."""
-    async with asyncio.timeout(timeout_s):
-        while True:
-            value = condition()
-            if asyncio.iscoroutine(value):
-                value = await value
-            if value:
-                return
-            await asyncio.sleep(0.02)
 
 
 def collections_of(folder: Path) -> Path:

@@ -1,0 +1,170 @@
+"""Small pictures: kept with their entries, replaced with them, and gone with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.common.errors import Reason
+from tests.contract.catalog.support import Catalog, make_entry, refused, where
+from tests.waiting import until
+
+JPEG, OTHER_JPEG = b"\xff\xd8 one \xff\xd9", b"\xff\xd8 another \xff\xd9"
+
+HOSTILE_IDS = ["..", "..\\..\\x", "%2e%2e%2fx", "..\u2044x", ".hidden", "C:x"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def files_of(catalog: Catalog, library_id: str) -> list[Path]:
+    folder = catalog.thumbnail_folder / (await catalog.library(library_id)).uid
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+async def test_a_thumbnail_comes_back_as_it_went(catalog: Catalog, library: str) -> None:
+    (stored,) = await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    assert stored.has_thumbnail
+    assert await catalog.thumbnails(library, "a") == [JPEG]
+
+
+async def test_only_get_thumbnails_gives_them(catalog: Catalog, library: str) -> None:
+    (stored,) = await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    (got,) = await catalog.get(library, "a", include_vectors=True, include_features=True)
+    assert stored.thumbnail == got.thumbnail == b""
+    assert got.has_thumbnail
+
+
+async def test_thumbnails_come_in_the_order_asked(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library,
+        make_entry("a", thumbnail=JPEG),
+        make_entry("b", thumbnail=OTHER_JPEG),
+        make_entry("none"),
+    )
+    asked = ["b", "none", "nobody", "a", "b"]
+    assert await catalog.thumbnails(library, *asked) == [OTHER_JPEG, b"", b"", JPEG, OTHER_JPEG]
+    assert await catalog.thumbnails(library) == []
+
+
+async def test_an_entry_without_one_says_so(catalog: Catalog, library: str) -> None:
+    (stored,) = await catalog.store(library, make_entry("a"))
+    assert not stored.has_thumbnail
+    assert await files_of(catalog, library) == []
+
+
+async def test_a_replaced_entry_shows_its_own_thumbnail_only(
+    catalog: Catalog, library: str
+) -> None:
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    await catalog.store(library, make_entry("a", thumbnail=OTHER_JPEG), allow_overwrite=[True])
+    assert await catalog.thumbnails(library, "a") == [OTHER_JPEG]
+    assert len(await files_of(catalog, library)) == 1
+
+    (stored,) = await catalog.store(library, make_entry("a"), allow_overwrite=[True])
+    assert not stored.has_thumbnail
+    assert await catalog.thumbnails(library, "a") == [b""]
+    assert await files_of(catalog, library) == []
+
+
+async def test_the_last_of_one_name_in_a_call_is_shown(catalog: Catalog, library: str) -> None:
+    entries = [make_entry("a", thumbnail=JPEG), make_entry("a", thumbnail=OTHER_JPEG)]
+    await catalog.store(library, *entries, allow_overwrite=[True, True])
+    assert await catalog.thumbnails(library, "a") == [OTHER_JPEG]
+    assert len(await files_of(catalog, library)) == 1
+
+
+async def test_a_refused_entry_leaves_no_file(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    (result,) = await catalog.put(library, make_entry("a", thumbnail=OTHER_JPEG))
+    assert result.HasField("error")
+    assert await catalog.thumbnails(library, "a") == [JPEG]
+    assert len(await files_of(catalog, library)) == 1
+
+
+async def test_a_repeated_put_keeps_the_thumbnail(catalog: Catalog, library: str) -> None:
+    for _ in range(2):
+        (result,) = await catalog.put(
+            library, make_entry("a", thumbnail=JPEG), request_ids=[f"put {library}"]
+        )
+        assert result.entry.has_thumbnail
+        assert not result.warnings
+    assert await catalog.thumbnails(library, "a") == [JPEG]
+    assert len(await files_of(catalog, library)) == 1
+
+
+async def test_an_update_keeps_the_thumbnail(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    updated = await catalog.update(library, pb.Entry(image_id="a", entity_id="e"), "entity_id")
+    assert updated.has_thumbnail
+    assert await catalog.thumbnails(library, "a") == [JPEG]
+
+
+async def test_deleting_entries_deletes_their_files(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library,
+        *(make_entry(f"{n}", thumbnail=JPEG, tags={"odd": n % 2 == 1}) for n in range(6)),
+    )
+    assert await catalog.delete(library, "0", "nobody") == 1
+    assert await catalog.delete(library, filter=where("tags.odd", "=", True)) == 3
+    assert len(await files_of(catalog, library)) == 2
+    assert await catalog.thumbnails(library, "0", "1", "2") == [b"", b"", JPEG]
+
+
+async def test_deleting_a_library_deletes_its_files(catalog: Catalog, library: str) -> None:
+    uid = (await catalog.library(library)).uid
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    folder = catalog.thumbnail_folder / uid
+    assert folder.exists()
+    await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id=library))
+    await until(lambda: not folder.exists())
+
+    await catalog.make_library(library)
+    assert await catalog.thumbnails(library, "a") == [b""]
+    with refused(Reason.LIBRARY_CHANGED):
+        await catalog.thumbnails(library, "a", library_uid=uid)
+
+
+async def test_a_library_may_do_without(catalog: Catalog, new_id: str) -> None:
+    await catalog.make_library(new_id, thumbnails_disabled=True)
+    (result,) = await catalog.put(new_id, make_entry("a", thumbnail=JPEG))
+    assert not result.entry.has_thumbnail
+    assert not result.warnings
+    assert await catalog.thumbnails(new_id, "a") == [b""]
+    assert await files_of(catalog, new_id) == []
+
+
+@pytest.mark.parametrize("image_id", HOSTILE_IDS)
+async def test_no_image_id_leads_out_of_the_folder(
+    catalog: Catalog, library: str, image_id: str
+) -> None:
+    before = set(catalog.thumbnail_folder.parent.iterdir())
+    await catalog.store(library, make_entry(image_id, thumbnail=JPEG))
+    assert await catalog.thumbnails(library, image_id) == [JPEG]
+    (file,) = await files_of(catalog, library)
+    assert file.name.endswith(".jpg")
+    assert set(catalog.thumbnail_folder.parent.iterdir()) == before
+
+
+async def test_too_large_a_thumbnail_is_refused(catalog: Catalog, library: str) -> None:
+    large = make_entry("a", thumbnail=bytes((1 << 20) + 1))
+    (result,) = await catalog.put(library, large)
+    assert "thumbnail: must have at most" in result.error.message
+    (stored,) = await catalog.store(library, make_entry("a", thumbnail=bytes(1 << 20)))
+    assert stored.has_thumbnail
+
+
+async def test_too_many_thumbnails_are_refused(catalog: Catalog, library: str) -> None:
+    with refused(Reason.FIELD_INVALID):
+        await catalog.thumbnails(library, *(f"{n}" for n in range(101)))
+    with refused(Reason.LIBRARY_NOT_FOUND):
+        await catalog.thumbnails("nowhere", "a")
+
+
+async def test_a_lost_file_is_no_error(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    (file,) = await files_of(catalog, library)
+    file.unlink()
+    assert await catalog.thumbnails(library, "a") == [b""]
+    assert await catalog.delete(library, "a") == 1
