@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.concurrency import in_order
@@ -11,11 +12,12 @@ from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import (
     LibraryCache,
     refuse_subject_detection,
-    require_whole_image,
+    require_built,
 )
 from imagesearch_services.gateway.model import (
     EmbeddedPicture,
     Library,
+    LibraryType,
     NewEntry,
     NewImage,
     PictureToEmbed,
@@ -24,6 +26,7 @@ from imagesearch_services.gateway.model import (
 from imagesearch_services.gateway.names import image_name
 from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, ImagePage
 from imagesearch_services.gateway.settings import AddSettings
+from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
 
 
 class Images:
@@ -111,13 +114,9 @@ class Images:
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
         """Embed a chunk into all spaces of the library; what can't be stored stays an error."""
-        require_whole_image(library, "adding to")
+        require_built(library, "adding to")
         tried = [_checked(library, image) for image in images]
-        pictures = [
-            PictureToEmbed(image.content, image.region)
-            for image in tried
-            if isinstance(image, NewImage)
-        ]
+        pictures = [_picture(library, image) for image in tried if isinstance(image, NewImage)]
         if not pictures:
             return [image for image in tried if isinstance(image, ServiceError)]
         spaces = [model.space for model in library.models]
@@ -142,7 +141,10 @@ class Images:
         if not storable:
             return [entry for entry in entries if isinstance(entry, ServiceError)]
         stored = iter(await self._catalog.put_entries(library.library_id, library.uid, storable))
-        return [entry if isinstance(entry, ServiceError) else next(stored) for entry in entries]
+        return [
+            entry if isinstance(entry, ServiceError) else _warned(next(stored), entry.warnings)
+            for entry in entries
+        ]
 
     async def _store_or_fail(
         self, library: Library, entries: Sequence[NewEntry | ServiceError]
@@ -168,19 +170,49 @@ def _checked(library: Library, image: NewImage | ServiceError) -> NewImage | Ser
     return image
 
 
+def _picture(library: Library, image: NewImage) -> PictureToEmbed:
+    if library.type is not LibraryType.PRODUCT:
+        return PictureToEmbed(image.content, image.region)
+    return PictureToEmbed(
+        image.content,
+        image.region,
+        subject_detection=is_subject_detected(image.subject_detection, image.region),
+        category=image.fields.category,
+    )
+
+
 def _entry(image: NewImage, embedded: EmbeddedPicture | ServiceError) -> NewEntry | ServiceError:
     if isinstance(embedded, ServiceError):
         return embedded
     (region,) = embedded.regions
+    subject = region.subject
+    fields = image.fields
+    warnings: Sequence[str] = ()
+    if subject is not None:
+        if fields.category is None:
+            fields = replace(fields, category=subject.category)
+        if is_subject_detected(image.subject_detection, image.region):
+            warnings = detection_warnings(embedded, image.fields.category)
+            subject = subject if embedded.chosen_subject is not None else None
     return NewEntry(
         image_id=image.image_id,
-        fields=image.fields,
+        fields=fields,
         region=region.box,
         info=embedded.info,
         vectors=region.vectors,
+        subject=subject,
+        warnings=warnings,
         allow_overwrite=image.allow_overwrite,
         request_id=image.request_id,
     )
+
+
+def _warned(
+    stored: StoredImage | ServiceError, warnings: Sequence[str]
+) -> StoredImage | ServiceError:
+    if isinstance(stored, ServiceError) or not warnings:
+        return stored
+    return replace(stored, warnings=warnings)
 
 
 def _chunks(

@@ -24,7 +24,7 @@ from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, Libr
 
 Answer = TypeVar("Answer")
 
-ROLES = {LibraryType.WHOLE_IMAGE: ("copy", "semantic")}
+ROLES = {LibraryType.WHOLE_IMAGE: ("copy", "semantic"), LibraryType.PRODUCT: ("product",)}
 """Models that a library needs, by its type."""
 
 SETTABLE = ("display_name", "description", "capacity", "thumbnails_disabled")
@@ -153,20 +153,27 @@ class Libraries:
         return chosen
 
 
-def require_whole_image(library: Library, what: str) -> None:
-    """Refuse what is not built for the other types yet."""
-    if library.type is not LibraryType.WHOLE_IMAGE:
+def require_built(library: Library, what: str) -> None:
+    """Refuse what is not built for elements yet."""
+    if library.type not in ROLES:
         raise not_implemented(f"{what} {library.type.name.lower()} libraries")
 
 
 def refuse_subject_detection(library: Library, wanted: bool | None) -> None:
     """Subjects are found for product libraries only."""
-    if wanted:
-        raise ServiceError(
-            Reason.LIBRARY_TYPE_MISMATCH,
-            "subject_detection: only product libraries look for subjects",
-            metadata={"library": library_name(library.library_id), "type": library.type.name},
+    if wanted and library.type is not LibraryType.PRODUCT:
+        raise library_type_mismatch(
+            library, "subject_detection: only product libraries look for subjects"
         )
+
+
+def library_type_mismatch(library: Library, message: str) -> ServiceError:
+    """Say that a call makes no sense for a library of this type."""
+    return ServiceError(
+        Reason.LIBRARY_TYPE_MISMATCH,
+        message,
+        metadata={"library": library_name(library.library_id), "type": library.type.name},
+    )
 
 
 def _version_order(version: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
-from imagesearch.type.v1 import category_pb2, library_type_pb2
+from imagesearch.type.v1 import library_type_pb2
 from imagesearch_services.common.errors import (
     ServiceError,
     field_error,
@@ -21,6 +21,8 @@ from imagesearch_services.gateway.filters import Filter, category_is, conjunctio
 from imagesearch_services.gateway.libraries import SETTABLE as LIBRARY_SETTABLE
 from imagesearch_services.gateway.model import (
     AppliedThreshold,
+    Category,
+    DetectionAnswer,
     ImageFields,
     Library,
     LibraryFields,
@@ -34,7 +36,7 @@ from imagesearch_services.gateway.model import (
     StoredQuery,
 )
 from imagesearch_services.gateway.page_tokens import fingerprint
-from imagesearch_services.gateway.search import SearchRequest
+from imagesearch_services.gateway.search_request import SearchRequest
 
 if TYPE_CHECKING:
     from imagesearch_services.gateway.ports import Changes
@@ -115,8 +117,6 @@ def new_image(request: image_pb2.AddImageRequest) -> NewImage:
     region = None
     if request.HasField("region"):
         region = limits.check_region(types.box(request.region))
-        if request.subject_detection:
-            raise field_error("subject_detection", "can't be true where a region is given")
     return NewImage(
         image_id=image_id,
         content=limits.check_picture(request.image.content),
@@ -210,12 +210,14 @@ def image_message(image: StoredImage) -> image_pb2.Image:
         image_id=image.image_id,
         entity_id=fields.entity_id,
         tags={name: types.tag_message(value) for name, value in fields.tags.items()},
-        category=cast("category_pb2.Category.ValueType", int(fields.category or 0)),
+        category=types.category_message(fields.category),
         custom_content=fields.custom_content,
         region=types.box_message(image.region) if image.region else None,
+        subject=types.subject_message(image.subject) if image.subject else None,
         info=types.picture_info_message(image.info),
         create_time=types.time_message(image.create_time),
         update_time=types.time_message(image.update_time),
+        warnings=image.warnings,
     )
 
 
@@ -257,6 +259,7 @@ def search_request(request: search_pb2.SearchImagesRequest) -> SearchRequest:
         page_size=limits.check_page_size(request.page_size, default=DEFAULT_MATCHES),
         page_token=limits.check_page_token(request.page_token),
         relations=_RELATIONS[request.relation],
+        category=category,
         min_score=min_score,
         max_false_positive_rate=max_rate,
         distinct_entities=request.distinct_entities,
@@ -287,6 +290,9 @@ def search_response(answer: SearchAnswer) -> search_pb2.SearchImagesResponse:
         models=[types.model_version_message(model) for model in answer.models],
         thresholds=[_threshold_message(threshold) for threshold in answer.thresholds],
         timings=[types.timing_message(timing) for timing in answer.timings],
+        subjects=[types.subject_message(subject) for subject in answer.subjects],
+        chosen_subject=answer.chosen_subject,
+        warnings=answer.warnings,
     )
 
 
@@ -303,6 +309,28 @@ def batch_search_response(
     )
 
 
+def picture_to_describe(
+    request: search_pb2.DetectSubjectsRequest,
+) -> tuple[PictureQuery, Category | None]:
+    """Read what to look for subjects in, and of which category."""
+    if request.HasField("annotation"):
+        raise not_implemented("annotation")
+    region = None
+    if request.HasField("region"):
+        region = limits.check_region(types.box(request.region))
+    content = limits.check_picture(request.image.content)
+    return PictureQuery(content, region), types.category(request.category)
+
+
+def detect_subjects_response(answer: DetectionAnswer) -> search_pb2.DetectSubjectsResponse:
+    return search_pb2.DetectSubjectsResponse(
+        subjects=[types.subject_message(subject) for subject in answer.subjects],
+        info=types.picture_info_message(answer.info),
+        models=[types.model_version_message(model) for model in answer.models],
+        timings=[types.timing_message(timing) for timing in answer.timings],
+    )
+
+
 def _query(
     request: search_pb2.SearchImagesRequest, library_id: str
 ) -> PictureQuery | StoredQuery | None:
@@ -310,8 +338,6 @@ def _query(
     region = None
     if request.HasField("region"):
         region = limits.check_region(types.box(request.region))
-        if request.subject_detection:
-            raise field_error("subject_detection", "can't be true where a region is given")
     if query == "image_name":
         if region is not None:
             raise field_error("region", "a stored image's pixels are not kept: no region of it")

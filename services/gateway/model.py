@@ -212,6 +212,8 @@ class NewEntry:
     info: PictureInfo
     vectors: Sequence[Vector]
     subject: Subject | None = None
+    warnings: Sequence[str] = ()
+    """Not stored, but told of the stored image."""
     allow_overwrite: bool
     request_id: str
 

@@ -27,7 +27,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError
-from imagesearch_services.gateway.model import AppliedThreshold, Box, PictureInfo, Relation
+from imagesearch_services.gateway.model import (
+    AppliedThreshold,
+    Attribute,
+    Box,
+    Category,
+    Color,
+    PictureInfo,
+    Relation,
+    Subject,
+)
 
 LIFETIME_S = 600
 MAX_ITEMS = 1000
@@ -67,6 +76,9 @@ class PinnedRanking:
     total_is_lower_bound: bool
     searched_region: Box | None
     query_info: PictureInfo | None
+    subjects: Sequence[Subject] = ()
+    chosen_subject: int | None = None
+    warnings: Sequence[str] = ()
     thresholds: Sequence[AppliedThreshold]
     regions: Sequence[Box]
     matches: Sequence[PinnedMatch]
@@ -155,6 +167,9 @@ def _pack(ranking: PinnedRanking) -> bytes:
         "total": [ranking.total_found, ranking.total_is_lower_bound],
         "searched": _box_values(ranking.searched_region),
         "info": asdict(ranking.query_info) if ranking.query_info else None,
+        "subjects": [asdict(one) for one in ranking.subjects],
+        "chosen": ranking.chosen_subject,
+        "warnings": list(ranking.warnings),
         "thresholds": [
             [int(one.relation), one.min_score, one.false_positive_rate, one.extrapolated]
             for one in ranking.thresholds
@@ -199,6 +214,9 @@ def _unpack(raw: bytes) -> PinnedRanking:
         total_is_lower_bound=header["total"][1],
         searched_region=_box(header["searched"]),
         query_info=PictureInfo(**info) if info else None,
+        subjects=tuple(_subject(one) for one in header["subjects"]),
+        chosen_subject=header["chosen"],
+        warnings=tuple(header["warnings"]),
         thresholds=[
             AppliedThreshold(Relation(relation), min_score, rate, extrapolated)
             for relation, min_score, rate, extrapolated in header["thresholds"]
@@ -215,6 +233,17 @@ def _unpack(raw: bytes) -> PinnedRanking:
             )
             for row in range(count)
         ],
+    )
+
+
+def _subject(values: Mapping[str, Any]) -> Subject:
+    category = values["category"]
+    return Subject(
+        box=Box(**values["box"]),
+        category=None if category is None else Category(category),
+        score=values["score"],
+        colors=[Color(**one) for one in values["colors"]],
+        attributes=[Attribute(**one) for one in values["attributes"]],
     )
 
 

@@ -27,7 +27,8 @@ from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import Libraries
 from imagesearch_services.gateway.limits import Admission
 from imagesearch_services.gateway.model import SearchAnswer
-from imagesearch_services.gateway.search import Searches, SearchRequest
+from imagesearch_services.gateway.search import Searches
+from imagesearch_services.gateway.search_request import SearchRequest
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -192,7 +193,10 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def DetectSubjects(
         self, request: search_pb2.DetectSubjectsRequest, context: Context
     ) -> search_pb2.DetectSubjectsResponse:
-        raise not_implemented("DetectSubjects")
+        picture, category = messages.picture_to_describe(request)
+        with self._admission.admit(request.ByteSize()):
+            answer = await self._searches.detect(picture, category)
+        return messages.detect_subjects_response(answer)
 
     async def CompareImages(
         self, request: search_pb2.CompareImagesRequest, context: Context

@@ -74,11 +74,10 @@ async def test_without_a_calibration_no_library_is_made() -> None:
     assert caught.value.reason is Reason.MODEL_NOT_SERVED
 
 
-@pytest.mark.parametrize("library_type", [LibraryType.ELEMENT, LibraryType.PRODUCT])
-async def test_other_types_are_not_built_yet(library_type: LibraryType) -> None:
+async def test_element_libraries_are_not_built_yet() -> None:
     made, _ = libraries()
     with pytest.raises(ServiceError) as caught:
-        await create(made, library_type)
+        await create(made, LibraryType.ELEMENT)
     assert caught.value.reason is Reason.NOT_IMPLEMENTED
 
 

@@ -21,7 +21,7 @@ from imagesearch_services.gateway.model import (
     Relation,
     StoredQuery,
 )
-from imagesearch_services.gateway.search import SearchRequest
+from imagesearch_services.gateway.search_request import SearchRequest
 
 PICTURE = picture_pb2.ImageContent(content=b"picture")
 
@@ -91,9 +91,6 @@ BAD_ADDS: dict[str, list[dict[str, Any]]] = {
         {"region": geometry_pb2.Box(x_max=float("inf"), y_max=1)},
         {"region": geometry_pb2.Box(x_min=5, x_max=4, y_max=1)},
         {"region": geometry_pb2.Box(x_min=-9, x_max=-1, y_max=1)},
-    ],
-    "subject_detection": [
-        {"region": geometry_pb2.Box(x_max=5, y_max=6), "subject_detection": True}
     ],
     "request_id": [{"request_id": "x" * 129}],
 }

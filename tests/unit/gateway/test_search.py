@@ -20,7 +20,8 @@ from imagesearch_services.gateway.model import (
     Vector,
 )
 from imagesearch_services.gateway.page_tokens import PageTokens
-from imagesearch_services.gateway.search import Searches, SearchRequest
+from imagesearch_services.gateway.search import Searches
+from imagesearch_services.gateway.search_request import SearchRequest
 from imagesearch_services.gateway.settings import SearchSettings
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,
@@ -423,6 +424,6 @@ async def test_what_other_types_need_is_refused() -> None:
     bench = Bench()
     error = await refusal(bench, subject_detection=True)
     assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
-    bench.catalog.library = library(type=LibraryType.PRODUCT)
+    bench.catalog.library = library(type=LibraryType.ELEMENT)
     bench.now_s += 100
     assert (await refusal(bench)).reason is Reason.NOT_IMPLEMENTED

@@ -1,0 +1,32 @@
+"""A search, as its caller asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imagesearch_services.gateway.filters import Filter
+from imagesearch_services.gateway.model import Category, PictureQuery, Relation, StoredQuery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """A search, as its caller asked for it."""
+
+    library_id: str
+    query: PictureQuery | StoredQuery | None
+    """None only beside a page token."""
+    filter: Filter | None
+    """The category is a part of it."""
+    page_size: int
+    page_token: str = ""
+    relations: tuple[Relation, ...] = ()
+    """Those asked for, SAME first; none: SAME."""
+    category: Category | None = None
+    """Of the subject to search with, in product libraries."""
+    min_score: float | None = None
+    max_false_positive_rate: float | None = None
+    distinct_entities: bool = False
+    subject_detection: bool | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of what the caller set, but for the query and relations."""
