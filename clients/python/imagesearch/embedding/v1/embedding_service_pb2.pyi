@@ -825,6 +825,136 @@ class LikelyEdit(_message.Message):
 Global___LikelyEdit: _TypeAlias = LikelyEdit  # noqa: Y015
 
 @_typing.final
+class CheckCopiesRequest(_message.Message):
+    """Pictures, and which pairs of them to lay over each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_picture_pb2.ImageContent]:
+        """2 to 100, small ones: long side at most 1,024 pixels."""
+
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PicturePair]:
+        """1 to 1,000."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_picture_pb2.ImageContent] | None = ...,
+        pairs: _abc.Iterable[Global___PicturePair] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "pairs", b"pairs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCopiesRequest: _TypeAlias = CheckCopiesRequest  # noqa: Y015
+
+@_typing.final
+class PicturePair(_message.Message):
+    """Two pictures of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    SECOND_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """Index into images."""
+    second: _builtins.int
+    """Index into images; another one."""
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        second: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "second", b"second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PicturePair: _TypeAlias = PicturePair  # noqa: Y015
+
+@_typing.final
+class CheckCopiesResponse(_message.Message):
+    """What came of each pair."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyEvidence]:
+        """As many as pairs, in their order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___CopyEvidence] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCopiesResponse: _TypeAlias = CheckCopiesResponse  # noqa: Y015
+
+@_typing.final
+class CopyEvidence(_message.Message):
+    """How well two pictures agree where one lies over the other. All is 0 where no
+    alignment makes sense.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    AGREEING_SHARE_FIELD_NUMBER: _builtins.int
+    COARSE_AGREEMENT_FIELD_NUMBER: _builtins.int
+    CONTRAST_SHARE_FIELD_NUMBER: _builtins.int
+    SHOWN_OF_FIRST_FIELD_NUMBER: _builtins.int
+    SHOWN_OF_SECOND_FIELD_NUMBER: _builtins.int
+    INLIER_COUNT_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.float
+    """Mean correlation of the windows that have contrast, 0 to 1."""
+    agreeing_share: _builtins.float
+    """Share of those windows that correlate by half or more."""
+    coarse_agreement: _builtins.float
+    """Mean correlation at a coarse scale, where a bent copy agrees too."""
+    contrast_share: _builtins.float
+    """Share of the overlap that has contrast."""
+    shown_of_first: _builtins.float
+    """Share of the first picture that the second shows."""
+    shown_of_second: _builtins.float
+    """Share of the second picture that the first shows."""
+    inlier_count: _builtins.int
+    """Matches of local features that agree on the alignment; 0 where small copies
+    of the whole pictures told it.
+    """
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.float = ...,
+        agreeing_share: _builtins.float = ...,
+        coarse_agreement: _builtins.float = ...,
+        contrast_share: _builtins.float = ...,
+        shown_of_first: _builtins.float = ...,
+        shown_of_second: _builtins.float = ...,
+        inlier_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreeing_share", b"agreeing_share", "agreement", b"agreement", "coarse_agreement", b"coarse_agreement", "contrast_share", b"contrast_share", "inlier_count", b"inlier_count", "shown_of_first", b"shown_of_first", "shown_of_second", b"shown_of_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyEvidence: _TypeAlias = CopyEvidence  # noqa: Y015
+
+@_typing.final
 class DrawAnnotationsRequest(_message.Message):
     """A picture and what to draw on it."""
 

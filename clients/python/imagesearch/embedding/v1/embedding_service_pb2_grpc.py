@@ -73,6 +73,11 @@ class EmbeddingServiceStub:
                 request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesRequest.SerializeToString,
                 response_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesResponse.FromString,
                 _registered_method=True)
+        self.CheckCopies = channel.unary_unary(
+                '/imagesearch.embedding.v1.EmbeddingService/CheckCopies',
+                request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesRequest.SerializeToString,
+                response_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesResponse.FromString,
+                _registered_method=True)
         self.DrawAnnotations = channel.unary_unary(
                 '/imagesearch.embedding.v1.EmbeddingService/DrawAnnotations',
                 request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.DrawAnnotationsRequest.SerializeToString,
@@ -138,6 +143,15 @@ class EmbeddingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckCopies(self, request, context):
+        """How well pairs of pictures agree once one is laid over the other: what tells
+        copies from other pictures of a series, which lie as near in embeddings.
+        Small pictures will do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DrawAnnotations(self, request, context):
         """Draws boxes, outlines and captions on a picture, with other pictures beside
         it if asked.
@@ -178,6 +192,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.ComparePictures,
                     request_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesRequest.FromString,
                     response_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesResponse.SerializeToString,
+            ),
+            'CheckCopies': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCopies,
+                    request_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesRequest.FromString,
+                    response_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesResponse.SerializeToString,
             ),
             'DrawAnnotations': grpc.unary_unary_rpc_method_handler(
                     servicer.DrawAnnotations,
@@ -356,6 +375,33 @@ class EmbeddingService:
             '/imagesearch.embedding.v1.EmbeddingService/ComparePictures',
             imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesRequest.SerializeToString,
             imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.ComparePicturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCopies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagesearch.embedding.v1.EmbeddingService/CheckCopies',
+            imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesRequest.SerializeToString,
+            imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.CheckCopiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,11 @@ class EmbeddingServiceStub:
     """
     ComparePictures: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ComparePicturesRequest, _embedding_service_pb2.ComparePicturesResponse]
     """Compares two pictures in every way that the suite knows."""
+    CheckCopies: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.CheckCopiesRequest, _embedding_service_pb2.CheckCopiesResponse]
+    """How well pairs of pictures agree once one is laid over the other: what tells
+    copies from other pictures of a series, which lie as near in embeddings.
+    Small pictures will do.
+    """
     DrawAnnotations: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.DrawAnnotationsRequest, _embedding_service_pb2.DrawAnnotationsResponse]
     """Draws boxes, outlines and captions on a picture, with other pictures beside
     it if asked.
@@ -101,6 +106,11 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     """
     ComparePictures: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.ComparePicturesRequest, _embedding_service_pb2.ComparePicturesResponse]  # type: ignore[assignment]
     """Compares two pictures in every way that the suite knows."""
+    CheckCopies: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.CheckCopiesRequest, _embedding_service_pb2.CheckCopiesResponse]  # type: ignore[assignment]
+    """How well pairs of pictures agree once one is laid over the other: what tells
+    copies from other pictures of a series, which lie as near in embeddings.
+    Small pictures will do.
+    """
     DrawAnnotations: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.DrawAnnotationsRequest, _embedding_service_pb2.DrawAnnotationsResponse]  # type: ignore[assignment]
     """Draws boxes, outlines and captions on a picture, with other pictures beside
     it if asked.
@@ -173,6 +183,17 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.ComparePicturesResponse, _abc.Awaitable[_embedding_service_pb2.ComparePicturesResponse]]:
         """Compares two pictures in every way that the suite knows."""
+
+    @_abc_1.abstractmethod
+    def CheckCopies(
+        self,
+        request: _embedding_service_pb2.CheckCopiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embedding_service_pb2.CheckCopiesResponse, _abc.Awaitable[_embedding_service_pb2.CheckCopiesResponse]]:
+        """How well pairs of pictures agree once one is laid over the other: what tells
+        copies from other pictures of a series, which lie as near in embeddings.
+        Small pictures will do.
+        """
 
     @_abc_1.abstractmethod
     def DrawAnnotations(

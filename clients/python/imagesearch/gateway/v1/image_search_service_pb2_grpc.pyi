@@ -119,7 +119,9 @@ class ImageSearchServiceStub:
     """
     FindDuplicates: _grpc.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]
     """Groups of the same picture within a library, streamed as they are found.
-    Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID.
+    Whole-image libraries only. A call that breaks off is taken up again with the
+    last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
     """Remembers pairs that are no duplicates, all or none; FindDuplicates never
@@ -219,7 +221,9 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """
     FindDuplicates: _aio.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]  # type: ignore[assignment]
     """Groups of the same picture within a library, streamed as they are found.
-    Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID.
+    Whole-image libraries only. A call that breaks off is taken up again with the
+    last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
     """Remembers pairs that are no duplicates, all or none; FindDuplicates never
@@ -418,7 +422,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.FindDuplicatesResponse], _abc.AsyncIterator[_search_pb2.FindDuplicatesResponse]]:
         """Groups of the same picture within a library, streamed as they are found.
-        Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID.
+        Whole-image libraries only. A call that breaks off is taken up again with the
+        last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

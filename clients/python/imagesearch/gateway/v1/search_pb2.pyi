@@ -785,11 +785,15 @@ class FindDuplicatesRequest(_message.Message):
     min_score: _builtins.float
     """As in SearchImagesRequest."""
     max_false_positive_rate: _builtins.float
-    """As in SearchImagesRequest, for each image; default 0.01."""
+    """As in SearchImagesRequest, for each image searched among all others; default
+    0.01 where min_score is not set either.
+    """
     keep: Global___KeepPolicy.ValueType
     """Which to propose to keep."""
     page_token: _builtins.str
-    """From the last message received, to go on after it."""
+    """From the last message received, to go on after it; everything else must be as
+    in the call that gave it. It does not expire.
+    """
     def __init__(
         self,
         *,
@@ -817,7 +821,12 @@ Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
 
 @_typing.final
 class FindDuplicatesResponse(_message.Message):
-    """A group of the same picture, or news of the progress."""
+    """A group of the same picture, or news of the progress.
+
+    Every image is looked at once, by the index. What is written meanwhile is seen
+    where it lies ahead: an image that is there from the first message to the last
+    is looked at, and an image that is gone when its group is sent is left out.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -828,9 +837,9 @@ class FindDuplicatesResponse(_message.Message):
     checked_count: _builtins.int
     """Images looked at so far."""
     total_count: _builtins.int
-    """Images to look at."""
+    """Images to look at, as of now."""
     next_page_token: _builtins.str
-    """Where to go on."""
+    """Where to go on after this message; empty in the last one of all."""
     @_builtins.property
     def group(self) -> Global___DuplicateGroup:
         """Unset in a message that only tells the progress."""
@@ -853,14 +862,19 @@ Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y0
 
 @_typing.final
 class DuplicateGroup(_message.Message):
-    """Images that are the same picture."""
+    """Images that are the same picture: each was compared with the one to keep, so
+    that a chain of likenesses never joins strangers. An image is in one group at
+    most. A group is sent whole, when the first of its members is looked at; only
+    one that is too large for a message, of more than a thousand images, or that
+    grew while the call ran comes in several, each led by the same image to keep.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateImage]:
-        """Two or more; the one to keep first."""
+        """Two or more; the one to keep first, then by score, descending."""
 
     def __init__(
         self,
@@ -883,8 +897,14 @@ class DuplicateImage(_message.Message):
 
     IMAGE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    PIXELS_AGREE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Score against the one to keep; 1 for itself."""
+    pixels_agree: _builtins.bool
+    """True where the two pictures were laid over each other and agree; false where
+    no small picture of one is kept, so that only the score speaks. Pictures of
+    one series may score high: keep small pictures to tell them from copies.
+    """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
         """The image."""
@@ -894,10 +914,11 @@ class DuplicateImage(_message.Message):
         *,
         image: _image_pb2.Image | None = ...,
         score: _builtins.float = ...,
+        pixels_agree: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "pixels_agree", b"pixels_agree", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
