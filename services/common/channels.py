@@ -32,10 +32,12 @@ IDEMPOTENT_METHODS = {
         "CountEntries",
         "QueryEntries",
         "FilterRejectedPairs",
-        "GetThumbnails",
     ),
 }
-"""Methods that may be called again without harm; an empty tuple means all of the service's."""
+"""Methods that may be called again without harm; an empty tuple means all of the service's.
+
+GetThumbnails is not among them: while their store hangs, each try would wait for it anew.
+"""
 
 RETRY_POLICY = {
     "maxAttempts": 4,

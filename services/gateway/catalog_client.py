@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import grpc.aio
@@ -13,6 +14,7 @@ from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch.catalog.v1 import filter_pb2
 from imagesearch.type.v1 import category_pb2, library_type_pb2
 from imagesearch_services.common.channels import call
+from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway import type_messages as types
@@ -42,6 +44,9 @@ from imagesearch_services.gateway.ports import Changes, ImagePage, LibraryPage, 
 
 SERVICE = "imagesearch.catalog.v1.CatalogService"
 PEER = Reason.CATALOG_UNAVAILABLE
+
+THUMBNAIL_TIME_SHARE = 0.8
+"""Of the time that is left, what small pictures may take."""
 
 Response = TypeVar("Response")
 
@@ -128,7 +133,7 @@ class CatalogClient:
         return [
             _named(item_error(result.error), library_id)
             if result.HasField("error")
-            else _image(library_id, result.entry)
+            else replace(_image(library_id, result.entry), warnings=list(result.warnings))
             for result in response.results
         ]
 
@@ -193,6 +198,21 @@ class CatalogClient:
         response = await self._call(self._stub.DeleteEntries, request, images)
         return response.deleted_count
 
+    async def get_thumbnails(
+        self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
+    ) -> Sequence[bytes]:
+        if not image_ids:
+            return []
+        request = pb.GetThumbnailsRequest(
+            library_id=library_id, library_uid=library_uid, image_ids=image_ids
+        )
+        # What they belong to is at hand already: leave time to answer without them.
+        timeout_s = THUMBNAIL_TIME_SHARE * time_remaining_s(self._timeout_s)
+        response = await self._call(self._stub.GetThumbnails, request, timeout_s=timeout_s)
+        if len(response.thumbnails) != len(image_ids):
+            raise ServiceError(Reason.INTERNAL, "the catalog left thumbnails out")
+        return response.thumbnails
+
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         request = pb.QueryEntriesRequest(
             library_id=query.library_id,
@@ -227,9 +247,12 @@ class CatalogClient:
         method: Callable[..., Awaitable[Response]],
         request: Any,
         asked: Filter | None = None,
+        *,
+        timeout_s: float | None = None,
     ) -> Response:
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
         try:
-            return await call(method, request, peer=PEER, timeout_s=self._timeout_s)
+            return await call(method, request, peer=PEER, timeout_s=timeout_s)
         except ServiceError as error:
             library_id = getattr(request, "library_id", "")
             raise _placed(_named(error, library_id), asked) from error
@@ -301,6 +324,7 @@ def _entry_message(entry: NewEntry) -> pb.Entry:
         info=types.picture_info_message(entry.info),
         vectors=[types.vector_message(vector) for vector in entry.vectors],
         subject=types.subject_message(entry.subject) if entry.subject else None,
+        thumbnail=entry.thumbnail,
     )
 
 

@@ -52,8 +52,14 @@ class EmbeddingClient:
             if served.space
         ]
 
-    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
-        request = pb.EmbedImagesRequest(spaces=spaces)
+    async def embed(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        spaces: Sequence[str],
+        *,
+        thumbnail_max_side_px: int = 0,
+    ) -> Embedded:
+        request = pb.EmbedImagesRequest(spaces=spaces, thumbnail_max_side_px=thumbnail_max_side_px)
         for picture in pictures:
             _write_item(picture, request.items.add())
         response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
@@ -133,4 +139,5 @@ def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
         ],
         [types.subject(subject) for subject in result.subjects],
         result.chosen_subject if result.HasField("chosen_subject") else None,
+        result.thumbnail,
     )

@@ -27,6 +27,7 @@ from imagesearch_services.gateway.names import image_name
 from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, ImagePage
 from imagesearch_services.gateway.settings import AddSettings
 from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
+from imagesearch_services.gateway.thumbnails import SIDE_PX, thumbnail_not_found
 
 
 class Images:
@@ -83,6 +84,18 @@ class Images:
             raise image_not_found(library_id, image_id)
         return images[0]
 
+    async def thumbnail(self, library_id: str, image_id: str) -> bytes:
+        """Give an image's small picture.
+
+        Raises:
+            ServiceError: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
+        """
+        (file,) = await self._catalog.get_thumbnails(library_id, [image_id])
+        if not file:
+            await self.get(library_id, image_id)
+            raise thumbnail_not_found(library_id, image_id)
+        return file
+
     async def page(
         self, library_id: str, images: Filter | None, page_size: int, page_token: str
     ) -> ImagePage:
@@ -120,7 +133,12 @@ class Images:
         if not pictures:
             return [image for image in tried if isinstance(image, ServiceError)]
         spaces = [model.space for model in library.models]
-        embedded = iter((await self._embedding.embed(pictures, spaces)).pictures)
+        answer = await self._embedding.embed(
+            pictures,
+            spaces,
+            thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
+        )
+        embedded = iter(answer.pictures)
         return [
             image if isinstance(image, ServiceError) else _entry(image, next(embedded))
             for image in tried
@@ -201,6 +219,7 @@ def _entry(image: NewImage, embedded: EmbeddedPicture | ServiceError) -> NewEntr
         info=embedded.info,
         vectors=region.vectors,
         subject=subject,
+        thumbnail=embedded.thumbnail,
         warnings=warnings,
         allow_overwrite=image.allow_overwrite,
         request_id=image.request_id,
@@ -212,7 +231,7 @@ def _warned(
 ) -> StoredImage | ServiceError:
     if isinstance(stored, ServiceError) or not warnings:
         return stored
-    return replace(stored, warnings=warnings)
+    return replace(stored, warnings=[*warnings, *stored.warnings])
 
 
 def _chunks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
@@ -37,6 +38,7 @@ from imagesearch_services.gateway.model import (
 )
 from imagesearch_services.gateway.page_tokens import fingerprint
 from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.thumbnails import ANSWER_BYTES
 
 if TYPE_CHECKING:
     from imagesearch_services.gateway.ports import Changes
@@ -221,6 +223,10 @@ def image_message(image: StoredImage) -> image_pb2.Image:
     )
 
 
+def thumbnail_response(file: bytes) -> image_pb2.GetThumbnailResponse:
+    return image_pb2.GetThumbnailResponse(content=file, media_type="image/jpeg")
+
+
 def batch_add_response(
     results: Iterable[StoredImage | ServiceError],
 ) -> image_pb2.BatchAddImagesResponse:
@@ -239,8 +245,6 @@ def batch_add_response(
 
 
 def search_request(request: search_pb2.SearchImagesRequest) -> SearchRequest:
-    if request.include_thumbnails:
-        raise not_implemented("include_thumbnails")
     if request.HasField("annotation"):
         raise not_implemented("annotation")
     library_id = names.parse_library_name(request.parent, field="parent")
@@ -264,6 +268,7 @@ def search_request(request: search_pb2.SearchImagesRequest) -> SearchRequest:
         max_false_positive_rate=max_rate,
         distinct_entities=request.distinct_entities,
         subject_detection=_optional_bool(request, "subject_detection"),
+        thumbnail_bytes=ANSWER_BYTES if request.include_thumbnails else 0,
         said=_fingerprints(request),
     )
 
@@ -274,7 +279,16 @@ def search_requests(
     """Read a batch; what can't be tried stands as its error."""
     names.parse_library_name(request.parent, field="parent")
     limits.check_count(len(request.requests), limits.MAX_BATCH_ITEMS, field="requests")
-    return [_or_error(search_request, _inside(request.parent, item)) for item in request.requests]
+    searches = [
+        _or_error(search_request, _inside(request.parent, item)) for item in request.requests
+    ]
+    showing = sum(item.include_thumbnails for item in request.requests)
+    return [
+        replace(search, thumbnail_bytes=search.thumbnail_bytes // showing)
+        if isinstance(search, SearchRequest) and search.thumbnail_bytes
+        else search
+        for search in searches
+    ]
 
 
 def search_response(answer: SearchAnswer) -> search_pb2.SearchImagesResponse:
@@ -381,6 +395,7 @@ def _match_message(match: Match) -> search_pb2.Match:
         query_box=types.box_message(match.query_box) if match.query_box else None,
         similarity=match.similarity,
         false_positive_rate=match.false_positive_rate,
+        thumbnail=match.thumbnail,
     )
 
 

@@ -212,6 +212,8 @@ class NewEntry:
     info: PictureInfo
     vectors: Sequence[Vector]
     subject: Subject | None = None
+    thumbnail: bytes = b""
+    """JPEG of the whole picture; empty: none."""
     warnings: Sequence[str] = ()
     """Not stored, but told of the stored image."""
     allow_overwrite: bool
@@ -265,6 +267,8 @@ class EmbeddedPicture:
     """Those that were found, where they were looked for; the main one first."""
     chosen_subject: int | None = None
     """Which of them was embedded."""
+    thumbnail: bytes = b""
+    """JPEG of the whole picture, where asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +299,18 @@ class StoredQuery:
     image_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingOptions:
+    """How a caller wants an answer drawn."""
+
+    media_type: str = ""
+    """Empty: the Embedding service's default."""
+    max_side_px: int = 0
+    """64 to 4,096; 0: the Embedding service's default."""
+    match_count: int = 0
+    """Matches beside the query, 0 to 20."""
+
+
 @dataclass(frozen=True, slots=True)
 class AppliedThreshold:
     """From which score on a relation's matches were given."""
@@ -315,6 +331,8 @@ class Match:
     similarity: float
     false_positive_rate: float
     query_box: Box | None
+    thumbnail: bytes = b""
+    """JPEG, where asked for and kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,6 +353,8 @@ class SearchAnswer:
     chosen_subject: int | None = None
     """Which of them was searched with."""
     warnings: Sequence[str] = ()
+    annotated_image: bytes = b""
+    """The drawing, where asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,3 +365,4 @@ class DetectionAnswer:
     info: PictureInfo
     models: Sequence[ModelVersion]
     timings: Sequence[StepTiming]
+    annotated_image: bytes = b""

@@ -45,8 +45,17 @@ class Embedding(Protocol):
     async def list_models(self) -> Sequence[ServedModel]:
         """Models that are served now."""
 
-    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
-        """Embed pictures, or parts of them, into every one of the spaces."""
+    async def embed(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        spaces: Sequence[str],
+        *,
+        thumbnail_max_side_px: int = 0,
+    ) -> Embedded:
+        """Embed pictures, or parts of them, into every one of the spaces.
+
+        A small picture of each whole one comes with it, unless the size of that is 0.
+        """
 
     async def detect(
         self, content: bytes, region: Box | None, category: Category | None
@@ -131,6 +140,11 @@ class Catalog(Protocol):
         request_id: str,
     ) -> int:
         """Delete by id, or everything that the filter takes; give how many went."""
+
+    async def get_thumbnails(
+        self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
+    ) -> Sequence[bytes]:
+        """Give as many as ids, at most 100; empty where none is kept."""
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         """The hits of each vector, best first."""

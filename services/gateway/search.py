@@ -38,6 +38,7 @@ from imagesearch_services.gateway.page_tokens import (
 )
 from imagesearch_services.gateway.product_search import ProductSearch
 from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.thumbnails import with_thumbnails
 from imagesearch_services.gateway.whole_image_search import WholeImageSearch
 
 SEARCHES: dict[LibraryType, type[FirstPage]] = {
@@ -53,9 +54,16 @@ class Searches(SearchServices):
     async def search(self, request: SearchRequest) -> SearchAnswer:
         """Answer a search, or a later page of one."""
         if request.page_token:
-            return await self._later_page(request)
-        return await self.libraries.using(
-            request.library_id, lambda library: self._first_page(request, library)
+            answer = await self._later_page(request)
+        else:
+            answer = await self.libraries.using(
+                request.library_id, lambda library: self._first_page(request, library)
+            )
+        if not request.thumbnail_bytes or not answer.matches:
+            return answer
+        library = await self.libraries.known(request.library_id)
+        return await with_thumbnails(
+            self.catalog, library.library_id, library.uid, answer, request.thumbnail_bytes
         )
 
     async def detect(self, picture: PictureQuery, category: Category | None) -> DetectionAnswer:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagesearch_services.gateway.filters import Filter
-from imagesearch_services.gateway.model import Category, PictureQuery, Relation, StoredQuery
+from imagesearch_services.gateway.model import (
+    Category,
+    DrawingOptions,
+    PictureQuery,
+    Relation,
+    StoredQuery,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,5 +34,9 @@ class SearchRequest:
     max_false_positive_rate: float | None = None
     distinct_entities: bool = False
     subject_detection: bool | None = None
+    thumbnail_bytes: int = 0
+    """How many bytes of small pictures may come with the matches; 0: they were not asked for."""
+    drawing: DrawingOptions | None = None
+    """How to draw the answer; None: not at all."""
     said: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of what the caller set, but for the query and relations."""

@@ -216,7 +216,8 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def GetThumbnail(
         self, request: image_pb2.GetThumbnailRequest, context: Context
     ) -> image_pb2.GetThumbnailResponse:
-        raise not_implemented("GetThumbnail")
+        library_id, image_id = names.parse_image_name(request.name, field="name")
+        return messages.thumbnail_response(await self._images.thumbnail(library_id, image_id))
 
     async def _search_or_fail(
         self, search: SearchRequest | ServiceError

@@ -95,6 +95,7 @@ class FakeEmbedding:
     """How close those that look so lie to pictures in general."""
     failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
     calls: list[tuple[list[PictureToEmbed], list[str]]] = field(default_factory=list)
+    thumbnail_sides: list[int] = field(default_factory=list)
     models: Sequence[ServedModel] = tuple(
         ServedModel(model, 4, frozenset({LibraryType.WHOLE_IMAGE})) for model in (COPY, SEMANTIC)
     )
@@ -103,13 +104,26 @@ class FakeEmbedding:
     async def list_models(self) -> Sequence[ServedModel]:
         return self.models
 
-    async def embed(self, pictures: Sequence[PictureToEmbed], spaces: Sequence[str]) -> Embedded:
+    async def embed(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        spaces: Sequence[str],
+        *,
+        thumbnail_max_side_px: int = 0,
+    ) -> Embedded:
         self.calls.append((list(pictures), list(spaces)))
         self.before()
         await asyncio.sleep(0)
-        return Embedded(
-            [self._picture(picture, spaces) for picture in pictures], [StepTiming("infer", 1.5)]
-        )
+        self.thumbnail_sides.append(thumbnail_max_side_px)
+        outcomes = [self._picture(picture, spaces) for picture in pictures]
+        if thumbnail_max_side_px:
+            outcomes = [
+                outcome
+                if isinstance(outcome, ServiceError)
+                else replace(outcome, thumbnail=b"small " + picture.content)
+                for picture, outcome in zip(pictures, outcomes, strict=True)
+            ]
+        return Embedded(outcomes, [StepTiming("infer", 1.5)])
 
     def _picture(
         self, picture: PictureToEmbed, spaces: Sequence[str]
@@ -145,6 +159,8 @@ class FakeCatalog:
     library_reads: int = 0
     puts: list[list[NewEntry]] = field(default_factory=list)
     put_error: ServiceError | None = None
+    thumbnails: dict[str, bytes] = field(default_factory=dict)
+    thumbnail_error: ServiceError | None = None
 
     async def get_library(self, library_id: str) -> Library:
         self.library_reads += 1
@@ -193,6 +209,13 @@ class FakeCatalog:
         for entry in entries:
             self.images[entry.image_id] = stored(entry.image_id)
         return [self.images[entry.image_id] for entry in entries]
+
+    async def get_thumbnails(
+        self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
+    ) -> Sequence[bytes]:
+        if self.thumbnail_error is not None:
+            raise self.thumbnail_error
+        return [self.thumbnails.get(image_id, b"") for image_id in image_ids]
 
     async def create_library(self, library: NewLibrary, request_id: str) -> Library:
         self.library = replace(

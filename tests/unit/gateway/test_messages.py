@@ -283,9 +283,7 @@ def test_a_bad_search_is_refused_by_field(field: str, fields: dict[str, Any]) ->
     assert error.fields[0].field == field
 
 
-@pytest.mark.parametrize(
-    "fields", [{"include_thumbnails": True}, {"annotation": search_pb2.AnnotationOptions()}]
-)
+@pytest.mark.parametrize("fields", [{"annotation": search_pb2.AnnotationOptions()}])
 def test_what_is_not_built_says_so(fields: dict[str, Any]) -> None:
     error = refusal(messages.search_request, search(**fields))
     assert error.reason is Reason.NOT_IMPLEMENTED
