@@ -124,7 +124,10 @@ class Libraries:
     async def update(self, library_id: str, changes: Changes, request_id: str) -> Library:
         if not changes:
             return await self._catalog.get_library(library_id)
-        return await self._catalog.update_library(library_id, changes, request_id)
+        try:
+            return await self._catalog.update_library(library_id, changes, request_id)
+        finally:
+            self._cache.forget(library_id)
 
     async def delete(self, library_id: str, request_id: str) -> None:
         self._cache.forget(library_id)

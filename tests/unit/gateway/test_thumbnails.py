@@ -1,0 +1,129 @@
+"""Small pictures in the Gateway: when they are asked for, and that they never cost an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagesearch.gateway.v1 import search_pb2
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import messages
+from imagesearch_services.gateway.images import Images
+from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.model import (
+    ImageFields,
+    LibraryFields,
+    Match,
+    NewImage,
+    Relation,
+    SearchAnswer,
+    StepTiming,
+)
+from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.settings import AddSettings
+from imagesearch_services.gateway.thumbnails import ANSWER_BYTES, with_thumbnails
+from tests.unit.gateway.fakes import FakeCatalog, FakeEmbedding, library, stored
+
+AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
+
+
+def images(catalog: FakeCatalog, embedding: FakeEmbedding | None = None) -> Images:
+    return Images(embedding or FakeEmbedding(), catalog, LibraryCache(catalog), AddSettings())
+
+
+def answer(*image_ids: str) -> SearchAnswer:
+    matches = [
+        Match(
+            image=stored(image_id),
+            relation=Relation.SAME,
+            score=1,
+            similarity=1,
+            false_positive_rate=0,
+            query_box=None,
+        )
+        for image_id in image_ids
+    ]
+    return SearchAnswer(
+        matches=matches,
+        next_page_token="",
+        total_found=len(matches),
+        total_is_lower_bound=False,
+        searched_region=None,
+        query_info=None,
+        models=[],
+        thresholds=[],
+        timings=[StepTiming("query", 2), StepTiming("total", 3)],
+        warnings=["from before"],
+    )
+
+
+def request(**fields: object) -> search_pb2.SearchImagesRequest:
+    image = picture_pb2.ImageContent(content=b"x")
+    return search_pb2.SearchImagesRequest(parent="libraries/shop", image=image, **fields)
+
+
+async def test_the_small_picture_is_stored_with_the_image() -> None:
+    embedding, catalog = FakeEmbedding(), FakeCatalog()
+    await images(catalog, embedding).add(
+        "shop", NewImage(image_id="a", content=b"good", fields=ImageFields())
+    )
+    assert embedding.thumbnail_sides == [320]
+    assert catalog.puts[0][0].thumbnail == b"small good"
+
+
+async def test_none_is_made_where_the_library_does_without() -> None:
+    embedding = FakeEmbedding()
+    catalog = FakeCatalog(library(fields=LibraryFields(thumbnails_disabled=True)))
+    await images(catalog, embedding).add(
+        "shop", NewImage(image_id="a", content=b"good", fields=ImageFields())
+    )
+    assert embedding.thumbnail_sides == [0]
+    assert catalog.puts[0][0].thumbnail == b""
+
+
+async def test_an_image_without_one_is_told_from_no_image() -> None:
+    catalog = FakeCatalog(images={"a": stored("a")})
+    with pytest.raises(ServiceError) as caught:
+        await images(catalog).thumbnail("shop", "a")
+    assert caught.value.reason is Reason.THUMBNAIL_NOT_FOUND
+    assert caught.value.metadata == {"image": "libraries/shop/images/a"}
+    with pytest.raises(ServiceError) as caught:
+        await images(catalog).thumbnail("shop", "nobody")
+    assert caught.value.reason is Reason.IMAGE_NOT_FOUND
+
+
+async def test_matches_get_their_own_and_the_step_is_timed() -> None:
+    catalog = FakeCatalog(thumbnails={"a": b"A", "c": b"C"})
+    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a", "b", "c"), ANSWER_BYTES)
+    assert [match.thumbnail for match in shown.matches] == [b"A", b"", b"C"]
+    assert shown.warnings == ["from before"]
+    assert [timing.step for timing in shown.timings] == ["query", "thumbnails", "total"]
+    assert shown.timings[2].duration_ms >= 3 + shown.timings[1].duration_ms
+
+
+async def test_without_their_store_the_answer_stands_and_says_so() -> None:
+    catalog = FakeCatalog(thumbnail_error=AWAY)
+    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a"), ANSWER_BYTES)
+    assert [match.image.image_id for match in shown.matches] == ["a"]
+    assert shown.warnings == ["from before", "thumbnails: none are given: the store is away"]
+
+
+async def test_what_does_not_fit_is_left_out_and_counted() -> None:
+    catalog = FakeCatalog(thumbnails=dict.fromkeys("abcd", b"123"))
+    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer(*"abcd"), 7)
+    assert [match.thumbnail for match in shown.matches] == [b"123", b"123", b"", b""]
+    assert shown.warnings[-1] == "thumbnails: 2 left out: the answer is full"
+
+
+def test_a_batch_shares_the_room_for_them() -> None:
+    batch = search_pb2.BatchSearchImagesRequest(
+        parent="libraries/shop",
+        requests=[request(include_thumbnails=True), request(), request(include_thumbnails=True)],
+    )
+    searches = messages.search_requests(batch)
+    assert [search.thumbnail_bytes for search in searches if isinstance(search, SearchRequest)] == [
+        ANSWER_BYTES // 2,
+        0,
+        ANSWER_BYTES // 2,
+    ]
+    assert messages.search_request(request(include_thumbnails=True)).thumbnail_bytes == ANSWER_BYTES
