@@ -152,13 +152,20 @@ class CatalogClient:
         return [_image(library_id, entry) for entry in response.entries]
 
     async def list_images(
-        self, library_id: str, images: Filter | None, page_size: int, page_token: str
+        self,
+        library_id: str,
+        images: Filter | None,
+        page_size: int,
+        page_token: str,
+        *,
+        include_vectors: bool = False,
     ) -> ImagePage:
         request = pb.ListEntriesRequest(
             library_id=library_id,
             filter=_filter_message(images) if images else None,
             page_size=page_size,
             page_token=page_token,
+            include_vectors=include_vectors,
         )
         page = await self._call(self._stub.ListEntries, request, images)
         return ImagePage(
@@ -238,6 +245,23 @@ class CatalogClient:
             ]
             for result in response.results
         ]
+
+    async def reject_pairs(
+        self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
+    ) -> int:
+        request = pb.RejectPairsRequest(
+            library_id=library_id,
+            pairs=[pb.EntryPair(image_id_a=a, image_id_b=b) for a, b in pairs],
+            request_id=request_id,
+        )
+        return (await self._call(self._stub.RejectPairs, request)).added_count
+
+    async def rejected_pairs(
+        self, library_id: str, image_ids: Sequence[str]
+    ) -> Sequence[tuple[str, str]]:
+        request = pb.FilterRejectedPairsRequest(library_id=library_id, image_ids=image_ids)
+        response = await self._call(self._stub.FilterRejectedPairs, request)
+        return [(pair.image_id_a, pair.image_id_b) for pair in response.rejected_pairs]
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)
@@ -349,6 +373,7 @@ def _image(library_id: str, entry: pb.Entry) -> StoredImage:
         update_time=types.time(entry.update_time),
         subject=types.subject(entry.subject) if entry.HasField("subject") else None,
         vectors=[types.vector(vector) for vector in entry.vectors],
+        has_thumbnail=entry.has_thumbnail,
     )
 
 

@@ -8,6 +8,7 @@ import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import type_messages as types
@@ -23,7 +24,7 @@ from imagesearch_services.gateway.model import (
     ServedModel,
 )
 from imagesearch_services.gateway.peers import check_health, item_error
-from imagesearch_services.gateway.ports import Embedded
+from imagesearch_services.gateway.ports import CopyEvidence, Embedded
 
 SERVICE = "imagesearch.embedding.v1.EmbeddingService"
 PEER = Reason.EMBEDDING_UNAVAILABLE
@@ -109,6 +110,29 @@ class EmbeddingClient:
             self._stub.DrawAnnotations, request, peer=PEER, timeout_s=self._timeout_s
         )
         return bytes(response.content)
+
+    async def check_copies(
+        self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
+    ) -> Sequence[CopyEvidence]:
+        request = pb.CheckCopiesRequest(
+            images=[picture_pb2.ImageContent(content=content) for content in pictures],
+            pairs=[pb.PicturePair(first=first, second=second) for first, second in pairs],
+        )
+        response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
+        if len(response.results) != len(pairs):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pairs out")
+        return [
+            CopyEvidence(
+                agreement=one.agreement,
+                agreeing_share=one.agreeing_share,
+                coarse_agreement=one.coarse_agreement,
+                contrast_share=one.contrast_share,
+                shown_of_first=one.shown_of_first,
+                shown_of_second=one.shown_of_second,
+                inlier_count=one.inlier_count,
+            )
+            for one in response.results
+        ]
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)

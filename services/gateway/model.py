@@ -234,6 +234,7 @@ class StoredImage:
     update_time: datetime
     subject: Subject | None = None
     vectors: Sequence[Vector] = ()
+    has_thumbnail: bool = False
     warnings: Sequence[str] = ()
     """What the caller should know though it is stored; only in the answer to adding it."""
 

@@ -39,6 +39,26 @@ class Embedded:
     """Those that found subjects, where that was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopyEvidence:
+    """How well two pictures agree where one lies over the other; all 0 where nothing fits."""
+
+    agreement: float = 0.0
+    """Mean correlation of windows, 0 to 1."""
+    agreeing_share: float = 0.0
+    """Of those windows."""
+    coarse_agreement: float = 0.0
+    """Mean correlation at a coarse scale."""
+    contrast_share: float = 0.0
+    """Of the overlap."""
+    shown_of_first: float = 0.0
+    """Share of the first picture that the second shows."""
+    shown_of_second: float = 0.0
+    """Share of the second picture that the first shows."""
+    inlier_count: int = 0
+    """Matches of local features that agree on the alignment."""
+
+
 class Embedding(Protocol):
     """Pixels to vectors."""
 
@@ -61,6 +81,11 @@ class Embedding(Protocol):
         self, content: bytes, region: Box | None, category: Category | None
     ) -> DetectionAnswer:
         """Find and describe the subjects of a picture, or those of one category."""
+
+    async def check_copies(
+        self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
+    ) -> Sequence[CopyEvidence]:
+        """Lay pairs of small pictures over each other: at most 100 of these, 1,000 of those."""
 
     async def check(self) -> None:
         """Raise where the service is not well."""
@@ -124,7 +149,13 @@ class Catalog(Protocol):
         """Those that are there, in the order asked."""
 
     async def list_images(
-        self, library_id: str, images: Filter | None, page_size: int, page_token: str
+        self,
+        library_id: str,
+        images: Filter | None,
+        page_size: int,
+        page_token: str,
+        *,
+        include_vectors: bool = False,
     ) -> ImagePage: ...
 
     async def update_image(
@@ -148,6 +179,16 @@ class Catalog(Protocol):
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         """The hits of each vector, best first."""
+
+    async def reject_pairs(
+        self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
+    ) -> int:
+        """Remember pairs of image ids that are no duplicates; give how many were new."""
+
+    async def rejected_pairs(
+        self, library_id: str, image_ids: Sequence[str]
+    ) -> Sequence[tuple[str, str]]:
+        """Give the rejected pairs that have one of the images, at most 1,000 of these."""
 
     async def check(self) -> None:
         """Raise where the service is not well."""
