@@ -14,6 +14,7 @@ from imagesearch_services.gateway.access import require_token
 from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibrations
 from imagesearch_services.gateway.catalog_client import CatalogClient
 from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.drawing import Drawings
 from imagesearch_services.gateway.embedding_client import EmbeddingClient
 from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import Libraries, LibraryCache
@@ -48,6 +49,7 @@ def build(settings: Settings) -> Service:
             tokens=PageTokens(settings.page_token_key, time.time),
             settings=settings.search,
         ),
+        drawings=Drawings(embedding, catalog),
         admission=Admission(settings.max_in_flight_bytes),
     )
     servicer = ImageSearchServicer(domain, batch_concurrency=settings.search.batch_concurrency)

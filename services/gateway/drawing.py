@@ -5,8 +5,9 @@ A drawing comes on top of an answer and never costs it: what can't be drawn is a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -15,34 +16,27 @@ from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.gateway.model import (
     Box,
     DetectionAnswer,
+    DrawingOptions,
     Match,
     PictureInfo,
     PictureQuery,
     SearchAnswer,
+    StepTiming,
     StoredQuery,
     Subject,
 )
+from imagesearch_services.gateway.search_request import SearchRequest
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 SIDES_PX = range(64, 4096 + 1)
 MOST_MATCHES = 20
 
+NOT_DRAWN = "annotated_image: not drawn"
+
 WHOLE_TOLERANCE_PX = 1.0
 """A box this near to the picture's edges is the whole picture, and not drawn."""
 
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawingOptions:
-    """How a caller wants an answer drawn."""
-
-    media_type: str = ""
-    """One of MEDIA_TYPES; empty: the Embedding service's default."""
-    max_side_px: int = 0
-    """64 to 4,096; 0: the Embedding service's default."""
-    match_count: int = 0
-    """Matches beside the query, 0 to 20."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class DrawingOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class _Drawn:
     """A drawing, or why there is none."""
 
     content: bytes = b""
@@ -115,66 +109,81 @@ class Drawings:
     painter: Painter
     thumbnails: Thumbnails
 
-    async def of_search(
-        self,
-        options: DrawingOptions,
-        library_id: str,
-        query: PictureQuery | StoredQuery | None,
-        answer: SearchAnswer,
-    ) -> Drawn:
-        """Draw a page of matches.
+    async def add_to_search(self, answer: SearchAnswer, request: SearchRequest) -> SearchAnswer:
+        """Add the drawing that was asked for, or a warning why there is none.
 
-        Args:
-            options: checked.
-            library_id: where the small pictures are.
-            query: a stored one is drawn by its small picture; None, beside a page token, can't be.
-            answer: the page.
+        A stored query is drawn by its small picture; one that a page token stands for, not at all.
         """
+        if request.drawing is None:
+            return answer
+        started_s = time.perf_counter()
+        drawn = await self._of_search(answer, request, request.drawing)
+        return replace(
+            answer,
+            annotated_image=drawn.content,
+            warnings=[*answer.warnings, *drawn.warnings],
+            timings=_with_drawing(answer.timings, started_s),
+        )
+
+    async def add_to_detection(
+        self, answer: DetectionAnswer, picture: PictureQuery, options: DrawingOptions | None
+    ) -> DetectionAnswer:
+        """Add the drawing that was asked for; the main subject stands out.
+
+        Raises:
+            ServiceError: it can't be drawn, and there is no place for a warning.
+        """
+        if options is None:
+            return answer
+        started_s = time.perf_counter()
+        outlines = subject_outlines(answer.subjects, 0)
+        content = await self.painter.draw(DrawingOrder(picture.content, outlines, (), options))
+        return replace(
+            answer, annotated_image=content, timings=_with_drawing(answer.timings, started_s)
+        )
+
+    async def _of_search(
+        self, answer: SearchAnswer, request: SearchRequest, options: DrawingOptions
+    ) -> _Drawn:
+        query = request.query
+        if query is None:
+            return _Drawn(warnings=[f"{NOT_DRAWN}: give the picture again beside the page token"])
         matches = answer.matches[: options.match_count]
-        ids = [match.image.image_id for match in matches]
-        if isinstance(query, StoredQuery):
-            ids.append(query.image_id)
-        small, warnings = await self._small(library_id, ids)
+        small, warnings = await self._small(request, matches)
         if isinstance(query, PictureQuery):
             content, outlines = query.content, search_outlines(answer)
         else:
-            content = small.pop() if isinstance(query, StoredQuery) else b""
-            outlines = []
+            content, outlines = small.pop(query.image_id, b""), []
         if not content:
-            return Drawn(warnings=[*warnings, _why_nothing(query)])
+            why = "a stored image's pixels are not kept, and it has no small picture"
+            return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {why}"])
         beside = [
-            Captioned(picture, match_lines(rank, match))
-            for rank, (picture, match) in enumerate(zip(small, matches, strict=True), 1)
+            Captioned(small.get(match.image.image_id, b""), match_lines(rank, match))
+            for rank, match in enumerate(matches, 1)
         ]
-        drawn = await self._draw(DrawingOrder(content, outlines, beside, options))
-        return Drawn(drawn.content, [*warnings, *drawn.warnings])
-
-    async def of_subjects(
-        self, options: DrawingOptions, content: bytes, answer: DetectionAnswer
-    ) -> Drawn:
-        """Draw the subjects of a picture, the main one highlighted."""
-        outlines = subject_outlines(answer.subjects, 0)
-        return await self._draw(DrawingOrder(content, outlines, (), options))
-
-    async def _small(
-        self, library_id: str, image_ids: Sequence[str]
-    ) -> tuple[list[bytes], list[str]]:
-        """Get small pictures; without them frames stay empty."""
-        if not image_ids:
-            return [], []
         try:
-            return list(await self.thumbnails.get_thumbnails(library_id, image_ids)), []
-        except ServiceError as error:
-            structlog.get_logger().warning("drawing.no_thumbnails", reason=error.reason)
-            warning = f"annotated_image: drawn without small pictures: {error.message}"
-            return [b""] * len(image_ids), [warning]
-
-    async def _draw(self, order: DrawingOrder) -> Drawn:
-        try:
-            return Drawn(await self.painter.draw(order))
+            drawing = await self.painter.draw(DrawingOrder(content, outlines, beside, options))
         except ServiceError as error:
             structlog.get_logger().warning("drawing.failed", reason=error.reason)
-            return Drawn(warnings=[f"annotated_image: not drawn: {error.message}"])
+            return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {error.message}"])
+        return _Drawn(drawing, warnings)
+
+    async def _small(
+        self, request: SearchRequest, matches: Sequence[Match]
+    ) -> tuple[dict[str, bytes], list[str]]:
+        """Get the small pictures that are not at hand; without them frames stay empty."""
+        small = {match.image.image_id: match.thumbnail for match in matches if match.thumbnail}
+        wanted = [] if request.thumbnail_bytes else [match.image.image_id for match in matches]
+        if isinstance(request.query, StoredQuery):
+            wanted.append(request.query.image_id)
+        if not wanted:
+            return small, []
+        try:
+            files = await self.thumbnails.get_thumbnails(request.library_id, wanted)
+        except ServiceError as error:
+            structlog.get_logger().warning("drawing.no_thumbnails", reason=error.reason)
+            return small, [f"annotated_image: drawn without small pictures: {error.message}"]
+        return small | dict(zip(wanted, files, strict=True)), []
 
 
 def search_outlines(answer: SearchAnswer) -> list[Outline]:
@@ -228,10 +237,9 @@ def is_whole(box: Box, info: PictureInfo) -> bool:
     )
 
 
-def _why_nothing(query: PictureQuery | StoredQuery | None) -> str:
-    if isinstance(query, StoredQuery):
-        return (
-            "annotated_image: not drawn: the pixels of a stored image are not kept, and it has no"
-            " small picture either"
-        )
-    return "annotated_image: not drawn: give the picture again beside the page token"
+def _with_drawing(timings: Sequence[StepTiming], started_s: float) -> list[StepTiming]:
+    """Add the time of drawing as a step, and to the total."""
+    took_ms = (time.perf_counter() - started_s) * 1e3
+    steps = [one for one in timings if one.step != "total"]
+    total_ms = sum(one.duration_ms for one in timings if one.step == "total")
+    return [*steps, StepTiming("draw", took_ms), StepTiming("total", total_ms + took_ms)]

@@ -12,11 +12,11 @@ from imagesearch_services.common.errors import (
     ServiceError,
     field_error,
     missing_field,
-    not_implemented,
 )
 from imagesearch_services.common.status import to_status
 from imagesearch_services.gateway import limits, names
 from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.drawing import check_options
 from imagesearch_services.gateway.filter_parser import parse_filter
 from imagesearch_services.gateway.filters import Filter, category_is, conjunction, entity_is
 from imagesearch_services.gateway.libraries import SETTABLE as LIBRARY_SETTABLE
@@ -24,6 +24,7 @@ from imagesearch_services.gateway.model import (
     AppliedThreshold,
     Category,
     DetectionAnswer,
+    DrawingOptions,
     ImageFields,
     Library,
     LibraryFields,
@@ -245,8 +246,6 @@ def batch_add_response(
 
 
 def search_request(request: search_pb2.SearchImagesRequest) -> SearchRequest:
-    if request.HasField("annotation"):
-        raise not_implemented("annotation")
     library_id = names.parse_library_name(request.parent, field="parent")
     category = types.category(request.category)
     min_score = max_rate = None
@@ -269,6 +268,7 @@ def search_request(request: search_pb2.SearchImagesRequest) -> SearchRequest:
         distinct_entities=request.distinct_entities,
         subject_detection=_optional_bool(request, "subject_detection"),
         thumbnail_bytes=ANSWER_BYTES if request.include_thumbnails else 0,
+        drawing=_drawing_options(request),
         said=_fingerprints(request),
     )
 
@@ -307,6 +307,7 @@ def search_response(answer: SearchAnswer) -> search_pb2.SearchImagesResponse:
         subjects=[types.subject_message(subject) for subject in answer.subjects],
         chosen_subject=answer.chosen_subject,
         warnings=answer.warnings,
+        annotated_image=answer.annotated_image,
     )
 
 
@@ -325,15 +326,14 @@ def batch_search_response(
 
 def picture_to_describe(
     request: search_pb2.DetectSubjectsRequest,
-) -> tuple[PictureQuery, Category | None]:
-    """Read what to look for subjects in, and of which category."""
-    if request.HasField("annotation"):
-        raise not_implemented("annotation")
+) -> tuple[PictureQuery, Category | None, DrawingOptions | None]:
+    """Read what to look for subjects in, of which category, and how to draw them."""
     region = None
     if request.HasField("region"):
         region = limits.check_region(types.box(request.region))
     content = limits.check_picture(request.image.content)
-    return PictureQuery(content, region), types.category(request.category)
+    drawing = _drawing_options(request)
+    return PictureQuery(content, region), types.category(request.category), drawing
 
 
 def detect_subjects_response(answer: DetectionAnswer) -> search_pb2.DetectSubjectsResponse:
@@ -342,6 +342,21 @@ def detect_subjects_response(answer: DetectionAnswer) -> search_pb2.DetectSubjec
         info=types.picture_info_message(answer.info),
         models=[types.model_version_message(model) for model in answer.models],
         timings=[types.timing_message(timing) for timing in answer.timings],
+        annotated_image=answer.annotated_image,
+    )
+
+
+def _drawing_options(
+    request: search_pb2.SearchImagesRequest | search_pb2.DetectSubjectsRequest,
+) -> DrawingOptions | None:
+    if not request.HasField("annotation"):
+        return None
+    return check_options(
+        DrawingOptions(
+            media_type=request.annotation.media_type,
+            max_side_px=request.annotation.max_side_px,
+            match_count=request.annotation.match_count,
+        )
     )
 
 

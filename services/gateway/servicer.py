@@ -22,6 +22,7 @@ from imagesearch.gateway.v1 import (
 from imagesearch_services.common.errors import ServiceError, not_implemented
 from imagesearch_services.gateway import limits, messages, names
 from imagesearch_services.gateway.concurrency import in_order
+from imagesearch_services.gateway.drawing import Drawings
 from imagesearch_services.gateway.filter_parser import parse_filter
 from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import Libraries
@@ -44,6 +45,7 @@ class Domain:
     libraries: Libraries
     images: Images
     searches: Searches
+    drawings: Drawings
     admission: Admission
 
 
@@ -54,6 +56,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self._libraries = domain.libraries
         self._images = domain.images
         self._searches = domain.searches
+        self._drawings = domain.drawings
         self._admission = domain.admission
         self._batch_concurrency = batch_concurrency
 
@@ -178,7 +181,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> search_pb2.SearchImagesResponse:
         search = messages.search_request(request)
         with self._admission.admit(request.ByteSize()):
-            return messages.search_response(await self._searches.search(search))
+            return messages.search_response(await self._search(search))
 
     async def BatchSearchImages(
         self, request: search_pb2.BatchSearchImagesRequest, context: Context
@@ -193,9 +196,10 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def DetectSubjects(
         self, request: search_pb2.DetectSubjectsRequest, context: Context
     ) -> search_pb2.DetectSubjectsResponse:
-        picture, category = messages.picture_to_describe(request)
+        picture, category, drawing = messages.picture_to_describe(request)
         with self._admission.admit(request.ByteSize()):
             answer = await self._searches.detect(picture, category)
+            answer = await self._drawings.add_to_detection(answer, picture, drawing)
         return messages.detect_subjects_response(answer)
 
     async def CompareImages(
@@ -225,6 +229,9 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         if isinstance(search, ServiceError):
             return search
         try:
-            return await self._searches.search(search)
+            return await self._search(search)
         except ServiceError as error:
             return error
+
+    async def _search(self, search: SearchRequest) -> SearchAnswer:
+        return await self._drawings.add_to_search(await self._searches.search(search), search)

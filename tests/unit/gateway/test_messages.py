@@ -272,6 +272,15 @@ BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
     "category": [{"category": -1}],
     "filter": [{"filter": "("}],
     "region": [{"region": geometry_pb2.Box()}],
+    "annotation.media_type": [
+        {"annotation": search_pb2.AnnotationOptions(media_type="image/gif")},
+    ],
+    "annotation.max_side_px": [
+        {"annotation": search_pb2.AnnotationOptions(max_side_px=side)} for side in (-1, 63, 4097)
+    ],
+    "annotation.match_count": [
+        {"annotation": search_pb2.AnnotationOptions(match_count=count)} for count in (-1, 21)
+    ],
 }
 
 
@@ -281,12 +290,6 @@ BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
 def test_a_bad_search_is_refused_by_field(field: str, fields: dict[str, Any]) -> None:
     error = refusal(messages.search_request, search(**fields))
     assert error.fields[0].field == field
-
-
-@pytest.mark.parametrize("fields", [{"annotation": search_pb2.AnnotationOptions()}])
-def test_what_is_not_built_says_so(fields: dict[str, Any]) -> None:
-    error = refusal(messages.search_request, search(**fields))
-    assert error.reason is Reason.NOT_IMPLEMENTED
 
 
 def test_the_same_search_has_the_same_fingerprints_and_another_has_others() -> None:

@@ -8,19 +8,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from imagesearch.cli import output, values
+from imagesearch.cli import output, saving, values
 from imagesearch.cli.connection import connected, connection_options, explain
 
 if TYPE_CHECKING:
     from imagesearch.client import Box, Client, ImageSearchError, SearchImagesResponse
 
+Answer = TypeVar("Answer")
+
 IN_FLIGHT = 4
 """Searches."""
 PAGE_SIZE = 100
+DRAWN_MATCHES = 6
+"""Beside the query, in a drawing."""
 
 
 @click.command()
@@ -59,6 +63,8 @@ PAGE_SIZE = 100
 )
 @click.option("--distinct-entities", is_flag=True, help="Only the best match of each entity.")
 @click.option("--json", "as_json", is_flag=True, help="Print one response message a line.")
+@saving.save_option
+@saving.html_option
 @connection_options()
 @click.pass_context
 def search(
@@ -75,12 +81,18 @@ def search(
     max_false_positive_rate: float | None,
     distinct_entities: bool,
     as_json: bool,
+    save: Path | None,
+    html: Path | None,
 ) -> None:
     """Search LIBRARY with pictures; - is standard input.
 
     With several files the answers keep their order. A file that can't be searched gives an error
     in its place and exit status 1, and does not stop the others.
     """
+    if save and len(files) > 1:
+        raise click.UsageError("--save draws one picture; --html shows many.")
+    if html:
+        saving.require_report()
     first_page: dict[str, Any] = {
         "parent": f"libraries/{values.library_id(library)}",
         "relation": values.relation(relation),
@@ -90,23 +102,51 @@ def search(
         "min_score": min_score,
         "max_false_positive_rate": max_false_positive_rate,
         "distinct_entities": distinct_entities,
+        "include_thumbnails": html is not None,
+        "annotation": saving.drawing_options(save, match_count=min(limit, DRAWN_MATCHES)),
     }
-    failed = False
-    with connected() as client:
+    failed: list[str] = []
 
-        def search_file(file: str) -> SearchImagesResponse:
-            return search_pages(client, limit, image=read_picture(file), **first_page)
+    def answered(client: Client) -> Iterator[tuple[str, bytes, SearchImagesResponse | str]]:
+        """Search and print; give each file's name, its bytes and its answer or what is wrong."""
 
-        for file, answer in in_order(search_file, files, stop=client.close):
+        def search_file(file: str) -> tuple[bytes, SearchImagesResponse]:
+            content = read_picture(file)
+            return content, search_pages(client, limit, image=content, **first_page)
+
+        for file, outcome in in_order(search_file, files, stop=client.close):
             if not as_json and len(files) > 1:
                 click.echo(file)
-            if isinstance(answer, Exception):
-                failed = True
-                _print_failure(file, answer, client.target, as_json=as_json)
-            elif as_json:
-                output.print_json(answer)
-            else:
-                _print_answer(answer)
+            if isinstance(outcome, Exception):
+                failed.append(file)
+                words = _print_failure(file, outcome, client.target, as_json=as_json)
+                yield file, b"", words
+                continue
+            content, answer = outcome
+            _print_answer(answer, save, as_json=as_json)
+            yield file, content, answer
+
+    with connected() as client:
+        if html:
+            from imagesearch.report import Query, search_page
+
+            asked = {
+                "relation": relation,
+                "filter": filter_,
+                "category": category,
+                "region": None if region is None else output.box_text(region),
+                "score from": min_score,
+                "false-positive rate up to": max_false_positive_rate,
+            }
+            page = search_page(
+                values.library_id(library),
+                (Query(*one) for one in answered(client)),
+                asked=[f"{name} {value}" for name, value in asked.items() if value],
+            )
+            saving.write(html, page.encode())
+        else:
+            for _ in answered(client):
+                pass
     ctx.exit(1 if failed else 0)
 
 
@@ -118,6 +158,7 @@ def search_pages(client: Client, limit: int, **first_page: Any) -> SearchImagesR
             parent=first_page["parent"],
             page_size=min(missing, PAGE_SIZE),
             page_token=answer.next_page_token,
+            include_thumbnails=first_page.get("include_thumbnails", False),
         )
         answer.matches.extend(page.matches)
         answer.next_page_token = page.next_page_token
@@ -125,17 +166,17 @@ def search_pages(client: Client, limit: int, **first_page: Any) -> SearchImagesR
 
 
 def in_order(
-    work: Callable[[str], SearchImagesResponse],
+    work: Callable[[str], Answer],
     files: Iterable[str],
     *,
     stop: Callable[[], None],
-) -> Iterator[tuple[str, SearchImagesResponse | ImageSearchError | OSError]]:
+) -> Iterator[tuple[str, Answer | ImageSearchError | OSError]]:
     """Work on a few files at a time; give each one's answer or error, in their order."""
     from imagesearch.client import ImageSearchError
 
-    waiting: deque[tuple[str, Future[SearchImagesResponse]]] = deque()
+    waiting: deque[tuple[str, Future[Answer]]] = deque()
 
-    def next_answer() -> tuple[str, SearchImagesResponse | ImageSearchError | OSError]:
+    def next_answer() -> tuple[str, Answer | ImageSearchError | OSError]:
         file, future = waiting.popleft()
         try:
             return file, future.result()
@@ -160,7 +201,22 @@ def read_picture(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
-def _print_answer(answer: SearchImagesResponse) -> None:
+def _print_answer(answer: SearchImagesResponse, save: Path | None, *, as_json: bool) -> None:
+    """Print an answer, its drawing into a file."""
+    if as_json:
+        printed = answer
+        if save:
+            printed = type(answer)()
+            printed.CopyFrom(answer)
+            printed.ClearField("annotated_image")
+        output.print_json(printed)
+    else:
+        _print_table(answer)
+    if save:
+        saving.save_drawing(save, answer.annotated_image)
+
+
+def _print_table(answer: SearchImagesResponse) -> None:
     if answer.matches:
         output.print_matches(answer.matches)
     total = f"{answer.total_found:,}{'+' if answer.total_is_lower_bound else ''}"
@@ -173,7 +229,8 @@ def _print_answer(answer: SearchImagesResponse) -> None:
 
 def _print_failure(
     file: str, error: ImageSearchError | OSError, target: str, *, as_json: bool
-) -> None:
+) -> str:
+    """Say why there is no answer, and give the words."""
     from imagesearch.client import ImageSearchError
 
     if isinstance(error, ImageSearchError):
@@ -185,3 +242,4 @@ def _print_failure(
     if as_json:
         output.print_json({"path": file, "error": output.to_dict(status)})
     click.echo(f"Error: {file}: {message}", err=True)
+    return message
