@@ -1,0 +1,90 @@
+"""What is saved beside what is printed: drawings and pages."""
+# ruff: noqa: PLC0415  # the client and the templates wait for the command that needs them
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from imagesearch.cli import output
+
+if TYPE_CHECKING:
+    from imagesearch.client import AnnotationOptions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+}
+"""By how a drawing's file name ends."""
+
+
+def check_ending(
+    ctx: click.Context,  # noqa: ARG001
+    parameter: click.Parameter,  # noqa: ARG001
+    path: Path | None,
+) -> Path | None:
+    """Refuse a drawing's file whose ending says no format."""
+    if path is not None and path.suffix.lower() not in MEDIA_TYPES:
+        raise click.BadParameter(f"{path} must end in {', '.join(MEDIA_TYPES)}")
+    return path
+
+
+def save_option(command: Command) -> Command:
+    """Add --save: the answer as a picture."""
+    return click.option(
+        "--save",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        callback=check_ending,
+        metavar="FILE",
+        help="Save the picture with its boxes drawn: .png, .jpg or .webp.",
+    )(command)
+
+
+def html_option(command: Command) -> Command:
+    """Add --html: the answers as a page."""
+    return click.option(
+        "--html",
+        type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        metavar="FILE",
+        help="Save a page that shows it all, in one file.",
+    )(command)
+
+
+def drawing_options(path: Path | None, *, match_count: int = 0) -> AnnotationOptions | None:
+    """Ask for a drawing of the kind that the file's name ends in."""
+    if path is None:
+        return None
+    from imagesearch.client import AnnotationOptions
+
+    return AnnotationOptions(media_type=MEDIA_TYPES[path.suffix.lower()], match_count=match_count)
+
+
+def save_drawing(path: Path, content: bytes) -> None:
+    """Write a drawing, or say that there is none."""
+    if not content:
+        raise click.ClickException(f"{path} was not saved: the suite gave no drawing")
+    write(path, content)
+
+
+def write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {output.os_message(error)}") from error
+    click.echo(f"Saved {path}.", err=True)
+
+
+def require_report() -> None:
+    """Say what to install where pages can't be made."""
+    try:
+        import jinja2  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise click.UsageError("--html needs `pip install 'imagesearch[report]'`.") from error
