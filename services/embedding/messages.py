@@ -15,6 +15,7 @@ from imagesearch.type.v1 import (
 )
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
+from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
 from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture
 from imagesearch_services.embedding.embed import Detection
@@ -94,6 +95,21 @@ def detect_subjects_response(detection: Detection) -> pb.DetectSubjectsResponse:
         info=picture_info(detection.info),
         models=[model_version(model) for model in detection.models],
         timings=step_timings(detection.timings),
+    )
+
+
+def compare_pictures_response(comparison: Comparison) -> pb.ComparePicturesResponse:
+    return pb.ComparePicturesResponse(
+        info_a=picture_info(comparison.infos[0]),
+        info_b=picture_info(comparison.infos[1]),
+        measures=comparison.measures,
+        edits=[pb.LikelyEdit(name=edit.name, amount=edit.amount) for edit in comparison.edits],
+        overlay=comparison.overlay,
+        timings=[
+            model_pb2.StepTiming(step=step, duration_ms=1e3 * duration_s)
+            for step, duration_s in comparison.timings
+        ],
+        model=model_version(comparison.model),
     )
 
 

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
 from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
@@ -28,22 +29,30 @@ def build_service(settings: EmbeddingSettings) -> Service:
         watch_interval_s=settings.watch_interval_s,
         probe_interval_s=settings.probe_interval_s,
     )
+    backgrounds = load_backgrounds()
     embedder = Embedder(
         triton,
         registry,
         workers=settings.workers,
         pixel_budget=settings.pixel_budget,
         overload_retry_s=settings.overload_retry_s,
-        backgrounds=load_backgrounds(),
+        backgrounds=backgrounds,
     )
-
+    comparer = Comparer(
+        triton,
+        registry,
+        workers=settings.workers,
+        budget=embedder.budget,
+        overload_retry_s=settings.overload_retry_s,
+        backgrounds=backgrounds,
+    )
     drawer = Drawer(
         embedder.budget, workers=settings.workers, overload_retry_s=settings.overload_retry_s
     )
 
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(registry, embedder, drawer), server
+            EmbeddingServicer(registry, embedder, comparer, drawer), server
         )
         registry.start()
         drawer.start()
@@ -54,6 +63,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
     async def close() -> None:
         await registry.close()
         embedder.close()
+        comparer.close()
         drawer.close()
         await triton.close()
 

@@ -12,6 +12,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.errors import not_implemented
 from imagesearch_services.embedding import messages, spaces
+from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
@@ -22,9 +23,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves imagesearch.embedding.v1.EmbeddingService."""
 
-    def __init__(self, registry: ModelRegistry, embedder: Embedder, drawer: Drawer) -> None:
+    def __init__(
+        self, registry: ModelRegistry, embedder: Embedder, comparer: Comparer, drawer: Drawer
+    ) -> None:
         self._registry = registry
         self._embedder = embedder
+        self._comparer = comparer
         self._drawer = drawer
 
     async def ListModels(
@@ -77,7 +81,10 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def ComparePictures(
         self, request: pb.ComparePicturesRequest, context: Context
     ) -> pb.ComparePicturesResponse:
-        raise not_implemented("ComparePictures")
+        comparison = await self._comparer.compare(
+            request.image_a.content, request.image_b.content, draw=request.include_overlay
+        )
+        return messages.compare_pictures_response(comparison)
 
     async def DrawAnnotations(
         self, request: pb.DrawAnnotationsRequest, context: Context

@@ -300,7 +300,6 @@ async def test_calls_at_once_get_their_own_answers(client: Client) -> None:
     [
         ("ExtractFeatures", pb.ExtractFeaturesRequest()),
         ("VerifyFeatures", pb.VerifyFeaturesRequest()),
-        ("ComparePictures", pb.ComparePicturesRequest()),
         ("DrawAnnotations", pb.DrawAnnotationsRequest()),
     ],
 )

@@ -1,0 +1,348 @@
+"""Where one picture lies in another, and how well the two agree there.
+
+Local features tell cropped, pasted, turned, mirrored, stretched and skewed copies; small thumbnails
+in their eight orientations tell those that have no texture left for features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding import geometric_check
+from imagesearch_services.embedding.geometric_check import GeometricRules, Matrix, Size
+from imagesearch_services.embedding.local_features import (
+    ExtractionLimits,
+    LocalFeatures,
+    extract,
+    match,
+)
+
+Pixels = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+LIMITS = ExtractionLimits(max_features=800)
+RULES = GeometricRules()
+MAX_RATIO = 0.85
+MAX_MATCHES = 400
+
+THUMBNAIL_PX = 32
+"""Side at which whole pictures are laid over each other in eight orientations."""
+MIN_THUMBNAIL_CORRELATION = 0.5
+"""Of pictures that are worth a closer look in that orientation."""
+
+AGREEMENT_SIDE_PX = 256
+"""Long side at which two aligned pictures are compared."""
+MIN_AGREEMENT_SIDE_PX = 24
+SMOOTHING_PX = 1.5
+"""Standard deviation of the blur before: what a filter or a codec took from one is left out."""
+WINDOW_PX = 17
+"""Side of the windows whose correlations are counted."""
+MIN_CONTRAST = 4.0
+"""Standard deviation of the grey levels in a window that can tell anything."""
+MIN_OVERLAP = 0.01
+"""Share of either picture that the other must show."""
+
+BEND_SMOOTHING_PX = 8.0
+"""Standard deviation over which neighbours bend together."""
+MAX_BEND = 0.06
+"""How far a part may be bent from its place, as a share of the overlap's long side: as far as paper
+warps or a lens distorts; what lies in different places is not moved together."""
+MIN_BEND_SIDE_PX = 32
+MIN_BEND_AGREEMENT = 0.3
+"""Less is no bent copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A picture at working size."""
+
+    pixels: Pixels
+    """uint8 RGB [height, width, 3]."""
+    grey: Grey
+    """uint8 [height, width]."""
+    features: LocalFeatures
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> View:
+        grey = grey_of(pixels)
+        return cls(pixels, grey, extract(grey, LIMITS))
+
+    @property
+    def size(self) -> Size:
+        """Width and height, pixels."""
+        return self.grey.shape[1], self.grey.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What both pictures show, laid over each other at one size."""
+
+    first: Pixels
+    """The first picture moved onto the second, RGB [height, width, 3]."""
+    second: Pixels
+    """The second picture there."""
+    mask: Mask
+    """Where both have pixels, [height, width]."""
+    to_first: Matrix
+    """Homography from the first picture's pixels to these."""
+    to_second: Matrix
+    """Homography from the second picture's pixels to these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """Two pictures aligned."""
+
+    matrix: Matrix
+    """Homography from the first picture's pixels to the second's, [3, 3]."""
+    inlier_count: int
+    """Matches of local features that agree on it; 0 where thumbnails told it."""
+    shown_of_first: float
+    """Share of the first picture's area that the second shows."""
+    shown_of_second: float
+    """Share of the second picture's area that the first shows."""
+    overlap: Overlap
+    agreement: float
+    """Mean correlation of the windows that have contrast, 0 to 1."""
+    contrast_share: float
+    """Share of the overlap that has contrast."""
+    bend: float = 0.0
+    """How far parts had to be bent to agree, as a share of the overlap's long side."""
+
+
+def grey_of(pixels: Pixels) -> Grey:
+    """Give the luma of RGB, [height, width, 3] → [height, width]."""
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def align(first: View, second: View) -> Aligned | None:
+    """Find how the first picture moved to become the second, or a part or the surroundings of it.
+
+    Returns:
+        The alignment under which they agree best; None where none makes sense.
+    """
+    best: Aligned | None = None
+    for matrix, inlier_count in _candidates(first, second):
+        aligned = _judged(first, second, matrix, inlier_count)
+        if aligned is not None and (best is None or _weight(aligned) > _weight(best)):
+            best = aligned
+    return None if best is None else _unbent(best)
+
+
+def mirror_matrix(width: float) -> Matrix:
+    """Give the homography that exchanges left and right."""
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def _weight(aligned: Aligned) -> float:
+    """Order alignments: how well they agree, and over how much that can tell anything."""
+    return aligned.agreement * (1 + math.log1p(aligned.inlier_count))
+
+
+def _candidates(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
+    mirrored = first.features.mirrored(first.size[0])
+    for features, before in (
+        (first.features, np.eye(3)),
+        (mirrored, mirror_matrix(first.size[0])),
+    ):
+        matches = match(features, second.features, max_ratio=MAX_RATIO, max_matches=MAX_MATCHES)
+        found = geometric_check.align(
+            features,
+            second.features,
+            matches,
+            first_size=first.size,
+            second_size=second.size,
+            rules=RULES,
+        )
+        if found is not None:
+            yield found.matrix @ before, found.inlier_count
+    whole = _whole_picture(first, second)
+    if whole is not None:
+        yield whole, 0
+
+
+def _whole_picture(first: View, second: View) -> Matrix | None:
+    """Find the orientation in which the whole pictures agree best, at thumbnail size."""
+    side = THUMBNAIL_PX
+    small = [
+        cv2.resize(view.grey, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+        for view in (first, second)
+    ]
+    best, best_matrix = MIN_THUMBNAIL_CORRELATION, None
+    for matrix, turned in _orientations(small[0]):
+        correlation = _correlation(turned, small[1])
+        if correlation > best:
+            best, best_matrix = correlation, matrix
+    if best_matrix is None:
+        return None
+    shrunk = np.diag([side / first.size[0], side / first.size[1], 1.0])
+    grown = np.diag([second.size[0] / side, second.size[1] / side, 1.0])
+    return grown @ best_matrix @ shrunk
+
+
+def _orientations(square: Floats) -> Iterator[tuple[Matrix, Floats]]:
+    """Give a square picture in its eight orientations, and the homography to each."""
+    side = float(len(square))
+    quarter = np.array([[0.0, -1.0, side], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # clockwise
+    mirror = np.array([[-1.0, 0.0, side], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    for matrix, turned in ((np.eye(3), square), (mirror, square[:, ::-1])):
+        for _ in range(4):
+            yield matrix, turned
+            matrix, turned = quarter @ matrix, np.rot90(turned, -1)  # noqa: PLW2901
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    a, b = first - first.mean(), second - second.mean()
+    length = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / length if length > 0 else 0.0
+
+
+def _judged(first: View, second: View, matrix: Matrix, inlier_count: int) -> Aligned | None:
+    shown = geometric_check.visible_shares(matrix, first.size, second.size)
+    if min(shown) < MIN_OVERLAP:
+        return None
+    overlap = _overlap(first, second, matrix)
+    if overlap is None:
+        return None
+    agreement, contrast_share = _agreement(overlap)
+    return Aligned(
+        matrix=matrix,
+        inlier_count=inlier_count,
+        shown_of_first=shown[0],
+        shown_of_second=shown[1],
+        overlap=overlap,
+        agreement=agreement,
+        contrast_share=contrast_share,
+    )
+
+
+def _unbent(aligned: Aligned) -> Aligned:
+    """Let neighbouring parts move a little together, where the pictures agree better then.
+
+    Paper that is not flat and lenses bend a picture in ways that no homography follows. Dense
+    inverse search flow (Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016).
+    """
+    overlap = aligned.overlap
+    height, width = overlap.mask.shape
+    if min(height, width) < MIN_BEND_SIDE_PX or aligned.agreement < MIN_BEND_AGREEMENT:
+        return aligned
+    first, second = (
+        cv2.GaussianBlur(grey_of(pixels), (0, 0), 1.0) for pixels in (overlap.first, overlap.second)
+    )
+    searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    raw = cv2.medianBlur(searcher.calc(second, first, np.zeros((height, width, 2), np.float32)), 5)
+    flow = cv2.GaussianBlur(raw, (0, 0), BEND_SMOOTHING_PX)
+    most_px = MAX_BEND * max(height, width)
+    lengths = np.linalg.norm(flow, axis=2, keepdims=True)
+    flow = (flow * np.minimum(1.0, most_px / np.maximum(lengths, 1e-6))).astype(np.float32)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    straight = cv2.remap(
+        overlap.first,
+        x + flow[..., 0],
+        y + flow[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    bent_back = replace(overlap, first=np.asarray(straight, np.uint8))
+    agreement, contrast_share = _agreement(bent_back)
+    if agreement <= aligned.agreement:
+        return aligned
+    bend = float(np.percentile(np.minimum(lengths, most_px), 90)) / max(height, width)
+    return replace(
+        aligned, overlap=bent_back, agreement=agreement, contrast_share=contrast_share, bend=bend
+    )
+
+
+def _agreement(overlap: Overlap) -> tuple[float, float]:
+    """Give the mean correlation where there is contrast, and the share of the overlap that has."""
+    correlations, has_contrast = _correlations(overlap)
+    values = np.clip(correlations[has_contrast], 0.0, 1.0)
+    agreement = float(values.mean()) if values.size else 0.0
+    return agreement, float(has_contrast.sum() / max(1, overlap.mask.sum()))
+
+
+def _overlap(first: View, second: View, matrix: Matrix) -> Overlap | None:
+    """Lay both over each other, no finer than the coarser of them."""
+    outline = geometric_check.moved(matrix, geometric_check.corners(first.size))
+    left, top = np.maximum(np.floor(outline.min(axis=0)), 0)
+    right, bottom = np.minimum(np.ceil(outline.max(axis=0)), second.size)
+    width, height = right - left, bottom - top
+    if min(width, height) < 2:  # noqa: PLR2004
+        return None
+    growth = np.sqrt(abs(np.linalg.det(geometric_check.local_affine(matrix, first.size))))
+    factor = min(1.0, 1.0 / growth, AGREEMENT_SIDE_PX / max(width, height))
+    factor = max(factor, min(1.0, MIN_AGREEMENT_SIDE_PX / min(width, height)))
+    size = (max(2, round(width * factor)), max(2, round(height * factor)))
+    into = np.diag([size[0] / width, size[1] / height, 1.0]) @ np.array(
+        [[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]]
+    )
+    moved_first, first_mask = warped(first.pixels, into @ matrix, size)
+    moved_second, second_mask = warped(second.pixels, into, size)
+    return Overlap(moved_first, moved_second, first_mask & second_mask, into @ matrix, into)
+
+
+def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
+    """Move a picture by a homography, averaging what it shrinks.
+
+    Args:
+        pixels: uint8 RGB [height, width, 3].
+        matrix: from its pixels to those of the result.
+        size: width and height of the result.
+
+    Returns:
+        The moved picture and where it has pixels.
+    """
+    height, width = pixels.shape[:2]
+    growth = np.sqrt(abs(np.linalg.det(geometric_check.local_affine(matrix, (width, height)))))
+    if growth < 1:
+        small = (max(2, round(width * growth)), max(2, round(height * growth)))
+        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
+        width, height = small
+    # From pixel edges, in which corners are counted, to the middles of pixels and back.
+    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    centred = np.linalg.inv(half) @ matrix @ half
+    moved = cv2.warpPerspective(
+        pixels, centred, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    inside = cv2.warpPerspective(
+        np.full((height, width), 255, np.uint8), centred, size, flags=cv2.INTER_NEAREST
+    )
+    return np.asarray(moved, np.uint8), inside > 0
+
+
+def _correlations(overlap: Overlap) -> tuple[Floats, Mask]:
+    """Correlate the grey levels of windows around every pixel.
+
+    Returns:
+        Correlations from -1 to 1, and where they tell anything: both [height, width].
+    """
+    first, second = (
+        cv2.GaussianBlur(grey_of(pixels).astype(np.float32), (0, 0), SMOOTHING_PX)
+        for pixels in (overlap.first, overlap.second)
+    )
+    mask = overlap.mask.astype(np.float32)
+    weight = np.maximum(_windowed(mask), 1e-6)
+    mean_first, mean_second = _windowed(first * mask) / weight, _windowed(second * mask) / weight
+    variance_first = _windowed(first * first * mask) / weight - mean_first**2
+    variance_second = _windowed(second * second * mask) / weight - mean_second**2
+    covariance = _windowed(first * second * mask) / weight - mean_first * mean_second
+    high = np.maximum(variance_first, variance_second)
+    length = np.sqrt(np.maximum(variance_first, 1e-3) * np.maximum(variance_second, 1e-3))
+    correlations = np.asarray(covariance / length, np.float32)
+    return correlations, overlap.mask & (high >= MIN_CONTRAST**2)
+
+
+def _windowed(values: Floats) -> Floats:
+    return np.asarray(
+        cv2.boxFilter(values, cv2.CV_32F, (WINDOW_PX, WINDOW_PX), borderType=cv2.BORDER_REFLECT),
+        np.float32,
+    )

@@ -1,0 +1,296 @@
+"""Which edits explain how one picture became the other.
+
+Read off the alignment (where things went) and off the overlap (what became of the pixels). What is
+told leads from the first picture to the second; where it can't be known which came first, "cropped"
+says that one is a part of the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding import geometric_check
+from imagesearch_services.embedding.comparison.alignment import Aligned, Overlap, View
+from imagesearch_services.embedding.geometric_check import Matrix, Size
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+WHOLE_SHARE = 0.95
+"""A picture that shows this share of the other shows all of it: alignment tells no finer."""
+EMBEDDED_SHARE = 0.5
+"""Where the copy takes less of the picture than this, flat surroundings are no frame."""
+FLAT_SHARE = 0.6
+"""Of the surroundings, that is flat in a frame or the band of a caption."""
+FLAT_STEP = 12
+"""Grey levels between neighbours on a flat ground, at most."""
+SEAM_STEP = 12.0
+"""Grey levels across the outline of what was pasted, typically."""
+SEAM_FACTOR = 1.6
+"""How many times that between points as far apart inside of it."""
+
+TURN_DEGREES = 2.0
+"""Least rotation that is told; and how near to a quarter turn counts as one."""
+SCALE_CHANGE = 0.03
+ASPECT_CHANGE = 0.05
+PERSPECTIVE_CHANGE = 0.06
+"""Of the scale, between the nearest and the farthest corner."""
+BEND = 0.012
+"""Share of the long side that parts were moved."""
+
+GREY_CHROMA = 4.0
+"""Mean distance from grey, of levels, in a picture without colours."""
+CHROMA_CHANGE = 6.0
+"""Mean distance between colours that no change of saturation explains, levels."""
+SATURATION_FACTOR = 1.4
+SHIFT = 14.0
+"""Of the mean grey level."""
+GAIN_FACTOR = 1.3
+BLUR_FACTOR = 0.5
+"""Fine detail that a blurred copy keeps, at most."""
+DETAIL_FACTOR = 1.8
+"""Fine detail that noise or sharpening add, at least."""
+DETAIL_CORRELATION = 0.5
+"""Of the fine detail of both, below which what was added is noise."""
+OVERLAID_LEVELS = 28.0
+"""Grey levels between what lies on a picture and what it covers."""
+OVERLAID_SHARE = (0.004, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An edit that may have made one picture from the other."""
+
+    name: str
+    amount: float | None = None
+    """Degrees clockwise for a rotation, the share of the area for crops and covers, else a
+    factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """What a homography does to a picture, in words."""
+
+    is_flipped_horizontally: bool
+    is_flipped_vertically: bool
+    rotation_degrees: float
+    """Clockwise, after the flip; -180 to 180, quarter turns exactly."""
+    scale: float
+    aspect: float
+    """Scale along the first picture's x axis over that along its y axis."""
+    perspective: float
+    """Scale at the nearest corner over that at the farthest, less one."""
+
+    @classmethod
+    def of(cls, matrix: Matrix, size: Size) -> Motion:
+        """Take it apart at the middle of a picture."""
+        linear = geometric_check.local_affine(matrix, size)
+        is_mirrored = np.linalg.det(linear) < 0
+        if is_mirrored:
+            linear = linear @ np.diag([-1.0, 1.0])
+        left, _, right = np.linalg.svd(linear)
+        rotation = left @ right
+        stretch = rotation.T @ linear
+        degrees = math.degrees(math.atan2(rotation[1, 0], rotation[0, 0]))
+        is_upside_down = is_mirrored and abs(degrees) > 90 + TURN_DEGREES
+        if is_upside_down:
+            degrees -= math.copysign(180, degrees)
+        quarter = 90 * round(degrees / 90)
+        if abs(degrees - quarter) <= TURN_DEGREES:
+            degrees = quarter
+        x_scale, y_scale = abs(stretch[0, 0]), abs(stretch[1, 1])
+        depths = geometric_check.corners(size) @ matrix[2, :2] + matrix[2, 2]
+        return cls(
+            is_flipped_horizontally=bool(is_mirrored and not is_upside_down),
+            is_flipped_vertically=bool(is_upside_down),
+            rotation_degrees=float(degrees),
+            scale=float(math.sqrt(abs(np.linalg.det(linear)))),
+            aspect=float(x_scale / max(y_scale, 1e-9)),
+            perspective=float(depths.max() / max(depths.min(), 1e-9) - 1),
+        )
+
+
+def likely_edits(first: View, second: View, aligned: Aligned, motion: Motion) -> list[Edit]:
+    """Tell the edits, what moved first.
+
+    Args:
+        first: picture.
+        second: picture.
+        aligned: how the first became the second.
+        motion: of the alignment, in pixels of the files.
+
+    Returns:
+        None where the pixels are nearly the same.
+    """
+    return [
+        *_movements(first, second, aligned, motion),
+        *_changes(aligned.overlap),
+    ]
+
+
+def _movements(first: View, second: View, aligned: Aligned, motion: Motion) -> Iterator[Edit]:
+    if motion.is_flipped_horizontally:
+        yield Edit("flipped_horizontally")
+    if motion.is_flipped_vertically:
+        yield Edit("flipped_vertically")
+    if motion.rotation_degrees:
+        yield Edit("rotated", motion.rotation_degrees % 360)
+    has_perspective = motion.perspective > PERSPECTIVE_CHANGE
+    yield from _parts(first, second, aligned, is_upright=_is_upright(motion))
+    if has_perspective:
+        yield Edit("perspective_changed")
+    elif not 1 / (1 + ASPECT_CHANGE) < motion.aspect < 1 + ASPECT_CHANGE:
+        yield Edit("aspect_changed", motion.aspect)
+    if not 1 / (1 + SCALE_CHANGE) < motion.scale < 1 + SCALE_CHANGE:
+        yield Edit("scaled", motion.scale)
+    if aligned.bend > BEND:
+        yield Edit("warped")
+
+
+def _is_upright(motion: Motion) -> bool:
+    return motion.rotation_degrees % 90 == 0 and motion.perspective <= PERSPECTIVE_CHANGE
+
+
+def _parts(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> Iterator[Edit]:
+    """Tell what was cut off, and what the second picture shows around the first."""
+    if aligned.shown_of_first < WHOLE_SHARE:
+        yield Edit("cropped", aligned.shown_of_first)
+    if aligned.shown_of_second >= WHOLE_SHARE:
+        return
+    outline = geometric_check.moved(aligned.matrix, geometric_check.corners(first.size))
+    if _is_flat_around(second, outline):
+        if aligned.shown_of_second < EMBEDDED_SHARE:
+            yield Edit("embedded", aligned.shown_of_second)
+        elif is_upright:
+            yield Edit("framed", 1 - aligned.shown_of_second)
+    elif _has_seam(second, outline):
+        yield Edit("embedded", aligned.shown_of_second)
+    elif aligned.shown_of_first >= WHOLE_SHARE:
+        yield Edit("cropped", aligned.shown_of_second)
+
+
+def _is_flat_around(view: View, outline: geometric_check.Points) -> bool:
+    """Say whether a picture is flat outside of an outline."""
+    around = np.full(view.grey.shape, 255, np.uint8)
+    cv2.fillConvexPoly(around, np.round(outline).astype(np.int32), 0)
+    around = np.asarray(cv2.erode(around, np.ones((5, 5), np.uint8)), np.uint8)
+    steps = cv2.morphologyEx(view.grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    outside = steps[around > 0]
+    return outside.size == 0 or float((outside <= FLAT_STEP).mean()) >= FLAT_SHARE
+
+
+def _has_seam(view: View, outline: geometric_check.Points) -> bool:
+    """Say whether grey levels jump across an outline, on nearly all sides and more than inside."""
+    middle = outline.mean(axis=0)
+    jumps, usual = [], []
+    for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        along = start + (end - start) * np.linspace(0.05, 0.95, 60)[:, None]
+        inwards = middle - along
+        inwards /= np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1e-9)
+        outer, is_outer = _levels(view, along - 2 * inwards)
+        inner, is_inner = _levels(view, along + 2 * inwards)
+        deeper, is_deeper = _levels(view, along + 6 * inwards)
+        seen = is_outer & is_inner & is_deeper
+        if seen.mean() > 0.5:  # noqa: PLR2004  # a side beyond the picture's edge has no seam
+            jumps.append(float(np.median(np.abs(inner - outer)[seen])))
+            usual.append(float(np.median(np.abs(inner - deeper)[seen])))
+    if not jumps:
+        return False
+    jump = sorted(jumps)[len(jumps) // 4]  # one side of four may end on its own colour
+    return jump > SEAM_STEP and jump > SEAM_FACTOR * float(np.median(usual))
+
+
+def _levels(view: View, points: geometric_check.Points) -> tuple[Floats, Mask]:
+    """Read grey levels, and say which of the points lie in the picture."""
+    columns, rows = np.round(points).astype(np.intp).T
+    width, height = view.size
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    levels = view.grey[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return levels.astype(np.float32), inside
+
+
+def _changes(overlap: Overlap) -> Iterator[Edit]:
+    """Tell what became of the pixels that both show."""
+    mask = cv2.erode(overlap.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    if mask.sum() < 64:  # noqa: PLR2004  # nothing to tell by
+        return
+    first, second = (
+        np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2YCrCb), np.float32)
+        for each in (overlap.first, overlap.second)
+    )
+    smooth_first, smooth_second = _smooth(first, 2.0), _smooth(second, 2.0)
+    gain, shift = _grey_fit(smooth_first[..., 0][mask], smooth_second[..., 0][mask])
+    yield from _color_changes(smooth_first[mask], smooth_second[mask], gain, shift)
+    yield from _detail_changes(first[..., 0], second[..., 0], mask, gain)
+    covered = _covered(gain * first[..., 0] + shift, second[..., 0])[mask].mean()
+    if OVERLAID_SHARE[0] <= covered <= OVERLAID_SHARE[1]:
+        yield Edit("overlaid", float(covered))
+
+
+def _smooth(values: Floats, sigma_px: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px), np.float32)
+
+
+def _covered(expected: Floats, levels: Floats) -> Mask:
+    """Say where grey levels are far from any that are expected within a pixel of them."""
+    near = np.ones((3, 3), np.uint8)
+    expected, levels = _smooth(expected, 1.0), _smooth(levels, 1.0)
+    low, high = cv2.erode(expected, near), cv2.dilate(expected, near)
+    return (levels < low - OVERLAID_LEVELS) | (levels > high + OVERLAID_LEVELS)
+
+
+def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:
+    """Fit grey levels by a line; twice, so that what lies on one of them has no say."""
+    kept = np.ones(first.shape, bool)
+    gain, shift = 1.0, 0.0
+    for _ in range(3):
+        a, b = first[kept], second[kept]
+        variance = float(a.var())
+        gain = float(((a - a.mean()) * (b - b.mean())).mean() / variance) if variance > 1 else 1.0
+        shift = float(b.mean() - gain * a.mean())
+        errors = np.abs(second - gain * first - shift)
+        kept = errors <= max(4.0, 2 * float(np.median(errors)))
+    return gain, shift
+
+
+def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> Iterator[Edit]:
+    """Compare [pixels, 3] in luma and two differences of colour."""
+    moved = gain * float(first[:, 0].mean()) + shift - float(first[:, 0].mean())
+    if abs(moved) > SHIFT or not 1 / GAIN_FACTOR < gain < GAIN_FACTOR:
+        yield Edit("brightness_changed", gain)
+    of_first, of_second = first[:, 1:] - 128, second[:, 1:] - 128
+    chroma_first, chroma_second = (
+        float(np.linalg.norm(each, axis=1).mean()) for each in (of_first, of_second)
+    )
+    if min(chroma_first, chroma_second) < GREY_CHROMA:
+        if max(chroma_first, chroma_second) > 1.5 * GREY_CHROMA:
+            yield Edit("greyscale" if chroma_second < chroma_first else "recoloured")
+        return
+    factor = float((of_first * of_second).sum() / max(float((of_first**2).sum()), 1e-6))
+    distance = float(np.linalg.norm(of_second - factor * of_first, axis=1).mean())
+    relative = factor / max(abs(gain), 1e-3)
+    if distance > CHROMA_CHANGE or not 1 / SATURATION_FACTOR < relative < SATURATION_FACTOR:
+        yield Edit("recoloured")
+
+
+def _detail_changes(first: Floats, second: Floats, mask: Mask, gain: float) -> Iterator[Edit]:
+    """Compare what is finer than the smoothing leaves."""
+    a, b = (
+        (each - cv2.GaussianBlur(each, (0, 0), 1.0))[mask] * factor
+        for each, factor in ((first, abs(gain) or 1.0), (second, 1.0))
+    )
+    # By the middle of the distribution, so that a line of text is no noise.
+    detail_first, detail_second = (float(np.quantile(np.abs(each), 0.7)) + 0.5 for each in (a, b))
+    ratio = detail_second / detail_first
+    length = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    correlation = float((a * b).sum()) / length if length > 0 else 1.0
+    if ratio < BLUR_FACTOR:
+        yield Edit("blurred", ratio)
+    elif ratio > DETAIL_FACTOR:
+        yield Edit("noisy" if correlation < DETAIL_CORRELATION else "sharpened", ratio)

@@ -1,0 +1,135 @@
+"""The steps of a comparison that need no other service: what runs in a thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from imagesearch_services.embedding.backgrounds import Background
+from imagesearch_services.embedding.comparison.alignment import Aligned, View
+from imagesearch_services.embedding.comparison.edits import Edit, Motion, likely_edits
+from imagesearch_services.embedding.comparison.measures import hash_measures, pixel_measures, ssim
+from imagesearch_services.embedding.geometric_check import Matrix
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
+from imagesearch_services.embedding.preprocess import InputSpec, preprocess
+
+WORKING_SIDE_PX = 640
+"""Long side at which pictures are compared, if they have it."""
+
+Inputs = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A picture that is ready to be compared."""
+
+    info: PictureInfo
+    view: View
+    picture: Picture
+    """At working size."""
+
+    def inputs(self, spec: InputSpec) -> Inputs:
+        """Give it to a model as a whole, [1, height, width, 3]."""
+        picture = self.picture
+        return preprocess(picture, [Box(0, 0, picture.width, picture.height)], spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Unit-length embeddings of the first picture and the second, float32 [2, dimensions]."""
+
+    copy: Floats
+    semantic: Floats | None
+    """None where no such model serves."""
+    aligned_copy: Floats | None
+    """Of what both show; None where they have not been aligned."""
+
+
+def look(file: PictureFile) -> Looked:
+    """Decode a picture and find its local features.
+
+    Raises:
+        ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
+    """
+    decoded = file.decode(max(file.width, file.height) / WORKING_SIDE_PX)
+    info = file.describe(decoded)
+    factor = min(1.0, WORKING_SIDE_PX / max(decoded.image.size))
+    size = (
+        max(1, round(decoded.image.width * factor)),
+        max(1, round(decoded.image.height * factor)),
+    )
+    pixels = np.asarray(decoded.image)
+    if size != decoded.image.size:
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    picture = Picture(Image.fromarray(pixels), decoded.width, decoded.height)
+    return Looked(info, View.of(pixels), picture)
+
+
+def overlap_inputs(aligned: Aligned, spec: InputSpec) -> Inputs:
+    """Give what both pictures show to a model, [2, height, width, 3]."""
+    inputs = []
+    for pixels in (aligned.overlap.first, aligned.overlap.second):
+        image = Image.fromarray(pixels)
+        picture = Picture(image, image.width, image.height)
+        inputs.append(preprocess(picture, [Box(0, 0, image.width, image.height)], spec))
+    return np.concatenate(inputs)
+
+
+def judge(
+    first: Looked,
+    second: Looked,
+    aligned: Aligned | None,
+    vectors: Vectors,
+    background: Background | None,
+) -> tuple[dict[str, float], list[Edit]]:
+    """Give everything measured between two pictures, by name, and the edits between them."""
+    measures = pixel_measures(first.view.pixels, second.view.pixels)
+    measures |= hash_measures(first.view.pixels, second.view.pixels)
+    measures["copy_similarity"], measures["copy_closeness"] = _closeness(vectors.copy, background)
+    if vectors.semantic is not None:
+        measures["semantic_similarity"] = float(vectors.semantic[0] @ vectors.semantic[1])
+    if aligned is None:
+        return measures | {"inlier_count": 0.0}, []
+    motion = Motion.of(_in_files(first, second, aligned.matrix), _size(first))
+    measures |= {
+        "inlier_count": float(aligned.inlier_count),
+        "agreement": aligned.agreement,
+        "contrast_share": aligned.contrast_share,
+        "shown_of_a": aligned.shown_of_first,
+        "shown_of_b": aligned.shown_of_second,
+        "bend": aligned.bend,
+        "rotation_degrees": motion.rotation_degrees,
+        "scale": motion.scale,
+        "aligned_ssim": ssim(aligned.overlap.first, aligned.overlap.second, aligned.overlap.mask),
+    }
+    if vectors.aligned_copy is not None:
+        _, measures["aligned_copy_closeness"] = _closeness(vectors.aligned_copy, background)
+    return measures, likely_edits(first.view, second.view, aligned, motion)
+
+
+def _closeness(pair: Floats, background: Background | None) -> tuple[float, float]:
+    """Give the cosine of two embeddings, and it judged against pictures in general.
+
+    Against whichever of the two lies closer to them, so that the order of the pictures tells
+    nothing.
+    """
+    cosine = float(np.clip(pair[0] @ pair[1], -1.0, 1.0))
+    near = float(background.similarities(pair).max()) if background is not None else 0.0
+    return cosine, (cosine - near) / (1 - near)
+
+
+def _size(looked: Looked) -> tuple[int, int]:
+    return looked.picture.width, looked.picture.height
+
+
+def _in_files(first: Looked, second: Looked, matrix: Matrix) -> Matrix:
+    """Give a homography between views in pixels of the files."""
+    to_view = np.diag([first.picture.x_scale, first.picture.y_scale, 1.0])
+    from_view = np.diag([1 / second.picture.x_scale, 1 / second.picture.y_scale, 1.0])
+    return from_view @ matrix @ to_view

@@ -1,0 +1,270 @@
+"""Which matches of local features agree on one movement of the picture, and whether it makes sense.
+
+Every match proposes a similarity by the places, sizes and directions of its two keypoints, so that
+one right match among hundreds of wrong ones is enough and nothing is drawn by chance (Philbin et
+al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007). The best are
+refined to an affine map, and to a homography where that explains more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding.local_features import LocalFeatures, Matches
+
+Matrix = npt.NDArray[np.float64]
+Points = npt.NDArray[np.float64]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GeometricRules:
+    """What counts as agreeing, and which movements make sense."""
+
+    tolerance_px: float = 4.0
+    """How far from its place in the second picture an inlier may lie."""
+    loose_tolerance_px: float = 20.0
+    """The same before refinement: one match tells the movement only roughly."""
+    max_hypotheses: int = 160
+    """Matches that propose a movement: the best of them."""
+    refined_hypotheses: int = 6
+    """The best of the proposals that are refined."""
+    min_inliers: int = 4
+    scale_range: tuple[float, float] = (0.08, 12.0)
+    """Of lengths, from the first picture to the second."""
+    max_anisotropy: float = 3.0
+    """Scale in one direction over that across it."""
+    min_spread: float = 0.02
+    """Area that the inliers span, as a share of what both pictures show."""
+    homography_gain: float = 1.15
+    """How many times the inliers of the affine map a homography must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """A movement that takes the first picture to the second."""
+
+    matrix: Matrix
+    """Homography between pixels, [3, 3], the last element 1."""
+    inliers: npt.NDArray[np.intp]
+    """Rows of the matches that agree on it."""
+
+    @property
+    def inlier_count(self) -> int:
+        return len(self.inliers)
+
+
+def align(
+    first: LocalFeatures,
+    second: LocalFeatures,
+    matches: Matches,
+    *,
+    first_size: Size,
+    second_size: Size,
+    rules: GeometricRules,
+) -> Alignment | None:
+    """Find the movement that most matches agree on.
+
+    Args:
+        first: features of one picture.
+        second: features of the other.
+        matches: between them, best first.
+        first_size: width and height of the first picture, pixels.
+        second_size: of the second.
+        rules: what makes sense.
+
+    Returns:
+        The alignment, or None where no movement that makes sense has inliers enough.
+    """
+    if len(matches) < rules.min_inliers:
+        return None
+    source = first.points[matches.first].astype(np.float64)
+    target = second.points[matches.second].astype(np.float64)
+    hypotheses = _similarities(first, second, matches, rules.max_hypotheses)
+    best: Alignment | None = None
+    for hypothesis in _most_agreed(hypotheses, source, target, rules):
+        found = _refined(hypothesis, source, target, rules)
+        if found is None or not is_plausible(found.matrix, first_size, rules):
+            continue
+        if _spread(found, source, target, first_size, second_size) < rules.min_spread:
+            continue
+        if best is None or found.inlier_count > best.inlier_count:
+            best = found
+    return None if best is None else _with_perspective(best, source, target, first_size, rules)
+
+
+def moved(matrix: Matrix, points: Points) -> Points:
+    """Apply a homography to points, [points, 2] → [points, 2]."""
+    homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
+    depth = homogeneous[:, 2:]
+    return homogeneous[:, :2] / np.where(np.abs(depth) < 1e-9, 1e-9, depth)  # noqa: PLR2004
+
+
+def corners(size: Size) -> Points:
+    """Give the corners of a picture, clockwise from the top left, [4, 2]."""
+    width, height = size
+    return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
+
+
+def quadrilateral_area(quadrilateral: Points) -> float:
+    """Give the area, negative where the corners run counter-clockwise."""
+    x, y = quadrilateral[:, 0], quadrilateral[:, 1]
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
+
+
+def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
+    """Say whether a camera or an editor may have moved a picture of that size so.
+
+    The outline must stay convex and unmirrored, its scale and anisotropy within the rules.
+    """
+    outline = corners(size)
+    depths = outline @ matrix[2, :2] + matrix[2, 2]
+    if not np.isfinite(matrix).all() or depths.min() <= 0:
+        return False
+    quadrilateral = moved(matrix, outline)
+    sides = np.roll(quadrilateral, -1, axis=0) - quadrilateral
+    turns = sides[:, 0] * np.roll(sides[:, 1], -1) - sides[:, 1] * np.roll(sides[:, 0], -1)
+    if turns.min() <= 0:
+        return False
+    low, high = _singular_values(local_affine(matrix, size))
+    return (
+        low >= rules.scale_range[0]
+        and high <= rules.scale_range[1]
+        and high <= rules.max_anisotropy * low
+    )
+
+
+def local_affine(matrix: Matrix, size: Size) -> Matrix:
+    """Give the linear part of a homography at the middle of a picture, [2, 2]."""
+    x, y = size[0] / 2, size[1] / 2
+    depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+    image = (matrix[:2] @ np.array([x, y, 1.0])) / depth
+    linear: Matrix = (matrix[:2, :2] - np.outer(image, matrix[2, :2])) / depth
+    return linear
+
+
+def _singular_values(linear: Matrix) -> tuple[float, float]:
+    high, low = np.linalg.svd(linear, compute_uv=False)
+    return float(low), float(high)
+
+
+def _similarities(
+    first: LocalFeatures, second: LocalFeatures, matches: Matches, most: int
+) -> Matrix:
+    """Give what each of the best matches proposes, [matches, 2, 3]."""
+    of_first, of_second = matches.first[:most], matches.second[:most]
+    scales = second.sizes[of_second] / first.sizes[of_first]
+    turns = second.angles[of_second] - first.angles[of_first]
+    cosines, sines = scales * np.cos(turns), scales * np.sin(turns)
+    linear = np.stack([cosines, -sines, sines, cosines], axis=1).reshape(-1, 2, 2)
+    shift = second.points[of_second] - np.einsum("nij,nj->ni", linear, first.points[of_first])
+    return np.concatenate([linear, shift[..., None]], axis=2).astype(np.float64)
+
+
+def _most_agreed(
+    hypotheses: Matrix, source: Points, target: Points, rules: GeometricRules
+) -> Matrix:
+    """Give the hypotheses with the most matches within the loose tolerance, best first."""
+    places = np.einsum("hij,nj->hni", hypotheses[:, :, :2], source) + hypotheses[:, None, :, 2]
+    distances = np.linalg.norm(places - target[None], axis=2)
+    near = np.maximum(0.0, 1 - distances / rules.loose_tolerance_px).sum(axis=1)
+    order = np.argsort(-near, kind="stable")[: rules.refined_hypotheses]
+    return hypotheses[order]
+
+
+def _refined(
+    hypothesis: Matrix, source: Points, target: Points, rules: GeometricRules
+) -> Alignment | None:
+    """Fit an affine map to those that agree, tightening what agreeing means."""
+    affine = hypothesis
+    for tolerance_px in (
+        rules.loose_tolerance_px,
+        rules.loose_tolerance_px / 2,
+        2 * rules.tolerance_px,
+        rules.tolerance_px,
+    ):
+        agreeing = _agreeing(affine, source, target, tolerance_px)
+        if len(agreeing) < rules.min_inliers:
+            return None
+        fitted = _affine_fit(source[agreeing], target[agreeing])
+        if fitted is None:
+            return None
+        affine = fitted
+    agreeing = _agreeing(affine, source, target, rules.tolerance_px)
+    if len(agreeing) < rules.min_inliers:
+        return None
+    return Alignment(np.vstack([affine, [0.0, 0.0, 1.0]]), agreeing)
+
+
+def _agreeing(
+    matrix: Matrix, source: Points, target: Points, tolerance_px: float
+) -> npt.NDArray[np.intp]:
+    """Give the matches within the tolerance, one for each place in either picture."""
+    places = moved(matrix, source) if len(matrix) == 3 else source @ matrix[:, :2].T + matrix[:, 2]  # noqa: PLR2004
+    near = np.flatnonzero(np.linalg.norm(places - target, axis=1) <= tolerance_px)
+    # SIFT gives a keypoint several directions, and a repeat would count as evidence again.
+    _, by_source = np.unique(np.round(source[near]), axis=0, return_index=True)
+    near = near[np.sort(by_source)]
+    _, by_target = np.unique(np.round(target[near]), axis=0, return_index=True)
+    distinct: npt.NDArray[np.intp] = near[np.sort(by_target)]
+    return distinct
+
+
+def _affine_fit(source: Points, target: Points) -> Matrix | None:
+    design = np.column_stack([source, np.ones(len(source))])
+    solution, _, rank, _ = np.linalg.lstsq(design, target, rcond=1e-9)
+    return None if rank < 3 else np.ascontiguousarray(solution.T)  # noqa: PLR2004
+
+
+def _spread(
+    found: Alignment, source: Points, target: Points, first_size: Size, second_size: Size
+) -> float:
+    """Give the area that the inliers span, as a share of the smaller picture."""
+    spanned = min(
+        _hull_area(source[found.inliers]) / (first_size[0] * first_size[1]),
+        _hull_area(target[found.inliers]) / (second_size[0] * second_size[1]),
+    )
+    shown = visible_shares(found.matrix, first_size, second_size)
+    return spanned / max(min(shown), 1e-6)
+
+
+def _hull_area(points: Points) -> float:
+    return float(cv2.contourArea(cv2.convexHull(points.astype(np.float32))))
+
+
+def visible_shares(matrix: Matrix, first_size: Size, second_size: Size) -> tuple[float, float]:
+    """Give which share of each picture the other one shows, by area.
+
+    Of the first it is measured on its outline in the second, so perspective weighs in.
+    """
+    outline = moved(matrix, corners(first_size))
+    frame = corners(second_size)
+    area = abs(quadrilateral_area(outline))
+    shared, _ = cv2.intersectConvexConvex(outline.astype(np.float32), frame.astype(np.float32))
+    of_first = min(1.0, shared / max(area, 1e-9))
+    return of_first, min(1.0, shared / (second_size[0] * second_size[1]))
+
+
+def _with_perspective(
+    found: Alignment, source: Points, target: Points, size: Size, rules: GeometricRules
+) -> Alignment:
+    """Take a homography instead where it explains clearly more matches."""
+    near = _agreeing(found.matrix, source, target, rules.loose_tolerance_px)
+    if len(near) < 2 * rules.min_inliers:
+        return found
+    homography, _ = cv2.findHomography(
+        source[near], target[near], cv2.USAC_MAGSAC, rules.tolerance_px, maxIters=500
+    )
+    if homography is None:
+        return found
+    matrix = np.asarray(homography, np.float64)
+    if not is_plausible(matrix, size, rules):
+        return found
+    inliers = _agreeing(matrix, source, target, rules.tolerance_px)
+    if len(inliers) < rules.homography_gain * found.inlier_count + 1:
+        return found
+    return Alignment(matrix, inliers)
