@@ -11,20 +11,18 @@ BYTES_IN_KB = 1000
 
 
 def chance_words(rate: float) -> str:
-    """Say what a false-positive rate means.
+    """Say what a false-positive rate means; `about_scores` in the templates says it at length.
 
     >>> chance_words(0.0004)
-    'about 1 in 2,500 searches with nothing to find would get a match this good by chance'
+    'chance gives as much in about 1 of 2,500 searches'
     >>> chance_words(0.7)
-    'a search with nothing to find gets a match this good more often than not'
+    'chance gives as much more often than not'
     """
     if rate >= OFTEN:
-        return "a search with nothing to find gets a match this good more often than not"
+        return "chance gives as much more often than not"
     if rate < SELDOM:
-        often = "fewer than 1 in 1,000,000"
-    else:
-        often = f"about 1 in {_two_digits(1 / rate):,}"
-    return f"{often} searches with nothing to find would get a match this good by chance"
+        return "chance gives as much in fewer than 1 of 1,000,000 searches"
+    return f"chance gives as much in about 1 of {_two_digits(1 / rate):,} searches"
 
 
 def count_words(count: int, one: str, many: str = "", *, at_least: bool = False) -> str:
