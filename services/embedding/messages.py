@@ -16,6 +16,7 @@ from imagesearch.type.v1 import (
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding.comparison.comparing import Comparison
+from imagesearch_services.embedding.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
 from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture
 from imagesearch_services.embedding.embed import Detection
@@ -110,6 +111,17 @@ def compare_pictures_response(comparison: Comparison) -> pb.ComparePicturesRespo
             for step, duration_s in comparison.timings
         ],
         model=model_version(comparison.model),
+    )
+
+
+def copy_evidence(evidence: CopyEvidence) -> pb.CopyEvidence:
+    return pb.CopyEvidence(
+        agreement=evidence.agreement,
+        contrast_share=evidence.contrast_share,
+        bend=evidence.bend,
+        shown_of_first=evidence.shown_of_first,
+        shown_of_second=evidence.shown_of_second,
+        inlier_count=evidence.inlier_count,
     )
 
 

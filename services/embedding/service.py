@@ -9,6 +9,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
 from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.comparison.comparing import Comparer
+from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
@@ -46,13 +47,18 @@ def build_service(settings: EmbeddingSettings) -> Service:
         overload_retry_s=settings.overload_retry_s,
         backgrounds=backgrounds,
     )
+    copies = CopyChecker(
+        workers=settings.workers,
+        budget=embedder.budget,
+        overload_retry_s=settings.overload_retry_s,
+    )
     drawer = Drawer(
         embedder.budget, workers=settings.workers, overload_retry_s=settings.overload_retry_s
     )
 
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(registry, embedder, comparer, drawer), server
+            EmbeddingServicer(registry, embedder, comparer, copies, drawer), server
         )
         registry.start()
         drawer.start()
@@ -64,6 +70,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
         await registry.close()
         embedder.close()
         comparer.close()
+        copies.close()
         drawer.close()
         await triton.close()
 

@@ -13,6 +13,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.errors import not_implemented
 from imagesearch_services.embedding import messages, spaces
 from imagesearch_services.embedding.comparison.comparing import Comparer
+from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
@@ -24,11 +25,17 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves imagesearch.embedding.v1.EmbeddingService."""
 
     def __init__(
-        self, registry: ModelRegistry, embedder: Embedder, comparer: Comparer, drawer: Drawer
+        self,
+        registry: ModelRegistry,
+        embedder: Embedder,
+        comparer: Comparer,
+        copies: CopyChecker,
+        drawer: Drawer,
     ) -> None:
         self._registry = registry
         self._embedder = embedder
         self._comparer = comparer
+        self._copies = copies
         self._drawer = drawer
 
     async def ListModels(
@@ -85,6 +92,15 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             request.image_a.content, request.image_b.content, draw=request.include_overlay
         )
         return messages.compare_pictures_response(comparison)
+
+    async def CheckCopies(
+        self, request: pb.CheckCopiesRequest, context: Context
+    ) -> pb.CheckCopiesResponse:
+        results = await self._copies.check(
+            [image.content for image in request.images],
+            [(pair.first, pair.second) for pair in request.pairs],
+        )
+        return pb.CheckCopiesResponse(results=map(messages.copy_evidence, results))
 
     async def DrawAnnotations(
         self, request: pb.DrawAnnotationsRequest, context: Context

@@ -124,9 +124,8 @@ class EmbeddingClient:
         return [
             CopyEvidence(
                 agreement=one.agreement,
-                agreeing_share=one.agreeing_share,
-                coarse_agreement=one.coarse_agreement,
                 contrast_share=one.contrast_share,
+                bend=one.bend,
                 shown_of_first=one.shown_of_first,
                 shown_of_second=one.shown_of_second,
                 inlier_count=one.inlier_count,

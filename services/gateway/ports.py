@@ -45,12 +45,10 @@ class CopyEvidence:
 
     agreement: float = 0.0
     """Mean correlation of windows, 0 to 1."""
-    agreeing_share: float = 0.0
-    """Of those windows."""
-    coarse_agreement: float = 0.0
-    """Mean correlation at a coarse scale."""
     contrast_share: float = 0.0
     """Of the overlap."""
+    bend: float = 0.0
+    """How far parts had to be bent to agree, as a share of the overlap's long side."""
     shown_of_first: float = 0.0
     """Share of the first picture that the second shows."""
     shown_of_second: float = 0.0

@@ -913,20 +913,17 @@ class CopyEvidence(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AGREEMENT_FIELD_NUMBER: _builtins.int
-    AGREEING_SHARE_FIELD_NUMBER: _builtins.int
-    COARSE_AGREEMENT_FIELD_NUMBER: _builtins.int
     CONTRAST_SHARE_FIELD_NUMBER: _builtins.int
+    BEND_FIELD_NUMBER: _builtins.int
     SHOWN_OF_FIRST_FIELD_NUMBER: _builtins.int
     SHOWN_OF_SECOND_FIELD_NUMBER: _builtins.int
     INLIER_COUNT_FIELD_NUMBER: _builtins.int
     agreement: _builtins.float
     """Mean correlation of the windows that have contrast, 0 to 1."""
-    agreeing_share: _builtins.float
-    """Share of those windows that correlate by half or more."""
-    coarse_agreement: _builtins.float
-    """Mean correlation at a coarse scale, where a bent copy agrees too."""
     contrast_share: _builtins.float
     """Share of the overlap that has contrast."""
+    bend: _builtins.float
+    """How far parts had to be bent to agree, as a share of the overlap's long side."""
     shown_of_first: _builtins.float
     """Share of the first picture that the second shows."""
     shown_of_second: _builtins.float
@@ -939,16 +936,15 @@ class CopyEvidence(_message.Message):
         self,
         *,
         agreement: _builtins.float = ...,
-        agreeing_share: _builtins.float = ...,
-        coarse_agreement: _builtins.float = ...,
         contrast_share: _builtins.float = ...,
+        bend: _builtins.float = ...,
         shown_of_first: _builtins.float = ...,
         shown_of_second: _builtins.float = ...,
         inlier_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreeing_share", b"agreeing_share", "agreement", b"agreement", "coarse_agreement", b"coarse_agreement", "contrast_share", b"contrast_share", "inlier_count", b"inlier_count", "shown_of_first", b"shown_of_first", "shown_of_second", b"shown_of_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "bend", b"bend", "contrast_share", b"contrast_share", "inlier_count", b"inlier_count", "shown_of_first", b"shown_of_first", "shown_of_second", b"shown_of_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

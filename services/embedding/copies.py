@@ -1,0 +1,129 @@
+"""Pairs of small pictures laid over each other: what tells copies from pictures of one series."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.common.errors import ServiceError, field_error, missing_field
+from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
+from imagesearch_services.embedding.comparison.alignment import View, align, grey_of
+from imagesearch_services.embedding.local_features import ExtractionLimits, extract
+from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.workers import Workers
+
+MAX_PICTURES = 100
+MAX_PAIRS = 1000
+MAX_SIDE_PX = 1024
+
+LIMITS = ExtractionLimits(max_features=300)
+"""Of a picture of 320 pixels; more cost time and tell no more copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEvidence:
+    """How well two pictures agree where one lies over the other; all 0 where nothing fits."""
+
+    agreement: float = 0.0
+    """Mean correlation of the windows that have contrast, 0 to 1."""
+    contrast_share: float = 0.0
+    """Share of the overlap that has contrast."""
+    bend: float = 0.0
+    """How far parts had to be bent to agree, as a share of the overlap's long side."""
+    shown_of_first: float = 0.0
+    """Share of the first picture's area that the second shows."""
+    shown_of_second: float = 0.0
+    """Share of the second picture's area that the first shows."""
+    inlier_count: int = 0
+    """Matches of local features that agree on the alignment."""
+
+
+class CopyChecker:
+    """Checks pairs in threads."""
+
+    def __init__(self, *, workers: int, budget: PixelBudget, overload_retry_s: float) -> None:
+        """Set up the threads; `budget` is shared with what else the service does."""
+        self._workers = Workers(workers, "copies")
+        self._budget = budget
+        self._overload_retry_s = overload_retry_s
+
+    def close(self) -> None:
+        self._workers.close()
+
+    async def check(
+        self, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
+    ) -> list[CopyEvidence]:
+        """Lay pairs of pictures over each other.
+
+        Args:
+            contents: files of small pictures.
+            pairs: indices into them.
+
+        Raises:
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, and as decoding does.
+        """
+        _check_request(contents, pairs)
+        files = [self._opened(number, content) for number, content in enumerate(contents)]
+        admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
+        async with admission.admit(sum(file.pixels for file in files)):
+            views = await asyncio.gather(*(self._workers.run(_view, file) for file in files))
+            return await asyncio.gather(
+                *(
+                    self._workers.run(evidence, views[first], views[second])
+                    for first, second in pairs
+                )
+            )
+
+    @staticmethod
+    def _opened(number: int, content: bytes) -> PictureFile:
+        field = f"images[{number}].content"
+        if not content:
+            raise missing_field(field)
+        try:
+            file = PictureFile(content)
+        except ServiceError as error:
+            raise field_error(field, error.message, reason=error.reason) from error
+        if max(file.width, file.height) > MAX_SIDE_PX:
+            raise field_error(field, f"must be at most {MAX_SIDE_PX} pixels long")
+        return file
+
+
+def evidence(first: View, second: View) -> CopyEvidence:
+    """Lay one picture over the other and measure how well they agree there."""
+    aligned = align(first, second)
+    if aligned is None:
+        return CopyEvidence()
+    return CopyEvidence(
+        agreement=aligned.agreement,
+        contrast_share=aligned.contrast_share,
+        bend=aligned.bend,
+        shown_of_first=aligned.shown_of_first,
+        shown_of_second=aligned.shown_of_second,
+        inlier_count=aligned.inlier_count,
+    )
+
+
+def view_of(pixels: npt.NDArray[np.uint8]) -> View:
+    """Describe a small picture, uint8 RGB [height, width, 3]."""
+    grey = grey_of(pixels)
+    return View(pixels, grey, extract(grey, LIMITS))
+
+
+def _view(file: PictureFile) -> View:
+    return view_of(np.asarray(file.decode().image))
+
+
+def _check_request(contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]) -> None:
+    if not pairs:
+        raise missing_field("pairs")
+    if len(contents) > MAX_PICTURES:
+        raise field_error("images", f"must be at most {MAX_PICTURES}")
+    if len(pairs) > MAX_PAIRS:
+        raise field_error("pairs", f"must be at most {MAX_PAIRS}")
+    for number, pair in enumerate(pairs):
+        if pair[0] == pair[1] or not all(0 <= row < len(contents) for row in pair):
+            raise field_error(f"pairs[{number}]", "must be two different indices into images")
