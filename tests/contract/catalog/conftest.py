@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -14,19 +14,28 @@ from tests.contract.catalog.support import (
     running_catalog,
     settings_for,
 )
+from tests.s3_server import S3Server, running_s3
 
 _numbers = itertools.count()
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    with running_s3() as server:
+        yield server
+
+
 @pytest_asyncio.fixture(loop_scope="session", scope="session", params=["edge", "cluster"])
 async def catalog(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3: S3Server
 ) -> AsyncIterator[Catalog]:
+    """A Catalog on the embedded engine and a folder, and one on a server and a bucket."""
     folder = tmp_path_factory.mktemp("catalog")
-    settings = settings_for(folder, BLOB_URL=(folder / "thumbnails").as_uri())
-    storage = make_local_cluster() if request.param == "cluster" else None
+    if request.param == "edge":
+        settings, storage = settings_for(folder), None
+    else:
+        settings, storage = settings_for(folder, **s3.settings()), make_local_cluster()
     async with running_catalog(settings, storage) as running:
-        running.thumbnail_folder = folder / "thumbnails"
         yield running
 
 

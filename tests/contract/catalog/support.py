@@ -67,11 +67,11 @@ def make_local_cluster() -> ClusterStorage:
 
 @asynccontextmanager
 async def running_catalog(
-    settings: Settings, storage: Storage | None = None, blobs: BlobStore | None = None
+    settings: Settings, storage: Storage | None = None
 ) -> AsyncIterator[Catalog]:
     """Run a Catalog in this process behind a real gRPC server."""
     service = await make_service(
-        storage or make_storage(settings), settings.server, blobs or make_blobs(settings)
+        storage or make_storage(settings), settings.server, make_blobs(settings)
     )
     running = await server.start(service)
     try:
@@ -79,7 +79,7 @@ async def running_catalog(
             f"127.0.0.1:{settings.server.port}",
             options=[("grpc.max_receive_message_length", 64 << 20)],
         ) as channel:
-            yield Catalog(channel)
+            yield Catalog(channel, make_blobs(settings))
     finally:
         await running.stop()
 
@@ -87,10 +87,9 @@ async def running_catalog(
 class Catalog:
     """The service's stub with the calls that tests make most."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None) -> None:
         self.stub = pb_grpc.CatalogServiceStub(channel)
-        self.thumbnail_folder = Path()
-        """Where small pictures are kept, where that is a folder."""
+        self._blobs = blobs
 
     async def make_library(self, library_id: str, **fields: Any) -> pb.Library:
         library = pb.Library(library_id=library_id, type=1, **fields)
@@ -157,6 +156,16 @@ class Catalog:
     async def delete(self, library_id: str, *image_ids: str, **asked: Any) -> int:
         request = pb.DeleteEntriesRequest(library_id=library_id, image_ids=image_ids, **asked)
         return (await self.stub.DeleteEntries(request)).deleted_count
+
+    @property
+    def blobs(self) -> BlobStore:
+        """The store of small pictures, behind the service's back."""
+        assert self._blobs is not None
+        return self._blobs
+
+    async def blob_names(self, library_uid: str) -> list[str]:
+        """Return the names of a library's blobs."""
+        return [blob.name async for page in self.blobs.pages(library_uid) for blob in page]
 
     async def thumbnails(self, library_id: str, *image_ids: str, **asked: Any) -> list[bytes]:
         request = pb.GetThumbnailsRequest(library_id=library_id, image_ids=image_ids, **asked)
