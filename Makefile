@@ -11,12 +11,28 @@ INSTALLED := .venv/.installed
 RUNNER := $(BIN)/python -m imagesearch_services.runner
 DEMO_DATA_DIR := .cache/demo
 
+# Debian packages: fonts for every script that a tag may hold, and a browser for the tests of pages.
+# Without them drawings show some scripts as boxes, and those tests are skipped.
+SYSTEM_PACKAGES := fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji chromium
+
 .DEFAULT_GOAL := help
-.PHONY: help install models up down status demo test lint typecheck protos lint-protos breaking \
+.PHONY: help system-packages install models up down status demo test lint typecheck protos lint-protos breaking \
 	release-protos format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+system-packages: ## Install the Debian packages that tests use (as root; else say which are missing)
+	@missing=$$(for each in $(SYSTEM_PACKAGES); do \
+		dpkg-query --show --showformat='$${Status}' $$each 2>/dev/null | grep -q 'ok installed' \
+			|| echo $$each; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive \
+			apt-get install --quiet=2 --yes --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "Not installed:" $$missing "(apt-get install them as root)" >&2; \
+	fi
 
 install: $(INSTALLED) ## Make .venv with everything that developers need
 

@@ -22,6 +22,13 @@ FROM ${PYTHON}
 LABEL org.opencontainers.image.title="imagesearch embedding" \
       org.opencontainers.image.description="Decodes pictures and gets their embeddings from Triton; stateless" \
       org.opencontainers.image.licenses="Apache-2.0"
+# Fonts for every script that a drawing's words may be in.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        fonts-noto-cjk=1:20220127+repack1-1 \
+        fonts-noto-color-emoji=2.042-0+deb12u1 \
+        fonts-noto-core=20201225-1 \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=install /opt/imagesearch /opt/imagesearch
 ENV PATH=/opt/imagesearch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from imagesearch.cli import output, values
+from imagesearch.cli import output, saving, values
 from imagesearch.cli.connection import connected, connection_options
 from imagesearch.cli.search import read_picture
 
@@ -20,14 +21,36 @@ if TYPE_CHECKING:
 @click.option("--region", type=values.RegionParameter(), help="Look only here, in pixels.")
 @click.option("--category", type=click.Choice(values.CATEGORIES, case_sensitive=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
+@saving.save_option
+@saving.html_option
 @connection_options()
-def detect(file: str, region: Box | None, category: str | None, as_json: bool) -> None:
+def detect(
+    *,
+    file: str,
+    region: Box | None,
+    category: str | None,
+    as_json: bool,
+    save: Path | None,
+    html: Path | None,
+) -> None:
     """Tell the subjects of a picture: box, category, colours, attributes."""
+    if html:
+        saving.require_report()
     image = _read(file)
     with connected() as client:
         answer = client.detect_subjects(
-            image=image, region=region, category=values.category(category)
+            image=image,
+            region=region,
+            category=values.category(category),
+            annotation=saving.drawing_options(save),
         )
+    if save:
+        saving.save_drawing(save, answer.annotated_image)
+        answer.ClearField("annotated_image")
+    if html:
+        from imagesearch.report import detection_page
+
+        saving.write(html, detection_page(file, image, answer).encode())
     if as_json:
         output.print_json(answer)
     elif answer.subjects:

@@ -16,7 +16,7 @@ True
 
 from imagesearch.report.figures import Figure, Outline, data_uri, figure, thumbnail
 from imagesearch.report.rendering import render
-from imagesearch.report.searches import Query, search_page
+from imagesearch.report.searches import Query, detection_page, search_page
 from imagesearch.report.words import chance_words, count_words, duration_words, size_words
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "chance_words",
     "count_words",
     "data_uri",
+    "detection_page",
     "duration_words",
     "figure",
     "render",

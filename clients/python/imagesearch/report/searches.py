@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from imagesearch.client import (
     Category,
+    DetectSubjectsResponse,
     Image,
     Match,
     Relation,
@@ -26,6 +27,7 @@ from imagesearch.report.figures import (
 from imagesearch.report.rendering import render
 from imagesearch.report.words import count_words, enum_words
 from imagesearch.type.v1.geometry_pb2 import Box
+from imagesearch.type.v1.model_pb2 import StepTiming
 
 WHOLE_TOLERANCE_PX = 1.0
 """A box this near to the picture's edges is the whole picture, and not drawn."""
@@ -135,6 +137,33 @@ def search_page(library_id: str, queries: Iterable[Query], *, asked: Sequence[st
     return render("search.html", library_id=library_id, queries=views, asked=asked)
 
 
+def detection_page(name: str, content: bytes, answer: DetectSubjectsResponse) -> str:
+    """Make the page of a picture's subjects.
+
+    Args:
+        name: of the file.
+        content: its bytes.
+        answer: what it shows.
+    """
+    subjects = subject_views(answer.subjects, "d", None)
+    total_ms, steps = step_views(answer.timings)
+    return render(
+        "detection.html",
+        name=name,
+        headline=count_words(len(subjects), "subject").capitalize(),
+        figure=figure(
+            content,
+            answer.info.width,
+            answer.info.height,
+            alt=f"The picture {name}",
+            outlines=subject_outlines(answer.subjects, subjects),
+        ),
+        subjects=subjects,
+        total_ms=total_ms,
+        steps=steps,
+    )
+
+
 def category_words(category: Category.ValueType) -> str:
     name = Category.Name(category) if category in Category.values() else "UNSPECIFIED"
     return enum_words(name, prefix="CATEGORY_")
@@ -184,9 +213,9 @@ def subject_outlines(subjects: Iterable[Subject], views: Iterable[SubjectView]) 
     ]
 
 
-def step_views(answer: SearchImagesResponse) -> tuple[float, list[StepView]]:
+def step_views(timings: Iterable[StepTiming]) -> tuple[float, list[StepView]]:
     """Give the whole time and that of each step."""
-    times = {timing.step: timing.duration_ms for timing in answer.timings}
+    times = {timing.step: timing.duration_ms for timing in timings}
     total_ms = times.pop("total", 0.0) or sum(
         time_ms for step, time_ms in times.items() if ":" not in step
     )
@@ -210,7 +239,7 @@ def _query_view(number: int, query: Query) -> QueryView:
     matches = [_match_view(anchor, rank, match) for rank, match in enumerate(answer.matches, 1)]
     chosen = answer.chosen_subject if answer.HasField("chosen_subject") else None
     subjects = subject_views(answer.subjects, anchor, chosen)
-    total_ms, steps = step_views(answer)
+    total_ms, steps = step_views(answer.timings)
     return QueryView(
         anchor=anchor,
         name=query.name,
