@@ -81,7 +81,7 @@ class ServedModel(_message.Message):
     does not embed.
     """
     dimensions: _builtins.int
-    """Components of a vector."""
+    """Components of a vector; 0 of a sparse space."""
     @_builtins.property
     def model(self) -> _model_pb2.ModelVersion:
         """Role, name and version."""
@@ -471,6 +471,7 @@ class ExtractFeaturesResult(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     KEYPOINT_COUNT_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
     features: _builtins.bytes
     """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
     keypoint_count: _builtins.int
@@ -485,7 +486,11 @@ class ExtractFeaturesResult(_message.Message):
 
     @_builtins.property
     def words(self) -> _model_pb2.SparseVector:
-        """Bag of visual words."""
+        """Bag of visual words; its space is that of the served model of the role "words"."""
+
+    @_builtins.property
+    def box(self) -> _geometry_pb2.Box:
+        """The part of the picture that was described."""
 
     def __init__(
         self,
@@ -495,10 +500,11 @@ class ExtractFeaturesResult(_message.Message):
         features: _builtins.bytes = ...,
         keypoint_count: _builtins.int = ...,
         words: _model_pb2.SparseVector | None = ...,
+        box: _geometry_pb2.Box | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "info", b"info", "words", b"words"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "info", b"info", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -513,9 +519,14 @@ class VerifyFeaturesRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    QUERY_FEATURES_FIELD_NUMBER: _builtins.int
+    query_features: _builtins.bytes
+    """Instead of `image` and `region`: ExtractFeaturesResult.features of the picture,
+    taken with for_query, so that it need not be read and described again.
+    """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture."""
+        """The picture, unless query_features is set."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
@@ -531,10 +542,11 @@ class VerifyFeaturesRequest(_message.Message):
         image: _picture_pb2.ImageContent | None = ...,
         region: _geometry_pb2.Box | None = ...,
         candidates: _abc.Iterable[Global___StoredFeatures] | None = ...,
+        query_features: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "image", b"image", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "image", b"image", "query_features", b"query_features", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -596,7 +608,7 @@ class VerifyFeaturesResponse(_message.Message):
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told."""
+        """What decoding told; unset where query_features were given."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
