@@ -1,0 +1,38 @@
+"""Replaces the same few entries until it is killed, and says how far it came: `replacer.py FOLDER`.
+
+A program for tests. Each line of its output is the number of an entry and the round in which it was
+stored and answered; entry `n` is named `image n`, and its small picture is "n ROUND".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+from pathlib import Path
+
+from imagesearch_services.common.logs import configure_logs
+from tests.contract.catalog.support import make_entry, running_catalog, settings_for
+
+ENTRIES = 12
+BATCH = 4
+
+
+async def replace_for_ever(folder: Path) -> None:
+    configure_logs("catalog", "error")
+    async with running_catalog(settings_for(folder)) as catalog:
+        await catalog.make_library("replaced")
+        for round_number in itertools.count():
+            for start in range(0, ENTRIES, BATCH):
+                numbers = range(start, start + BATCH)
+                entries = [
+                    make_entry(f"image {number}", thumbnail=f"{number} {round_number}".encode())
+                    for number in numbers
+                ]
+                await catalog.store("replaced", *entries, allow_overwrite=[True] * BATCH)
+                sys.stdout.write("".join(f"{number} {round_number}\n" for number in numbers))
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(replace_for_ever(Path(sys.argv[1])))

@@ -1,0 +1,275 @@
+"""Small pictures when something goes wrong: kills, orphans, a store that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.catalog import sweep
+from imagesearch_services.catalog.app import make_blobs
+from imagesearch_services.catalog.blobs import BlobSettings, open_blobs
+from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.thumbnails import Thumbnail
+from imagesearch_services.common.env import SettingsError
+from imagesearch_services.common.errors import Reason
+from tests.contract.catalog.support import (
+    Catalog,
+    make_entry,
+    make_local_cluster,
+    refused,
+    running_catalog,
+    settings_for,
+    turned,
+)
+from tests.ports import free_port
+from tests.s3_server import running_s3
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[3]
+JPEG, OTHER_JPEG = b"\xff\xd8 one \xff\xd9", b"\xff\xd8 another \xff\xd9"
+HOUR_S = 3600
+
+
+def folder_of(data_dir: Path) -> Path:
+    return data_dir / "catalog" / "thumbnails"
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def bucket_at(port: int) -> dict[str, str]:
+    """Return the settings of a bucket behind a port where none is."""
+    return {
+        "BLOB_URL": "s3://nowhere",
+        "BLOB_ENDPOINT": f"http://127.0.0.1:{port}",
+        "BLOB_ACCESS_KEY_ID": "a",
+        "BLOB_SECRET_ACCESS_KEY": "b",
+    }
+
+
+def plant(folder: Path, name: str, age_s: float = 0) -> Path:
+    """Put a file into the store behind its back."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(JPEG)
+    os.utime(file, (time.time() - age_s,) * 2)
+    return file
+
+
+def start_replacer(data_dir: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.catalog.replacer", data_dir],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+
+
+async def test_a_kill_loses_no_thumbnail_and_leaves_none_behind(tmp_path: Path) -> None:
+    program = start_replacer(tmp_path)
+    assert program.stdout is not None
+    try:
+        lines = [await asyncio.to_thread(program.stdout.readline) for _ in range(200)]
+    finally:
+        # The Catalog and its engine at once, in the middle of what they do.
+        os.killpg(program.pid, signal.SIGKILL)
+    lines += program.stdout.read().split("\n")[:-1]
+    program.wait()
+    acknowledged = {int(number): int(round_) for number, round_ in map(str.split, lines)}
+
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        for number, round_ in acknowledged.items():
+            (file,) = await catalog.thumbnails("replaced", f"image {number}")
+            # The next one may have been stored, and its answer cut off.
+            assert file in {f"{number} {each}".encode() for each in (round_, round_ + 1)}
+        count = (await catalog.library("replaced")).entry_count
+        await until(lambda: len(files_in(folder_of(tmp_path))) == count)
+
+
+async def test_what_nobody_names_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        uid = (await catalog.make_library("a")).uid
+        (kept,) = await catalog.store("a", make_entry("kept", thumbnail=JPEG))
+        (mine,) = files_in(folder)
+
+    version = "0" * 16
+    orphans = [
+        plant(folder, Thumbnail(uid, kept.uid, version).blob),  # another picture of an entry
+        plant(folder, Thumbnail(uid, bytes(16), version).blob),  # of an entry that is gone
+        plant(folder, Thumbnail("f" * 32, kept.uid, version).blob),  # of a library that is gone
+        plant(folder, f"{Thumbnail(uid, kept.uid, version).blob}#1", HOUR_S),  # half written
+    ]
+    foreign = [plant(folder, "README.txt"), plant(folder, f"{uid}/notes.jpg")]
+    writing = plant(folder, f"{Thumbnail(uid, bytes(16), version).blob}#2")
+
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        await until(lambda: not any(file.exists() for file in orphans))
+        assert all(file.exists() for file in (mine, writing, *foreign))
+        assert await catalog.thumbnails("a", "kept") == [JPEG]
+
+
+async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -> None:
+    """Another Catalog may be about to write the point that names one."""
+    folder = tmp_path / "shared"
+    young = plant(folder, Thumbnail("f" * 32, bytes(16), "0" * 16).blob)
+    old = plant(folder, Thumbnail("f" * 32, bytes(16), "1" * 16).blob, HOUR_S)
+    settings = settings_for(tmp_path, BLOB_URL=folder.as_uri())
+    async with running_catalog(settings, make_local_cluster()):
+        await until(lambda: not old.exists())
+        assert young.exists()
+
+
+@pytest.mark.parametrize("store", ["folder", "bucket", "refused bucket"])
+async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
+    tmp_path: Path, store: str
+) -> None:
+    folder = folder_of(tmp_path)
+    changes = bucket_at(free_port()) if store == "bucket" else {}
+    with running_s3() as s3:
+        if store == "refused bucket":
+            changes = s3.settings(BLOB_URL="s3://no-such-bucket")
+        settings = settings_for(tmp_path, **changes)
+        async with running_catalog(settings) as catalog:
+            if store == "folder":
+                shutil.rmtree(folder)
+                folder.write_bytes(b"in the way")
+            await catalog.make_library("a")
+            (result,) = await catalog.put(
+                "a", make_entry("x", thumbnail=JPEG), request_ids=["put x"]
+            )
+            assert not result.entry.has_thumbnail
+            assert len(result.warnings) == 1
+            assert "was not kept" in result.warnings[0]
+            (again,) = await catalog.put(
+                "a", make_entry("x", thumbnail=JPEG), request_ids=["put x"]
+            )
+            assert list(again.warnings) == list(result.warnings)
+            assert await catalog.nearest("a", turned(0)) == ["x"]
+            assert await catalog.thumbnails("a", "x") == [b""]
+            assert await catalog.delete("a", "x") == 1
+
+
+async def test_a_store_that_comes_back_serves_and_loses_what_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "RETRY_S", 0.1)
+    folder, aside = folder_of(tmp_path), tmp_path / "aside"
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        await catalog.make_library("a")
+        await catalog.make_library("b")
+        names = [f"{number}" for number in range(4)]
+        await catalog.store("a", *(make_entry(name, thumbnail=JPEG) for name in names))
+        await catalog.store("b", *(make_entry(name, thumbnail=JPEG) for name in names))
+        assert len(files_in(folder)) == 8
+
+        folder.rename(aside)
+        folder.write_bytes(b"in the way")
+        with refused(Reason.BLOB_STORE_UNAVAILABLE) as errors:
+            await catalog.thumbnails("a", *names)
+        assert errors[0].retry_after_s
+        assert await catalog.delete("a", "0") == 1
+        (replaced,) = await catalog.put(
+            "a", make_entry("1", thumbnail=OTHER_JPEG), allow_overwrite=[True]
+        )
+        assert replaced.warnings
+        await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="b"))
+
+        folder.unlink()
+        aside.rename(folder)
+        # Never the picture that an entry had before.
+        assert await catalog.thumbnails("a", *names) == [b"", b"", JPEG, JPEG]
+        await until(lambda: len(files_in(folder)) == 2)
+
+
+async def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", free_port())
+    port = server.sockets[0].getsockname()[1]
+    settings = settings_for(tmp_path, **bucket_at(port), BLOB_TIMEOUT_S="0.2")
+    async with server, running_catalog(settings) as catalog:
+        await catalog.make_library("a")
+        entries = [make_entry(f"{number}", thumbnail=JPEG) for number in range(100)]
+        async with asyncio.timeout(20):
+            results = await catalog.put("a", *entries)
+        assert all(result.entry.image_id and result.warnings for result in results)
+
+
+async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path) -> None:
+    async with running_catalog(settings_for(tmp_path, BLOB_URL="none")) as catalog:
+        await catalog.make_library("a")
+        (result,) = await catalog.put("a", make_entry("x", thumbnail=JPEG))
+        assert not result.entry.has_thumbnail
+        assert not result.warnings
+        assert await catalog.thumbnails("a", "x") == [b""]
+
+
+async def test_a_bucket_serves_every_catalog_that_knows_it(tmp_path: Path) -> None:
+    with running_s3() as s3:
+        settings = settings_for(tmp_path, **s3.settings())
+        async with running_catalog(settings) as catalog:
+            await catalog.make_library("a")
+            await catalog.store("a", make_entry("x", thumbnail=JPEG))
+        async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
+            assert await catalog.thumbnails("a", "x") == [JPEG]
+
+
+async def test_reading_beside_replacing_gives_one_of_both(tmp_path: Path) -> None:
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=b"0"))
+        done = asyncio.Event()
+
+        async def replace() -> None:
+            for number in range(1, 40):
+                entry = make_entry("x", thumbnail=b"%d" % number)
+                await catalog.store("a", entry, allow_overwrite=[True])
+            done.set()
+
+        async def read() -> list[bytes]:
+            return await _read_until(catalog, done)
+
+        _, seen = await asyncio.gather(replace(), read())
+        numbers = [int(file) for file in seen if file]
+        assert numbers == sorted(numbers)
+        assert await catalog.thumbnails("a", "x") == [b"39"]
+
+
+async def _read_until(catalog: Catalog, done: asyncio.Event) -> list[bytes]:
+    seen: list[bytes] = []
+    while not done.is_set():
+        seen += await catalog.thumbnails("a", "x")
+    return seen
+
+
+@pytest.mark.parametrize(
+    "url", ["thumbnails", "file://host/folder", "ftp://host/folder", "s3://", "file:///proc/none"]
+)
+def test_a_store_that_can_not_be_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(SettingsError, match="thumbnails can't be kept in"):
+        open_blobs(BlobSettings(url=url, timeout_s=1))
+
+
+def test_only_the_embedded_engine_has_a_folder_by_default(tmp_path: Path) -> None:
+    assert make_blobs(settings_for(tmp_path)) is not None
+    assert folder_of(tmp_path).is_dir()
+    assert make_blobs(settings_for(tmp_path, BACKEND="cluster")) is None
+
+
+def test_keys_are_never_shown() -> None:
+    settings = Settings.from_env({"IMAGESEARCH_CATALOG_BLOB_SECRET_ACCESS_KEY": "hush"})
+    assert "hush" not in repr(settings)
