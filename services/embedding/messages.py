@@ -18,7 +18,8 @@ from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
-from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture
+from imagesearch_services.embedding.drawing.drawer import Small
+from imagesearch_services.embedding.drawing.drawing import Annotation
 from imagesearch_services.embedding.embed import Detection
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import (
@@ -202,7 +203,7 @@ def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
             _annotation(each, f"annotations[{index}]")
             for index, each in enumerate(request.annotations)
         ],
-        beside=[CaptionedPicture(each.content, list(each.lines)) for each in request.beside],
+        beside=[Small(each.content, list(each.lines)) for each in request.beside],
         media_type=request.media_type,
         max_side_px=request.max_side_px,
     )

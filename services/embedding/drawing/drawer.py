@@ -7,12 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imagesearch_services.common.errors import field_error, missing_field
+from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.drawing import text
 from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture, draw
 from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.workers import Workers
 
 DEFAULT_MEDIA_TYPE = "image/png"
@@ -20,7 +20,8 @@ DEFAULT_SIDE_PX = 1280
 SIDES_PX = range(64, 4096 + 1)
 
 MAX_ANNOTATIONS = 200
-MAX_BESIDE = 100
+MAX_BESIDE = 40
+MAX_SMALL_PIXELS = 1_000_000
 MAX_LINES = 20
 MAX_LINE_BYTES = 4096
 MAX_CORNER_PX = 1e6
@@ -28,12 +29,21 @@ MAX_CORNER_PX = 1e6
 
 
 @dataclass(frozen=True, slots=True)
+class Small:
+    """A small picture to set beside, and the words under it."""
+
+    content: bytes
+    """The file; empty, no picture or a large one draws an empty frame."""
+    lines: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What to draw."""
 
     content: bytes
-    annotations: Sequence[Annotation]
-    beside: Sequence[CaptionedPicture]
+    annotations: Sequence[Annotation] = ()
+    beside: Sequence[Small] = ()
     media_type: str = ""
     """One of MEDIA_TYPES; empty: PNG."""
     max_side_px: int = 0
@@ -80,15 +90,33 @@ class Drawer:
         file = await self._workers.run(PictureFile, request.content)
         admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
         async with admission.admit(file.pixels + 2 * side_px**2):
+            picture, beside = await asyncio.gather(
+                self._workers.run(file.decode, max(1.0, max(file.width, file.height) / side_px)),
+                self._workers.run(_decode_small, request.beside),
+            )
 
             def draw_and_encode() -> bytes:
-                pixels = draw(file, request.annotations, request.beside, side_px)
-                return encode(pixels, media_type)
+                return encode(draw(picture, request.annotations, beside, side_px), media_type)
 
             return Drawing(await self._workers.run(draw_and_encode), media_type)
 
     def close(self) -> None:
         self._workers.close()
+
+
+def _decode_small(beside: Sequence[Small]) -> list[CaptionedPicture]:
+    return [CaptionedPicture(_decoded(each.content), each.lines) for each in beside]
+
+
+def _decoded(content: bytes) -> Picture | None:
+    """Decode a small picture; what is none leaves its frame empty, and the drawing whole."""
+    if not content:
+        return None
+    try:
+        file = PictureFile(content)
+        return file.decode() if file.pixels <= MAX_SMALL_PIXELS else None
+    except ServiceError:
+        return None
 
 
 def _validate(request: Request) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.embedding.drawing.canvas import Canvas, Point
 from imagesearch_services.embedding.drawing.layout import (
     Cell,
@@ -28,7 +27,7 @@ from imagesearch_services.embedding.drawing.text import (
     set_rows,
 )
 from imagesearch_services.embedding.geometry import Box
-from imagesearch_services.embedding.pictures import Picture, PictureFile
+from imagesearch_services.embedding.pictures import Picture
 
 PAPER = "#f4f5f7"
 INK = "#171b21"
@@ -39,6 +38,9 @@ PLATE_INK = "#ffffff"
 HIGHLIGHT = "#ffb000"
 COLORS = ("#3ddc97", "#4cc9f0", "#ff8fc0", "#c9b1ff", "#f4f269", "#ff9f6b")
 """Of outlines that are not highlighted, in turns. All stand out from the plate and from a halo."""
+
+LINEAR_FACTOR = 0.6
+"""Pictures are shrunk by interpolation down to this, by averages beyond."""
 
 LABEL_SHARE = 0.62
 """Of the drawing's width that a label may take."""
@@ -61,8 +63,8 @@ class Annotation:
 class CaptionedPicture:
     """A small picture and the words under it."""
 
-    content: bytes
-    """The file; empty, or no picture, draws an empty frame."""
+    picture: Picture | None
+    """None draws an empty frame."""
     lines: Sequence[str] = ()
 
 
@@ -78,7 +80,7 @@ class _Tag:
 
 
 def draw(
-    file: PictureFile,
+    picture: Picture,
     annotations: Sequence[Annotation],
     captioned: Sequence[CaptionedPicture],
     max_side_px: int,
@@ -87,52 +89,33 @@ def draw(
 
     Returns:
         Height × width × RGB; neither side is longer than asked.
-
-    Raises:
-        ServiceError: the picture can't be read. Those beside it are left out instead.
     """
     metrics = Metrics.of(max_side_px)
-    small = [_open(each.content) for each in captioned]
-    picture, layout = _lay_out(file, small, captioned, metrics)
+    layout = _lay_out(picture, captioned, metrics)
     canvas = Canvas(layout.width, layout.height, PAPER)
     frame = layout.picture
     fitted = _resized(picture.image, int(frame.width), int(frame.height))
     canvas.paste(fitted, int(frame.x_min), int(frame.y_min))
     _annotate(canvas, annotations, picture, layout, metrics)
-    for placed, opened, each in zip(layout.cells, small, captioned, strict=False):
-        _draw_cell(canvas, placed, opened, each, metrics)
+    for placed, each in zip(layout.cells, captioned, strict=False):
+        _draw_cell(canvas, placed, each, metrics)
     return canvas.pixels
 
 
-def _lay_out(
-    file: PictureFile,
-    small: Sequence[PictureFile | None],
-    captioned: Sequence[CaptionedPicture],
-    metrics: Metrics,
-) -> tuple[Picture, Layout]:
+def _lay_out(picture: Picture, captioned: Sequence[CaptionedPicture], metrics: Metrics) -> Layout:
+    if not captioned:
+        return alone(picture.width, picture.height, metrics)
     cells = [
         Cell(
-            ratio=opened.width / opened.height if opened else 1.0,
+            ratio=each.picture.width / each.picture.height if each.picture else 1.0,
             line_widths_px=[
                 natural_width_px(line, _caption_style(metrics, row))
                 for row, line in enumerate(each.lines)
-            ]
-            or [0],
+            ],
         )
-        for opened, each in zip(small, captioned, strict=True)
+        for each in captioned
     ]
-
-    def lay_out(width: int, height: int) -> Layout:
-        if cells:
-            return beside(width, height, cells, metrics)
-        return alone(width, height, metrics)
-
-    # Which way up it is shows when it is decoded, so its long side tells how small it may be.
-    frame = lay_out(file.width, file.height).picture
-    turned = lay_out(file.height, file.width).picture
-    shown_px = max(*frame[2:], *turned[2:], 1.0)
-    picture = file.decode(max(1.0, max(file.width, file.height) / shown_px))
-    return picture, lay_out(picture.width, picture.height)
+    return beside(picture.width, picture.height, cells, metrics)
 
 
 def _annotate(
@@ -242,14 +225,9 @@ def _connect(canvas: Canvas, box: Box, spot: Box, color: str, metrics: Metrics) 
 
 
 def _draw_cell(
-    canvas: Canvas,
-    placed: PlacedCell,
-    opened: PictureFile | None,
-    captioned: CaptionedPicture,
-    metrics: Metrics,
+    canvas: Canvas, placed: PlacedCell, captioned: CaptionedPicture, metrics: Metrics
 ) -> None:
-    frame = placed.frame
-    picture = _decoded(opened, frame)
+    frame, picture = placed.frame, captioned.picture
     if picture is None:
         canvas.crossed(frame, FRAME, PAPER, max(1, metrics.font // 8))
     else:
@@ -281,28 +259,13 @@ def _margin(metrics: Metrics) -> int:
     return max(2, metrics.font // 4)
 
 
-def _open(content: bytes) -> PictureFile | None:
-    """Read a small picture's header; one that is none leaves an empty frame."""
-    try:
-        return PictureFile(content) if content else None
-    except ServiceError:
-        return None
-
-
-def _decoded(opened: PictureFile | None, frame: Box) -> Picture | None:
-    if opened is None:
-        return None
-    shown_px = max(frame.width, frame.height)
-    try:
-        return opened.decode(max(1.0, max(opened.width, opened.height) / shown_px))
-    except ServiceError:
-        return None
-
-
 def _resized(image: object, width: int, height: int) -> Pixels:
     pixels = np.asarray(image)
     if pixels.shape[:2] == (height, width):
         return pixels
-    is_smaller = width < pixels.shape[1]
-    method = cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC
+    factor = width / pixels.shape[1]
+    if factor > 1:
+        method = cv2.INTER_CUBIC
+    else:  # the average is slow, and only tells where many pixels become one
+        method = cv2.INTER_LINEAR if factor > LINEAR_FACTOR else cv2.INTER_AREA
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)

@@ -6,13 +6,10 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from imagesearch_services.embedding.geometry import Box
 
-T = TypeVar("T")
-
-CELL_SIZES = 14
+CELL_SIZES = 9
 """Widths of a small picture that are tried, from the smallest to the largest."""
 SMALLEST_CELL_EM = 4.0
 LARGEST_CELL_SHARE = 0.34
@@ -87,20 +84,17 @@ def beside(width: int, height: int, cells: Sequence[Cell], metrics: Metrics) -> 
     As many cells are left out, from the last, as there is no room for.
     """
     for count in range(len(cells), 0, -1):
-        best = max(
-            _candidates(width, height, cells[:count], metrics),
-            key=lambda scored: scored[0],
-            default=None,
-        )
+        arrangements = _arrangements(width, height, cells[:count], metrics)
+        best = max(arrangements, key=lambda one: one.worth, default=None)
         if best is not None:
-            return best[1]
+            return best.layout()
     return alone(width, height, metrics)
 
 
-def _candidates(
+def _arrangements(
     width: int, height: int, cells: Sequence[Cell], metrics: Metrics
-) -> Iterator[tuple[float, Layout]]:
-    """Try numbers of columns and sizes, each with how good it is."""
+) -> Iterator[_Arrangement]:
+    """Try numbers of columns and sizes of cells, to the right and below."""
     smallest = math.ceil(SMALLEST_CELL_EM * metrics.font)
     largest = max(smallest, int(LARGEST_CELL_SHARE * metrics.side))
     steps = range(CELL_SIZES)
@@ -109,19 +103,12 @@ def _candidates(
     shape = min(max(ratio, 0.7), 1.5)
     for columns, cell_width in itertools.product(range(1, len(cells) + 1), sorted(sizes)):
         grid = _Grid(cells, columns, cell_width, round(cell_width / shape), metrics)
+        if max(grid.width, grid.height) > metrics.side - 2 * metrics.gap:
+            continue
         for is_right in (True, False):
-            layout = grid.beside(width, height, is_right=is_right)
-            if layout is not None:
-                yield _worth(layout, grid), layout
-
-
-def _worth(layout: Layout, grid: _Grid) -> float:
-    """Weigh the picture's size against the others', and both against empty paper."""
-    picture = layout.picture.width * layout.picture.height
-    small = len(layout.cells) * grid.cell_width * grid.cell_height
-    paper = layout.width * layout.height
-    used = (picture + grid.width * grid.height) / paper
-    return math.log(picture) + 0.4 * math.log(small) + 1.5 * math.log(used)
+            arrangement = _Arrangement(width, height, grid, metrics, is_right=is_right)
+            if arrangement.is_possible:
+                yield arrangement
 
 
 class _Grid:
@@ -135,63 +122,87 @@ class _Grid:
         cell_height: int,
         metrics: Metrics,
     ) -> None:
-        self._cells = cells
         self._columns = columns
-        self._metrics = metrics
+        self._gap = metrics.gap
         self.cell_width = cell_width
         self.cell_height = cell_height
-        self._rows_per_line = [
+        self.count = len(cells)
+        rows_per_line = [
             [1, *(1 if line <= cell_width else 2 for line in cell.line_widths_px[1:])]
             for cell in cells
         ]
-        self._caption_heights = [
-            metrics.row * max(map(sum, batch)) + metrics.gap // 2
-            for batch in _batched(self._rows_per_line, columns)
+        self._lines = [
+            rows_per_line[first : first + columns] for first in range(0, len(cells), columns)
         ]
-        lines = len(self._caption_heights)
-        self.width = columns * cell_width + (columns - 1) * metrics.gap
-        self.height = lines * cell_height + sum(self._caption_heights) + (lines - 1) * metrics.gap
-
-    def beside(self, width: int, height: int, *, is_right: bool) -> Layout | None:
-        """Put a picture beside the cells; None where nothing worth seeing is left of it."""
-        side, gap = self._metrics.side, self._metrics.gap
-        right, below = (self.width + gap, 0) if is_right else (0, self.height + gap)
-        x_room, y_room = side - 2 * gap - right, side - 2 * gap - below
-        if min(x_room, y_room) < 1 or max(self.width, self.height) > side - 2 * gap:
-            return None
-        factor = _factor(width, height, (x_room, y_room), self._metrics)
-        picture, room = _with_margins(
-            width * factor, height * factor, min(x_room, y_room), self._metrics
-        )
-        whole_width = 2 * gap + int(max(room.width + right, self.width))
-        whole_height = 2 * gap + int(max(room.height + below, self.height))
-        if is_right:
-            x, y = gap, gap
-            left, top = int(room.x_max) + 2 * gap, gap
-        else:
-            x, y = (whole_width - int(room.width)) // 2, gap
-            left, top = (whole_width - self.width) // 2, int(room.y_max) + 2 * gap
-        if picture.width * picture.height < self.cell_width * self.cell_height:
-            return None
-        return Layout(
-            whole_width,
-            whole_height,
-            picture.moved(x, y),
-            room.moved(x, y),
-            self._placed(left, top),
+        self._caption_heights = [
+            metrics.row * max(map(sum, line)) + metrics.gap // 2 for line in self._lines
+        ]
+        self.width = columns * cell_width + (columns - 1) * self._gap
+        self.height = (
+            len(self._lines) * (cell_height + self._gap) + sum(self._caption_heights) - self._gap
         )
 
-    def _placed(self, left: int, top: int) -> list[PlacedCell]:
-        gap = self._metrics.gap
+    def placed(self, left: int, top: int) -> list[PlacedCell]:
+        """Place the cells below and to the right of a point."""
         placed = []
-        batches = _batched(self._rows_per_line, self._columns)
-        for batch, caption_height in zip(batches, self._caption_heights, strict=True):
-            for column, rows_per_line in enumerate(batch):
-                x = left + column * (self.cell_width + gap)
+        for line, caption_height in zip(self._lines, self._caption_heights, strict=True):
+            for column, rows_per_line in enumerate(line):
+                x = left + column * (self.cell_width + self._gap)
                 frame = Box(x, top, x + self.cell_width, top + self.cell_height)
-                placed.append(PlacedCell(frame, top + self.cell_height + gap // 2, rows_per_line))
-            top += self.cell_height + caption_height + gap
+                placed.append(
+                    PlacedCell(frame, top + self.cell_height + self._gap // 2, rows_per_line)
+                )
+            top += self.cell_height + caption_height + self._gap
         return placed
+
+
+class _Arrangement:
+    """A picture with a grid to its right or below, sized but not yet placed."""
+
+    def __init__(
+        self, width: int, height: int, grid: _Grid, metrics: Metrics, *, is_right: bool
+    ) -> None:
+        gap = metrics.gap
+        right, below = (grid.width + gap, 0) if is_right else (0, grid.height + gap)
+        x_room, y_room = metrics.side - 2 * gap - right, metrics.side - 2 * gap - below
+        self._grid = grid
+        self._gap = gap
+        self._is_right = is_right
+        self.is_possible = min(x_room, y_room) >= 1
+        if not self.is_possible:
+            return
+        factor = _factor(width, height, (x_room, y_room), metrics)
+        self._picture, self._room = _with_margins(
+            width * factor, height * factor, min(x_room, y_room), metrics
+        )
+        self._width = 2 * gap + int(max(self._room.width + right, grid.width))
+        self._height = 2 * gap + int(max(self._room.height + below, grid.height))
+        # The picture is what it is about: no smaller than those beside it.
+        picture_area = self._picture.width * self._picture.height
+        self.is_possible = picture_area >= grid.cell_width * grid.cell_height
+
+    @property
+    def worth(self) -> float:
+        """Weigh the picture's size against the others', and both against empty paper."""
+        picture = self._picture.width * self._picture.height
+        small = self._grid.count * self._grid.cell_width * self._grid.cell_height
+        used = (picture + self._grid.width * self._grid.height) / (self._width * self._height)
+        return math.log(picture) + 0.4 * math.log(small) + 1.5 * math.log(used)
+
+    def layout(self) -> Layout:
+        gap, room, grid = self._gap, self._room, self._grid
+        if self._is_right:
+            x, left, top = gap, int(room.width) + 2 * gap, gap
+        else:
+            x, top = (self._width - int(room.width)) // 2, int(room.height) + 2 * gap
+            left = (self._width - grid.width) // 2
+        return Layout(
+            self._width,
+            self._height,
+            self._picture.moved(x, gap),
+            room.moved(x, gap),
+            grid.placed(left, top),
+        )
 
 
 def _factor(width: int, height: int, room: tuple[float, float], metrics: Metrics) -> float:
@@ -207,7 +218,3 @@ def _with_margins(width: float, height: float, most: int, metrics: Metrics) -> t
     room = Box(0, 0, max(width, narrowest), max(height, narrowest))
     left, top = (room.width - width) // 2, (room.height - height) // 2
     return Box(left, top, left + width, top + height), room
-
-
-def _batched(items: Sequence[T], count: int) -> list[Sequence[T]]:
-    return [items[first : first + count] for first in range(0, len(items), count)]

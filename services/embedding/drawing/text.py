@@ -236,7 +236,9 @@ def _pango(text: str, style: Style) -> tuple[Pixels, int]:
         dpi=72,  # so that a point is a pixel
         rgba=True,
     )
-    pixels: Pixels = image.numpy()
+    # In this thread: libvips would start others for a few pixels.
+    ink = pyvips.Region.new(image).fetch(0, 0, image.width, image.height)
+    pixels = np.frombuffer(ink, np.uint8).reshape(image.height, image.width, 4)
     return pixels, max(0, image.get("yoffset"))
 
 
