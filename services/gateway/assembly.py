@@ -13,8 +13,12 @@ from imagesearch_services.gateway import catalog_client, embedding_client
 from imagesearch_services.gateway.access import require_token
 from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibrations
 from imagesearch_services.gateway.catalog_client import CatalogClient
+from imagesearch_services.gateway.comparison import Comparisons, load_judges
 from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.copy_check import CopyCheck
 from imagesearch_services.gateway.drawing import Drawings
+from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens
+from imagesearch_services.gateway.duplicates import Duplicates
 from imagesearch_services.gateway.embedding_client import EmbeddingClient
 from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import Libraries, LibraryCache
@@ -49,7 +53,17 @@ def build(settings: Settings) -> Service:
             tokens=PageTokens(settings.page_token_key, time.time),
             settings=settings.search,
         ),
+        duplicates=Duplicates(
+            catalog=catalog,
+            check=CopyCheck(catalog, embedding),
+            libraries=cache,
+            calibrations=calibrations,
+            tokens=DuplicateTokens(settings.page_token_key),
+            default_max_false_positive_rate=settings.search.default_max_false_positive_rate,
+            min_library_size=settings.search.min_library_size,
+        ),
         drawings=Drawings(embedding, catalog),
+        comparisons=Comparisons(embedding, load_judges()),
         admission=Admission(settings.max_in_flight_bytes),
     )
     servicer = ImageSearchServicer(domain, batch_concurrency=settings.search.batch_concurrency)

@@ -19,10 +19,12 @@ from imagesearch.gateway.v1 import (
     library_pb2,
     search_pb2,
 )
-from imagesearch_services.common.errors import ServiceError, not_implemented
-from imagesearch_services.gateway import limits, messages, names
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.gateway import duplicate_messages, limits, messages, names
+from imagesearch_services.gateway.comparison import Comparisons
 from imagesearch_services.gateway.concurrency import in_order
 from imagesearch_services.gateway.drawing import Drawings
+from imagesearch_services.gateway.duplicates import Duplicates
 from imagesearch_services.gateway.filter_parser import parse_filter
 from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import Libraries
@@ -45,7 +47,9 @@ class Domain:
     libraries: Libraries
     images: Images
     searches: Searches
+    duplicates: Duplicates
     drawings: Drawings
+    comparisons: Comparisons
     admission: Admission
 
 
@@ -56,7 +60,9 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self._libraries = domain.libraries
         self._images = domain.images
         self._searches = domain.searches
+        self._duplicates = domain.duplicates
         self._drawings = domain.drawings
+        self._comparisons = domain.comparisons
         self._admission = domain.admission
         self._batch_concurrency = batch_concurrency
 
@@ -205,17 +211,26 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def CompareImages(
         self, request: search_pb2.CompareImagesRequest, context: Context
     ) -> search_pb2.CompareImagesResponse:
-        raise not_implemented("CompareImages")
+        first, second = messages.pictures_to_compare(request)
+        with self._admission.admit(request.ByteSize()):
+            answer = await self._comparisons.compare(first, second, draw=request.include_overlay)
+        return messages.compare_response(answer)
 
-    def FindDuplicates(
+    async def FindDuplicates(
         self, request: search_pb2.FindDuplicatesRequest, context: Context
     ) -> AsyncIterator[search_pb2.FindDuplicatesResponse]:
-        raise not_implemented("FindDuplicates")
+        wanted = duplicate_messages.duplicates_request(request)
+        async with aclosing(self._duplicates.find(wanted)) as found:
+            async for news in found:
+                for response in duplicate_messages.duplicates_responses(news):
+                    yield response
 
     async def RejectPairs(
         self, request: search_pb2.RejectPairsRequest, context: Context
     ) -> search_pb2.RejectPairsResponse:
-        raise not_implemented("RejectPairs")
+        library_id, pairs, request_id = duplicate_messages.rejected_pairs(request)
+        added_count = await self._duplicates.reject(library_id, pairs, request_id)
+        return search_pb2.RejectPairsResponse(added_count=added_count)
 
     async def GetThumbnail(
         self, request: image_pb2.GetThumbnailRequest, context: Context

@@ -1,0 +1,119 @@
+"""Whether two images that lie near each other are copies, from their small pictures.
+
+Embeddings alone can't tell an edited copy from another picture of the same series (another garment
+on the same floor, the next shot of a shelf). Laid over each other, copies agree and series do not:
+Embedding measures that on the small pictures that the Catalog keeps, and the weights here, fitted
+by `python -m tests.benchmarks.duplicates.fit`, turn it and the closeness into yes or no.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
+
+MAX_PICTURES = 100
+"""Of one call."""
+
+BIAS = -26.145
+WEIGHTS: Mapping[str, float] = {
+    "agreement": -0.750,
+    "agreement_squared": 6.676,
+    "shown": 16.420,
+    "agreement_and_shown": 8.254,
+    "shown_of_both": -0.108,
+    "contrast": -3.121,
+    "inliers": -0.034,
+    "no_inliers": -2.503,
+    "similarity": -5.940,
+    "closeness": 23.347,
+    "strict_closeness": -5.125,
+    "agreement_and_closeness": -5.791,
+}
+"""Of `features`, for a logistic model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What embeddings say of two images."""
+
+    similarity: float
+    closeness: float
+    """As the better of the two searches judges it."""
+    strict_closeness: float
+    """As the worse of them does."""
+
+
+def features(likeness: Likeness, evidence: CopyEvidence) -> dict[str, float]:
+    """Give what the weights are of."""
+    agreement = evidence.agreement
+    shown = max(evidence.shown_of_first, evidence.shown_of_second)
+    return {
+        "agreement": agreement,
+        "agreement_squared": agreement**2,
+        "shown": shown,
+        "agreement_and_shown": agreement * shown,
+        "shown_of_both": min(evidence.shown_of_first, evidence.shown_of_second),
+        "contrast": evidence.contrast_share,
+        "bend": evidence.bend,
+        "inliers": math.log1p(evidence.inlier_count),
+        "no_inliers": float(evidence.inlier_count == 0),
+        "similarity": likeness.similarity,
+        "closeness": likeness.closeness,
+        "strict_closeness": likeness.strict_closeness,
+        "agreement_and_closeness": agreement * likeness.closeness,
+    }
+
+
+def log_odds(likeness: Likeness, evidence: CopyEvidence) -> float:
+    """Give the logarithm of the odds that two images are copies; 0 is even."""
+    values = features(likeness, evidence)
+    return BIAS + math.fsum(weight * values[name] for name, weight in WEIGHTS.items())
+
+
+class CopyCheck:
+    """Checks images of one library."""
+
+    def __init__(self, catalog: Catalog, embedding: Embedding) -> None:
+        self._catalog = catalog
+        self._embedding = embedding
+
+    async def check(
+        self,
+        library_id: str,
+        library_uid: str,
+        image_id: str,
+        others: Sequence[tuple[str, Likeness]],
+    ) -> list[bool | None]:
+        """Tell which images are copies of one.
+
+        Args:
+            library_id: where they are.
+            library_uid: of the library that is meant.
+            image_id: the one.
+            others: ids, and how near they lie to the one.
+
+        Returns:
+            For each of the others, whether it is a copy; None where a small picture is missing.
+        """
+        results: list[bool | None] = []
+        for start in range(0, len(others), MAX_PICTURES - 1):
+            some = others[start : start + MAX_PICTURES - 1]
+            first, *rest = await self._catalog.get_thumbnails(
+                library_id, [image_id, *(other for other, _ in some)], library_uid=library_uid
+            )
+            there = [row for row, picture in enumerate(rest) if first and picture]
+            evidence: dict[int, CopyEvidence] = {}
+            if there:
+                found = await self._embedding.check_copies(
+                    [first, *(rest[row] for row in there)],
+                    [(0, number) for number in range(1, len(there) + 1)],
+                )
+                evidence = dict(zip(there, found, strict=True))
+            results += [
+                log_odds(likeness, evidence[row]) >= 0 if row in evidence else None
+                for row, (_, likeness) in enumerate(some)
+            ]
+        return results
