@@ -26,6 +26,8 @@ HINTS = {
     "EMBEDDING_UNAVAILABLE": "nothing was stored; `imagesearch status` tells when it is back",
     "CATALOG_UNAVAILABLE": "`imagesearch status` tells when it is back",
     "STORAGE_UNAVAILABLE": "`imagesearch status` tells when it is back",
+    "BLOB_STORE_UNAVAILABLE": "everything but small pictures works without it",
+    "THUMBNAIL_NOT_FOUND": "add the picture again, with --overwrite, to keep a small one",
     "DEADLINE_EXCEEDED": "--timeout SECONDS allows more time",
     "NOT_IMPLEMENTED": "this suite does not offer it yet",
     "UNAUTHENTICATED": "give --token or set IMAGESEARCH_TOKEN",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -31,6 +31,26 @@ def get(library: str, image_id: str, as_json: bool) -> None:
     with connected() as client:
         found = client.get_image(name=_name(library, image_id))
     output.print_json(found) if as_json else output.print_images([found])
+
+
+@image.command()
+@click.argument("library")
+@click.argument("image_id")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    required=True,
+    type=click.File("wb", lazy=True),
+    metavar="FILE",
+    help="Where to write the JPEG; -: standard output.",
+)
+@connection_options()
+def thumbnail(library: str, image_id: str, file: IO[bytes]) -> None:
+    """Write an image's small picture to a file."""
+    with connected() as client:
+        small = client.get_thumbnail(name=_name(library, image_id))
+    file.write(small.content)  # creates it
 
 
 @image.command("list")

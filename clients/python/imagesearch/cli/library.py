@@ -41,10 +41,20 @@ def _as_json(command: Any) -> Any:
     metavar="N",
     help="Most images that it may hold.  [default: no limit]",
 )
+@click.option(
+    "--thumbnails/--no-thumbnails", default=True, help="Keep a small picture of each image."
+)
 @_as_json
 @connection_options()
 def create(
-    *, name: str, type_: str, display_name: str, description: str, capacity: int, as_json: bool
+    *,
+    name: str,
+    type_: str,
+    display_name: str,
+    description: str,
+    capacity: int,
+    thumbnails: bool,
+    as_json: bool,
 ) -> None:
     """Make an empty library."""
     with connected() as client:
@@ -54,6 +64,7 @@ def create(
             display_name=display_name,
             description=description,
             capacity=capacity,
+            thumbnails_disabled=not thumbnails,
         )
     output.print_json(made) if as_json else output.print_libraries([made])
 
@@ -91,6 +102,11 @@ def get(name: str, as_json: bool) -> None:
 @click.option("--display-name", metavar="TEXT")
 @click.option("--description", metavar="TEXT")
 @click.option("--capacity", type=click.IntRange(min=0), metavar="N", help="0: no limit.")
+@click.option(
+    "--thumbnails/--no-thumbnails",
+    default=None,
+    help="Keep a small picture of each image added from now on.",
+)
 @_as_json
 @connection_options()
 def update(
@@ -99,6 +115,7 @@ def update(
     display_name: str | None,
     description: str | None,
     capacity: int | None,
+    thumbnails: bool | None,
     as_json: bool,
 ) -> None:
     """Change what is given, leave the rest."""
@@ -108,6 +125,7 @@ def update(
             display_name=display_name,
             description=description,
             capacity=capacity,
+            thumbnails_disabled=None if thumbnails is None else not thumbnails,
         )
     output.print_json(changed) if as_json else output.print_libraries([changed])
 

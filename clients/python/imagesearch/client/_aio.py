@@ -95,6 +95,7 @@ class AsyncClient:
     add_image = _method(requests.add_image, lambda stub: stub.AddImage)
     batch_add_images = _method(requests.batch_add_images, lambda stub: stub.BatchAddImages)
     get_image = _method(requests.get_image, lambda stub: stub.GetImage)
+    get_thumbnail = _method(requests.get_thumbnail, lambda stub: stub.GetThumbnail)
     list_images = _method(requests.list_images, lambda stub: stub.ListImages)
     update_image = _method(requests.update_image, lambda stub: stub.UpdateImage)
     delete_image = _method(requests.delete_image, lambda stub: stub.DeleteImage)

@@ -15,6 +15,7 @@ from imagesearch.gateway.v1.image_pb2 import (
     DeleteImageRequest,
     DeleteImagesRequest,
     GetImageRequest,
+    GetThumbnailRequest,
     Image,
     ListImagesRequest,
     UpdateImageRequest,
@@ -166,6 +167,11 @@ def batch_add_images(*, parent: str, requests: Iterable[AddImageRequest]) -> Bat
 def get_image(*, name: str) -> GetImageRequest:
     """Give one stored image."""
     return GetImageRequest(name=name)
+
+
+def get_thumbnail(*, name: str) -> GetThumbnailRequest:
+    """Give a stored image's small picture."""
+    return GetThumbnailRequest(name=name)
 
 
 def list_images(
