@@ -3,7 +3,7 @@
 Every match proposes a similarity by the places, sizes and directions of its two keypoints, so that
 one right match among hundreds of wrong ones is enough and nothing is drawn by chance (Philbin et
 al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007). The best are
-refined to an affine map, and to a homography where that explains more.
+refined to an affine map, and on request to a homography.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ class GeometricRules:
     """Scale in one direction over that across it."""
     min_spread: float = 0.02
     """Area that the inliers span, as a share of what both pictures show."""
-    homography_gain: float = 1.15
-    """How many times the inliers of the affine map a homography must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def align(
     second_size: Size,
     rules: GeometricRules,
 ) -> Alignment | None:
-    """Find the movement that most matches agree on.
+    """Find the affine movement that most matches agree on.
 
     Args:
         first: features of one picture.
@@ -94,7 +92,40 @@ def align(
             continue
         if best is None or found.inlier_count > best.inlier_count:
             best = found
-    return None if best is None else _with_perspective(best, source, target, first_size, rules)
+    return best
+
+
+def with_perspective(
+    found: Alignment,
+    first: LocalFeatures,
+    second: LocalFeatures,
+    matches: Matches,
+    *,
+    first_size: Size,
+    rules: GeometricRules,
+) -> Alignment | None:
+    """Refine an affine alignment to a homography.
+
+    Returns:
+        What MAGSAC++ (Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator",
+        CVPR 2020) finds among the matches nearby; None where that makes no sense or has fewer
+        inliers.
+    """
+    source = first.points[matches.first].astype(np.float64)
+    target = second.points[matches.second].astype(np.float64)
+    near = _agreeing(found.matrix, source, target, rules.loose_tolerance_px)
+    if len(near) < 2 * rules.min_inliers:
+        return None
+    homography, _ = cv2.findHomography(
+        source[near], target[near], cv2.USAC_MAGSAC, rules.tolerance_px, maxIters=500
+    )
+    if homography is None:
+        return None
+    matrix = np.asarray(homography, np.float64)
+    if not is_plausible(matrix, first_size, rules):
+        return None
+    inliers = _agreeing(matrix, source, target, rules.tolerance_px)
+    return Alignment(matrix, inliers) if len(inliers) >= found.inlier_count else None
 
 
 def moved(matrix: Matrix, points: Points) -> Points:
@@ -247,24 +278,3 @@ def visible_shares(matrix: Matrix, first_size: Size, second_size: Size) -> tuple
     shared, _ = cv2.intersectConvexConvex(outline.astype(np.float32), frame.astype(np.float32))
     of_first = min(1.0, shared / max(area, 1e-9))
     return of_first, min(1.0, shared / (second_size[0] * second_size[1]))
-
-
-def _with_perspective(
-    found: Alignment, source: Points, target: Points, size: Size, rules: GeometricRules
-) -> Alignment:
-    """Take a homography instead where it explains clearly more matches."""
-    near = _agreeing(found.matrix, source, target, rules.loose_tolerance_px)
-    if len(near) < 2 * rules.min_inliers:
-        return found
-    homography, _ = cv2.findHomography(
-        source[near], target[near], cv2.USAC_MAGSAC, rules.tolerance_px, maxIters=500
-    )
-    if homography is None:
-        return found
-    matrix = np.asarray(homography, np.float64)
-    if not is_plausible(matrix, size, rules):
-        return found
-    inliers = _agreeing(matrix, source, target, rules.tolerance_px)
-    if len(inliers) < rules.homography_gain * found.inlier_count + 1:
-        return found
-    return Alignment(matrix, inliers)

@@ -12,6 +12,7 @@ from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.comparison import LikelyEdit, MeasuredPair
 from imagesearch_services.gateway.drawing import DrawingOrder
 from imagesearch_services.gateway.model import (
     Box,
@@ -110,6 +111,25 @@ class EmbeddingClient:
             self._stub.DrawAnnotations, request, peer=PEER, timeout_s=self._timeout_s
         )
         return bytes(response.content)
+
+    async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
+        request = pb.ComparePicturesRequest(include_overlay=draw)
+        request.image_a.content = first
+        request.image_b.content = second
+        response = await call(
+            self._stub.ComparePictures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return MeasuredPair(
+            infos=(types.picture_info(response.info_a), types.picture_info(response.info_b)),
+            measures=dict(response.measures),
+            edits=[
+                LikelyEdit(edit.name, edit.amount if edit.HasField("amount") else None)
+                for edit in response.edits
+            ],
+            overlay=response.overlay,
+            model=types.model_version(response.model),
+            timings=types.timings(response.timings),
+        )
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]

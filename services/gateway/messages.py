@@ -16,6 +16,7 @@ from imagesearch_services.common.errors import (
 from imagesearch_services.common.status import to_status
 from imagesearch_services.gateway import limits, names
 from imagesearch_services.gateway import type_messages as types
+from imagesearch_services.gateway.comparison import ComparisonAnswer
 from imagesearch_services.gateway.drawing import check_options
 from imagesearch_services.gateway.filter_parser import parse_filter
 from imagesearch_services.gateway.filters import Filter, category_is, conjunction, entity_is
@@ -357,6 +358,28 @@ def _drawing_options(
             max_side_px=request.annotation.max_side_px,
             match_count=request.annotation.match_count,
         )
+    )
+
+
+def pictures_to_compare(request: search_pb2.CompareImagesRequest) -> tuple[bytes, bytes]:
+    return (
+        limits.check_picture(request.image_a.content, field="image_a.content"),
+        limits.check_picture(request.image_b.content, field="image_b.content"),
+    )
+
+
+def compare_response(answer: ComparisonAnswer) -> search_pb2.CompareImagesResponse:
+    pair = answer.pair
+    return search_pb2.CompareImagesResponse(
+        verdict=cast("search_pb2.Verdict.ValueType", int(answer.verdict)),
+        score=answer.score,
+        false_positive_rate=answer.false_positive_rate,
+        likely_edits=answer.likely_edits,
+        measures=pair.measures,
+        info_a=types.picture_info_message(pair.infos[0]),
+        info_b=types.picture_info_message(pair.infos[1]),
+        overlay=pair.overlay,
+        timings=[types.timing_message(step) for step in answer.timings],
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.gateway.comparison import MeasuredPair
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
     Box,
@@ -79,6 +80,9 @@ class Embedding(Protocol):
         self, content: bytes, region: Box | None, category: Category | None
     ) -> DetectionAnswer:
         """Find and describe the subjects of a picture, or those of one category."""
+
+    async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
+        """Measure two pictures in every way; the overlay is drawn on request."""
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]

@@ -304,13 +304,3 @@ def test_a_message_over_the_limit_is_refused_by_the_transport(gateway: Stub, lib
             )
         )
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
-
-
-def test_what_is_not_built_says_so(gateway: Stub) -> None:
-    image = picture_pb2.ImageContent(content=JPEG)
-    error = refused(gateway.DetectSubjects, search_pb2.DetectSubjectsRequest(image=image))
-    assert error.reason is Reason.NOT_IMPLEMENTED
-    error = refused(
-        gateway.CompareImages, search_pb2.CompareImagesRequest(image_a=image, image_b=image)
-    )
-    assert error.reason is Reason.NOT_IMPLEMENTED

@@ -162,8 +162,14 @@ def _candidates(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
             second_size=second.size,
             rules=RULES,
         )
-        if found is not None:
-            yield found.matrix @ before, found.inlier_count
+        if found is None:
+            continue
+        yield found.matrix @ before, found.inlier_count
+        bent = geometric_check.with_perspective(
+            found, features, second.features, matches, first_size=first.size, rules=RULES
+        )
+        if bent is not None:
+            yield bent.matrix @ before, bent.inlier_count
     whole = _whole_picture(first, second)
     if whole is not None:
         yield whole, 0

@@ -28,8 +28,8 @@ EMBEDDED_SHARE = 0.5
 """Where the copy takes less of the picture than this, flat surroundings are no frame."""
 FLAT_SHARE = 0.6
 """Of the surroundings, that is flat in a frame or the band of a caption."""
-FLAT_STEP = 12
-"""Grey levels between neighbours on a flat ground, at most."""
+FLAT_LEVELS = 4
+"""Grey levels around the commonest one that are flat."""
 SEAM_STEP = 12.0
 """Grey levels across the outline of what was pasted, typically."""
 SEAM_FACTOR = 1.6
@@ -37,6 +37,8 @@ SEAM_FACTOR = 1.6
 
 TURN_DEGREES = 2.0
 """Least rotation that is told; and how near to a quarter turn counts as one."""
+VAGUE_TURN_DEGREES = 8.0
+"""The same where perspective or bending turn parts of a picture anyway."""
 SCALE_CHANGE = 0.03
 ASPECT_CHANGE = 0.05
 PERSPECTIVE_CHANGE = 0.06
@@ -139,9 +141,12 @@ def _movements(first: View, second: View, aligned: Aligned, motion: Motion) -> I
         yield Edit("flipped_horizontally")
     if motion.is_flipped_vertically:
         yield Edit("flipped_vertically")
-    if motion.rotation_degrees:
-        yield Edit("rotated", motion.rotation_degrees % 360)
     has_perspective = motion.perspective > PERSPECTIVE_CHANGE
+    least = VAGUE_TURN_DEGREES if has_perspective or aligned.bend > BEND else TURN_DEGREES
+    if motion.rotation_degrees and abs(math.remainder(motion.rotation_degrees, 90)) > least:
+        yield Edit("rotated", motion.rotation_degrees % 360)
+    elif quarter := 90 * round(motion.rotation_degrees / 90) % 360:
+        yield Edit("rotated", float(quarter))
     yield from _parts(first, second, aligned, is_upright=_is_upright(motion))
     if has_perspective:
         yield Edit("perspective_changed")
@@ -176,13 +181,15 @@ def _parts(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> 
 
 
 def _is_flat_around(view: View, outline: geometric_check.Points) -> bool:
-    """Say whether a picture is flat outside of an outline."""
+    """Say whether a picture is mostly of one grey outside of an outline, as no photo is."""
     around = np.full(view.grey.shape, 255, np.uint8)
     cv2.fillConvexPoly(around, np.round(outline).astype(np.int32), 0)
     around = np.asarray(cv2.erode(around, np.ones((5, 5), np.uint8)), np.uint8)
-    steps = cv2.morphologyEx(view.grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    outside = steps[around > 0]
-    return outside.size == 0 or float((outside <= FLAT_STEP).mean()) >= FLAT_SHARE
+    outside = view.grey[around > 0]
+    if outside.size == 0:
+        return True
+    commonest = int(np.bincount(outside, minlength=256).argmax())
+    return float((np.abs(outside.astype(np.int16) - commonest) <= FLAT_LEVELS).mean()) >= FLAT_SHARE
 
 
 def _has_seam(view: View, outline: geometric_check.Points) -> bool:

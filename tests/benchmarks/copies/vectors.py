@@ -54,7 +54,11 @@ class Embedder:
                 Box(region.x_min, region.y_min, region.x_max, region.y_max)
                 for region in propose_regions(np.asarray(picture.image), max_regions)
             ]
-        inputs = preprocess(picture, boxes, self._spec)
+        return self.of_inputs([preprocess(picture, boxes, self._spec)])
+
+    def of_inputs(self, parts: Sequence[npt.NDArray[np.uint8]]) -> Floats:
+        """Embed preprocessed regions, each part [regions, H, W, 3]: unit vectors [all, D]."""
+        inputs = np.concatenate(parts)
         outputs = [
             self._session.run(None, {self._input: inputs[first : first + BATCH]})[0]
             for first in range(0, len(inputs), BATCH)

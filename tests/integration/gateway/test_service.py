@@ -130,11 +130,6 @@ def test_a_page_of_a_library_made_anew_says_so(gateways: Gateways, gateway: Stub
 
 def test_what_is_not_built_says_so(gateway: Stub) -> None:
     calls = (
-        (gateway.DetectSubjects, search_pb2.DetectSubjectsRequest(image=image(1))),
-        (
-            gateway.CompareImages,
-            search_pb2.CompareImagesRequest(image_a=image(1), image_b=image(2)),
-        ),
         (gateway.RejectPairs, search_pb2.RejectPairsRequest()),
         (gateway.GetThumbnail, image_pb2.GetThumbnailRequest()),
         (
