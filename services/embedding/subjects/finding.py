@@ -31,6 +31,10 @@ MIN_SUBJECT_AREA = 0.01
 """Smallest such subject, as a share of what was looked at."""
 PART_SHARE = 0.1
 """Parts of at least this share of the largest one belong to the subject."""
+MAX_DOUBTED_AREA = 0.2
+"""Garments that together cover less of the picture may be a detail of a larger thing."""
+MIN_WORN_SHARE = 0.3
+"""Of that thing; with less of it clothing or person it is no one who is dressed."""
 MASK_SIDE_PX = 256
 """Long side of the mask of a subject that is no clothing."""
 COLOURS_SIDE_PX = 256
@@ -71,7 +75,10 @@ def find_subjects(
     """
     inside = _without_frame(maps, within, spec, stride)
     garments = find_clothing(inside[:CLASSES], MIN_SCORES)
-    if garments:
+    thing = None
+    if sum(garment.area for garment in garments) < MAX_DOUBTED_AREA:
+        thing = _thing(cut_out(picture, within, MASK_SIDE_PX), inside[SUBJECT])
+    if garments and (thing is None or _is_worn(thing.mask, inside)):
         return [
             Found(
                 _part(within, garment.box),
@@ -81,10 +88,9 @@ def find_subjects(
             )
             for garment in garments
         ]
-    thing = _thing(cut_out(picture, within, MASK_SIDE_PX), inside[SUBJECT])
     if thing is None:
         return []
-    mask, score = thing
+    mask = thing.mask
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     shares = (
         columns[0] / mask.shape[1],
@@ -92,7 +98,7 @@ def find_subjects(
         (columns[-1] + 1) / mask.shape[1],
         (rows[-1] + 1) / mask.shape[0],
     )
-    return [Found(_part(within, shares), None, score, _cut(mask, shares))]
+    return [Found(_part(within, shares), None, thing.score, _cut(mask, shares))]
 
 
 def colours_of(picture: Picture, found: Found) -> list[Colour]:
@@ -136,7 +142,23 @@ def _without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> F
     return maps[:, rows, columns]
 
 
-def _thing(pixels: npt.NDArray[np.uint8], probabilities: Floats) -> tuple[Mask, float] | None:
+def _is_worn(mask: Mask, maps: Floats) -> bool:
+    """Say whether what stands out is mostly clothing or person."""
+    worn = (maps[:CLASSES].argmax(axis=0) > 0).astype(np.float32)
+    smooth = cv2.resize(worn, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return float(smooth[mask].mean()) >= MIN_WORN_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """Something that is no clothing."""
+
+    mask: Mask
+    """Over all that was looked at."""
+    score: float
+
+
+def _thing(pixels: npt.NDArray[np.uint8], probabilities: Floats) -> _Thing | None:
     """Find the one subject that is no clothing: by a plain background, else by the parser."""
     mask = stands_out(pixels)
     size = pixels.shape[1::-1] if mask is None else mask.shape[::-1]
@@ -145,7 +167,7 @@ def _thing(pixels: npt.NDArray[np.uint8], probabilities: Floats) -> tuple[Mask, 
         mask = _large_parts(smooth > MIN_SUBJECT_PROBABILITY)
         if mask is None:
             return None
-    return mask, float(np.clip(smooth[mask].mean(), 0.0, 1.0))
+    return _Thing(mask, float(np.clip(smooth[mask].mean(), 0.0, 1.0)))
 
 
 def _large_parts(mask: Mask) -> Mask | None:

@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.products.calibrate
 
-Writes two files. The background set (services/embedding/backgrounds): vectors of a garment or a
-package of many kinds, against which every similarity is judged, since two different shirts are
-closer than two photos of the same carton of milk. And the calibration table: how often does ONE
-comparison of two different products give a closeness of x or more? Counted so that it gives the share of queries with a wrong answer (see `copies.calibrate`, whose counting and
-score this uses): shelf photos against all pictures of other grocery products, among them other
-flavours of the same brand; and garments against other garments, of the same kind too. The table
-takes the worse of both at each x. The background's own pictures are neither.
+Writes two files. The background set (services/embedding/backgrounds): vectors of garments and
+packages of many kinds, against which every similarity is judged, since two different shirts are
+closer than two photos of one carton of milk. And the calibration table: how often does ONE
+comparison of two different products give a closeness of x or more? Counted so that it gives the
+share of queries with a wrong answer (see `copies.calibrate`, whose counting and score this uses):
+shelf photos against all pictures of other grocery products, among them other flavours of the same
+brand; and garments against other garments, of the same kind too. The table takes the worse of both
+at each x. The background's own pictures are neither.
 
 The embedding has learned from these products (it is fitted in closed form, shrunk by 0.9 towards
 doing nothing); the table says what happens with goods of these sorts.
