@@ -23,7 +23,7 @@ from imagesearch_services.embedding.drawing.text import (
     Pixels,
     Row,
     Style,
-    natural_width_px,
+    natural_size_px,
     set_rows,
 )
 from imagesearch_services.embedding.geometry import Box
@@ -108,8 +108,8 @@ def _lay_out(picture: Picture, captioned: Sequence[CaptionedPicture], metrics: M
     cells = [
         Cell(
             ratio=each.picture.width / each.picture.height if each.picture else 1.0,
-            line_widths_px=[
-                natural_width_px(line, _caption_style(metrics, row))
+            lines=[
+                natural_size_px(line, _caption_style(metrics, row))
                 for row, line in enumerate(each.lines)
             ],
         )

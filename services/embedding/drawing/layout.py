@@ -27,15 +27,13 @@ class Metrics:
     side: int
     """What neither width nor height may exceed."""
     font: int
-    row: int
-    """From one row of text to the next."""
     gap: int
 
     @classmethod
     def of(cls, side: int) -> Metrics:
         """Scale to the drawing, never below what can be read."""
         font = max(11, round(side / 66))
-        return cls(side=side, font=font, row=math.ceil(1.4 * font), gap=max(4, round(0.8 * font)))
+        return cls(side=side, font=font, gap=max(4, round(0.8 * font)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Cell:
 
     ratio: float
     """Width to height of the picture."""
-    line_widths_px: Sequence[int]
-    """Of each line in one row."""
+    lines: Sequence[tuple[int, int]]
+    """Width and height of each line of words in one row, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,20 @@ class _Grid:
         self.cell_height = cell_height
         self.count = len(cells)
         rows_per_line = [
-            [1, *(1 if line <= cell_width else 2 for line in cell.line_widths_px[1:])]
+            [
+                1 if row == 0 or width <= cell_width else 2
+                for row, (width, _) in enumerate(cell.lines)
+            ]
             for cell in cells
         ]
-        self._lines = [
-            rows_per_line[first : first + columns] for first in range(0, len(cells), columns)
+        caption_heights = [
+            sum(most * height for most, (_, height) in zip(rows, cell.lines, strict=True))
+            for rows, cell in zip(rows_per_line, cells, strict=True)
         ]
+        firsts = range(0, len(cells), columns)
+        self._lines = [rows_per_line[first : first + columns] for first in firsts]
         self._caption_heights = [
-            metrics.row * max(map(sum, line)) + metrics.gap // 2 for line in self._lines
+            max(caption_heights[first : first + columns]) + self._gap // 2 for first in firsts
         ]
         self.width = columns * cell_width + (columns - 1) * self._gap
         self.height = (

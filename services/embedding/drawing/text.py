@@ -61,6 +61,8 @@ MOST_MARKS = 4
 """On one character."""
 
 CACHED_ROWS = 512
+LONGEST_MEASURED = 256
+"""Graphemes; more don't fit in two rows anywhere."""
 
 HIDDEN = dict.fromkeys(
     [*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
@@ -120,10 +122,13 @@ def set_rows(text: str, style: Style, *, width_px: int, max_rows: int = 1) -> li
     return rows
 
 
-def natural_width_px(text: str, style: Style) -> int:
-    """Width of a line in one row, pixels."""
+def natural_size_px(text: str, style: Style) -> tuple[int, int]:
+    """Width of a line in one row, and its height with what lies between rows."""
     graphemes = _graphemes(text)
-    return set_row("".join(graphemes[:CACHED_ROWS]), style).width_px if graphemes else 0
+    if not graphemes:
+        return 0, 0
+    row = set_row("".join(graphemes[:LONGEST_MEASURED]), style)
+    return row.width_px, row.height_px
 
 
 @functools.lru_cache(CACHED_ROWS)
