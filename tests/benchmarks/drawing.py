@@ -1,0 +1,132 @@
+"""What does a drawing cost on top of the search that it draws?
+
+    python -m tests.benchmarks.drawing --stored 600 --queries 40
+
+Every query is searched without and with a drawing in turns, through the public contract of a suite
+of its own: copies, which the whole picture answers surely, and strangers, where the suite looks at
+regions too. Prints a Markdown report: medians, and the median of the ratios of pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from imagesearch.client import AnnotationOptions, Client, LibraryType
+from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
+from tests.triton_server import prepared_models
+
+ROOT = Path(__file__).parents[2]
+DEFAULT_PICTURES = ROOT.parent / "shared" / "data" / "garments"
+KINDS = {
+    "JPEG, 5 matches beside": AnnotationOptions(media_type="image/jpeg", match_count=5),
+    "JPEG, query alone": AnnotationOptions(media_type="image/jpeg"),
+    "JPEG at 640 px, 5 matches": AnnotationOptions(
+        media_type="image/jpeg", match_count=5, max_side_px=640
+    ),
+    "PNG, 5 matches beside": AnnotationOptions(match_count=5),
+    "WebP, 5 matches beside": AnnotationOptions(media_type="image/webp", match_count=5),
+}
+
+
+def main() -> None:
+    options = arguments()
+    files = sorted(options.pictures.rglob("*.jpg"))[: options.stored + options.queries]
+    if len(files) < options.stored + options.queries:
+        raise SystemExit(f"not enough pictures in {options.pictures}")
+    stored = [file.read_bytes() for file in files[: options.stored]]
+    queries = {
+        "a stored picture, edited": [edited(one) for one in stored[: options.queries]],
+        "a stranger": [file.read_bytes() for file in files[options.stored :]],
+    }
+    with tempfile.TemporaryDirectory(prefix="imagesearch-drawing-") as folder:
+        suite = Suite.start(
+            SuiteSettings(
+                port=free_ports(1)[0], data_dir=Path(folder), models_dir=prepared_models()
+            )
+        )
+        try:
+            with Client(suite.target) as client:
+                fill(client, stored)
+                report({name: measure(client, asked) for name, asked in queries.items()})
+        finally:
+            suite.stop()
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=Path, default=DEFAULT_PICTURES)
+    parser.add_argument("--stored", type=int, default=600)
+    parser.add_argument("--queries", type=int, default=40)
+    return parser.parse_args()
+
+
+def edited(content: bytes) -> bytes:
+    """Crop a little and mirror, so that nothing is answered by identity."""
+    with Image.open(io.BytesIO(content)) as opened:
+        picture = opened.convert("RGB")
+    width, height = picture.size
+    picture = picture.crop((width // 20, height // 20, width, height))
+    buffer = io.BytesIO()
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def fill(client: Client, stored: Sequence[bytes]) -> None:
+    client.create_library(library_id="drawing", library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE)
+    for number, content in enumerate(stored):
+        client.add_image(parent="libraries/drawing", image_id=f"{number:05}.jpg", image=content)
+
+
+def measure(client: Client, queries: Sequence[bytes]) -> dict[str, list[tuple[float, float]]]:
+    """Time every query without and with each kind of drawing, in turns."""
+
+    def search(content: bytes, annotation: AnnotationOptions | None) -> None:
+        answer = client.search_images(
+            parent="libraries/drawing",
+            image=content,
+            annotation=annotation,
+            max_false_positive_rate=1,  # so that strangers, too, have matches to draw
+        )
+        if annotation and not answer.annotated_image:
+            raise RuntimeError(f"not drawn: {answer.warnings}")
+
+    search(queries[0], None)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
+    for content in queries:
+        for name, annotation in KINDS.items():
+            plain_ms = took_ms(lambda: search(content, None))  # noqa: B023
+            drawn_ms = took_ms(lambda: search(content, annotation))  # noqa: B023
+            times[name].append((plain_ms, drawn_ms))
+    return times
+
+
+def took_ms(work: Callable[[], None]) -> float:
+    began_s = time.perf_counter()
+    work()
+    return (time.perf_counter() - began_s) * 1e3
+
+
+def report(results: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
+    lines = [
+        "| query | drawing | search, ms | with drawing, ms | cost |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for query, kinds in results.items():
+        for kind, pairs in kinds.items():
+            plain, drawn = (statistics.median(column) for column in zip(*pairs, strict=True))
+            cost = statistics.median(with_ms / without_ms for without_ms, with_ms in pairs) - 1
+            lines.append(f"| {query} | {kind} | {plain:.1f} | {drawn:.1f} | {cost:+.0%} |")
+    sys.stdout.write("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
