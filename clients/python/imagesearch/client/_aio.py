@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
@@ -15,10 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.client import requests
 from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
 from imagesearch.client._errors import ImageSearchError
+from imagesearch.client._resuming import Resuming
 from imagesearch.client._sync import with_self
 from imagesearch.gateway.v1.image_pb2 import Image
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub
 from imagesearch.gateway.v1.library_pb2 import Library
+from imagesearch.gateway.v1.search_pb2 import FindDuplicatesResponse, KeepPolicy
 
 if TYPE_CHECKING:
     from imagesearch.gateway.v1.image_search_service_pb2_grpc import (
@@ -104,6 +107,7 @@ class AsyncClient:
     batch_search_images = _method(requests.batch_search_images, lambda stub: stub.BatchSearchImages)
     detect_subjects = _method(requests.detect_subjects, lambda stub: stub.DetectSubjects)
     compare_images = _method(requests.compare_images, lambda stub: stub.CompareImages)
+    reject_pairs = _method(requests.reject_pairs, lambda stub: stub.RejectPairs)
 
     async def libraries(self) -> AsyncIterator[Library]:
         """Go through all libraries, by name."""
@@ -126,6 +130,43 @@ class AsyncClient:
                 yield image
             if not (page_token := page.next_page_token):
                 return
+
+    async def find_duplicates(
+        self,
+        *,
+        parent: str,
+        filter: str = "",  # noqa: A002
+        min_score: float | None = None,
+        max_false_positive_rate: float | None = None,
+        keep: KeepPolicy.ValueType = KeepPolicy.KEEP_POLICY_UNSPECIFIED,
+        page_token: str = "",
+    ) -> AsyncIterator[FindDuplicatesResponse]:
+        """Find groups of the same picture within a library, as they are found.
+
+        A call that breaks off, or runs longer than `timeout_s`, is taken up where it was. Close
+        the iterator to stop the work.
+        """
+        request = requests.find_duplicates(
+            parent=parent,
+            filter=filter,
+            min_score=min_score,
+            max_false_positive_rate=max_false_positive_rate,
+            keep=keep,
+            page_token=page_token,
+        )
+        resuming = Resuming(request)
+        while not resuming.is_done:
+            call = self._stub.FindDuplicates(
+                request, timeout=self._timeout_s, metadata=self._metadata
+            )
+            try:
+                async for message in call:
+                    resuming.received(message)
+                    yield message
+            except grpc.aio.AioRpcError as error:
+                await asyncio.sleep(resuming.wait_s(ImageSearchError.from_rpc_error(error)))
+            finally:
+                call.cancel()
 
     async def is_serving(self) -> bool:
         """Whether the suite can do its work: all that the Gateway depends on is well."""

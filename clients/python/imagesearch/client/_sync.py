@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -15,9 +16,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.client import requests
 from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
 from imagesearch.client._errors import ImageSearchError
+from imagesearch.client._resuming import Resuming
 from imagesearch.gateway.v1.image_pb2 import Image
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub as Stub
 from imagesearch.gateway.v1.library_pb2 import Library
+from imagesearch.gateway.v1.search_pb2 import FindDuplicatesResponse, KeepPolicy
 
 P = ParamSpec("P")
 Request = TypeVar("Request", bound=Message)
@@ -111,6 +114,7 @@ class Client:
     batch_search_images = _method(requests.batch_search_images, lambda stub: stub.BatchSearchImages)
     detect_subjects = _method(requests.detect_subjects, lambda stub: stub.DetectSubjects)
     compare_images = _method(requests.compare_images, lambda stub: stub.CompareImages)
+    reject_pairs = _method(requests.reject_pairs, lambda stub: stub.RejectPairs)
 
     def libraries(self) -> Iterator[Library]:
         """Go through all libraries, by name."""
@@ -135,6 +139,47 @@ class Client:
             yield from page.images
             if not (page_token := page.next_page_token):
                 return
+
+    def find_duplicates(
+        self,
+        *,
+        parent: str,
+        filter: str = "",  # noqa: A002
+        min_score: float | None = None,
+        max_false_positive_rate: float | None = None,
+        keep: KeepPolicy.ValueType = KeepPolicy.KEEP_POLICY_UNSPECIFIED,
+        page_token: str = "",
+    ) -> Iterator[FindDuplicatesResponse]:
+        """Find groups of the same picture within a library, as they are found.
+
+        A call that breaks off, or runs longer than `timeout_s`, is taken up where it was. Close
+        the iterator, or let it go, to stop the work.
+
+        >>> messages = client.find_duplicates(parent="libraries/zoo")
+        >>> [message.group for message in messages if message.HasField("group")]
+        []
+        """
+        request = requests.find_duplicates(
+            parent=parent,
+            filter=filter,
+            min_score=min_score,
+            max_false_positive_rate=max_false_positive_rate,
+            keep=keep,
+            page_token=page_token,
+        )
+        resuming = Resuming(request)
+        while not resuming.is_done:
+            call: Any = self._stub.FindDuplicates(
+                request, timeout=self._timeout_s, metadata=self._metadata
+            )
+            try:
+                for message in call:
+                    resuming.received(message)
+                    yield message
+            except grpc.RpcError as error:
+                time.sleep(resuming.wait_s(ImageSearchError.from_rpc_error(error)))
+            finally:
+                call.cancel()
 
     def is_serving(self) -> bool:
         """Whether the suite can do its work: all that the Gateway depends on is well."""

@@ -33,6 +33,10 @@ from imagesearch.gateway.v1.search_pb2 import (
     BatchSearchImagesRequest,
     CompareImagesRequest,
     DetectSubjectsRequest,
+    FindDuplicatesRequest,
+    ImagePair,
+    KeepPolicy,
+    RejectPairsRequest,
     Relation,
     SearchImagesRequest,
 )
@@ -307,6 +311,37 @@ def compare_images(
         image_a=ImageContent(content=image_a),
         image_b=ImageContent(content=image_b),
         include_overlay=include_overlay,
+    )
+
+
+def find_duplicates(
+    *,
+    parent: str,
+    filter: str = "",  # noqa: A002
+    min_score: float | None = None,
+    max_false_positive_rate: float | None = None,
+    keep: KeepPolicy.ValueType = KeepPolicy.KEEP_POLICY_UNSPECIFIED,
+    page_token: str = "",
+) -> FindDuplicatesRequest:
+    """Find groups of the same picture within a library."""
+    return FindDuplicatesRequest(
+        parent=parent,
+        filter=filter,
+        min_score=min_score,
+        max_false_positive_rate=max_false_positive_rate,
+        keep=keep,
+        page_token=page_token,
+    )
+
+
+def reject_pairs(
+    *, parent: str, pairs: Iterable[tuple[str, str]], request_id: str = ""
+) -> RejectPairsRequest:
+    """Remember pairs of full image names that are no duplicates, up to 1,000."""
+    return RejectPairsRequest(
+        parent=parent,
+        pairs=[ImagePair(name_a=a, name_b=b) for a, b in pairs],
+        request_id=request_id or new_request_id(),
     )
 
 
