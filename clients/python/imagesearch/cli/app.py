@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from imagesearch.cli.add import add
+from imagesearch.cli.compare import compare
 from imagesearch.cli.connection import connection_options
+from imagesearch.cli.duplicates import duplicates, reject
 from imagesearch.cli.image import image
 from imagesearch.cli.library import library
-from imagesearch.cli.picture import compare, detect
+from imagesearch.cli.picture import detect
 from imagesearch.cli.search import search
 from imagesearch.cli.status import status
 
@@ -43,5 +45,5 @@ def main() -> None:
     """
 
 
-for command in (library, add, search, image, detect, compare, status):
+for command in (library, add, search, duplicates, reject, image, detect, compare, status):
     main.add_command(command)

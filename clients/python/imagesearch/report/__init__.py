@@ -14,6 +14,7 @@ words, a score with what it means, timings, notes. `render` fills a template in.
 True
 """
 
+from imagesearch.report.duplicates import duplicates_page
 from imagesearch.report.figures import Figure, Outline, data_uri, figure, thumbnail
 from imagesearch.report.rendering import render
 from imagesearch.report.searches import Query, detection_page, search_page
@@ -27,6 +28,7 @@ __all__ = [
     "count_words",
     "data_uri",
     "detection_page",
+    "duplicates_page",
     "duration_words",
     "figure",
     "render",
