@@ -31,7 +31,7 @@ class S3Server:
     def settings(self, **changes: str) -> dict[str, str]:
         """Return the Catalog's settings that keep small pictures here."""
         return {
-            "BLOB_URL": f"s3://{BUCKET}/of/the/suite",
+            "BLOB_STORE": f"s3://{BUCKET}/of/the/suite",
             "BLOB_ENDPOINT": self.endpoint,
             "BLOB_REGION": "us-east-1",
             "BLOB_ACCESS_KEY_ID": "anybody",

@@ -62,7 +62,7 @@ def make_storage(settings: Settings) -> Storage:
 
 def make_blobs(settings: Settings) -> BlobStore | None:
     """Open the store of small pictures; None where there is none."""
-    url = settings.blob_url
+    url = settings.blob_store
     if not url:
         folder = settings.data_dir.resolve() / "catalog" / "thumbnails"
         url = folder.as_uri() if settings.backend == "edge" else NO_BLOBS

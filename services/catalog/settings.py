@@ -50,8 +50,8 @@ class Settings:
     """HNSW_EF: breadth of search in queries."""
     index_segments: int
     """INDEX_SEGMENTS: graphs that a library is spread over."""
-    blob_url: str
-    """BLOB_URL: where small pictures are kept, "file:///folder", "s3://bucket/prefix" or "none".
+    blob_store: str
+    """BLOB_STORE: where small pictures are kept, "file:///folder", "s3://bucket/prefix" or "none".
     Empty: in `catalog/thumbnails` under DATA_DIR with the embedded engine; none with a Qdrant
     server, since the Catalogs that share it must share a store that all of them reach."""
     blob_endpoint: str
@@ -90,7 +90,7 @@ class Settings:
             hnsw_ef_construct=env.integer("HNSW_EF_CONSTRUCT", 100),
             hnsw_ef=env.integer("HNSW_EF", 128),
             index_segments=env.integer("INDEX_SEGMENTS", 1),
-            blob_url=env.text("BLOB_URL", ""),
+            blob_store=env.text("BLOB_STORE", ""),
             blob_endpoint=env.text("BLOB_ENDPOINT", ""),
             blob_region=env.text("BLOB_REGION", ""),
             blob_access_key_id=env.text("BLOB_ACCESS_KEY_ID", ""),

@@ -50,7 +50,7 @@ def files_in(folder: Path) -> list[Path]:
 def bucket_at(port: int) -> dict[str, str]:
     """Return the settings of a bucket behind a port where none is."""
     return {
-        "BLOB_URL": "s3://nowhere",
+        "BLOB_STORE": "s3://nowhere",
         "BLOB_ENDPOINT": f"http://127.0.0.1:{port}",
         "BLOB_ACCESS_KEY_ID": "a",
         "BLOB_SECRET_ACCESS_KEY": "b",
@@ -125,7 +125,7 @@ async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -
     folder = tmp_path / "shared"
     young = plant(folder, Thumbnail("f" * 32, bytes(16), "0" * 16).blob)
     old = plant(folder, Thumbnail("f" * 32, bytes(16), "1" * 16).blob, HOUR_S)
-    settings = settings_for(tmp_path, BLOB_URL=folder.as_uri())
+    settings = settings_for(tmp_path, BLOB_STORE=folder.as_uri())
     async with running_catalog(settings, make_local_cluster()):
         await until(lambda: not old.exists())
         assert young.exists()
@@ -139,7 +139,7 @@ async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
     changes = bucket_at(free_port()) if store == "bucket" else {}
     with running_s3() as s3:
         if store == "refused bucket":
-            changes = s3.settings(BLOB_URL="s3://no-such-bucket")
+            changes = s3.settings(BLOB_STORE="s3://no-such-bucket")
         settings = settings_for(tmp_path, **changes)
         async with running_catalog(settings) as catalog:
             if store == "folder":
@@ -210,7 +210,7 @@ async def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
 
 
 async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path) -> None:
-    async with running_catalog(settings_for(tmp_path, BLOB_URL="none")) as catalog:
+    async with running_catalog(settings_for(tmp_path, BLOB_STORE="none")) as catalog:
         await catalog.make_library("a")
         (result,) = await catalog.put("a", make_entry("x", thumbnail=JPEG))
         assert not result.entry.has_thumbnail

@@ -29,8 +29,18 @@ def started(file: Document) -> dict[str, Document]:
     return {name: item for name, item in file["services"].items() if not item.get("profiles")}
 
 
-def test_there_are_layers_for_a_gpu_and_for_the_embedded_engine() -> None:
-    assert LAYERS == ["embedded", "gpu"]
+def test_there_are_layers_for_a_gpu_for_the_embedded_engine_and_for_a_bucket() -> None:
+    assert LAYERS == ["embedded", "gpu", "s3"]
+
+
+def test_small_pictures_lie_in_the_catalogs_volume_or_a_bucket() -> None:
+    catalog = compose()["services"]["catalog"]
+    store = read_settings("catalog", catalog["environment"]).blob_store
+    (volume,) = catalog["volumes"]
+    assert store.startswith(f"file://{volume.removeprefix('catalog:')}/")
+    catalog = compose("s3")["services"]["catalog"]
+    assert read_settings("catalog", catalog["environment"]).blob_store.startswith("s3://")
+    assert "public" in catalog["networks"]
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
