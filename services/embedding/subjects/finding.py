@@ -35,6 +35,8 @@ MAX_DOUBTED_AREA = 0.2
 """Garments that together cover less of the picture may be a detail of a larger thing."""
 MIN_WORN_SHARE = 0.3
 """Of that thing; with less of it clothing or person it is no one who is dressed."""
+MIN_SHARE_OF_BOX = 0.3
+"""Of a box that a person drew, what stands out in it is its subject; less is a mark on it."""
 MASK_SIDE_PX = 256
 """Long side of the mask of a subject that is no clothing."""
 COLOURS_SIDE_PX = 256
@@ -113,7 +115,7 @@ def colours_in(picture: Picture, box: Box) -> list[Colour]:
     """Name the colours of what a box shows, less a plain background."""
     pixels = cut_out(picture, box, COLOURS_SIDE_PX)
     mask = stands_out(pixels)
-    if mask is None:
+    if mask is None or mask.mean() < MIN_SHARE_OF_BOX:
         return name_colours(pixels, np.ones(pixels.shape[:2], np.bool_))
     return name_colours(pixels, mask)
 

@@ -1,0 +1,27 @@
+"""Drawn goods for tests: things on a plain ground, the same on every machine."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw, ImageFont
+
+SIZE = (480, 360)
+BOX = (150, 70, 330, 310)
+"""Where the thing is, pixels."""
+RED, BLUE, GREEN = "#c01c28", "#2352be", "#328c3c"
+
+
+def carton(colour: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
+    """Draw a carton with a printed label on a plain ground."""
+    picture = Image.new("RGB", SIZE, ground)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((BOX[0], BOX[1], BOX[2] - 1, BOX[3] - 1), fill=colour)
+    draw.text((BOX[0] + 24, BOX[1] + 90), label, fill="#f4f0e0", font=ImageFont.load_default(40))
+    for row in range(5):
+        y = BOX[1] + 160 + 12 * row
+        draw.line((BOX[0] + 24, y, BOX[2] - 24 - 9 * row, y), fill="#f4f0e0", width=3)
+    return picture
+
+
+def nothing() -> Image.Image:
+    """Draw a picture of nothing at all."""
+    return Image.new("RGB", SIZE, "#9a9a9a")
