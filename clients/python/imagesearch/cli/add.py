@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from imagesearch.client import (
         AddImageRequest,
         BatchAddImagesResult,
+        Box,
         Category,
         Client,
         PlainTag,
@@ -50,6 +51,10 @@ ATTEMPTS = 10
 @click.option(
     "--category", type=click.Choice(values.CATEGORIES, case_sensitive=False), metavar="NAME"
 )
+@click.option(
+    "--region", type=values.RegionParameter(), help="Store only this part of each, in pixels."
+)
+@values.subject_detection_option
 @click.option("--entity", default="", metavar="ID", help="The thing that the pictures show.")
 @click.option("--overwrite", is_flag=True, help="Replace images that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each picture.")
@@ -62,6 +67,8 @@ def add(
     paths: Sequence[Path],
     tags: Sequence[tuple[str, PlainTag]],
     category: str | None,
+    region: Box | None,
+    subject_detection: bool | None,
     entity: str,
     overwrite: bool,
     as_json: bool,
@@ -74,6 +81,8 @@ def add(
 
     Tags are typed as in JSON: true and false, 4 (integer), 4.0 (float), all else a string; quotes
     make a string of anything: --tag 'sku="007"'.
+
+    Product libraries store the main subject of each picture, and its category unless one is given.
 
     A picture that can't be added does not stop the others; it is listed at the end, and the exit
     status is 1.
@@ -92,6 +101,8 @@ def add(
             category=values.category(category),
             entity_id=entity,
             allow_overwrite=overwrite,
+            region=region,
+            subject_detection=subject_detection,
         )
         try:
             with (
@@ -126,6 +137,8 @@ class Adder:
     category: Category.ValueType
     entity_id: str
     allow_overwrite: bool
+    region: Box | None = None
+    subject_detection: bool | None = None
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
@@ -209,6 +222,8 @@ class Adder:
             category=self.category,
             entity_id=self.entity_id,
             allow_overwrite=self.allow_overwrite,
+            region=self.region,
+            subject_detection=self.subject_detection,
         )
 
 

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
     from rich.console import Console
 
-    from imagesearch.client import Box, Category, Image, Library, Match, Subject
+    from imagesearch.client import (
+        Box,
+        Category,
+        Image,
+        Library,
+        Match,
+        SearchImagesResponse,
+        Subject,
+    )
 
 
 def to_dict(message: Message) -> dict[str, Any]:
@@ -145,6 +153,16 @@ def print_subjects(subjects: Iterable[Subject]) -> None:
             for subject in subjects
         ],
     )
+
+
+def chosen_text(answer: SearchImagesResponse) -> str:
+    """Say which subject was searched with."""
+    subject = answer.subjects[answer.chosen_subject]
+    words = [category_text(subject.category) or "something", "at", box_text(subject.box)]
+    if subject.colors:
+        words.append(", ".join(f"{color.name} {color.share:.0%}" for color in subject.colors))
+    number = f"{answer.chosen_subject + 1} of {len(answer.subjects)}"
+    return f"Subject {number}: {' '.join(words)}"
 
 
 def box_text(box: Box) -> str:

@@ -49,9 +49,11 @@ DRAWN_MATCHES = 6
     "--category",
     type=click.Choice(values.CATEGORIES, case_sensitive=False),
     metavar="NAME",
-    help=f"Only images of it: {', '.join(values.CATEGORIES)}.",
+    help="Only images of it; in product libraries it picks the subject, too:"
+    f" {', '.join(values.CATEGORIES)}.",
 )
 @click.option("--region", type=values.RegionParameter(), help="Search only this part, in pixels.")
+@values.subject_detection_option
 @click.option(
     "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Leave out lower scores, 0 to 1."
 )
@@ -77,6 +79,7 @@ def search(
     filter_: str,
     category: str | None,
     region: Box | None,
+    subject_detection: bool | None,
     min_score: float | None,
     max_false_positive_rate: float | None,
     distinct_entities: bool,
@@ -99,6 +102,7 @@ def search(
         "filter": filter_,
         "category": values.category(category),
         "region": region,
+        "subject_detection": subject_detection,
         "min_score": min_score,
         "max_false_positive_rate": max_false_positive_rate,
         "distinct_entities": distinct_entities,
@@ -217,6 +221,8 @@ def _print_answer(answer: SearchImagesResponse, save: Path | None, *, as_json: b
 
 
 def _print_table(answer: SearchImagesResponse) -> None:
+    if answer.HasField("chosen_subject"):
+        click.echo(output.chosen_text(answer))
     if answer.matches:
         output.print_matches(answer.matches)
     total = f"{answer.total_found:,}{'+' if answer.total_is_lower_bound else ''}"

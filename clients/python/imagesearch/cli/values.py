@@ -36,6 +36,14 @@ INT64 = range(-(2**63), 2**63)
 BOX_SIDES = 4
 
 
+subject_detection_option = click.option(
+    "--subject-detection/--no-subject-detection",
+    default=None,
+    help="Take the main subject, or all of the picture or region; product libraries."
+    "  [default: the subject, unless a region is given]",
+)
+
+
 class TagParameter(click.ParamType[tuple[str, "PlainTag"]]):
     """NAME=VALUE."""
 
