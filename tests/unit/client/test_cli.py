@@ -213,11 +213,11 @@ def test_a_suite_that_is_not_there_is_one_clear_line() -> None:
 
 def test_what_is_not_built_yet_is_said_so(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers(
-        "CompareImages",
-        status(grpc.StatusCode.UNIMPLEMENTED, "CompareImages is not built", "NOT_IMPLEMENTED"),
+        "SearchImages",
+        status(grpc.StatusCode.UNIMPLEMENTED, "element search is not built", "NOT_IMPLEMENTED"),
     )
-    a, b = write(tmp_path, {"a.jpg": "a", "b.jpg": "b"})
-    result = run(gateway, "compare", a, b)
+    (file,) = write(tmp_path, {"a.jpg": "a"})
+    result = run(gateway, "search", "patterns", file)
     assert result.exit_code == 1
     assert "NOT_IMPLEMENTED" in result.stderr
 

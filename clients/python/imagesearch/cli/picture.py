@@ -1,4 +1,4 @@
-"""`imagesearch detect` and `imagesearch compare`: pictures that are not stored."""
+"""`imagesearch detect`: a picture that is not stored."""
 # ruff: noqa: PLC0415  # the client waits for the command that needs it
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def detect(
     """Tell the subjects of a picture: box, category, colours, attributes."""
     if html:
         saving.require_report()
-    image = _read(file)
+    image = read_named(file)
     with connected() as client:
         answer = client.detect_subjects(
             image=image,
@@ -59,30 +59,8 @@ def detect(
         click.echo("Nothing stands out.")
 
 
-@click.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--json", "as_json", is_flag=True, help="Print the response message.")
-@connection_options()
-def compare(a: str, b: str, as_json: bool) -> None:
-    """Tell what pictures A and B are to each other."""
-    image_a, image_b = _read(a), _read(b)
-    with connected() as client:
-        answer = client.compare_images(image_a=image_a, image_b=image_b)
-    if as_json:
-        output.print_json(answer)
-        return
-    from imagesearch.client import Verdict
-
-    verdict = output.enum_word(Verdict.Name(answer.verdict), prefix="VERDICT_")
-    click.echo(f"{verdict}, score {answer.score:.3f}")
-    if answer.likely_edits:
-        click.echo(f"likely edits: {', '.join(answer.likely_edits)}")
-    for name, value in sorted(answer.measures.items()):
-        click.echo(f"{name}: {value:.4g}")
-
-
-def _read(file: str) -> bytes:
+def read_named(file: str) -> bytes:
+    """Read a picture; say which file it was where that fails."""
     try:
         return read_picture(file)
     except OSError as error:

@@ -1,0 +1,105 @@
+"""`imagesearch compare`: what it prints of an answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from imagesearch.cli import main
+from imagesearch.client import CompareImagesResponse, Verdict
+from imagesearch.type.v1.picture_pb2 import PictureInfo
+from tests.unit.client.conftest import FakeGateway
+
+CROPPED = CompareImagesResponse(
+    verdict=Verdict.VERDICT_SAME_PICTURE,
+    score=0.98,
+    false_positive_rate=2e-5,
+    likely_edits=["flipped_horizontally", "rotated_270", "cropped", "scaled"],
+    measures={"shown_of_a": 0.49, "shown_of_b": 1, "agreement": 0.99, "scale": 2, "mse": 1234.5},
+    info_a=PictureInfo(width=640, height=480, size_bytes=54321, media_type="image/jpeg"),
+    overlay=b"a PNG",
+)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_text(name)
+    return str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")
+
+
+def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
+    words = ["--target", gateway.target, "compare", *map(str, arguments)]
+    return CliRunner().invoke(main, words)
+
+
+def test_the_edits_are_told_in_words(gateway: FakeGateway, files: tuple[str, str]) -> None:
+    gateway.answers("CompareImages", CROPPED)
+    result = run(gateway, *files)
+    assert result.exit_code == 0
+    assert (
+        "The same picture: flipped horizontally, rotated by 90° counter-clockwise, "
+        "cropped (49 % kept), scaled (to 200 %)." in result.stdout
+    )
+    assert "Score 0.980" in result.stdout
+    assert "less than 0.0001" in result.stdout
+    assert "640x480" in result.stdout
+    assert not gateway.requests[0].include_overlay
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (Verdict.VERDICT_IDENTICAL_FILE, "The same file."),
+        (Verdict.VERDICT_RELATED, "Related, but not the same picture."),
+        (Verdict.VERDICT_DIFFERENT, "Different pictures."),
+    ],
+)
+def test_every_verdict_has_its_words(
+    gateway: FakeGateway, files: tuple[str, str], verdict: Verdict.ValueType, words: str
+) -> None:
+    gateway.answers("CompareImages", CompareImagesResponse(verdict=verdict))
+    assert words in run(gateway, *files).stdout
+
+
+def test_how_one_lies_in_the_other_is_told_only_where_they_agree(
+    gateway: FakeGateway, files: tuple[str, str]
+) -> None:
+    different = CompareImagesResponse(
+        verdict=Verdict.VERDICT_DIFFERENT, measures={"agreement": 0.2, "scale": 0.3, "mse": 5}
+    )
+    gateway.answers("CompareImages", different)
+    result = run(gateway, *files)
+    assert "mean squared error" in result.stdout
+    assert "scale" not in result.stdout
+
+
+def test_the_overlay_is_saved_and_not_printed(
+    gateway: FakeGateway, files: tuple[str, str], tmp_path: Path
+) -> None:
+    gateway.answers("CompareImages", CROPPED)
+    result = run(gateway, *files, "--json", "--save", tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes() == b"a PNG"
+    assert gateway.requests[0].include_overlay
+    printed = json.loads(result.stdout)
+    assert printed["verdict"] == "VERDICT_SAME_PICTURE"
+    assert printed["overlay"] == ""
+
+
+def test_one_standard_input_is_not_two_pictures(gateway: FakeGateway) -> None:
+    assert run(gateway, "-", "-").exit_code == 2
+
+
+def test_an_overlay_is_a_png_file(gateway: FakeGateway, files: tuple[str, str]) -> None:
+    assert run(gateway, *files, "--save", "both.jpg").exit_code == 2
+
+
+def test_a_file_that_is_not_there_is_named(
+    gateway: FakeGateway, files: tuple[str, str], tmp_path: Path
+) -> None:
+    result = run(gateway, files[0], tmp_path / "nowhere.jpg")
+    assert result.exit_code == 1
+    assert "nowhere.jpg" in result.stderr
