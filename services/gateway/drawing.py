@@ -166,6 +166,9 @@ class Drawings:
         except ServiceError as error:
             structlog.get_logger().warning("drawing.failed", reason=error.reason)
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {error.message}"])
+        if len(drawing) > options.max_bytes:
+            why = f"{len(drawing):,} bytes, where {options.max_bytes:,} are left: ask for a JPEG"
+            return _Drawn(warnings=[*warnings, f"annotated_image: left out: {why}"])
         return _Drawn(drawing, warnings)
 
     async def _small(

@@ -283,10 +283,22 @@ def search_requests(
     searches = [
         _or_error(search_request, _inside(request.parent, item)) for item in request.requests
     ]
-    showing = sum(item.include_thumbnails for item in request.requests)
+    return _sharing(searches)
+
+
+def _sharing(searches: list[SearchRequest | ServiceError]) -> list[SearchRequest | ServiceError]:
+    """Let the searches of a batch share the room that their pictures have in one answer."""
+    asked = [search for search in searches if isinstance(search, SearchRequest)]
+    showing = sum(search.thumbnail_bytes > 0 for search in asked) or 1
+    drawing = sum(search.drawing is not None for search in asked) or 1
     return [
-        replace(search, thumbnail_bytes=search.thumbnail_bytes // showing)
-        if isinstance(search, SearchRequest) and search.thumbnail_bytes
+        replace(
+            search,
+            thumbnail_bytes=search.thumbnail_bytes // showing,
+            drawing=search.drawing
+            and replace(search.drawing, max_bytes=search.drawing.max_bytes // drawing),
+        )
+        if isinstance(search, SearchRequest)
         else search
         for search in searches
     ]

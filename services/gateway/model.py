@@ -310,6 +310,8 @@ class DrawingOptions:
     """64 to 4,096; 0: the Embedding service's default."""
     match_count: int = 0
     """Matches beside the query, 0 to 20."""
+    max_bytes: int = 20 * 1024 * 1024
+    """A larger drawing is left out: the answer has to fit in 32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,243 @@
+"""What of an answer is drawn, and that a drawing never costs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from imagesearch.gateway.v1 import search_pb2
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import messages
+from imagesearch_services.gateway.drawing import DrawingOrder, Drawings, search_outlines
+from imagesearch_services.gateway.model import (
+    Box,
+    Category,
+    Color,
+    DetectionAnswer,
+    DrawingOptions,
+    Match,
+    PictureQuery,
+    Relation,
+    SearchAnswer,
+    StepTiming,
+    StoredQuery,
+    Subject,
+)
+from imagesearch_services.gateway.search_request import SearchRequest
+from tests.unit.gateway.fakes import INFO, WHOLE, stored
+
+AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
+SHOE = Subject(Box(10, 20, 60, 70), Category.SHOES, 0.934, [Color("navy", "#1c2b5a", 0.61)])
+BAG = Subject(Box(50, 5, 90, 40), Category.DIGITAL_DEVICE, 0.4)
+
+
+@dataclass
+class Painter:
+    """Notes what it is to draw."""
+
+    orders: list[DrawingOrder] = field(default_factory=list)
+    error: ServiceError | None = None
+
+    async def draw(self, order: DrawingOrder) -> bytes:
+        self.orders.append(order)
+        if self.error:
+            raise self.error
+        return b"drawing"
+
+
+@dataclass
+class Shelf:
+    """Keeps a small picture of every image, but of those that are said."""
+
+    without: Sequence[str] = ()
+    error: ServiceError | None = None
+    asked: list[str] = field(default_factory=list)
+
+    async def get_thumbnails(self, library_id: str, image_ids: Sequence[str]) -> Sequence[bytes]:
+        assert library_id == "shop"
+        self.asked += image_ids
+        if self.error:
+            raise self.error
+        return [b"" if one in self.without else f"small {one}".encode() for one in image_ids]
+
+
+def match(image_id: str, score: float = 0.5, query_box: Box | None = None) -> Match:
+    return Match(
+        image=stored(image_id),
+        relation=Relation.SAME,
+        score=score,
+        similarity=score,
+        false_positive_rate=0,
+        query_box=query_box,
+    )
+
+
+def answer(*matches: Match, **changes: object) -> SearchAnswer:
+    made = SearchAnswer(
+        matches=matches,
+        next_page_token="",
+        total_found=len(matches),
+        total_is_lower_bound=False,
+        searched_region=WHOLE,
+        query_info=INFO,
+        models=(),
+        thresholds=(),
+        timings=[StepTiming("query", 3.0), StepTiming("total", 5.0)],
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def request(
+    query: PictureQuery | StoredQuery | None, drawing: DrawingOptions | None, **changes: object
+) -> SearchRequest:
+    made = SearchRequest(library_id="shop", query=query, filter=None, page_size=10, drawing=drawing)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+PICTURE = PictureQuery(b"picture")
+TWO = DrawingOptions(match_count=2)
+THREE_MATCHES = (match("a", 0.984), match("b", 0.7), match("c", 0.6))
+
+
+async def test_nothing_is_drawn_unless_asked_for() -> None:
+    painter, shelf = Painter(), Shelf()
+    plain = answer(*THREE_MATCHES)
+    assert await Drawings(painter, shelf).add_to_search(plain, request(PICTURE, None)) is plain
+    assert painter.orders == []
+    assert shelf.asked == []
+
+
+async def test_the_first_matches_stand_beside_the_query_with_score_and_id() -> None:
+    painter = Painter()
+    drawn = await Drawings(painter, Shelf(without=["b"])).add_to_search(
+        answer(*THREE_MATCHES), request(PICTURE, TWO)
+    )
+    assert drawn.annotated_image == b"drawing"
+    assert list(drawn.warnings) == []
+    (order,) = painter.orders
+    assert order.content == b"picture"
+    assert [one.content for one in order.beside] == [b"small a", b""]
+    assert [list(one.lines) for one in order.beside] == [["1 · 0.98", "a"], ["2 · 0.70", "b"]]
+
+
+async def test_drawing_is_a_step_and_part_of_the_total() -> None:
+    drawn = await Drawings(Painter(), Shelf()).add_to_search(answer(), request(PICTURE, TWO))
+    times = {timing.step: timing.duration_ms for timing in drawn.timings}
+    assert list(times) == ["query", "draw", "total"]
+    assert times["total"] == pytest.approx(5 + times["draw"])
+
+
+async def test_small_pictures_that_the_answer_has_are_not_asked_for_again() -> None:
+    painter, shelf = Painter(), Shelf()
+    held = replace(match("a"), thumbnail=b"held")
+    await Drawings(painter, shelf).add_to_search(
+        answer(held, match("b")), request(PICTURE, TWO, thumbnail_bytes=1000)
+    )
+    assert shelf.asked == []
+    assert [one.content for one in painter.orders[0].beside] == [b"held", b""]
+
+
+async def test_a_store_that_is_away_leaves_frames_empty_and_says_so() -> None:
+    painter = Painter()
+    drawn = await Drawings(painter, Shelf(error=AWAY)).add_to_search(
+        answer(*THREE_MATCHES), request(PICTURE, TWO)
+    )
+    assert drawn.annotated_image == b"drawing"
+    assert [one.content for one in painter.orders[0].beside] == [b"", b""]
+    (warning,) = drawn.warnings
+    assert warning == "annotated_image: drawn without small pictures: the store is away"
+
+
+async def test_a_drawing_that_fails_leaves_the_answer_with_a_warning() -> None:
+    painter = Painter(error=ServiceError(Reason.OVERLOADED, "too much to do"))
+    plain = answer(*THREE_MATCHES, warnings=["first"])
+    drawn = await Drawings(painter, Shelf()).add_to_search(plain, request(PICTURE, TWO))
+    assert drawn.matches == plain.matches
+    assert drawn.annotated_image == b""
+    assert list(drawn.warnings) == ["first", "annotated_image: not drawn: too much to do"]
+
+
+async def test_a_stored_query_is_drawn_by_its_small_picture() -> None:
+    painter = Painter()
+    found = answer(*THREE_MATCHES, searched_region=None, query_info=None)
+    drawn = await Drawings(painter, Shelf()).add_to_search(found, request(StoredQuery("q"), TWO))
+    assert drawn.annotated_image == b"drawing"
+    assert painter.orders[0].content == b"small q"
+    without = await Drawings(painter, Shelf(without=["q"])).add_to_search(
+        found, request(StoredQuery("q"), TWO)
+    )
+    assert without.annotated_image == b""
+    assert "pixels are not kept" in without.warnings[0]
+
+
+async def test_a_later_page_is_drawn_where_the_picture_is_given_again() -> None:
+    drawings = Drawings(Painter(), Shelf())
+    later = await drawings.add_to_search(answer(match("k")), request(None, TWO))
+    assert "give the picture again beside the page token" in later.warnings[0]
+    again = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO))
+    assert again.annotated_image == b"drawing"
+
+
+async def test_a_drawing_without_room_in_the_answer_is_left_out() -> None:
+    drawn = await Drawings(Painter(), Shelf()).add_to_search(
+        answer(), request(PICTURE, DrawingOptions(max_bytes=6))
+    )
+    assert drawn.annotated_image == b""
+    assert "7 bytes, where 6 are left" in drawn.warnings[0]
+
+
+def test_the_drawings_of_a_batch_share_the_room_in_the_answer() -> None:
+    item = search_pb2.SearchImagesRequest(
+        image=picture_pb2.ImageContent(content=b"x"), annotation=search_pb2.AnnotationOptions()
+    )
+    batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[item] * 4)
+    rooms = [
+        search.drawing.max_bytes
+        for search in messages.search_requests(batch)
+        if isinstance(search, SearchRequest) and search.drawing
+    ]
+    assert rooms == [DrawingOptions().max_bytes // 4] * 4
+
+
+def test_matched_parts_of_the_query_are_outlined_and_whole_ones_are_not() -> None:
+    part, other = Box(5, 5, 40, 40), Box(50, 50, 90, 70)
+    outlines = search_outlines(
+        answer(
+            match("a", 0.9, part), match("b", 0.8), match("c", 0.7, other), match("d", 0.6, part)
+        )
+    )
+    assert [outline.shape for outline in outlines] == [part, other]
+    assert list(outlines[0].lines) == ["1 · 0.90 · a", "4 · 0.60 · d"]
+    assert [outline.is_highlighted for outline in outlines] == [True, False]
+
+
+def test_the_region_that_was_searched_is_outlined_where_it_is_not_everything() -> None:
+    assert search_outlines(answer()) == []
+    region = Box(10, 10, 60, 60)
+    (outline,) = search_outlines(answer(searched_region=region))
+    assert outline.shape == region
+    assert list(outline.lines) == []
+
+
+def test_subjects_say_category_score_and_colours_and_the_chosen_one_stands_out() -> None:
+    outlines = search_outlines(answer(subjects=[SHOE, BAG], chosen_subject=1))
+    assert [list(outline.lines) for outline in outlines] == [
+        ["Shoes 0.93", "navy 61%"],
+        ["Digital device 0.40"],
+    ]
+    assert [outline.is_highlighted for outline in outlines] == [False, True]
+
+
+async def test_detected_subjects_are_drawn_and_what_can_t_be_is_an_error() -> None:
+    found = DetectionAnswer(
+        subjects=[SHOE, BAG], info=INFO, models=(), timings=[StepTiming("total", 5.0)]
+    )
+    painter = Painter()
+    drawn = await Drawings(painter, Shelf()).add_to_detection(found, PICTURE, TWO)
+    assert drawn.annotated_image == b"drawing"
+    assert [outline.is_highlighted for outline in painter.orders[0].outlines] == [True, False]
+    with pytest.raises(ServiceError, match="store is away"):
+        await Drawings(Painter(error=AWAY), Shelf()).add_to_detection(found, PICTURE, TWO)
