@@ -210,7 +210,10 @@ def _payload(library: Library, pair: Pair, versions: Mapping[str, Version]) -> P
 
 def _holds(payload: Payload, versions: Mapping[str, Version]) -> bool:
     """Tell whether both entries are still those of which the user spoke."""
-    return [versions.get(image_id) for image_id in payload["image_ids"]] == payload["versions"]
+    return all(
+        versions.get(image_id) == version
+        for image_id, version in zip(payload["image_ids"], payload["versions"], strict=True)
+    )
 
 
 def _image_not_found(library_id: str, image_id: str) -> ServiceError:

@@ -63,10 +63,10 @@ def duplicates_responses(
     All but the last of several lead back to the first, so that a caller who got only some of them
     is given all again.
     """
-    parts = list(_parts([_member_message(one) for one in news.group])) or [None]
+    parts = list(_parts([_member_message(one) for one in news.group])) or [[]]
     for number, images in enumerate(parts, 1):
         yield search_pb2.FindDuplicatesResponse(
-            group=None if images is None else search_pb2.DuplicateGroup(images=images),
+            group=search_pb2.DuplicateGroup(images=images) if images else None,
             checked_count=news.checked_count,
             total_count=news.total_count,
             next_page_token=news.next_page_token if number == len(parts) else news.page_token,
