@@ -39,6 +39,18 @@ STRANGERS = (
 )
 """Never stored: searches with them must find nothing."""
 
+GOODS = (
+    "astronaut.png",
+    "camera.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
+"""Photographs of things: few of them are goods that a shop sells, but each has a subject."""
+
 STEREO_STORED = "motorcycle_left.png"
 STEREO_OTHER = "motorcycle_right.png"
 """The same motorcycle, photographed from a step aside at the same moment."""
@@ -59,6 +71,10 @@ def data_folder() -> Path:
 
 def own_pictures() -> Found:
     return find_pictures(data_folder() / name for name in STORED)
+
+
+def goods() -> Found:
+    return find_pictures(data_folder() / name for name in GOODS)
 
 
 def strangers() -> list[Picture]:
