@@ -410,8 +410,11 @@ class ExtractFeaturesRequest(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     FOR_QUERY_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     for_query: _builtins.bool
     """Features for a query are denser than those to be stored."""
+    thumbnail_max_side_px: _builtins.int
+    """As in EmbedImagesRequest."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageItem]:
         """1 to 100; proposed regions are ignored, at most one region each."""
@@ -421,10 +424,11 @@ class ExtractFeaturesRequest(_message.Message):
         *,
         items: _abc.Iterable[Global___EmbedImageItem] | None = ...,
         for_query: _builtins.bool = ...,
+        thumbnail_max_side_px: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_query", b"for_query", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_query", b"for_query", "items", b"items", "thumbnail_max_side_px", b"thumbnail_max_side_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,10 +476,13 @@ class ExtractFeaturesResult(_message.Message):
     KEYPOINT_COUNT_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_FIELD_NUMBER: _builtins.int
     features: _builtins.bytes
     """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
     keypoint_count: _builtins.int
     """How many keypoints are in there; 0 for a picture without texture."""
+    thumbnail: _builtins.bytes
+    """As in EmbedImageResult."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Set when this picture failed; then nothing else is."""
@@ -501,10 +508,11 @@ class ExtractFeaturesResult(_message.Message):
         keypoint_count: _builtins.int = ...,
         words: _model_pb2.SparseVector | None = ...,
         box: _geometry_pb2.Box | None = ...,
+        thumbnail: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "info", b"info", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "thumbnail", b"thumbnail", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
