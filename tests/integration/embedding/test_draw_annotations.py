@@ -87,7 +87,7 @@ async def test_a_turned_photograph_is_drawn_upright_with_its_boxes_as_shown(clie
     assert amber.max(axis=0) == pytest.approx(np.array([380, 180]) * factor, abs=4)
 
 
-BAD = {
+BAD: dict[str, list[dict[str, Any]]] = {
     "image.content": [{"image": picture_pb2.ImageContent()}],
     "media_type": [{"media_type": "image/gif"}, {"media_type": "png"}],
     "max_side_px": [{"max_side_px": side} for side in (-1, 63, 4097)],

@@ -83,7 +83,7 @@ def test_outlines_stand_out_by_a_halo_whatever_lies_beneath() -> None:
 
 def luminance(color: str) -> float:
     red, green, blue = (part / 255 for part in rgb(color))
-    return 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    return float(0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2)
 
 
 def test_a_box_over_the_edge_is_drawn_along_it() -> None:
