@@ -35,7 +35,7 @@ MAX_DOUBTED_AREA = 0.2
 """Garments that together cover less of the picture may be a detail of a larger thing."""
 MIN_WORN_SHARE = 0.3
 """Of that thing; with less of it clothing or person it is no one who is dressed."""
-MIN_SHARE_OF_BOX = 0.3
+MIN_SHARE_OF_BOX = 0.2
 """Of a box that a person drew, what stands out in it is its subject; less is a mark on it."""
 MASK_SIDE_PX = 256
 """Long side of the mask of a subject that is no clothing."""

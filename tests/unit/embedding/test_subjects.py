@@ -1,0 +1,249 @@
+"""What is found in maps, which colours are named, and what a product model's numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import Picture
+from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
+from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background
+from imagesearch_services.embedding.subjects.clothing import find_clothing
+from imagesearch_services.embedding.subjects.colours import PROTOTYPES, name_colours
+from imagesearch_services.embedding.subjects.finding import (
+    colours_in,
+    colours_of,
+    find_subjects,
+)
+from imagesearch_services.embedding.subjects.labels import Labels
+from tests.goods import BOX, RED, SIZE, carton, nothing
+
+SPEC = InputSpec(352, 512, Resize.LETTERBOX)
+STRIDE = 8
+CELLS = (64, 44)
+BACKGROUND, PERSON, TOPS, BOTTOMS, THING = 0, 1, 2, 5, 9
+Floats = npt.NDArray[np.float32]
+
+
+def picture(image: Image.Image) -> Picture:
+    return Picture(image, *image.size)
+
+
+def maps(*boxes: tuple[int, tuple[float, float, float, float]], size: tuple[int, int]) -> Floats:
+    """Make the parser's maps of a picture in which these classes fill these boxes, in pixels."""
+    found = np.zeros((10, *CELLS), np.float32)
+    found[BACKGROUND] = 1.0
+    left, top, width, height = letterboxed(Box(0, 0, *size), SPEC)
+    for index, (x_min, y_min, x_max, y_max) in boxes:
+        rows = slice(
+            round((top + y_min / size[1] * height) / STRIDE),
+            round((top + y_max / size[1] * height) / STRIDE),
+        )
+        columns = slice(
+            round((left + x_min / size[0] * width) / STRIDE),
+            round((left + x_max / size[0] * width) / STRIDE),
+        )
+        if index != THING:
+            found[:9, rows, columns] = 0.0
+        found[index, rows, columns] = 0.9
+    return found
+
+
+def overlap(a: Box, b: tuple[float, float, float, float]) -> float:
+    width = min(a.x_max, b[2]) - max(a.x_min, b[0])
+    height = min(a.y_max, b[3]) - max(a.y_min, b[1])
+    common = max(0.0, width) * max(0.0, height)
+    return common / (a.width * a.height + (b[2] - b[0]) * (b[3] - b[1]) - common)
+
+
+def whole(image: Image.Image) -> Box:
+    return Box(0, 0, *image.size)
+
+
+def test_garments_are_found_where_the_maps_say_the_largest_first() -> None:
+    image = Image.new("RGB", (430, 640), "#777777")
+    shirt, trousers = (130, 60, 300, 220), (140, 240, 290, 600)
+    found = find_subjects(
+        picture(image),
+        whole(image),
+        maps((TOPS, shirt), (BOTTOMS, trousers), size=image.size),
+        SPEC,
+        STRIDE,
+    )
+    assert [one.clothing for one in found] == ["BOTTOMS", "TOPS"]
+    assert overlap(found[0].box, trousers) > 0.8
+    assert overlap(found[1].box, shirt) > 0.8
+    assert all(0.6 < one.score <= 1 for one in found)
+
+
+def test_what_is_found_in_a_region_lies_in_the_picture() -> None:
+    image = Image.new("RGB", (430, 640), "#777777")
+    region = Box(100, 200, 400, 620)
+    inside = (60.0, 90.0, 210.0, 330.0)
+    found = find_subjects(
+        picture(image), region, maps((BOTTOMS, inside), size=(300, 420)), SPEC, STRIDE
+    )
+    assert overlap(found[0].box, (160, 290, 310, 530)) > 0.8
+
+
+def test_a_thing_on_a_plain_ground_has_a_tight_box() -> None:
+    image = carton(RED, "cola")
+    (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
+    assert found.clothing is None
+    assert overlap(found.box, BOX) > 0.95
+
+
+def test_a_thing_among_others_is_where_the_parser_sees_one() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (360, 480, 3), np.uint8)
+    image = Image.fromarray(noise)
+    thing = (200.0, 90.0, 420.0, 300.0)
+    (found,) = find_subjects(
+        picture(image), whole(image), maps((THING, thing), size=SIZE), SPEC, STRIDE
+    )
+    assert found.clothing is None
+    assert overlap(found.box, thing) > 0.8
+    assert found.score == pytest.approx(0.9, abs=0.1)
+
+
+def test_where_nothing_stands_out_nothing_is_found() -> None:
+    image = nothing()
+    assert find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE) == []
+
+
+def test_a_mark_on_a_package_is_no_garment() -> None:
+    image = carton(RED, "cola")
+    mark = (220.0, 180.0, 270.0, 220.0)
+    (found,) = find_subjects(
+        picture(image), whole(image), maps((TOPS, mark), size=SIZE), SPEC, STRIDE
+    )
+    assert found.clothing is None
+    assert overlap(found.box, BOX) > 0.95
+
+
+def test_a_small_garment_on_a_person_is_one() -> None:
+    image = carton("#c8a48c", "")
+    hat = (200.0, 75.0, 290.0, 130.0)
+    (found,) = find_subjects(
+        picture(image), whole(image), maps((PERSON, BOX), (TOPS, hat), size=SIZE), SPEC, STRIDE
+    )
+    assert found.clothing == "TOPS"
+
+
+@pytest.mark.parametrize("size", [(16, 16), (2000, 16), (16, 2000), (1, 1)])
+def test_a_region_of_any_shape_can_be_looked_at(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "#3060a0")
+    found = find_subjects(picture(image), whole(image), maps(size=size), SPEC, STRIDE)
+    assert found == []
+    colours_in(picture(image), whole(image))
+
+
+@pytest.mark.parametrize("name", PROTOTYPES)
+def test_every_prototype_bears_its_own_name(name: str) -> None:
+    for prototype in PROTOTYPES[name]:
+        flat = np.full((40, 40, 3), prototype, np.uint8)
+        (colour,) = name_colours(flat, np.ones((40, 40), np.bool_))
+        assert colour.name == name
+        assert colour.hex == "#{:02x}{:02x}{:02x}".format(*prototype)
+        assert colour.share == pytest.approx(1.0)
+
+
+def test_colours_are_those_of_the_mask_the_largest_first() -> None:
+    pixels = np.zeros((90, 90, 3), np.uint8)
+    pixels[:, :60] = (200, 25, 35)
+    pixels[:, 60:80] = (35, 85, 190)
+    mask = np.ones((90, 90), np.bool_)
+    mask[:, 80:] = False
+    named = name_colours(pixels, mask)
+    assert [colour.name for colour in named] == ["red", "blue"]
+    assert named[0].share == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_subjects_colours_leave_the_ground_out() -> None:
+    image = carton(RED, "cola", ground="#e8f0e8")
+    (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
+    assert colours_of(picture(image), found)[0].name == "red"
+    assert colours_in(picture(image), whole(image))[0].name == "red"
+
+
+def test_a_box_drawn_inside_of_a_thing_has_the_things_colour() -> None:
+    image = carton(RED, "cola")
+    inner = Box(BOX[0] + 4, BOX[1] + 4, BOX[2] - 4, BOX[3] - 4)
+    assert colours_in(picture(image), inner)[0].name == "red"
+
+
+def test_a_patterned_border_hides_what_stands_out() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (300, 200, 3), np.uint8)
+    assert stands_out(noise) is None
+    assert subject_on_plain_background(noise) is None
+
+
+def test_nine_classes_of_noise_hold_few_subjects() -> None:
+    noise = np.random.default_rng(2).dirichlet(np.ones(9), CELLS).transpose(2, 0, 1)
+    assert len(find_clothing(noise.astype(np.float32), (0.6,) * 6)) <= 6
+
+
+LABELS = Labels.from_parameters(
+    {
+        "attributes": "kind=dress,pants,t-shirt,hat;sleeve_length=short,long",
+        "category_of_kind": "DRESS,BOTTOMS,TOPS,ACCESSORIES",
+        "sleeved_kinds": "t-shirt",
+        "categories": "TOPS,DRESS,BOTTOMS,BAG,ACCESSORIES,BOTTLE,OTHER",
+    }
+)
+TSHIRT = np.array([0.05, 0.1, 0.8, 0.05, 0.9, 0.1], np.float32)
+UNSURE = np.array([0.3, 0.3, 0.2, 0.2, 0.5, 0.5], np.float32)
+WORN = np.array([0.5, 0.1, 0.1, 0, 0.1, 0.1, 0.1], np.float32)
+BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
+
+
+def test_a_garment_alone_has_the_category_of_its_kind() -> None:
+    told = LABELS.tell(TSHIRT, WORN, clothing="DRESS", is_alone=True)
+    assert told.category == "TOPS"
+    assert [(one.name, one.value) for one in told.attributes] == [
+        ("kind", "t-shirt"),
+        ("sleeve_length", "short"),
+    ]
+
+
+def test_a_garment_of_an_outfit_keeps_the_parsers_category() -> None:
+    told = LABELS.tell(TSHIRT, WORN, clothing="BOTTOMS", is_alone=False)
+    assert (told.category, told.attributes) == ("BOTTOMS", ())
+
+
+def test_a_bag_is_no_garment_whatever_its_crop_resembles() -> None:
+    told = LABELS.tell(TSHIRT, WORN, clothing="BAG", is_alone=True)
+    assert (told.category, told.attributes) == ("BAG", ())
+
+
+def test_what_the_model_is_unsure_of_is_not_told() -> None:
+    assert LABELS.tell(UNSURE, WORN, clothing="TOPS").attributes == ()
+
+
+def test_other_goods_have_the_likeliest_category() -> None:
+    told = LABELS.tell(TSHIRT, BOTTLE)
+    assert (told.category, told.attributes) == ("BOTTLE", ())
+    assert told.score == pytest.approx(0.7)
+
+
+def test_a_crop_that_nobody_parsed_may_be_clothing() -> None:
+    told = LABELS.tell(TSHIRT, WORN)
+    assert told.category == "TOPS"
+    assert told.attributes
+
+
+def test_labels_that_do_not_fit_together_are_refused() -> None:
+    parameters = {
+        "attributes": "kind=dress,pants",
+        "category_of_kind": "DRESS",
+        "sleeved_kinds": "",
+        "categories": "DRESS",
+    }
+    with pytest.raises(ValueError, match="shorter"):
+        Labels.from_parameters(parameters)
+    with pytest.raises(KeyError):
+        replace(LABELS, attributes={}).tell(TSHIRT, WORN)
