@@ -23,6 +23,10 @@ BINS = 4
 DIRECTIONS = 8
 DIMENSIONS = BINS * BINS * DIRECTIONS
 
+FROM_EDGE_PX = 0.25
+"""OpenCV counts from the middle of the first pixel, and a quarter pixel more, since it doubles
+pictures first."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExtractionLimits:
@@ -43,7 +47,7 @@ class LocalFeatures:
     """Keypoints of a picture and what surrounds them, strongest first."""
 
     points: Floats
-    """x and y, pixels, [keypoints, 2]."""
+    """x and y, pixels from the picture's edges, [keypoints, 2]."""
     sizes: Floats
     """Diameters, pixels, [keypoints]."""
     angles: Floats
@@ -63,7 +67,7 @@ class LocalFeatures:
         Args:
             width: of the picture, pixels.
         """
-        points = np.column_stack([width - 1 - self.points[:, 0], self.points[:, 1]])
+        points = np.column_stack([width - self.points[:, 0], self.points[:, 1]])
         bins = self.descriptors.reshape(-1, BINS, BINS, DIRECTIONS)
         reversed_directions = -np.arange(DIRECTIONS) % DIRECTIONS
         return LocalFeatures(
@@ -111,7 +115,7 @@ def extract(grey: Grey, limits: ExtractionLimits) -> LocalFeatures:
     keypoints, raw = [keypoints[row] for row in rows], raw[rows]
     rooted = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
     return LocalFeatures(
-        np.array([each.pt for each in keypoints], np.float32) - border,
+        np.array([each.pt for each in keypoints], np.float32) + FROM_EDGE_PX - border,
         np.array([each.size for each in keypoints], np.float32),
         np.radians(np.array([each.angle for each in keypoints], np.float32)),
         rooted.astype(np.float32),
@@ -152,10 +156,10 @@ def _strongest(
 ) -> list[int]:
     """Give the keypoints that lie in the picture, strongest first."""
     height, width = shape[:2]
-    border = limits.border_px
+    before = limits.border_px - FROM_EDGE_PX
 
     def is_inside(point: Sequence[float]) -> bool:
-        return 0 <= point[0] - border < width and 0 <= point[1] - border < height
+        return 0 <= point[0] - before < width and 0 <= point[1] - before < height
 
     def strength(row: int) -> tuple[float, ...]:
         # All that tells keypoints apart takes part, so that equal strength leaves no choice open.

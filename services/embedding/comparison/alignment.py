@@ -139,7 +139,7 @@ def align(first: View, second: View) -> Aligned | None:
 
 def mirror_matrix(width: float) -> Matrix:
     """Give the homography that exchanges left and right."""
-    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _weight(aligned: Aligned) -> float:

@@ -91,26 +91,42 @@ def judge(
     """Give everything measured between two pictures, by name, and the edits between them."""
     measures = pixel_measures(first.view.pixels, second.view.pixels)
     measures |= hash_measures(first.view.pixels, second.view.pixels)
-    measures["copy_similarity"], measures["copy_closeness"] = _closeness(vectors.copy, background)
-    if vectors.semantic is not None:
-        measures["semantic_similarity"] = float(vectors.semantic[0] @ vectors.semantic[1])
+    measures |= embedding_measures(vectors, background)
+    measures |= alignment_measures(aligned)
     if aligned is None:
-        return measures | {"inlier_count": 0.0}, []
+        return measures, []
     motion = Motion.of(_in_files(first, second, aligned.matrix), _size(first))
     measures |= {
+        "rotation_degrees": motion.rotation_degrees,
+        "scale": motion.scale,
+        "aligned_ssim": ssim(aligned.overlap.first, aligned.overlap.second, aligned.overlap.mask),
+    }
+    return measures, likely_edits(first.view, second.view, aligned, motion)
+
+
+def embedding_measures(vectors: Vectors, background: Background | None) -> dict[str, float]:
+    """Give how close the embeddings are."""
+    cosine, closeness = _closeness(vectors.copy, background)
+    measures = {"copy_similarity": cosine, "copy_closeness": closeness}
+    if vectors.semantic is not None:
+        measures["semantic_similarity"] = float(vectors.semantic[0] @ vectors.semantic[1])
+    if vectors.aligned_copy is not None:
+        _, measures["aligned_copy_closeness"] = _closeness(vectors.aligned_copy, background)
+    return measures
+
+
+def alignment_measures(aligned: Aligned | None) -> dict[str, float]:
+    """Give how well the pictures agree where one lies over the other."""
+    if aligned is None:
+        return {"inlier_count": 0.0}
+    return {
         "inlier_count": float(aligned.inlier_count),
         "agreement": aligned.agreement,
         "contrast_share": aligned.contrast_share,
         "shown_of_a": aligned.shown_of_first,
         "shown_of_b": aligned.shown_of_second,
         "bend": aligned.bend,
-        "rotation_degrees": motion.rotation_degrees,
-        "scale": motion.scale,
-        "aligned_ssim": ssim(aligned.overlap.first, aligned.overlap.second, aligned.overlap.mask),
     }
-    if vectors.aligned_copy is not None:
-        _, measures["aligned_copy_closeness"] = _closeness(vectors.aligned_copy, background)
-    return measures, likely_edits(first.view, second.view, aligned, motion)
 
 
 def _closeness(pair: Floats, background: Background | None) -> tuple[float, float]:

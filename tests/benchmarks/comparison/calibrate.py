@@ -22,13 +22,13 @@ from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibratio
 from imagesearch_services.gateway.comparison import BUILT_IN_JUDGES, Judge, features
 from imagesearch_services.gateway.model import ModelVersion
 from tests.benchmarks.comparison.measuring import Measured, measure_all
-from tests.benchmarks.comparison.pairs import ROOT_CACHE, choose
+from tests.benchmarks.comparison.pairs import choose
 from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.copies.vectors import COPY_MODEL, SEMANTIC_MODEL, VERSION
 
-ORIGINALS = 20
+ORIGINALS = 14
 NEAREST = 600
-UNRELATED = 200
+UNRELATED = 150
 
 SAME_RATE = 0.004
 """Of pictures with their nearest non-copy, that may be called the same."""
@@ -146,7 +146,7 @@ def main() -> None:
     pairs = choose(
         options.data, is_test=False, originals=ORIGINALS, nearest=NEAREST, unrelated=UNRELATED
     )
-    measured = measure_all(pairs, ROOT_CACHE / "calibration.jsonl")
+    measured = measure_all(pairs, "calibration")
     made = table(measured)
     file = BUILT_IN_JUDGES / f"{COPY_MODEL}.json"
     file.parent.mkdir(exist_ok=True)

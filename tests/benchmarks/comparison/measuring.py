@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,14 +10,28 @@ from pathlib import Path
 
 import cv2
 
+from imagesearch_services import embedding
 from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.comparison.alignment import align
-from imagesearch_services.embedding.comparison.looking import Vectors, judge, look, overlap_inputs
+from imagesearch_services.embedding.comparison.looking import (
+    Vectors,
+    alignment_measures,
+    embedding_measures,
+    look,
+    overlap_inputs,
+)
 from imagesearch_services.embedding.pictures import PictureFile
-from tests.benchmarks.comparison.pairs import Pair
+from tests.benchmarks.comparison.pairs import ROOT_CACHE, Pair
 from tests.benchmarks.copies.vectors import COPY_MODEL, SPECS, VERSION, Embedder
 
 TOLD_EVERY = 100
+
+
+SOURCES = (
+    *("local_features.py", "geometric_check.py"),
+    *("comparison/alignment.py", "comparison/looking.py"),
+)
+"""Of the Embedding service, that the measures come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,7 @@ class Measured:
 
     pair: Pair
     measures: dict[str, float]
-    edits: list[str]
+    """Those that the evidence is weighed from."""
 
 
 class Measurer:
@@ -47,12 +62,13 @@ class Measurer:
             if aligned is None
             else self._copy.of_inputs([overlap_inputs(aligned, spec)]),
         )
-        measures, edits = judge(first, second, aligned, vectors, self._background)
-        return Measured(pair, measures, [_word(each.name, each.amount) for each in edits])
+        measures = embedding_measures(vectors, self._background) | alignment_measures(aligned)
+        return Measured(pair, measures)
 
 
-def measure_all(pairs: Iterable[Pair], cache: Path) -> list[Measured]:
-    """Measure pairs; what was measured before is read from the cache."""
+def measure_all(pairs: Iterable[Pair], name: str) -> list[Measured]:
+    """Measure pairs; what was measured before by the same code is read from a cache."""
+    cache = ROOT_CACHE / f"{name}-{_fingerprint()}.jsonl"
     known: dict[tuple[str, str], dict[str, object]] = {}
     if cache.exists():
         known = {(row["first"], row["second"]): row for row in map(json.loads, cache.open())}
@@ -69,14 +85,16 @@ def measure_all(pairs: Iterable[Pair], cache: Path) -> list[Measured]:
                     "first": str(pair.first),
                     "second": str(pair.second),
                     "measures": found.measures,
-                    "edits": found.edits,
                 }
                 file.write(json.dumps(row) + "\n")
-            measured.append(Measured(pair, row["measures"], row["edits"]))  # type: ignore[arg-type]
+            measured.append(Measured(pair, row["measures"]))  # type: ignore[arg-type]
             if len(measured) % TOLD_EVERY == 0:
                 print(f"{len(measured)} pairs", flush=True)  # noqa: T201
     return measured
 
 
-def _word(name: str, amount: float | None) -> str:
-    return name if amount is None else f"{name} {amount:.3g}"
+def _fingerprint() -> str:
+    """Tell this way of measuring from any other."""
+    folder = Path(str(embedding.__file__)).parent
+    content = b"".join((folder / source).read_bytes() for source in SOURCES)
+    return hashlib.sha256(content).hexdigest()[:8]

@@ -124,13 +124,8 @@ def _verdict(answer: CompareImagesResponse) -> str:
 
 
 def _facts(answer: CompareImagesResponse) -> Iterator[tuple[str, str, str]]:
-    def row(name: str, of: str) -> tuple[str, str, str]:
-        return name, *(_fact(info, of) for info in (answer.info_a, answer.info_b))
-
-    yield row("size", "size")
-    yield row("type", "type")
-    yield row("bytes", "bytes")
-    yield row("sharpness", "sharpness")
+    for name in ("size", "type", "bytes", "sharpness"):
+        yield name, _fact(answer.info_a, name), _fact(answer.info_b, name)
 
 
 def _fact(info: PictureInfo, name: str) -> str:

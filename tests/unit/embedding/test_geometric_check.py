@@ -1,0 +1,150 @@
+"""Which matches agree on one movement, and which movements make sense."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from imagesearch_services.embedding import geometric_check
+from imagesearch_services.embedding.geometric_check import (
+    Alignment,
+    GeometricRules,
+    Matrix,
+    align,
+    corners,
+    is_plausible,
+    moved,
+    quadrilateral_area,
+    visible_shares,
+    with_perspective,
+)
+from imagesearch_services.embedding.local_features import DIMENSIONS, LocalFeatures, Matches
+
+RULES = GeometricRules()
+SIZE = (400, 300)
+
+
+def similarity(scale: float, degrees: float, x: float, y: float) -> Matrix:
+    cosine, sine = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    return np.array([[cosine, -sine, x], [sine, cosine, y], [0, 0, 1]])
+
+
+def features(points: Matrix, scale: float = 1.0, degrees: float = 0.0) -> LocalFeatures:
+    count = len(points)
+    return LocalFeatures(
+        points.astype(np.float32),
+        np.full(count, 5 * scale, np.float32),
+        np.full(count, math.radians(degrees), np.float32),
+        np.zeros((count, DIMENSIONS), np.float32),
+    )
+
+
+def matched(
+    matrix: Matrix, *, scale: float, degrees: float, inliers: int, outliers: int
+) -> tuple[LocalFeatures, LocalFeatures, Matches]:
+    """Make features of two pictures that agree on a movement, among others that don't."""
+    random = np.random.default_rng(1)
+    count = inliers + outliers
+    source = random.uniform((0, 0), SIZE, (count, 2))
+    target = moved(matrix, source)
+    target[inliers:] = random.uniform((0, 0), SIZE, (outliers, 2))
+    order = random.permutation(count)
+    return features(source), features(target, scale, degrees), Matches(order, order)
+
+
+def found(
+    matrix: Matrix, *, scale: float = 1.0, degrees: float = 0.0, inliers: int, outliers: int
+) -> Alignment | None:
+    first, second, matches = matched(
+        matrix, scale=scale, degrees=degrees, inliers=inliers, outliers=outliers
+    )
+    return align(first, second, matches, first_size=SIZE, second_size=SIZE, rules=RULES)
+
+
+def test_few_right_matches_are_found_among_many_wrong_ones() -> None:
+    truth = similarity(0.6, 40, 100, 20)
+    alignment = found(truth, scale=0.6, degrees=40, inliers=15, outliers=185)
+    assert alignment is not None
+    assert alignment.inlier_count >= 15
+    assert moved(alignment.matrix, corners(SIZE)) == pytest.approx(
+        moved(truth, corners(SIZE)), abs=3
+    )
+
+
+def test_wrong_matches_alone_agree_on_little() -> None:
+    alignment = found(np.eye(3), inliers=0, outliers=200)
+    assert alignment is None or alignment.inlier_count < 12
+
+
+def test_too_few_matches_are_no_alignment() -> None:
+    assert found(np.eye(3), inliers=3, outliers=0) is None
+
+
+def test_matches_on_one_spot_are_no_alignment() -> None:
+    source = np.random.default_rng(1).uniform(100, 110, (50, 2))
+    both, order = features(source), np.arange(50)
+    matches = Matches(order, order)
+    assert align(both, both, matches, first_size=SIZE, second_size=SIZE, rules=RULES) is None
+
+
+def test_repeats_of_one_keypoint_count_once() -> None:
+    corner_points = np.array([(0, 0), (300, 10), (290, 250), (10, 240), (150, 100)], np.float64)
+    both, order = features(np.repeat(corner_points, 10, axis=0)), np.arange(50)
+    matches = Matches(order, order)
+    alignment = align(both, both, matches, first_size=SIZE, second_size=SIZE, rules=RULES)
+    assert alignment is not None
+    assert alignment.inlier_count == 5
+
+
+def test_perspective_is_refined() -> None:
+    truth = np.array([[1.0, 0.1, 5], [0.02, 0.9, 8], [2e-4, 1e-4, 1]])
+    first, second, matches = matched(truth, scale=0.95, degrees=0, inliers=150, outliers=50)
+    affine = align(first, second, matches, first_size=SIZE, second_size=SIZE, rules=RULES)
+    assert affine is not None
+    bent = with_perspective(affine, first, second, matches, first_size=SIZE, rules=RULES)
+    assert bent is not None
+    assert bent.inlier_count > affine.inlier_count
+    assert moved(bent.matrix, corners(SIZE)) == pytest.approx(moved(truth, corners(SIZE)), abs=2)
+
+
+IMPLAUSIBLE = {
+    "mirrored": np.diag([-1.0, 1.0, 1.0]),
+    "squeezed": np.diag([1.0, 0.2, 1.0]),
+    "vanishing": np.diag([0.01, 0.01, 1.0]),
+    "enormous": np.diag([50.0, 50.0, 1.0]),
+    "beyond the horizon": np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]]),
+    "not finite": np.full((3, 3), np.nan),
+}
+
+
+@pytest.mark.parametrize("name", IMPLAUSIBLE)
+def test_a_movement_that_makes_no_sense_is_refused(name: str) -> None:
+    assert not is_plausible(IMPLAUSIBLE[name], SIZE, RULES)
+
+
+@pytest.mark.parametrize("degrees", [0, 37, 90, 180, 270])
+def test_turning_and_scaling_make_sense(degrees: float) -> None:
+    assert is_plausible(similarity(0.5, degrees, 10, 20), SIZE, RULES)
+
+
+def test_what_each_picture_shows_of_the_other_is_measured() -> None:
+    pasted = similarity(0.5, 0, 50, 50)
+    assert visible_shares(pasted, SIZE, SIZE) == pytest.approx((1, 0.25))
+    assert visible_shares(np.linalg.inv(pasted), SIZE, SIZE) == pytest.approx((0.25, 1))
+    assert visible_shares(similarity(1, 0, 200, 0), SIZE, SIZE) == pytest.approx((0.5, 0.5))
+    assert visible_shares(similarity(1, 0, 900, 0), SIZE, SIZE) == pytest.approx((0, 0))
+
+
+def test_areas_have_the_sign_of_their_sense() -> None:
+    assert quadrilateral_area(corners(SIZE)) == 400 * 300
+    assert quadrilateral_area(corners(SIZE)[::-1]) == -400 * 300
+
+
+def test_the_affine_part_of_a_homography_is_its_slope_in_the_middle() -> None:
+    matrix = np.array([[1.2, 0.1, 5], [0.02, 0.9, 8], [2e-4, 1e-4, 1]])
+    middle = np.array([[200.0, 150.0], [201.0, 150.0], [200.0, 151.0]])
+    start, right, down = moved(matrix, middle)
+    linear = geometric_check.local_affine(matrix, SIZE)
+    assert linear == pytest.approx(np.column_stack([right - start, down - start]), abs=1e-3)

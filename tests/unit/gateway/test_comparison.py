@@ -1,0 +1,171 @@
+"""What the measures of two pictures are judged to be."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import CalibrationError
+from imagesearch_services.gateway.comparison import (
+    BUILT_IN_JUDGES,
+    Comparisons,
+    Judge,
+    LikelyEdit,
+    MeasuredPair,
+    Verdict,
+    features,
+    load_judges,
+)
+from imagesearch_services.gateway.model import ModelVersion, PictureInfo, StepTiming
+
+SPACE = "sscd@1"
+JUDGE = load_judges()[SPACE]
+
+COPY = {
+    "mse": 900.0,
+    "copy_closeness": 0.9,
+    "aligned_copy_closeness": 0.95,
+    "inlier_count": 300.0,
+    "agreement": 0.97,
+    "shown_of_a": 1.0,
+    "shown_of_b": 1.0,
+    "bend": 0.0,
+}
+ALIKE = {
+    "mse": 4000.0,
+    "copy_closeness": 0.3,
+    "inlier_count": 12.0,
+    "agreement": 0.3,
+    "shown_of_a": 0.7,
+    "shown_of_b": 0.6,
+    "bend": 0.05,
+    "semantic_similarity": 0.8,
+}
+STRANGERS = {"mse": 9000.0, "copy_closeness": -0.2, "semantic_similarity": 0.2}
+
+
+@dataclass
+class Measuring:
+    """An Embedding service that measured just this."""
+
+    pair: MeasuredPair
+    drawn: list[bool] = field(default_factory=list)
+
+    async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
+        assert first
+        assert second
+        self.drawn.append(draw)
+        return self.pair
+
+
+def info(sha256: str) -> PictureInfo:
+    return PictureInfo(640, 480, 1000, sha256, "image/jpeg", 100.0)
+
+
+def measured(measures: Mapping[str, float], *, same_file: bool = False) -> MeasuredPair:
+    return MeasuredPair(
+        infos=(info("a"), info("a" if same_file else "b")),
+        measures=measures,
+        edits=[LikelyEdit("rotated", 269.8), LikelyEdit("cropped", 0.5)],
+        overlay=b"",
+        model=ModelVersion("copy", "sscd", "1"),
+        timings=[StepTiming("align", 50.0), StepTiming("total", 60.0)],
+    )
+
+
+def comparisons(pair: MeasuredPair) -> Comparisons:
+    return Comparisons(Measuring(pair), {SPACE: JUDGE})
+
+
+@pytest.mark.parametrize(
+    ("measures", "verdict"),
+    [
+        (COPY, Verdict.SAME_PICTURE),
+        (ALIKE, Verdict.RELATED),
+        (STRANGERS, Verdict.DIFFERENT),
+        ({}, Verdict.DIFFERENT),
+    ],
+)
+async def test_measures_are_judged(measures: Mapping[str, float], verdict: Verdict) -> None:
+    answer = await comparisons(measured(measures)).compare(b"a", b"b", draw=False)
+    assert answer.verdict is verdict
+    is_same = verdict is Verdict.SAME_PICTURE
+    assert (answer.score > 0.8) == is_same
+    assert (answer.false_positive_rate <= 0.005) == is_same
+    assert list(answer.likely_edits) == (["rotated_270", "cropped"] if is_same else [])
+
+
+async def test_the_same_bytes_need_no_judge() -> None:
+    answer = await comparisons(measured(STRANGERS, same_file=True)).compare(b"a", b"a", draw=False)
+    assert answer.verdict is Verdict.IDENTICAL_FILE
+    assert answer.score == 1
+    assert not answer.likely_edits
+
+
+async def test_the_same_pixels_in_another_file_are_re_encoded() -> None:
+    pair = replace(measured({"mse": 0.0}), edits=[])
+    answer = await comparisons(pair).compare(b"a", b"b", draw=False)
+    assert answer.verdict is Verdict.SAME_PICTURE
+    assert answer.likely_edits == ["re_encoded"]
+    assert answer.false_positive_rate <= 0.005
+
+
+async def test_the_total_is_the_gateways_own() -> None:
+    answer = await comparisons(measured(COPY)).compare(b"a", b"b", draw=True)
+    assert [step.step for step in answer.timings] == ["align", "total"]
+    assert answer.timings[-1].duration_ms < 60
+
+
+async def test_a_model_without_a_table_is_named() -> None:
+    pair = replace(measured(COPY), model=ModelVersion("copy", "other", "7"))
+    with pytest.raises(ServiceError) as caught:
+        await comparisons(pair).compare(b"a", b"b", draw=False)
+    assert caught.value.reason is Reason.MODEL_NOT_SERVED
+    assert caught.value.metadata == {"model": "other", "version": "7"}
+
+
+def test_what_one_shows_and_the_other_does_not_speaks_against_a_copy() -> None:
+    beside = COPY | {"shown_of_a": 0.6, "shown_of_b": 0.6}
+    cropped = COPY | {"shown_of_a": 0.2}
+    assert JUDGE.evidence(beside) < JUDGE.evidence(cropped) == JUDGE.evidence(COPY)
+
+
+@pytest.mark.parametrize("measure", ["copy_closeness", "agreement", "inlier_count", "shown_of_a"])
+def test_more_of_a_measure_is_never_less_evidence(measure: str) -> None:
+    values = [0, 0.1, 0.5, 0.9, 1, 50, 5000]
+    evidence = [JUDGE.evidence(COPY | {measure: value}) for value in values if value >= 0]
+    assert evidence == sorted(evidence)
+
+
+def test_features_of_nothing_are_zero() -> None:
+    assert not any(features({}).values())
+
+
+def test_the_built_in_table_says_what_was_promised() -> None:
+    calibration = JUDGE.calibration
+    assert calibration.false_positive_rate(JUDGE.same_evidence) <= 0.005
+    assert calibration.score(JUDGE.same_evidence) >= 0.5
+    assert JUDGE.related_evidence < JUDGE.same_evidence
+    assert calibration.score(math.inf) == pytest.approx(1, abs=1e-3)
+
+
+BROKEN = {
+    "no weights": {"weights": None},
+    "an unknown measure": {"weights": {"beauty": 1.0}},
+    "rates that rise": {"false_positive_rate": [0.1, 0.2]},
+    "no threshold": {"same": {}},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_table_is_named(name: str, tmp_path: Path) -> None:
+    table = json.loads((BUILT_IN_JUDGES / "sscd.json").read_text()) | BROKEN[name]
+    (tmp_path / "broken.json").write_text(json.dumps(table))
+    with pytest.raises(CalibrationError, match=r"broken\.json"):
+        Judge.load(tmp_path / "broken.json")
