@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -24,6 +24,9 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 Result = TypeVar("Result")
 
@@ -203,17 +206,20 @@ def unavailable() -> ServiceError:
 
 
 def _bucket(settings: BlobSettings, bucket: str, prefix: str) -> S3Store:
-    given = {
-        "endpoint": settings.endpoint,
-        "region": settings.region,
-        "access_key_id": settings.access_key_id,
-        "secret_access_key": settings.secret_access_key,
-    }
+    config: S3Config = {}
+    # What is left out comes from AWS_* variables or the machine's role.
+    if settings.endpoint:
+        config["endpoint"] = settings.endpoint
+    if settings.region:
+        config["region"] = settings.region
+    if settings.access_key_id:
+        config["access_key_id"] = settings.access_key_id
+        config["secret_access_key"] = settings.secret_access_key
     timeout = timedelta(seconds=settings.timeout_s)
     return S3Store(
         bucket,
         prefix=prefix or None,
-        config={name: value for name, value in given.items() if value},
+        config=config,
         client_options={
             "allow_http": settings.endpoint.startswith("http://"),
             "connect_timeout": timeout,

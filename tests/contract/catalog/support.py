@@ -87,7 +87,7 @@ async def running_catalog(
 class Catalog:
     """The service's stub with the calls that tests make most."""
 
-    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None) -> None:
+    def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None = None) -> None:
         self.stub = pb_grpc.CatalogServiceStub(channel)
         self._blobs = blobs
 
