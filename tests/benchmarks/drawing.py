@@ -4,18 +4,22 @@
 
 Every query is searched without and with a drawing in turns, through the public contract of a suite
 of its own: copies, which the whole picture answers surely, and strangers, where the suite looks at
-regions too. Prints a Markdown report: medians, and the median of the ratios of pairs.
+regions too. Prints a Markdown report: medians of the time, the median of the ratios of pairs, and
+the processor time that all processes of the suite took, which others on the machine don't disturb.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -56,7 +60,7 @@ def main() -> None:
         try:
             with Client(suite.target) as client:
                 fill(client, stored)
-                report({name: measure(client, asked) for name, asked in queries.items()})
+                report({name: measure(suite, client, asked) for name, asked in queries.items()})
         finally:
             suite.stop()
 
@@ -86,8 +90,21 @@ def fill(client: Client, stored: Sequence[bytes]) -> None:
         client.add_image(parent="libraries/drawing", image_id=f"{number:05}.jpg", image=content)
 
 
-def measure(client: Client, queries: Sequence[bytes]) -> dict[str, list[tuple[float, float]]]:
+@dataclass(frozen=True)
+class Cost:
+    """What a search took."""
+
+    wall_ms: float
+    processor_ms: float
+
+
+Pairs = dict[str, list[tuple[Cost, Cost]]]
+"""Without and with a drawing, by kind of drawing."""
+
+
+def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
     """Time every query without and with each kind of drawing, in turns."""
+    groups = {process.pid for process in suite.processes.values()}
 
     def search(content: bytes, annotation: AnnotationOptions | None) -> None:
         answer = client.search_images(
@@ -99,32 +116,53 @@ def measure(client: Client, queries: Sequence[bytes]) -> dict[str, list[tuple[fl
         if annotation and not answer.annotated_image:
             raise RuntimeError(f"not drawn: {answer.warnings}")
 
+    def cost(content: bytes, annotation: AnnotationOptions | None) -> Cost:
+        before_ms, began_s = processor_ms(groups), time.perf_counter()
+        search(content, annotation)
+        wall_ms = (time.perf_counter() - began_s) * 1e3
+        return Cost(wall_ms, processor_ms(groups) - before_ms)
+
     search(queries[0], None)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
+    costs: Pairs = {name: [] for name in KINDS}
     for content in queries:
         for name, annotation in KINDS.items():
-            plain_ms = took_ms(lambda: search(content, None))  # noqa: B023
-            drawn_ms = took_ms(lambda: search(content, annotation))  # noqa: B023
-            times[name].append((plain_ms, drawn_ms))
-    return times
+            costs[name].append((cost(content, None), cost(content, annotation)))
+    return costs
 
 
-def took_ms(work: Callable[[], None]) -> float:
-    began_s = time.perf_counter()
-    work()
-    return (time.perf_counter() - began_s) * 1e3
+def processor_ms(groups: AbstractSet[int]) -> float:
+    """Sum up what all processes of some process groups have used (proc(5), `stat`)."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[2]) in groups:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks * 1e3 / os.sysconf("SC_CLK_TCK")
 
 
-def report(results: dict[str, dict[str, list[tuple[float, float]]]]) -> None:
+def report(results: dict[str, Pairs]) -> None:
     lines = [
-        "| query | drawing | search, ms | with drawing, ms | cost |",
-        "|---|---|---:|---:|---:|",
+        "| query | drawing | search, ms | with drawing, ms | cost | processor, ms | with | cost |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for query, kinds in results.items():
         for kind, pairs in kinds.items():
-            plain, drawn = (statistics.median(column) for column in zip(*pairs, strict=True))
-            cost = statistics.median(with_ms / without_ms for without_ms, with_ms in pairs) - 1
-            lines.append(f"| {query} | {kind} | {plain:.1f} | {drawn:.1f} | {cost:+.0%} |")
+            plain, drawn = (
+                statistics.median(cost.wall_ms for cost in column)
+                for column in zip(*pairs, strict=True)
+            )
+            ratio = statistics.median(after.wall_ms / before.wall_ms for before, after in pairs)
+            plain_cpu, drawn_cpu = (
+                statistics.mean(cost.processor_ms for cost in column)
+                for column in zip(*pairs, strict=True)
+            )
+            lines.append(
+                f"| {query} | {kind} | {plain:.1f} | {drawn:.1f} | {ratio - 1:+.0%} "
+                f"| {plain_cpu:.0f} | {drawn_cpu:.0f} | {drawn_cpu / plain_cpu - 1:+.0%} |"
+            )
     sys.stdout.write("\n".join([*lines, ""]))
 
 

@@ -199,7 +199,7 @@ class _Arrangement:
             x, left, top = gap, int(room.width) + 2 * gap, gap
         else:
             x, top = (self._width - int(room.width)) // 2, int(room.height) + 2 * gap
-            left = (self._width - grid.width) // 2
+            left = x if grid.width <= room.width else gap
         return Layout(
             self._width,
             self._height,
