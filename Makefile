@@ -17,7 +17,7 @@ SYSTEM_PACKAGES := fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji chromiu
 
 .DEFAULT_GOAL := help
 .PHONY: help system-packages install models up down status demo test lint typecheck protos lint-protos breaking \
-	release-protos format clean
+	release-protos readme-pictures format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ release-protos: install ## Make today's contracts the ones that may not be broke
 
 protos: install ## Generate the Python stubs anew
 	$(BIN)/python protos/generate.py
+
+readme-pictures: models system-packages ## Make the README's pictures anew, from real searches
+	$(BIN)/python -m tests.readme_pictures
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix
