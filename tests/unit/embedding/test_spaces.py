@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from imagesearch_services.embedding.models import Model, describe
@@ -45,9 +46,9 @@ def model() -> Model:
     )
 
 
-def unit(rows: list[list[float]]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+def unit(rows: list[list[float]]) -> npt.NDArray[np.float32]:
     vectors = np.array(rows, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def test_a_joined_space_has_the_dimensions_of_both(model: Model) -> None:

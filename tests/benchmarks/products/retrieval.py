@@ -1,0 +1,135 @@
+"""How well does the whole suite find products, with the subject detected and without?
+
+    python -m tests.benchmarks.products.retrieval
+
+Groceries: 55 catalogue pictures are stored, shelf photos search them. Garments: photos of all
+kinds are stored, others search them; right is what is of the same kind. Everything goes through
+the public contract, with the models as they are released: the embedding was fitted on these
+groceries. For products that it never saw see the five folds of
+`deploy/models/product/train_embedding.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from imagesearch.client import Client, LibraryType, requests
+from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
+from tests.benchmarks.copies.dataset import all_names, data_folder
+from tests.triton_server import prepared_models
+
+BATCH = 20
+SHELF_OF_PRODUCT = 6
+STORED_OF_KIND = 30
+ASKED_OF_KIND = 10
+DEPTHS = (1, 5, 10)
+
+
+def folder_of(name: str) -> str:
+    return PurePosixPath(name).parent.name
+
+
+def of_each(names: Sequence[str], start: int, count: int) -> list[str]:
+    """Take some of each folder."""
+    kept: dict[str, list[str]] = {}
+    for name in names:
+        kept.setdefault(folder_of(name), []).append(name)
+    return [name for group in kept.values() for name in group[start : start + count]]
+
+
+class Shop:
+    """A product library of pictures whose entity says what they show."""
+
+    def __init__(
+        self, client: Client, data: Path, name: str, goods: dict[str, str], *, detect: bool
+    ) -> None:
+        """Store the goods: what each picture shows, by its name."""
+        self._client = client
+        self._data = data
+        self._detect = detect
+        library_type = LibraryType.LIBRARY_TYPE_PRODUCT
+        self._parent = client.create_library(library_id=name, library_type=library_type).name
+        rows = list(goods.items())
+        for start in range(0, len(rows), BATCH):
+            batch = [
+                requests.add_image(
+                    image=(data / picture).read_bytes(),
+                    entity_id=shows,
+                    subject_detection=detect,
+                )
+                for picture, shows in rows[start : start + BATCH]
+            ]
+            client.batch_add_images(parent=self._parent, requests=batch)
+
+    def ranks(self, pictures: Sequence[str]) -> list[list[str]]:
+        """Give what the first matches of each picture show."""
+        ranked = []
+        for start in range(0, len(pictures), BATCH):
+            searches = [
+                requests.search_images(
+                    image=(self._data / picture).read_bytes(),
+                    subject_detection=self._detect,
+                    page_size=max(DEPTHS),
+                )
+                for picture in pictures[start : start + BATCH]
+            ]
+            answer = self._client.batch_search_images(parent=self._parent, requests=searches)
+            ranked += [
+                [match.image.entity_id for match in result.response.matches]
+                for result in answer.results
+            ]
+        return ranked
+
+
+def report(client: Client, data: Path) -> None:
+    names = all_names(data)
+    shop = [name for name in names if name.startswith("grocery/catalogue/")]
+    shelf = of_each([name for name in names if "/shelf/" in name], 0, SHELF_OF_PRODUCT)
+    clothes = [name for name in names if name.startswith("garments/")]
+    stored = of_each(clothes, 0, STORED_OF_KIND)
+    asked = of_each(clothes, STORED_OF_KIND, ASKED_OF_KIND)
+    print("| | subject detected | whole picture |\n|---|---:|---:|")  # noqa: T201
+    rows: dict[str, list[str]] = {}
+    for detect in (True, False):
+        suffix = "detected" if detect else "whole"
+        goods = {name: PurePosixPath(name).stem for name in shop}
+        ranked = Shop(client, data, f"groceries-{suffix}", goods, detect=detect).ranks(shelf)
+        for depth in DEPTHS:
+            hits = [
+                folder_of(name) in found[:depth] for name, found in zip(shelf, ranked, strict=True)
+            ]
+            label = f"{len(shelf)} shelf photos → {len(shop)} catalogue pictures, R@{depth}"
+            rows.setdefault(label, []).append(f"{sum(hits) / len(hits):.3f}")
+        kinds = {name: folder_of(name) for name in stored}
+        ranked = Shop(client, data, f"garments-{suffix}", kinds, detect=detect).ranks(asked)
+        right = [
+            found[:5].count(folder_of(name)) / 5 for name, found in zip(asked, ranked, strict=True)
+        ]
+        label = f"{len(asked)} garments → {len(stored)} others, precision at 5 of the kind"
+        rows.setdefault(label, []).append(f"{sum(right) / len(right):.3f}")
+    for label, cells in rows.items():
+        print(f"| {label} | {' | '.join(cells)} |")  # noqa: T201
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=data_folder())
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="imagesearch-products-") as folder:
+        suite = Suite.start(
+            SuiteSettings(
+                port=free_ports(1)[0], data_dir=Path(folder), models_dir=prepared_models()
+            )
+        )
+        try:
+            with Client(suite.target, timeout_s=300) as client:
+                report(client, options.data)
+        finally:
+            suite.stop()
+
+
+if __name__ == "__main__":
+    main()
