@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from imagesearch_services.catalog import checks, paging
+from imagesearch_services.catalog.batch import Batch, PutItem, named_thumbnails, new_tag_types
 from imagesearch_services.catalog.filters import (
     NAME,
     Bound,
@@ -20,10 +21,8 @@ from imagesearch_services.catalog.filters import (
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import (
     Entry,
-    FieldType,
     Library,
     SparseVector,
-    TagValue,
     Vector,
     VectorSpace,
     entry_uid,
@@ -36,9 +35,7 @@ from imagesearch_services.catalog.payloads import (
 from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
 from imagesearch_services.catalog.storage import (
-    THUMBNAIL_KEY,
     Fields,
-    Payload,
     Point,
     Record,
     Scored,
@@ -48,9 +45,7 @@ from imagesearch_services.catalog.storage import (
 from imagesearch_services.catalog.tasks import Unbroken
 from imagesearch_services.catalog.thumbnails import (
     NOT_KEPT,
-    Thumbnail,
     Thumbnails,
-    new_version,
 )
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
 
@@ -65,15 +60,6 @@ MAX_THUMBNAILS = 100
 DELETE_POINTS = 1000
 OVER_FETCH = 3
 """Hits asked for where only one of each entity is wanted, per hit wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class PutItem:
-    """An entry to store, and on which terms."""
-
-    entry: Entry
-    allow_overwrite: bool = False
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +263,7 @@ class Entries:
     ) -> list[Entry | ServiceError]:
         async with self._libraries.hold(library.library_id):
             library = await self._libraries.get(library.library_id, uid=library.uid)
-            batch = _Batch(library, round(self._clock(), 6), self._thumbnails.can_keep)
+            batch = Batch(library, round(self._clock(), 6), self._thumbnails.can_keep)
             uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
             if uids:
                 there = await self._storage.retrieve(
@@ -322,7 +308,7 @@ class Entries:
             found = await self._storage.retrieve(
                 library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
             )
-        named = _thumbnails(library, found)
+        named = named_thumbnails(library, found)
         files = await self._thumbnails.read(named)
         return {each.entry_uid: file for each, file in zip(named, files, strict=True)}
 
@@ -383,7 +369,7 @@ class Entries:
         uids = [record.uid for record in records]
         await self._storage.delete(library.uid, uids)
         await forget_entry_pairs(self._storage, library.uid, uids)
-        await self._thumbnails.drop(_thumbnails(library, records))
+        await self._thumbnails.drop(named_thumbnails(library, records))
 
     async def _delete_where(self, library: Library, bound: Bound) -> int:
         count = 0
@@ -430,107 +416,6 @@ class Entries:
             )
         ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
         return ranked[:limit]
-
-
-class _Batch:
-    """Decides over the items of one call, in order, each knowing those before it."""
-
-    def __init__(self, library: Library, now: float, can_keep_thumbnails: bool) -> None:
-        self._library = library
-        self._now = now
-        self._keeps_thumbnails = can_keep_thumbnails and not library.thumbnails_disabled
-        self._met: Sequence[Record] = ()
-        self._there: dict[bytes, Payload] = {}
-        self.room: int | None = None
-        """How many more the library may take; None: any number."""
-        self.points: dict[bytes, Point] = {}
-        self.new_tags: dict[str, FieldType] = {}
-        self.new_attributes: set[str] = set()
-        self.thumbnails: dict[Thumbnail, bytes] = {}
-        """Small pictures to keep."""
-        self._entries: dict[Thumbnail, Entry] = {}
-
-    def meet(self, found: Sequence[Record]) -> None:
-        """Take in what is stored under the items' ids."""
-        self._met = found
-        self._there.update((record.uid, record.payload) for record in found)
-
-    def keep_only(self, kept: Collection[Thumbnail]) -> None:
-        """Store the entries of all other small pictures without them."""
-        for thumbnail in self.thumbnails.keys() - kept:
-            entry = self._entries[thumbnail]
-            entry.thumbnail_version = ""
-            payload = self.points[thumbnail.entry_uid].payload
-            if payload.get(THUMBNAIL_KEY) == thumbnail.version:
-                del payload[THUMBNAIL_KEY]
-
-    def replaced_thumbnails(self) -> list[Thumbnail]:
-        """Return the small pictures that no point names any more once the points are written."""
-        replaced = [record for record in self._met if record.uid in self.points]
-        named = {point.payload.get(THUMBNAIL_KEY) for point in self.points.values()}
-        outdone = [each for each in self.thumbnails if each.version not in named]
-        return [*_thumbnails(self._library, replaced), *outdone]
-
-    def add(self, item: PutItem) -> Entry | ServiceError:
-        """Take the item in; return the entry as it will be stored, or why it can't be."""
-        uid = item.entry.uid
-        before = self._there.get(uid)
-        if before is not None:
-            if item.request_id and before.get(REQUEST_ID_KEY) == item.request_id:
-                return entry_from_payload(before)
-            if not item.allow_overwrite:
-                return _image_exists(self._library.library_id, item.entry.image_id)
-        elif self.room is not None and self.room <= 0:
-            return _full(self._library)
-        try:
-            new_tags = new_tag_types({**self._library.tag_types, **self.new_tags}, item.entry.tags)
-        except ServiceError as error:
-            return error
-        self.new_tags.update(new_tags)
-        self.new_attributes |= item.entry.attributes().keys() - self._library.attribute_names
-        if before is None and self.room is not None:
-            self.room -= 1
-        stored = replace(
-            item.entry,
-            create_time=self._now if before is None else before["create_time"],
-            update_time=self._now,
-            vectors={},
-            thumbnail=b"",
-        )
-        if item.entry.thumbnail and self._keeps_thumbnails:
-            stored.thumbnail_version = new_version()
-        payload = entry_to_payload(stored, item.request_id)
-        self._there[uid] = payload
-        self.points[uid] = Point(uid, item.entry.vectors, payload)
-        stored.features = b""
-        if stored.thumbnail_version:
-            thumbnail = Thumbnail(self._library.uid, uid, stored.thumbnail_version)
-            self.thumbnails[thumbnail] = item.entry.thumbnail
-            self._entries[thumbnail] = stored
-        return stored
-
-
-def new_tag_types(
-    known: Mapping[str, FieldType], tags: Mapping[str, TagValue]
-) -> dict[str, FieldType]:
-    """Return the types of the tags that are used for the first time.
-
-    Raises:
-        ServiceError: TAG_TYPE_MISMATCH where a tag has had another type.
-    """
-    new: dict[str, FieldType] = {}
-    for name, value in tags.items():
-        actual = FieldType.of(value)
-        expected = known.get(name)
-        if expected is None:
-            new[name] = actual
-        elif expected is not actual:
-            raise ServiceError(
-                Reason.TAG_TYPE_MISMATCH,
-                f"the tag {name} holds {expected.value} values in this library, not {actual.value}",
-                metadata={"tag": name, "expected": expected.value, "actual": actual.value},
-            )
-    return new
 
 
 def _checked(
@@ -604,15 +489,6 @@ def _entry(record: Record) -> Entry:
     return entry_from_payload(record.payload, record.vectors)
 
 
-def _thumbnails(library: Library, records: Iterable[Record]) -> list[Thumbnail]:
-    """Return the small pictures that records name."""
-    return [
-        Thumbnail(library.uid, record.uid, record.payload[THUMBNAIL_KEY])
-        for record in records
-        if THUMBNAIL_KEY in record.payload
-    ]
-
-
 def _hit(scored: Scored, include_entry: bool) -> Hit:
     entry = entry_from_payload(scored.payload) if include_entry else None
     return Hit(scored.uid, scored.similarity, entry)
@@ -637,28 +513,9 @@ def _change(entry: Entry, changes: Entry, paths: Sequence[str]) -> None:
             entry.tags = {tag: value for tag, value in entry.tags.items() if tag != name}
 
 
-def _image_exists(library_id: str, image_id: str) -> ServiceError:
-    return ServiceError(
-        Reason.IMAGE_ALREADY_EXISTS,
-        f"there is an image {image_id} already",
-        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
-    )
-
-
 def _image_not_found(library_id: str, image_id: str) -> ServiceError:
     return ServiceError(
         Reason.IMAGE_NOT_FOUND,
         f"there is no image {image_id}",
         metadata={"image": f"libraries/{library_id}/images/{image_id}"},
-    )
-
-
-def _full(library: Library) -> ServiceError:
-    return ServiceError(
-        Reason.LIBRARY_FULL,
-        f"the library holds {library.capacity} images, as many as it may",
-        metadata={
-            "library": f"libraries/{library.library_id}",
-            "capacity": str(library.capacity),
-        },
     )

@@ -17,7 +17,8 @@ from imagesearch.type.v1 import (
     subject_pb2,
     tag_pb2,
 )
-from imagesearch_services.catalog.entries import Hit, PutItem, Query
+from imagesearch_services.catalog.batch import PutItem
+from imagesearch_services.catalog.entries import Hit, Query
 from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
 from imagesearch_services.catalog.model import (
     Attribute,
