@@ -50,6 +50,9 @@ MIN_CONTRAST = 4.0
 MIN_OVERLAP = 0.01
 """Share of either picture that the other must show."""
 
+CREDIBLE_AGREEMENT = 0.5
+"""Less is what chance gives: nothing more should be told of such an alignment."""
+
 BEND_SMOOTHING_PX = 8.0
 """Standard deviation over which neighbours bend together."""
 MAX_BEND = 0.06
@@ -116,6 +119,11 @@ class Aligned:
     """Share of the overlap that has contrast."""
     bend: float = 0.0
     """How far parts had to be bent to agree, as a share of the overlap's long side."""
+
+    @property
+    def is_credible(self) -> bool:
+        """Whether it is more than chance gives any two pictures."""
+        return self.agreement >= CREDIBLE_AGREEMENT
 
 
 def grey_of(pixels: Pixels) -> Grey:

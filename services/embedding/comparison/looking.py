@@ -93,7 +93,7 @@ def judge(
     measures |= hash_measures(first.view.pixels, second.view.pixels)
     measures |= embedding_measures(vectors, background)
     measures |= alignment_measures(aligned)
-    if aligned is None:
+    if aligned is None or not aligned.is_credible:
         return measures, []
     motion = Motion.of(_in_files(first, second, aligned.matrix), _size(first))
     measures |= {

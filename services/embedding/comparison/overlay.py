@@ -36,12 +36,12 @@ def draw_overlay(first: View, second: View, aligned: Aligned | None) -> bytes:
     """Draw the first picture, both over each other, and the second, side by side.
 
     Where both show the same the middle is grey; where they differ it is orange or blue, as the
-    outlines in which each lies. Without an alignment there is no middle.
+    outlines in which each lies. Without a credible alignment there is no middle.
 
     Returns:
         A PNG file.
     """
-    if aligned is None:
+    if aligned is None or not aligned.is_credible:
         panels = [(_panel(first.pixels), "first"), (_panel(second.pixels), "second")]
     else:
         back = np.asarray(np.linalg.inv(aligned.matrix), np.float64)
