@@ -126,3 +126,191 @@ def test_edited_copies_are_grouped_with_their_originals(gateway: Stub, stocked: 
     counts = [message.checked_count for message in messages]
     assert counts == sorted(counts)
     assert all(message.total_count == len(PICTURES) for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (search_pb2.KEEP_POLICY_LARGEST, {"p0 small": False}),
+        (search_pb2.KEEP_POLICY_OLDEST, {"p0": True, "p1": True, "p2": True}),
+    ],
+)
+def test_the_caller_chooses_which_to_keep(
+    gateway: Stub, stocked: str, policy: Any, expected: dict[str, bool]
+) -> None:
+    leaders = kept(find(gateway, stocked, keep=policy))
+    assert len(leaders) == len(COPIES)
+    assert {name: name in leaders for name in expected} == expected
+
+
+def test_a_filter_leaves_out_both_images_and_their_neighbours(gateway: Stub, stocked: str) -> None:
+    messages = find(gateway, stocked, filter="tags.seed = 1 OR tags.seed = 5")
+    assert groups(messages) == [["p1", "p1 dark"]]
+    assert messages[-1].checked_count == 3
+
+
+def test_a_call_goes_on_after_the_last_message_received(gateway: Stub, stocked: str) -> None:
+    whole = find(gateway, stocked)
+    for stop in range(1, len(whole)):
+        rest = find(gateway, stocked, page_token=whole[stop - 1].next_page_token)
+        assert [message.group for message in rest] == [message.group for message in whole[stop:]]
+
+
+def test_a_high_score_asks_for_nearer_copies(gateway: Stub, stocked: str) -> None:
+    assert ["p2", "p2 again"] in [
+        [name for name in group if name in {"p2", "p2 again"}]
+        for group in groups(find(gateway, stocked, min_score=1.0))
+    ]
+    every = [
+        member.score
+        for message in find(gateway, stocked, min_score=0.9)
+        for member in message.group.images
+    ]
+    assert min(every) >= 0.9
+
+
+def test_what_was_rejected_never_comes_back(gateway: Stub, library: str) -> None:
+    add(gateway, library, {name: PICTURES[name] for name in ("p0", "p0 mirrored", "p0 small")})
+    assert groups(find(gateway, library)) == [COPIES[0]]
+    assert reject(gateway, library, ("p0", "p0 small"), request_id=f"{library}-1") == 1
+    assert reject(gateway, library, ("p0", "p0 small"), request_id=f"{library}-1") == 1
+    (left,) = groups(find(gateway, library))
+    assert len(left) == 2
+    assert left != ["p0", "p0 small"]
+    assert reject(gateway, library, ("p0 mirrored", "p0"), ("p0 small", "p0 mirrored")) == 2
+    assert groups(find(gateway, library)) == []
+    # Another picture under the id is one of which nothing was said.
+    gateway.DeleteImage(image_pb2.DeleteImageRequest(name=f"{library}/images/p0"))
+    add(gateway, library, {"p0": PICTURES["p0"]})
+    assert "p0" in groups(find(gateway, library))[0]
+
+
+def test_without_small_pictures_the_score_alone_speaks(gateway: Stub) -> None:
+    created = gateway.CreateLibrary(
+        library_pb2.CreateLibraryRequest(
+            library_id="bare-repeats",
+            library=library_pb2.Library(
+                type=library_type_pb2.LIBRARY_TYPE_WHOLE_IMAGE, thumbnails_disabled=True
+            ),
+        )
+    )
+    try:
+        add(gateway, created.name, {name: PICTURES[name] for name in ("p1", "p1 dark", "p3")})
+        messages = find(gateway, created.name)
+        assert groups(messages) == [["p1", "p1 dark"]]
+        assert not messages[0].group.images[1].pixels_agree
+    finally:
+        gateway.DeleteLibrary(library_pb2.DeleteLibraryRequest(name=created.name))
+
+
+def test_three_hundred_times_the_same_picture_is_one_group(gateway: Stub, library: str) -> None:
+    add(gateway, library, {f"i{number}": (7, "") for number in range(300)})
+    messages = find(gateway, library)
+    (found,) = groups(messages)
+    assert len(found) == 300
+    assert messages[0].group.images[1].score == pytest.approx(1)
+
+
+def test_an_empty_library_has_no_repeats(gateway: Stub, library: str) -> None:
+    (message,) = find(gateway, library)
+    assert not message.HasField("group")
+    assert (message.checked_count, message.total_count, message.next_page_token) == (0, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"parent": ""}, Reason.FIELD_REQUIRED),
+        ({"parent": "libraries/no-such"}, Reason.LIBRARY_NOT_FOUND),
+        ({"min_score": 1.5}, Reason.FIELD_INVALID),
+        ({"max_false_positive_rate": 0.0}, Reason.FIELD_INVALID),
+        ({"keep": 9}, Reason.FIELD_INVALID),
+        ({"filter": "tags.seed = "}, Reason.FILTER_INVALID),
+        ({"filter": 'tags.seed = "x"'}, Reason.FILTER_INVALID),
+        ({"page_token": "nonsense"}, Reason.PAGE_TOKEN_INVALID),
+        ({"page_token": "x" * 200_000}, Reason.FIELD_INVALID),
+    ],
+    ids=["no library", "gone", "score", "rate", "policy", "filter", "tag", "token", "long token"],
+)
+def test_what_can_not_be_looked_for_is_refused(
+    gateway: Stub, stocked: str, fields: dict[str, Any], reason: Reason
+) -> None:
+    request = search_pb2.FindDuplicatesRequest(**{"parent": stocked, **fields})
+    error = refused(lambda one, **options: list(gateway.FindDuplicates(one, **options)), request)
+    assert error.reason is reason
+
+
+def test_a_token_of_another_call_or_library_is_refused(
+    gateway: Stub, stocked: str, library: str
+) -> None:
+    token = find(gateway, stocked)[0].next_page_token
+    for fields in ({"parent": library}, {"min_score": 0.5}, {"filter": "width > 1"}):
+        request = search_pb2.FindDuplicatesRequest(
+            **{"parent": stocked, "page_token": token, **fields}
+        )
+        error = refused(lambda one: list(gateway.FindDuplicates(one)), request)
+        assert error.reason is Reason.PAGE_TOKEN_INVALID
+
+
+def test_other_libraries_have_no_repeats(gateway: Stub) -> None:
+    created = gateway.CreateLibrary(
+        library_pb2.CreateLibraryRequest(
+            library_id="goods-repeats",
+            library=library_pb2.Library(type=library_type_pb2.LIBRARY_TYPE_PRODUCT),
+        )
+    )
+    try:
+        request = search_pb2.FindDuplicatesRequest(parent=created.name)
+        error = refused(lambda one: list(gateway.FindDuplicates(one)), request)
+        assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
+        assert error.metadata == {"library": created.name, "type": "PRODUCT"}
+    finally:
+        gateway.DeleteLibrary(library_pb2.DeleteLibraryRequest(name=created.name))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([], Reason.FIELD_REQUIRED),
+        ([("p0", "p0")], Reason.FIELD_INVALID),
+        ([("p0", "gone")], Reason.IMAGE_NOT_FOUND),
+        ([("p0", "")], Reason.FIELD_INVALID),
+        ([("p0", "p1")] * 1001, Reason.FIELD_INVALID),
+    ],
+    ids=["none", "one image twice", "gone", "half", "too many"],
+)
+def test_what_is_no_pair_is_refused(
+    gateway: Stub, stocked: str, pairs: list[tuple[str, str]], reason: Reason
+) -> None:
+    request = search_pb2.RejectPairsRequest(
+        parent=stocked,
+        pairs=[
+            search_pb2.ImagePair(name_a=f"{stocked}/images/{a}", name_b=f"{stocked}/images/{b}")
+            for a, b in pairs
+        ],
+    )
+    error = refused(gateway.RejectPairs, request)
+    assert error.reason is reason
+    if reason is Reason.IMAGE_NOT_FOUND:
+        assert error.metadata["image"] == f"{stocked}/images/gone"
+
+
+def test_pairs_of_other_libraries_are_refused(gateway: Stub, stocked: str) -> None:
+    request = search_pb2.RejectPairsRequest(
+        parent=stocked,
+        pairs=[search_pb2.ImagePair(name_a=f"{stocked}/images/p0", name_b="libraries/x/images/p1")],
+    )
+    error = refused(gateway.RejectPairs, request)
+    assert error.reason is Reason.FIELD_INVALID
+    assert error.fields[0].field == "pairs[0].name_b"
+
+
+def test_a_reader_that_goes_away_ends_the_work(gateways: Gateways, stocked: str) -> None:
+    gateway = gateways.start()
+    call = gateway.FindDuplicates(search_pb2.FindDuplicatesRequest(parent=stocked))
+    next(iter(call))
+    call.cancel()
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    assert caught.value.code() is grpc.StatusCode.CANCELLED
+    assert groups(find(gateway, stocked)) == COPIES
