@@ -1,0 +1,264 @@
+"""The way of product libraries: when subjects are looked for, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import Calibrations
+from imagesearch_services.gateway.images import Images
+from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.model import (
+    Attribute,
+    Box,
+    Category,
+    Color,
+    EmbeddedPicture,
+    ImageFields,
+    Library,
+    LibraryType,
+    ModelVersion,
+    NewEntry,
+    NewImage,
+    PictureQuery,
+    PictureToEmbed,
+    Relation,
+    SearchAnswer,
+    StoredImage,
+    StoredQuery,
+    Subject,
+)
+from imagesearch_services.gateway.page_tokens import PageTokens
+from imagesearch_services.gateway.ports import Embedded
+from imagesearch_services.gateway.search import Searches
+from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.settings import AddSettings, SearchSettings
+from tests.unit.gateway.fakes import TABLE, WHOLE, FakeCatalog, FakeEmbedding, library, stored
+
+GOODS = ModelVersion("product", "goods", "1")
+PARSER = ModelVersion("subjects", "parser", "7")
+COAT, SHOE = Box(1, 2, 30, 40), Box(5, 50, 20, 60)
+REGION = Box(0, 0, 50, 70)
+SUBJECTS = (
+    Subject(
+        box=COAT,
+        category=Category.TOPS,
+        score=0.9,
+        colors=(Color("red", "#c00000", 0.7),),
+        attributes=(Attribute("kind", "outwear", 0.8),),
+    ),
+    Subject(box=SHOE, category=Category.SHOES, score=0.8),
+)
+
+
+def shop() -> Library:
+    return library(type=LibraryType.PRODUCT, models=(GOODS,))
+
+
+@dataclass
+class SeeingEmbedding(FakeEmbedding):
+    """Finds the same subjects in every picture."""
+
+    subjects: Sequence[Subject] = SUBJECTS
+
+    async def embed(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        spaces: Sequence[str],
+        *,
+        thumbnail_max_side_px: int = 0,
+    ) -> Embedded:
+        embedded = await super().embed(
+            pictures, spaces, thumbnail_max_side_px=thumbnail_max_side_px
+        )
+        outcomes = [
+            outcome if isinstance(outcome, ServiceError) else self._seen(picture, outcome)
+            for picture, outcome in zip(pictures, embedded.pictures, strict=True)
+        ]
+        looked = any(picture.subject_detection for picture in pictures)
+        return replace(embedded, pictures=outcomes, detection_models=[PARSER] if looked else [])
+
+    def _seen(self, picture: PictureToEmbed, outcome: EmbeddedPicture) -> EmbeddedPicture:
+        (region,) = outcome.regions
+        if not picture.subject_detection or not self.subjects:
+            said = Subject(box=region.box, category=Category.OTHER, score=0.4)
+            return replace(outcome, regions=[replace(region, subject=said)])
+        fitting = (row for row, one in enumerate(self.subjects) if one.category is picture.category)
+        chosen = next(fitting, 0)
+        subject = self.subjects[chosen]
+        return replace(
+            outcome,
+            regions=[replace(region, box=subject.box, subject=subject)],
+            subjects=self.subjects,
+            chosen_subject=chosen,
+        )
+
+
+@dataclass
+class Bench:
+    """Searches and additions on fakes."""
+
+    embedding: SeeingEmbedding = field(default_factory=SeeingEmbedding)
+    catalog: FakeCatalog = field(default_factory=lambda: FakeCatalog(shop()))
+
+    def __post_init__(self) -> None:
+        cache = LibraryCache(self.catalog, lambda: 0.0)
+        self.catalog.near[(GOODS.space, b"photo")] = {"a": 0.9, "b": 0.5, "c": 0.1}
+        self.images = Images(self.embedding, self.catalog, cache, AddSettings())
+        self.searches = Searches(
+            embedding=self.embedding,
+            catalog=self.catalog,
+            libraries=cache,
+            calibrations=Calibrations({GOODS.space: TABLE}),
+            tokens=PageTokens(b"", lambda: 0.0),
+            settings=SearchSettings(min_library_size=1),
+        )
+
+    async def search(self, *, region: Box | None = None, **changes: object) -> SearchAnswer:
+        request = SearchRequest(
+            library_id="shop", query=PictureQuery(b"photo", region), filter=None, page_size=10
+        )
+        return await self.searches.search(replace(request, **changes))  # type: ignore[arg-type]
+
+    async def add(
+        self, *, category: Category | None = None, **changes: object
+    ) -> tuple[NewEntry, StoredImage]:
+        image = NewImage(image_id="x", content=b"photo", fields=ImageFields(category=category))
+        stored = await self.images.add("shop", replace(image, **changes))  # type: ignore[arg-type]
+        return self.catalog.puts[-1][0], stored
+
+    @property
+    def asked(self) -> PictureToEmbed:
+        return self.embedding.calls[-1][0][0]
+
+
+def ids(answer: SearchAnswer) -> list[str]:
+    return [match.image.image_id for match in answer.matches]
+
+
+async def test_one_call_finds_and_embeds_the_subject_and_one_queries() -> None:
+    bench = Bench()
+    answer = await bench.search()
+    assert len(bench.embedding.calls) == len(bench.catalog.queries) == 1
+    assert bench.embedding.calls[0][1] == [GOODS.space]
+    assert bench.asked.subject_detection
+    assert (answer.subjects, answer.chosen_subject) == (SUBJECTS, 0)
+    assert answer.searched_region == COAT
+    assert answer.models == [GOODS, PARSER]
+    assert not answer.warnings
+
+
+async def test_without_a_bound_the_nearest_are_given() -> None:
+    bench = Bench()
+    assert ids(await bench.search()) == ["a", "b", "c"]
+    assert bench.catalog.queries[0].min_similarity is None
+    (threshold,) = (await bench.search()).thresholds
+    assert threshold.relation is Relation.UNSPECIFIED
+    assert ids(await bench.search(max_false_positive_rate=1e-6)) == ["a"]
+
+
+async def test_a_category_picks_the_subject() -> None:
+    bench = Bench()
+    answer = await bench.search(category=Category.SHOES)
+    assert answer.chosen_subject == 1
+    assert answer.searched_region == SHOE
+    assert not answer.warnings
+
+
+async def test_a_category_that_no_subject_has_is_said() -> None:
+    answer = await Bench().search(category=Category.BAG)
+    assert answer.chosen_subject == 0
+    assert "BAG" in answer.warnings[0]
+    assert "TOPS" in answer.warnings[0]
+
+
+async def test_a_region_is_searched_as_it_is_unless_detection_is_asked_for() -> None:
+    bench = Bench()
+    answer = await bench.search(region=REGION)
+    assert not bench.asked.subject_detection
+    assert answer.searched_region == REGION
+    assert [subject.box for subject in answer.subjects] == [REGION]
+    assert answer.chosen_subject == 0
+    await bench.search(region=REGION, subject_detection=True)
+    assert (bench.asked.subject_detection, bench.asked.region) == (True, REGION)
+
+
+async def test_detection_can_be_turned_off() -> None:
+    bench = Bench()
+    answer = await bench.search(subject_detection=False)
+    assert not bench.asked.subject_detection
+    assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
+    assert not answer.warnings
+
+
+async def test_where_nothing_stands_out_that_is_said() -> None:
+    bench = Bench(SeeingEmbedding(subjects=()))
+    answer = await bench.search()
+    assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
+    assert answer.warnings
+    entry, told = await bench.add()
+    assert (entry.region, entry.subject, entry.fields.category) == (WHOLE, None, Category.OTHER)
+    assert told.warnings == answer.warnings
+
+
+async def test_a_stored_image_has_no_pixels_to_look_at() -> None:
+    bench = Bench()
+    with pytest.raises(ServiceError) as caught:
+        await bench.search(query=StoredQuery("a"), subject_detection=True)
+    assert caught.value.reason is Reason.FIELD_INVALID
+
+
+async def test_relations_are_for_whole_images() -> None:
+    with pytest.raises(ServiceError) as caught:
+        await Bench().search(relations=(Relation.SIMILAR,))
+    assert caught.value.reason is Reason.LIBRARY_TYPE_MISMATCH
+    assert caught.value.metadata == {"library": "libraries/shop", "type": "PRODUCT"}
+
+
+async def test_later_pages_repeat_what_was_said_of_the_query() -> None:
+    bench = Bench()
+    bench.catalog.images = {image_id: stored(image_id) for image_id in ("a", "b", "c")}
+    first = await bench.search(page_size=1, category=Category.BAG)
+    second = await bench.search(
+        page_size=1, query=None, page_token=first.next_page_token, category=Category.BAG
+    )
+    assert [one.box for one in second.subjects] == [COAT, SHOE]
+    assert second.chosen_subject == first.chosen_subject
+    assert list(second.warnings) == list(first.warnings)
+    assert second.models[0] == GOODS
+
+
+async def test_the_main_subject_is_stored_with_what_it_is() -> None:
+    bench = Bench()
+    entry, answer = await bench.add()
+    assert bench.asked.subject_detection
+    assert (entry.region, entry.subject) == (COAT, SUBJECTS[0])
+    assert entry.fields.category is Category.TOPS
+    assert not answer.warnings
+
+
+async def test_the_callers_category_overrides_and_picks() -> None:
+    bench = Bench()
+    entry, answer = await bench.add(category=Category.SHOES)
+    assert (entry.region, entry.fields.category) == (SHOE, Category.SHOES)
+    assert not answer.warnings
+    entry, answer = await bench.add(category=Category.TOY)
+    assert (entry.region, entry.fields.category) == (COAT, Category.TOY)
+    assert "TOY" in answer.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "box"), [({"region": REGION}, REGION), ({"subject_detection": False}, WHOLE)]
+)
+async def test_what_the_caller_drew_is_the_subject(changes: dict[str, object], box: Box) -> None:
+    bench = Bench()
+    entry, answer = await bench.add(**changes)
+    assert not bench.asked.subject_detection
+    assert entry.region == box
+    assert entry.subject is not None
+    assert entry.subject.box == box
+    assert entry.fields.category is Category.OTHER
+    assert not answer.warnings
