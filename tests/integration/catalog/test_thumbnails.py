@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,18 @@ from tests.contract.catalog.support import (
     turned,
 )
 from tests.ports import free_port
-from tests.s3_server import running_s3
+from tests.s3_server import S3Server, running_s3
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 JPEG, OTHER_JPEG = b"\xff\xd8 one \xff\xd9", b"\xff\xd8 another \xff\xd9"
 HOUR_S = 3600
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with running_s3() as server:
+        yield server
 
 
 def folder_of(data_dir: Path) -> Path:
@@ -133,32 +140,29 @@ async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -
 
 @pytest.mark.parametrize("store", ["folder", "bucket", "refused bucket"])
 async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
-    tmp_path: Path, store: str
+    tmp_path: Path, s3: S3Server, store: str
 ) -> None:
-    folder = folder_of(tmp_path)
-    changes = bucket_at(free_port()) if store == "bucket" else {}
-    with running_s3() as s3:
-        if store == "refused bucket":
-            changes = s3.settings(BLOB_STORE="s3://no-such-bucket")
-        settings = settings_for(tmp_path, **changes)
-        async with running_catalog(settings) as catalog:
-            if store == "folder":
-                shutil.rmtree(folder)
-                folder.write_bytes(b"in the way")
-            await catalog.make_library("a")
-            (result,) = await catalog.put(
-                "a", make_entry("x", thumbnail=JPEG), request_ids=["put x"]
-            )
-            assert not result.entry.has_thumbnail
-            assert len(result.warnings) == 1
-            assert "was not kept" in result.warnings[0]
-            (again,) = await catalog.put(
-                "a", make_entry("x", thumbnail=JPEG), request_ids=["put x"]
-            )
-            assert list(again.warnings) == list(result.warnings)
-            assert await catalog.nearest("a", turned(0)) == ["x"]
-            assert await catalog.thumbnails("a", "x") == [b""]
-            assert await catalog.delete("a", "x") == 1
+    changes = {
+        "folder": {},
+        "bucket": bucket_at(free_port()),
+        "refused bucket": s3.settings(BLOB_STORE="s3://no-such-bucket"),
+    }[store]
+    async with running_catalog(settings_for(tmp_path, **changes)) as catalog:
+        if store == "folder":
+            folder = folder_of(tmp_path)
+            shutil.rmtree(folder)
+            folder.write_bytes(b"in the way")
+        await catalog.make_library("a")
+        entry, request_ids = make_entry("x", thumbnail=JPEG), ["put x"]
+        (result,) = await catalog.put("a", entry, request_ids=request_ids)
+        assert not result.entry.has_thumbnail
+        assert len(result.warnings) == 1
+        assert "was not kept" in result.warnings[0]
+        (again,) = await catalog.put("a", entry, request_ids=request_ids)
+        assert list(again.warnings) == list(result.warnings)
+        assert await catalog.nearest("a", turned(0)) == ["x"]
+        assert await catalog.thumbnails("a", "x") == [b""]
+        assert await catalog.delete("a", "x") == 1
 
 
 async def test_a_store_that_comes_back_serves_and_loses_what_was_deleted(
@@ -218,14 +222,12 @@ async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path)
         assert await catalog.thumbnails("a", "x") == [b""]
 
 
-async def test_a_bucket_serves_every_catalog_that_knows_it(tmp_path: Path) -> None:
-    with running_s3() as s3:
-        settings = settings_for(tmp_path, **s3.settings())
-        async with running_catalog(settings) as catalog:
-            await catalog.make_library("a")
-            await catalog.store("a", make_entry("x", thumbnail=JPEG))
-        async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
-            assert await catalog.thumbnails("a", "x") == [JPEG]
+async def test_a_bucket_serves_every_catalog_that_knows_it(tmp_path: Path, s3: S3Server) -> None:
+    async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=JPEG))
+    async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
+        assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
 async def test_reading_beside_replacing_gives_one_of_both(tmp_path: Path) -> None:
