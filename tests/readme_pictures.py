@@ -53,9 +53,15 @@ def make(target: str, home: Path) -> None:
     command(target, home, "search", LIBRARY, "found-on-the-web.jpg", "--save", "search.png")
     keep(Image.open(home / "search.png"), "search.webp")
     command(
-        target, home, "search", LIBRARY, "found-on-the-web.jpg", "mirrored.jpg",
-        "--relation", "both", "--limit", "6", "--html", "found.html",
-    )  # fmt: skip
+        target,
+        home,
+        "search",
+        LIBRARY,
+        "found-on-the-web.jpg",
+        "mirrored.jpg",
+        "--html",
+        "found.html",
+    )
     with running_browser() as browser:
         screen(browser, home, size="desktop", dark=False)
         screen(browser, home, size="phone", dark=True)

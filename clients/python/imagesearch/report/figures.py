@@ -22,6 +22,11 @@ QUALITY = 82
 BADGE_SHARE = 0.085
 """Side of a badge as a share of the picture's, at the width of a phone; elsewhere it is less."""
 
+AROUND = sorted(
+    itertools.product(range(-4, 5), repeat=2), key=lambda step: step[0] ** 2 + step[1] ** 2
+)
+"""Columns and rows of badges around a place, the nearest first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
@@ -129,9 +134,13 @@ def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[O
     placed: list[Outline] = []
     for outline in outlines:
         if outline.badge:
+            on_it = [(x / width, y / height) for x, y in _along(outline.points)]
+            beside_it = [
+                (on_it[0][0] + column * side_x, on_it[0][1] + row * side_y)
+                for column, row in AROUND
+            ]
             candidates = [
-                (_clamp(x / width, side_x / 2), _clamp(y / height, side_y / 2))
-                for x, y in _along(outline.points)
+                (_clamp(x, side_x / 2), _clamp(y, side_y / 2)) for x, y in (*on_it, *beside_it)
             ]
             # The first of those that overlap least, so that the top-left corner is kept if it can.
             place = min(candidates, key=lambda at: _overlap(at, taken, side_x, side_y))
