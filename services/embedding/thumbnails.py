@@ -11,7 +11,7 @@ MAX_SIDE_PX = 1024
 """Long sides that may be asked for."""
 
 QUALITY = 80
-"""Of the JPEG; about 12 kB for a photograph at 320 pixels."""
+"""Of the JPEG; about 15 kB for a street photograph at 320 pixels, 7 kB for a package."""
 
 
 def thumbnail(image: Image.Image, max_side_px: int) -> bytes:
@@ -25,9 +25,10 @@ def thumbnail(image: Image.Image, max_side_px: int) -> bytes:
     width, height = (max(1, round(side * scale)) for side in image.size)
     # Averages what it shrinks, faster than Pillow does, and knows no metadata to carry along.
     pixels = cv2.resize(np.asarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    # Huffman tables of its own would make it 3 % smaller and take half as long again.
     _, file = cv2.imencode(
         ".jpg",
         cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+        [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
     )
     return file.tobytes()
