@@ -7,10 +7,10 @@ import click
 from imagesearch.cli.add import add
 from imagesearch.cli.compare import compare
 from imagesearch.cli.connection import connection_options
+from imagesearch.cli.detect import detect
 from imagesearch.cli.duplicates import duplicates, reject
 from imagesearch.cli.image import image
 from imagesearch.cli.library import library
-from imagesearch.cli.picture import detect
 from imagesearch.cli.search import search
 from imagesearch.cli.status import status
 

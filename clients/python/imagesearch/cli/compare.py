@@ -11,7 +11,7 @@ import click
 
 from imagesearch.cli import output, saving
 from imagesearch.cli.connection import connected, connection_options
-from imagesearch.cli.picture import read_named
+from imagesearch.cli.search import read_named
 
 if TYPE_CHECKING:
     from imagesearch.client import CompareImagesResponse

@@ -123,7 +123,7 @@ def search(
                 click.echo(file)
             if isinstance(outcome, Exception):
                 failed.append(file)
-                words = _print_failure(file, outcome, client.target, as_json=as_json)
+                words = print_failure(file, outcome, client.target, as_json=as_json)
                 yield file, b"", words
                 continue
             content, answer = outcome
@@ -205,6 +205,14 @@ def read_picture(file: str) -> bytes:
     return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
+def read_named(file: str) -> bytes:
+    """Read a picture; say which file it was where that fails."""
+    try:
+        return read_picture(file)
+    except OSError as error:
+        raise click.ClickException(f"{file}: {output.os_message(error)}") from error
+
+
 def _print_answer(answer: SearchImagesResponse, save: Path | None, *, as_json: bool) -> None:
     """Print an answer, its drawing into a file."""
     if as_json:
@@ -233,7 +241,7 @@ def _print_table(answer: SearchImagesResponse) -> None:
         click.echo(f"Note: {warning}", err=True)
 
 
-def _print_failure(
+def print_failure(
     file: str, error: ImageSearchError | OSError, target: str, *, as_json: bool
 ) -> str:
     """Say why there is no answer, and give the words."""
