@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from imagesearch_services.embedding.geometry import Box
 
-CELL_SIZES = 9
+CELL_SIZES = 6
 """Widths of a small picture that are tried, from the smallest to the largest."""
 SMALLEST_CELL_EM = 4.0
 LARGEST_CELL_SHARE = 0.34
