@@ -30,11 +30,11 @@ from tests.benchmarks.copies.calibrate import Tail, thresholds, write_table
 from tests.benchmarks.copies.dataset import all_names, data_folder
 from tests.benchmarks.products.vectors import MODEL, SPACE, VERSION, Floats, subject_vectors
 
-OF_KIND = 60
+OF_KIND = 40
 """Garments of each kind."""
-OF_PRODUCT = 10
+OF_PRODUCT = 6
 """Shelf photos of each product."""
-BACKGROUND_OF_KIND = 30
+BACKGROUND_OF_KIND = 25
 """Other garments of each kind in the background set; of each product, one other shelf photo: what
 a query resembles most there is left out, and that must be all of its own product."""
 INT8_MAX = 127

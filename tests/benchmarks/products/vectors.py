@@ -20,7 +20,7 @@ MODEL = "product"
 VERSION = "1"
 SPACE = f"{MODEL}@{VERSION}"
 CACHE = ROOT / ".cache" / "products"
-BATCH = 16
+BATCH = 8
 
 Floats = npt.NDArray[np.float32]
 
@@ -56,7 +56,8 @@ def _models() -> str:
 async def _embed(data: Path, names: Sequence[str], *, subject_detection: bool) -> Floats:
     rows: list[Floats] = []
     with running_triton() as triton:
-        async with running_embedding(triton.ports.grpc_address, LOG_LEVEL="error") as client:
+        # A busy machine shall only take longer.
+        async with running_embedding(triton.ports.grpc_address, INFER_TIMEOUT_S="120") as client:
             await client.until(SERVING)
             for start in range(0, len(names), BATCH):
                 request = pb.EmbedImagesRequest(spaces=[SPACE])
@@ -65,7 +66,7 @@ async def _embed(data: Path, names: Sequence[str], *, subject_detection: bool) -
                         image={"content": (data / name).read_bytes()},
                         subject_detection=subject_detection,
                     )
-                response = await client.embedding.EmbedImages(request, timeout=120)
+                response = await client.embedding.EmbedImages(request, timeout=300)
                 for result in response.results:
                     (region,) = result.regions
                     rows.append(np.frombuffer(region.vectors[0].values, "<f4"))
