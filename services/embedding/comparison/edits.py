@@ -54,11 +54,11 @@ SATURATION_FACTOR = 1.4
 SHIFT = 14.0
 """Of the mean grey level."""
 GAIN_FACTOR = 1.3
-BLUR_FACTOR = 0.5
-"""Fine detail that a blurred copy keeps, at most."""
+BLUR_FACTOR = 0.65
+"""Detail of its edges that a blurred copy keeps, at most."""
 DETAIL_FACTOR = 1.8
 """Fine detail that noise or sharpening add, at least."""
-DETAIL_CORRELATION = 0.5
+DETAIL_CORRELATION = 0.9
 """Of the fine detail of both, below which what was added is noise."""
 OVERLAID_LEVELS = 28.0
 """Grey levels between what lies on a picture and what it covers."""
@@ -287,17 +287,23 @@ def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> 
 
 
 def _detail_changes(first: Floats, second: Floats, mask: Mask, gain: float) -> Iterator[Edit]:
-    """Compare what is finer than the smoothing leaves."""
+    """Compare what is finer than the smoothing leaves: on edges, and where there is little."""
     a, b = (
-        (each - cv2.GaussianBlur(each, (0, 0), 1.0))[mask] * factor
+        (each - _smooth(each, 1.0))[mask] * factor
         for each, factor in ((first, abs(gain) or 1.0), (second, 1.0))
     )
-    # By the middle of the distribution, so that a line of text is no noise.
-    detail_first, detail_second = (float(np.quantile(np.abs(each), 0.7)) + 0.5 for each in (a, b))
-    ratio = detail_second / detail_first
+    edges, flats = (_growth(a, b, share) for share in (0.9, 0.5))
     length = float(np.sqrt((a * a).sum() * (b * b).sum()))
     correlation = float((a * b).sum()) / length if length > 0 else 1.0
-    if ratio < BLUR_FACTOR:
-        yield Edit("blurred", ratio)
-    elif ratio > DETAIL_FACTOR:
-        yield Edit("noisy" if correlation < DETAIL_CORRELATION else "sharpened", ratio)
+    if edges < BLUR_FACTOR:
+        yield Edit("blurred", edges)
+    elif flats > DETAIL_FACTOR and correlation < DETAIL_CORRELATION:
+        yield Edit("noisy", flats)
+    elif edges > DETAIL_FACTOR and correlation >= DETAIL_CORRELATION:
+        yield Edit("sharpened", edges)
+
+
+def _growth(first: Floats, second: Floats, share: float) -> float:
+    """Say how many times more detail the second has, at that share of the pixels."""
+    amounts = (float(np.quantile(np.abs(each), share)) + 0.5 for each in (second, first))
+    return next(amounts) / next(amounts)
