@@ -17,20 +17,21 @@ from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
 MAX_PICTURES = 100
 """Of one call."""
 
-BIAS = -26.145
+BIAS = -28.441
 WEIGHTS: Mapping[str, float] = {
-    "agreement": -0.750,
-    "agreement_squared": 6.676,
-    "shown": 16.420,
-    "agreement_and_shown": 8.254,
-    "shown_of_both": -0.108,
-    "contrast": -3.121,
-    "inliers": -0.034,
-    "no_inliers": -2.503,
-    "similarity": -5.940,
-    "closeness": 23.347,
-    "strict_closeness": -5.125,
-    "agreement_and_closeness": -5.791,
+    "agreement": -0.568,
+    "agreement_squared": 2.428,
+    "shown": 18.253,
+    "agreement_and_shown": 9.127,
+    "shown_of_both": 0.598,
+    "contrast": -0.136,
+    "bend": -46.456,
+    "inliers": -0.115,
+    "no_inliers": -0.568,
+    "similarity": -4.517,
+    "closeness": 15.959,
+    "strict_closeness": -11.380,
+    "agreement_and_closeness": 7.996,
 }
 """Of `features`, for a logistic model."""
 

@@ -71,9 +71,12 @@ class Graph:
         """Make the edges out of what each node found, where both ends are known."""
         self._edges = {}
         for uid, node in self.nodes.items():
+            known = self._edges.get(uid, {})
             for other_uid, similarity in node.near.items():
                 other = self.nodes.get(other_uid)
-                if other is not None and is_likely(node, other, similarity):
+                if other is None or other_uid in known:
+                    continue
+                if is_likely(node, other, similarity):
                     self._edges.setdefault(uid, {})[other_uid] = similarity
                     self._edges.setdefault(other_uid, {})[uid] = similarity
 

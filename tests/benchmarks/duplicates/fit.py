@@ -1,0 +1,183 @@
+"""Fit the weights with which the Gateway tells copies from series (services/gateway/copy_check.py).
+
+    python -m tests.benchmarks.duplicates.fit      # prints the weights, and how well they do
+
+Pairs are those of the benchmark's pictures that embeddings alone take for copies at five times the
+default rate. They are shared out by original: what is made of an even picture trains, what is made
+of an odd one tests. What the lists say are repeats in the data counts as copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.optimize import minimize
+
+from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.copies import evidence, view_of
+from imagesearch_services.gateway.calibration import (
+    BUILT_IN_TABLES,
+    Calibrations,
+    Threshold,
+    closeness,
+)
+from imagesearch_services.gateway.copy_check import Likeness, features
+from imagesearch_services.gateway.duplicates import CHECKED_RATE_GAIN
+from imagesearch_services.gateway.model import ModelVersion
+from imagesearch_services.gateway.ports import CopyEvidence
+from tests.benchmarks.copies.dataset import data_folder
+from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails
+
+MODEL = ModelVersion("copy", "sscd", "1")
+RATE = 0.01
+PENALTY = 1e-4
+"""Of the squared weights of standardised features."""
+CACHE = FOLDER / "evidence.npz"
+COLUMNS = (
+    "agreement",
+    "contrast_share",
+    "bend",
+    "shown_of_first",
+    "shown_of_second",
+    "inlier_count",
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    stored = pictures(options.data)
+    pairs, likenesses = _candidates(stored)
+    found = _evidence(stored, options.data, pairs, options.processes)
+    rows = [
+        features(likeness, CopyEvidence(**dict(zip(COLUMNS, map(float, row), strict=True))))  # type: ignore[arg-type]
+        for likeness, row in zip(likenesses, found, strict=True)
+    ]
+    names = list(rows[0])
+    values = np.array([[row[name] for name in names] for row in rows])
+    is_copy, originals = _truth(stored, pairs)
+    trains = originals[pairs[:, 0]] % 2 == 0
+    weights, bias = _fit(values[trains], is_copy[trains])
+    for label, rows_of in (("train", trains), ("test", ~trains)):
+        odds = values[rows_of] @ weights + bias
+        _say(label, odds, is_copy[rows_of])
+    print(f"BIAS = {bias:.3f}")  # noqa: T201
+    for name, weight in zip(names, weights, strict=True):
+        print(f'    "{name}": {weight:.3f},')  # noqa: T201
+
+
+def _candidates(stored: Pictures) -> tuple[npt.NDArray[np.intp], list[Likeness]]:
+    """Give the pairs that are laid over each other, [pairs, 2], and how near they lie."""
+    vectors = stored.vectors
+    backgrounds = load_backgrounds()[MODEL.space].similarities(vectors)
+    threshold = Threshold.strictest(
+        Calibrations.load([BUILT_IN_TABLES]).of(MODEL),
+        comparisons=len(vectors),
+        rate_share=1.0,
+        min_score=None,
+        max_false_positive_rate=RATE * CHECKED_RATE_GAIN,
+    )
+    similarities = vectors @ vectors.T
+    lower = np.minimum(backgrounds[:, None], backgrounds)
+    likely = (similarities - lower) / (1 - lower) >= (threshold.min_similarity or 0.0)
+    pairs = np.argwhere(np.triu(likely, 1))
+    return pairs, [
+        Likeness(
+            float(similarities[a, b]),
+            closeness(float(similarities[a, b]), float(min(backgrounds[a], backgrounds[b]))),
+            closeness(float(similarities[a, b]), float(max(backgrounds[a], backgrounds[b]))),
+        )
+        for a, b in pairs
+    ]
+
+
+def _evidence(stored: Pictures, data: Path, pairs: npt.NDArray[np.intp], processes: int) -> Floats:
+    """Lay the pairs over each other; kept for the next time."""
+    if CACHE.exists():
+        with np.load(CACHE) as kept:
+            if np.array_equal(kept["pairs"], pairs):
+                known: Floats = kept["evidence"]
+                return known
+    names = [*stored.names, *(copy.name for copy in stored.copies)]
+    files = [
+        *(data / name for name in stored.names),
+        *(FOLDER / copy.name for copy in stored.copies),
+    ]
+    small = [picture.thumbnail for picture in thumbnails(names, files)]
+    with ProcessPoolExecutor(processes, initializer=_share, initargs=(small,)) as pool:
+        found = np.array(list(pool.map(_lay_over, pairs.tolist(), chunksize=20)))
+    np.savez(CACHE, pairs=pairs, evidence=found)
+    return found
+
+
+_SMALL: list[bytes] = []
+
+
+def _share(small: Sequence[bytes]) -> None:
+    _SMALL[:] = small
+
+
+@functools.lru_cache(maxsize=1000)
+def _view(row: int) -> Any:
+    with Image.open(io.BytesIO(_SMALL[row])) as picture:
+        return view_of(np.asarray(picture.convert("RGB")))
+
+
+def _lay_over(pair: Sequence[int]) -> list[float]:
+    found = evidence(_view(pair[0]), _view(pair[1]))
+    return [float(getattr(found, name)) for name in COLUMNS]
+
+
+def _truth(
+    stored: Pictures, pairs: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Tell which pairs are copies, and of which picture each one is."""
+    rows = {name: row for row, name in enumerate(stored.names)}
+    originals = np.array([*range(len(rows)), *(rows[copy.original] for copy in stored.copies)])
+    same = originals.copy()
+    for group in repeats():
+        members = sorted(rows[name] for name in group if name in rows)
+        for row in members[1:]:
+            same[originals == row] = members[0]
+    return same[pairs[:, 0]] == same[pairs[:, 1]], originals
+
+
+def _fit(values: Floats, is_copy: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Fit a logistic model; give its weights and bias."""
+    middle, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
+    design = np.column_stack([(values - middle) / spread, np.ones(len(values))])
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        odds = design @ weights
+        missed = np.logaddexp(0, np.where(is_copy, -odds, odds)).mean()
+        slope = (design * (1 / (1 + np.exp(-odds)) - is_copy)[:, None]).mean(axis=0)
+        return missed + PENALTY * weights @ weights, slope + 2 * PENALTY * weights
+
+    found = minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B").x
+    weights = found[:-1] / spread
+    return weights, float(found[-1] - weights @ middle)
+
+
+def _say(label: str, odds: Floats, is_copy: npt.NDArray[np.bool_]) -> None:
+    taken = odds >= 0
+    print(  # noqa: T201
+        f"{label}: {(taken & is_copy).sum()} of {is_copy.sum()} copies taken,"
+        f" {(taken & ~is_copy).sum()} of {(~is_copy).sum()} others"
+    )
+
+
+if __name__ == "__main__":
+    main()
