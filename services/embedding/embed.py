@@ -24,6 +24,7 @@ from imagesearch_services.embedding.items import (
 from imagesearch_services.embedding.models import Model, ModelRegistry
 from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
 from imagesearch_services.embedding.preparing import (
+    MAX_SUBJECTS,
     Described,
     Plan,
     Prepared,
@@ -256,6 +257,8 @@ class Embedder:
         file = await self._header_readers.run(PictureFile, item.content)
         plan = call.plan
         most_regions = item.max_proposed_regions or len(item.regions) or 1
+        if plan.are_all_described:
+            most_regions = MAX_SUBJECTS
         input_pixels = most_regions * sum(one.model.input.pixels for one in plan.inputs)
         if item.subject_detection and plan.parser is not None:
             input_pixels += plan.parser.input.pixels

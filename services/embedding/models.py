@@ -27,6 +27,7 @@ from imagesearch_services.embedding.probe import (
     probe_answer,
     probe_picture,
 )
+from imagesearch_services.embedding.subjects.labels import Labels
 from imagesearch_services.embedding.triton import (
     ModelConfig,
     Tensor,
@@ -126,6 +127,7 @@ def describe(config: ModelConfig) -> Model:
             probe_min_cosine=float(parameters["probe_min_cosine"]),
             parameters=parameters,
         )
+        _check_others(parameters)
     except KeyError as error:
         raise ModelDescriptionError(f"the parameter {error} is missing") from error
     except ValueError as error:
@@ -139,6 +141,22 @@ def describe(config: ModelConfig) -> Model:
     shape = (model.dimensions,) if model.dimensions or output is None else output.dims
     _check_tensor(config.outputs, model.output_name, Tensor("TYPE_FP32", shape))
     return model
+
+
+def _check_others(parameters: Mapping[str, str]) -> None:
+    """Read what only some models have, so that what can't be read is found before it is needed.
+
+    Raises:
+        KeyError: something is missing.
+        ValueError: something can't be read.
+    """
+    float(parameters.get("crop_margin", "0"))
+    if "joined_with" in parameters:
+        float(parameters["joined_weight"])
+    if "categories" in parameters:
+        Labels.from_parameters(parameters)
+    if "maps" in parameters:
+        int(parameters["stride"])
 
 
 def _shapes(outputs: Mapping[str, Tensor], first: str) -> dict[str, tuple[int, ...]]:

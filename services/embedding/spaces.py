@@ -19,7 +19,6 @@ import numpy.typing as npt
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.embedding.models import Model, ModelRegistry
 from imagesearch_services.embedding.subjects.labels import Labels
-from imagesearch_services.embedding.triton import WrongAnswerError
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -88,12 +87,9 @@ def space_of(registry: ModelRegistry, model: Model) -> Space:
             with does not serve.
     """
     parameters = model.parameters
-    try:
-        margin = float(parameters.get("crop_margin", "0"))
-        weight = float(parameters["joined_weight"]) if "joined_with" in parameters else 0.0
-        labels = Labels.from_parameters(parameters) if "categories" in parameters else None
-    except (KeyError, ValueError) as error:
-        raise WrongAnswerError(f"model {model.space} is described wrongly: {error}") from error
+    margin = float(parameters.get("crop_margin", "0"))
+    weight = float(parameters["joined_weight"]) if "joined_with" in parameters else 0.0
+    labels = Labels.from_parameters(parameters) if "categories" in parameters else None
     joined = None
     if "joined_with" in parameters:
         (other,) = registry.resolve([parameters["joined_with"]])

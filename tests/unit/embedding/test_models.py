@@ -79,6 +79,10 @@ def test_a_missing_parameter_is_named(name: str) -> None:
         {"input_layout": "NCHW"},
         {"input_name": "pixels"},
         {"probe": "not base64"},
+        {"crop_margin": "wide"},
+        {"joined_with": "sscd@1"},
+        {"categories": "BAG"},
+        {"maps": "person", "stride": "eight"},
     ],
 )
 def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> None:
