@@ -53,6 +53,7 @@ from imagesearch_services.gateway.model import (
 from imagesearch_services.gateway.names import library_name
 from imagesearch_services.gateway.page_tokens import invalid_token
 from imagesearch_services.gateway.ports import Catalog, ImagePage, NearestQuery
+from imagesearch_services.gateway.thumbnails import SIDE_PX
 
 COPY_ROLE = "copy"
 
@@ -67,6 +68,8 @@ MAX_LINKS = 250_000
 """Likenesses that are held at once; 30 MB."""
 GROUP_IMAGES = 1000
 """Images read in one call."""
+MIN_CHECKED_PX = 18
+"""Shorter side of small pictures that can be laid over each other; Embedding takes 16 and more."""
 LAST_UID = b"\xff" * 16
 CHECKED_AT_ONCE = 4
 """Parts of which pictures are being laid over each other at the same time."""
@@ -521,7 +524,7 @@ class _Scan:
             image_id=image.image_id,
             rank=rank(image, self.request.keep),
             sha256=image.info.sha256,
-            has_thumbnail=image.has_thumbnail,
+            has_thumbnail=image.has_thumbnail and _shows_enough(image),
             background_similarity=self._vector(image).background_similarity,
         )
 
@@ -536,6 +539,12 @@ class _Scan:
     @staticmethod
     def _passes(threshold: Threshold, closeness: float) -> bool:
         return threshold.min_similarity is None or closeness >= threshold.min_similarity
+
+
+def _shows_enough(image: StoredImage) -> bool:
+    """Tell whether the small picture of an image is not too narrow to be laid over another."""
+    short, long = sorted((image.info.width, image.info.height))
+    return short * min(1.0, SIDE_PX / max(long, 1)) >= MIN_CHECKED_PX
 
 
 def _copy_model(library: Library) -> ModelVersion:

@@ -287,6 +287,14 @@ async def test_the_same_file_needs_no_check() -> None:
     assert not bench.checker.checked
 
 
+async def test_a_picture_too_narrow_for_a_check_is_judged_by_its_score() -> None:
+    bench = Bench(Shelf(thumbnails=True))
+    bench.shelf.put("ab", info=replace(stored("a").info, width=4000, height=100, sha256=""))
+    bench.shelf.like(("a", "b"))
+    assert await bench.groups() == {group("a", "b")}
+    assert not bench.checker.checked
+
+
 async def test_without_small_pictures_only_the_sure_ones_are_given() -> None:
     # With five images, 0.01 wrong in an image's search is 0.27; five times that is 0.20.
     for thumbnails, expected in ((True, {group("a", "b")}), (False, set())):

@@ -1,0 +1,107 @@
+"""Pairs of small pictures laid over each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import pytest_asyncio
+from PIL import Image, ImageEnhance, ImageOps
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.embedding.admission import PixelBudget
+from imagesearch_services.embedding.copies import CopyChecker
+from tests.pictures import encoded, photo, png_header
+
+
+@pytest_asyncio.fixture
+async def checker() -> AsyncIterator[CopyChecker]:
+    checker = CopyChecker(workers=2, budget=PixelBudget(10_000_000), overload_retry_s=0.5)
+    yield checker
+    checker.close()
+
+
+async def refusal(
+    checker: CopyChecker, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
+) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        await checker.check(contents, pairs)
+    return caught.value
+
+
+async def test_copies_agree_where_they_lie_over_each_other(checker: CopyChecker) -> None:
+    original = photo(0)
+    edits = [
+        original,
+        ImageOps.mirror(original),
+        ImageEnhance.Brightness(original).enhance(0.6),
+        original.crop((30, 20, 300, 220)),
+        original.rotate(90, expand=True),
+    ]
+    pictures = [encoded(picture) for picture in edits]
+    for found in await checker.check(pictures, [(0, row) for row in range(1, len(pictures))]):
+        assert found.agreement > 0.85
+        assert max(found.shown_of_first, found.shown_of_second) > 0.9
+
+
+async def test_strangers_do_not(checker: CopyChecker) -> None:
+    pictures = [encoded(photo(seed)) for seed in range(5)]
+    pairs = [(a, b) for a in range(5) for b in range(a)]
+    for found in await checker.check(pictures, pairs):
+        shown = max(found.shown_of_first, found.shown_of_second)
+        assert found.agreement * shown < 0.7
+
+
+async def test_a_picture_without_texture_agrees_with_none(checker: CopyChecker) -> None:
+    grey = encoded(Image.new("RGB", (200, 100), "grey"))
+    (found,) = await checker.check([grey, encoded(photo(1))], [(0, 1)])
+    assert found.inlier_count == 0
+    assert found.agreement < 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", Reason.FIELD_REQUIRED),
+        (b"no picture", Reason.IMAGE_UNREADABLE),
+        (encoded(Image.new("RGB", (1025, 20))), Reason.FIELD_INVALID),
+        (png_header(60_000, 60_000), Reason.IMAGE_TOO_LARGE),
+        (encoded(Image.new("RGB", (15, 200))), Reason.IMAGE_TOO_SMALL),
+    ],
+    ids=["empty", "no picture", "too long", "bomb", "too small"],
+)
+async def test_what_is_no_small_picture_is_refused_by_name(
+    checker: CopyChecker, content: bytes, reason: Reason
+) -> None:
+    error = await refusal(checker, [encoded(photo(1)), content], [(0, 1)])
+    assert error.reason is reason
+    assert error.fields[0].field == "images[1].content"
+
+
+@pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 2)], [(-1, 0)], [(0, 1)] * 1001])
+async def test_pairs_are_of_two_pictures_that_are_there(
+    checker: CopyChecker, pairs: list[tuple[int, int]]
+) -> None:
+    small = encoded(photo(1, (32, 32)))
+    assert (await refusal(checker, [small, small], pairs)).reason is Reason.FIELD_INVALID
+
+
+async def test_at_least_one_pair_and_at_most_a_hundred_pictures_are_taken(
+    checker: CopyChecker,
+) -> None:
+    small = encoded(photo(1, (32, 32)))
+    assert (await refusal(checker, [small], [])).reason is Reason.FIELD_REQUIRED
+    assert (await refusal(checker, [small] * 101, [(0, 1)])).reason is Reason.FIELD_INVALID
+
+
+async def test_more_than_the_budget_holds_is_told_to_retry() -> None:
+    checker = CopyChecker(workers=1, budget=PixelBudget(320 * 240), overload_retry_s=0.25)
+    pictures = [encoded(photo(seed)) for seed in range(2)]
+    first = asyncio.create_task(checker.check(pictures, [(0, 1)]))
+    await asyncio.sleep(0)
+    error = await refusal(checker, pictures, [(0, 1)])
+    assert error.reason is Reason.OVERLOADED
+    assert error.retry_after_s == 0.25
+    assert len(await first) == 1
+    checker.close()
