@@ -43,8 +43,8 @@ KINDS = {
 
 def main() -> None:
     options = arguments()
-    files = sorted(options.pictures.rglob("*.jpg"))[: options.stored + options.queries]
-    if len(files) < options.stored + options.queries:
+    files = sorted(options.pictures.rglob("*.jpg"))[: options.stored + options.strangers]
+    if len(files) < options.stored + options.strangers:
         raise SystemExit(f"not enough pictures in {options.pictures}")
     stored = [file.read_bytes() for file in files[: options.stored]]
     queries = {
@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, default=DEFAULT_PICTURES)
     parser.add_argument("--stored", type=int, default=600)
     parser.add_argument("--queries", type=int, default=40)
+    parser.add_argument("--strangers", type=int, default=8, help="each takes a while")
     return parser.parse_args()
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagesearch_services.embedding.geometry import Box
 
@@ -72,8 +73,8 @@ class Layout:
 def alone(width: int, height: int, metrics: Metrics) -> Layout:
     """Give the picture all of the drawing, but for margins where it is very narrow."""
     factor = _factor(width, height, (metrics.side, metrics.side), metrics)
-    picture, room = _with_margins(width * factor, height * factor, metrics.side, metrics)
-    return Layout(int(room.width), int(room.height), picture, room, ())
+    margins = _Margins.of(width * factor, height * factor, metrics.side, metrics)
+    return Layout(margins.room_width, margins.room_height, *margins.boxes(0, 0), ())
 
 
 def beside(width: int, height: int, cells: Sequence[Cell], metrics: Metrics) -> Layout:
@@ -176,36 +177,56 @@ class _Arrangement:
         if not self.is_possible:
             return
         factor = _factor(width, height, (x_room, y_room), metrics)
-        self._picture, self._room = _with_margins(
-            width * factor, height * factor, min(x_room, y_room), metrics
-        )
-        self._width = 2 * gap + int(max(self._room.width + right, grid.width))
-        self._height = 2 * gap + int(max(self._room.height + below, grid.height))
+        self._margins = _Margins.of(width * factor, height * factor, min(x_room, y_room), metrics)
+        self._width = 2 * gap + max(self._margins.room_width + right, grid.width)
+        self._height = 2 * gap + max(self._margins.room_height + below, grid.height)
+        self._picture_area = self._margins.width * self._margins.height
         # The picture is what it is about: no smaller than those beside it.
-        picture_area = self._picture.width * self._picture.height
-        self.is_possible = picture_area >= grid.cell_width * grid.cell_height
+        self.is_possible = self._picture_area >= grid.cell_width * grid.cell_height
 
     @property
     def worth(self) -> float:
         """Weigh the picture's size against the others', and both against empty paper."""
-        picture = self._picture.width * self._picture.height
         small = self._grid.count * self._grid.cell_width * self._grid.cell_height
-        used = (picture + self._grid.width * self._grid.height) / (self._width * self._height)
-        return math.log(picture) + 0.4 * math.log(small) + 1.5 * math.log(used)
+        used = self._picture_area + self._grid.width * self._grid.height
+        paper = self._width * self._height
+        return math.log(self._picture_area) + 0.4 * math.log(small) + 1.5 * math.log(used / paper)
 
     def layout(self) -> Layout:
-        gap, room, grid = self._gap, self._room, self._grid
+        gap, margins, grid = self._gap, self._margins, self._grid
         if self._is_right:
-            x, left, top = gap, int(room.width) + 2 * gap, gap
+            x, left, top = gap, margins.room_width + 2 * gap, gap
         else:
-            x, top = (self._width - int(room.width)) // 2, int(room.height) + 2 * gap
-            left = x if grid.width <= room.width else gap
-        return Layout(
-            self._width,
-            self._height,
-            self._picture.moved(x, gap),
-            room.moved(x, gap),
-            grid.placed(left, top),
+            x, top = (self._width - margins.room_width) // 2, margins.room_height + 2 * gap
+            left = x if grid.width <= margins.room_width else gap
+        picture, room = margins.boxes(x, gap)
+        return Layout(self._width, self._height, picture, room, grid.placed(left, top))
+
+
+class _Margins(NamedTuple):
+    """A picture's size, and that of its room, which is larger where the picture is very narrow."""
+
+    width: int
+    height: int
+    room_width: int
+    room_height: int
+
+    @classmethod
+    def of(cls, width: float, height: float, most: int, metrics: Metrics) -> _Margins:
+        """Round a picture's size and give it a room, no larger than `most` by its margins."""
+        shown_width, shown_height = max(1, round(width)), max(1, round(height))
+        narrowest = min(most, NARROWEST_EM * metrics.font)
+        return cls(
+            shown_width, shown_height, max(shown_width, narrowest), max(shown_height, narrowest)
+        )
+
+    def boxes(self, x: int, y: int) -> tuple[Box, Box]:
+        """Place the room there and the picture in its middle."""
+        left = x + (self.room_width - self.width) // 2
+        top = y + (self.room_height - self.height) // 2
+        return (
+            Box(left, top, left + self.width, top + self.height),
+            Box(x, y, x + self.room_width, y + self.room_height),
         )
 
 
@@ -213,12 +234,3 @@ def _factor(width: int, height: int, room: tuple[float, float], metrics: Metrics
     """By what to scale a picture so that it fills the room; a small one not beyond that."""
     enlarged = max(1.0, READABLE_SIDE_EM * metrics.font / max(width, height))
     return min(room[0] / width, room[1] / height, enlarged)
-
-
-def _with_margins(width: float, height: float, most: int, metrics: Metrics) -> tuple[Box, Box]:
-    """Give a picture's box inside of its room, which is wider where the picture is very narrow."""
-    width, height = max(1, round(width)), max(1, round(height))
-    narrowest = min(most, NARROWEST_EM * metrics.font)
-    room = Box(0, 0, max(width, narrowest), max(height, narrowest))
-    left, top = (room.width - width) // 2, (room.height - height) // 2
-    return Box(left, top, left + width, top + height), room

@@ -42,6 +42,8 @@ SAMPLES = {
 """A character of each script that we promise to draw."""
 
 ELLIPSIS = "…"
+GRAPHEME = regex.compile(r"\X")
+"""What readers take for one character (Unicode UAX #29)."""
 LINE_HEIGHT = 1.35
 """From row to row, in sizes of the font; taller scripts take what they need."""
 
@@ -168,10 +170,12 @@ def warm_up() -> None:
 
 
 def _graphemes(text: str) -> list[str]:
-    """Split into what readers take for one character, without what no font draws."""
+    """Split a line into its characters, without what no font draws."""
     spaced = " ".join(text.translate(HIDDEN).split())
+    if spaced.isascii() and spaced.isprintable():
+        return list(spaced)
     clean = "".join(each for each in spaced if unicodedata.category(each) not in {"Cc", "Cs", "Cn"})
-    return [_calm(each) for each in regex.findall(r"\X", clean)]
+    return [_calm(each) for each in GRAPHEME.findall(clean)]
 
 
 def _calm(grapheme: str) -> str:
