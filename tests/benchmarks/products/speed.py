@@ -32,7 +32,6 @@ from tests.benchmarks.copies.dataset import ROOT, all_names, data_folder
 from tests.triton_server import prepared_models, running_triton
 
 SPLIT = ROOT / "deploy/models/product/parser_split.json"
-STORED = 200
 ADD_BATCH = 20
 MODEL_RUNS = 40
 WARM_UP = 5
@@ -74,13 +73,13 @@ def pictures(data: Path, count: int) -> dict[str, list[bytes]]:
     }
 
 
-def stock(client: Client, data: Path) -> str:
+def stock(client: Client, data: Path, count: int) -> str:
     """Make a library of garments and give its name."""
     library = client.create_library(
         library_id="goods", library_type=LibraryType.LIBRARY_TYPE_PRODUCT
     )
     names = [name for name in all_names(data) if name.startswith("garments/")]
-    names = names[:: max(1, len(names) // STORED)][:STORED]
+    names = names[:: max(1, len(names) // count)][:count]
     for start in range(0, len(names), ADD_BATCH):
         adds = [
             requests.add_image(image=(data / name).read_bytes())
@@ -156,6 +155,7 @@ async def model_costs() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--stored", type=int, default=200)
     parser.add_argument("--queries", type=int, default=50)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="imagesearch-products-") as folder:
@@ -166,7 +166,7 @@ def main() -> None:
         )
         try:
             with Client(suite.target) as client:
-                parent = stock(client, options.data)
+                parent = stock(client, options.data, options.stored)
                 for label, queries in pictures(options.data, options.queries).items():
                     print(f"\n{label}: " + "\n".join(measure(client, parent, queries)))  # noqa: T201
         finally:
