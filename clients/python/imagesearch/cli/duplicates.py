@@ -96,8 +96,8 @@ def duplicates(
             saving.write(html, page.encode())
     if not as_json:
         click.echo(
-            f"{show.group_count:,} groups, {show.repeat_count:,} images beside those to keep,"
-            f" among {image_count:,} images."
+            f"{_count(show.group_count, 'group')}, {_count(show.repeat_count, 'image')} beside those"
+            f" to keep, among {_count(image_count, 'image')}."
         )
 
 
@@ -126,7 +126,11 @@ def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
     else:
-        click.echo(f"{answer.added_count:,} pairs rejected that were not before.")
+        click.echo(f"{_count(answer.added_count, 'pair')} rejected that were not before.")
+
+
+def _count(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _policy(keep: str) -> Any:
