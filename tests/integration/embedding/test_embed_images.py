@@ -300,7 +300,6 @@ async def test_calls_at_once_get_their_own_answers(client: Client) -> None:
     [
         ("ExtractFeatures", pb.ExtractFeaturesRequest()),
         ("VerifyFeatures", pb.VerifyFeaturesRequest()),
-        ("DrawAnnotations", pb.DrawAnnotationsRequest()),
     ],
 )
 async def test_what_is_not_built_yet_says_so(
