@@ -96,8 +96,9 @@ def duplicates(
             saving.write(html, page.encode())
     if not as_json:
         click.echo(
-            f"{_count(show.group_count, 'group')}, {_count(show.repeat_count, 'image')} beside those"
-            f" to keep, among {_count(image_count, 'image')}."
+            f"{_count(show.group_count, 'group')},"
+            f" {_count(show.repeat_count, 'image')} beside those to keep,"
+            f" among {_count(image_count, 'image')}."
         )
 
 
