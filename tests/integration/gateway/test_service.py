@@ -126,16 +126,3 @@ def test_a_page_of_a_library_made_anew_says_so(gateways: Gateways, gateway: Stub
     signed.CreateLibrary(create)
     assert refused(signed.SearchImages, page).reason is Reason.LIBRARY_CHANGED
     signed.DeleteLibrary(delete)
-
-
-def test_what_is_not_built_says_so(gateway: Stub) -> None:
-    calls = (
-        (gateway.RejectPairs, search_pb2.RejectPairsRequest()),
-        (gateway.GetThumbnail, image_pb2.GetThumbnailRequest()),
-        (
-            lambda request: list(gateway.FindDuplicates(request)),
-            search_pb2.FindDuplicatesRequest(),
-        ),
-    )
-    for call, request in calls:
-        assert refused(call, request).reason is Reason.NOT_IMPLEMENTED
