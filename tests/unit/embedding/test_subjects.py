@@ -198,6 +198,7 @@ LABELS = Labels.from_parameters(
 TSHIRT = np.array([0.05, 0.1, 0.8, 0.05, 0.9, 0.1], np.float32)
 UNSURE = np.array([0.3, 0.3, 0.2, 0.2, 0.5, 0.5], np.float32)
 WORN = np.array([0.5, 0.1, 0.1, 0, 0.1, 0.1, 0.1], np.float32)
+NO_GOODS = np.array([0.02, 0.01, 0.01, 0.03, 0.03, 0.05, 0.85], np.float32)
 BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
 
 
@@ -227,7 +228,13 @@ def test_what_the_model_is_unsure_of_is_not_told() -> None:
 def test_other_goods_have_the_likeliest_category() -> None:
     told = LABELS.tell(TSHIRT, BOTTLE)
     assert (told.category, told.attributes) == ("BOTTLE", ())
-    assert told.score == pytest.approx(0.7)
+    assert told.score == pytest.approx(0.7 / 0.8)
+
+
+def test_what_resembles_no_goods_is_other() -> None:
+    told = LABELS.tell(TSHIRT, NO_GOODS)
+    assert (told.category, told.attributes) == ("OTHER", ())
+    assert told.score == pytest.approx(0.85)
 
 
 def test_a_crop_that_nobody_parsed_may_be_clothing() -> None:
