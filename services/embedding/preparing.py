@@ -206,12 +206,17 @@ def _inside(regions: Sequence[Box], width: int, height: int) -> list[Box]:
 def _asked(item: Item, place: str, picture: Picture) -> list[Box]:
     """Return the regions of an item inside the picture; all of it where there are none."""
     return [
-        _clipped(region, picture, f"{place}regions[{number}]")
+        clipped_region(region, picture, f"{place}regions[{number}]")
         for number, region in enumerate(item.regions)
     ] or [Box(0, 0, picture.width, picture.height)]
 
 
-def _clipped(region: Box, picture: Picture, field_name: str) -> Box:
+def clipped_region(region: Box, picture: Picture, field_name: str) -> Box:
+    """Return what of a region lies in a picture.
+
+    Raises:
+        ServiceError: REGION_INVALID, where nothing does.
+    """
     inside = region.clipped(picture.width, picture.height)
     if inside is None:
         raise field_error(

@@ -11,6 +11,8 @@ from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
+from imagesearch_services.embedding.elements.finder import ElementFinder
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.servicer import EmbeddingServicer
@@ -55,10 +57,24 @@ def build_service(settings: EmbeddingSettings) -> Service:
     drawer = Drawer(
         embedder.budget, workers=settings.workers, overload_retry_s=settings.overload_retry_s
     )
+    elements = ElementFinder(
+        Vocabulary.load(),
+        workers=settings.workers,
+        budget=embedder.budget,
+        overload_retry_s=settings.overload_retry_s,
+    )
 
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(registry, embedder, comparer, copies, drawer), server
+            EmbeddingServicer(
+                registry,
+                embedder,
+                comparer=comparer,
+                copies=copies,
+                drawer=drawer,
+                elements=elements,
+            ),
+            server,
         )
         registry.start()
         drawer.start()
@@ -72,6 +88,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
         comparer.close()
         copies.close()
         drawer.close()
+        elements.close()
         await triton.close()
 
     return Service(

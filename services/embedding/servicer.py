@@ -10,11 +10,11 @@ import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
-from imagesearch_services.common.errors import not_implemented
-from imagesearch_services.embedding import messages, spaces
+from imagesearch_services.embedding import element_messages, messages, spaces
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
+from imagesearch_services.embedding.elements.finder import ElementFinder, Purpose
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 
@@ -28,23 +28,29 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self,
         registry: ModelRegistry,
         embedder: Embedder,
+        *,
         comparer: Comparer,
         copies: CopyChecker,
         drawer: Drawer,
+        elements: ElementFinder,
     ) -> None:
         self._registry = registry
         self._embedder = embedder
         self._comparer = comparer
         self._copies = copies
         self._drawer = drawer
+        self._elements = elements
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(
             models=[
-                messages.served_model(model, dimensions)
-                for model, dimensions in spaces.served(self._registry)
+                *(
+                    messages.served_model(model, dimensions)
+                    for model, dimensions in spaces.served(self._registry)
+                ),
+                element_messages.served_words(),
             ]
         )
 
@@ -78,12 +84,19 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def ExtractFeatures(
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> pb.ExtractFeaturesResponse:
-        raise not_implemented("ExtractFeatures")
+        extraction = await self._elements.extract(
+            messages.read_items(request.items),
+            Purpose(request.for_query, request.thumbnail_max_side_px),
+        )
+        return element_messages.extract_features_response(extraction)
 
     async def VerifyFeatures(
         self, request: pb.VerifyFeaturesRequest, context: Context
     ) -> pb.VerifyFeaturesResponse:
-        raise not_implemented("VerifyFeatures")
+        verification = await self._elements.verify(
+            element_messages.read_query(request), element_messages.read_candidates(request)
+        )
+        return element_messages.verify_features_response(verification)
 
     async def ComparePictures(
         self, request: pb.ComparePicturesRequest, context: Context

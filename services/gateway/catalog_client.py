@@ -29,6 +29,7 @@ from imagesearch_services.gateway.filters import (
     filter_error,
 )
 from imagesearch_services.gateway.model import (
+    FeaturesHit,
     Hit,
     ImageFields,
     Library,
@@ -40,7 +41,13 @@ from imagesearch_services.gateway.model import (
     TagValue,
 )
 from imagesearch_services.gateway.peers import check_health, item_error
-from imagesearch_services.gateway.ports import Changes, ImagePage, LibraryPage, NearestQuery
+from imagesearch_services.gateway.ports import (
+    Changes,
+    ImagePage,
+    LibraryPage,
+    NearestQuery,
+    WordsQuery,
+)
 
 SERVICE = "imagesearch.catalog.v1.CatalogService"
 PEER = Reason.CATALOG_UNAVAILABLE
@@ -83,7 +90,11 @@ class CatalogClient:
             library_id=library.library_id,
             type=_library_type_message(library.type),
             spaces=[
-                pb.VectorSpace(name=served.model.space, dimensions=served.dimensions)
+                pb.VectorSpace(
+                    name=served.model.space,
+                    dimensions=served.dimensions,
+                    sparse=not served.dimensions,
+                )
                 for served in library.models
             ],
             models=[types.model_version_message(served.model) for served in library.models],
@@ -246,6 +257,24 @@ class CatalogClient:
             for result in response.results
         ]
 
+    async def nearest_words(self, query: WordsQuery) -> Sequence[FeaturesHit]:
+        request = pb.QueryEntriesRequest(
+            library_id=query.library_id,
+            library_uid=query.library_uid,
+            sparse_vector=types.sparse_vector_message(query.words),
+            filter=_filter_message(query.filter) if query.filter else None,
+            limit=query.limit,
+            include_entries=True,
+            include_features=True,
+        )
+        response = await self._call(self._stub.QueryEntries, request, query.filter)
+        if len(response.results) != 1:
+            raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
+        return [
+            FeaturesHit(_image(query.library_id, hit.entry), hit.similarity, hit.entry.features)
+            for hit in response.results[0].hits
+        ]
+
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
     ) -> int:
@@ -347,6 +376,8 @@ def _entry_message(entry: NewEntry) -> pb.Entry:
         region=types.box_message(entry.region),
         info=types.picture_info_message(entry.info),
         vectors=[types.vector_message(vector) for vector in entry.vectors],
+        sparse_vectors=[types.sparse_vector_message(entry.words)] if entry.words else [],
+        features=entry.features,
         subject=types.subject_message(entry.subject) if entry.subject else None,
         thumbnail=entry.thumbnail,
     )

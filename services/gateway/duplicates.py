@@ -14,7 +14,7 @@ chain A ~ B ~ C with A unlike C never joins A and C, at the price that C may be 
 and B: too few are proposed for deletion, not too many.
 
 What is held is a page of images with their neighbours, without vectors, and the uids of those that
-are in groups or were weighed for one: about 150 bytes for each of these.
+are in groups or were weighed for one: about 100 bytes for each of these.
 """
 
 from __future__ import annotations

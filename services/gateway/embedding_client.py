@@ -17,15 +17,18 @@ from imagesearch_services.gateway.drawing import DrawingOrder
 from imagesearch_services.gateway.model import (
     Box,
     Category,
+    DescribedPicture,
     DetectionAnswer,
     EmbeddedPicture,
     EmbeddedRegion,
+    FeaturesHit,
+    FoundElement,
     LibraryType,
     PictureToEmbed,
     ServedModel,
 )
 from imagesearch_services.gateway.peers import check_health, item_error
-from imagesearch_services.gateway.ports import CopyEvidence, Embedded
+from imagesearch_services.gateway.ports import CopyEvidence, Described, Embedded, Verified
 
 SERVICE = "imagesearch.embedding.v1.EmbeddingService"
 PEER = Reason.EMBEDDING_UNAVAILABLE
@@ -90,6 +93,50 @@ class EmbeddingClient:
             models=[types.model_version(model) for model in response.models],
             timings=types.timings(response.timings),
         )
+
+    async def describe(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        *,
+        for_query: bool,
+        thumbnail_max_side_px: int = 0,
+    ) -> Described:
+        request = pb.ExtractFeaturesRequest(
+            for_query=for_query, thumbnail_max_side_px=thumbnail_max_side_px
+        )
+        for picture in pictures:
+            _write_item(picture, request.items.add())
+        response = await call(
+            self._stub.ExtractFeatures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        if len(response.results) != len(pictures):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+        return Described(
+            [_described(result) for result in response.results], types.timings(response.timings)
+        )
+
+    async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
+        request = pb.VerifyFeaturesRequest(
+            query_features=query_features,
+            candidates=[
+                pb.StoredFeatures(
+                    id=str(row), features=candidate.features, word_score=candidate.similarity
+                )
+                for row, candidate in enumerate(candidates)
+            ],
+        )
+        response = await call(
+            self._stub.VerifyFeatures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        found = [
+            FoundElement(
+                element.id,
+                element.evidence,
+                [types.quadrilateral(instance.corners) for instance in element.instances],
+            )
+            for element in response.elements
+        ]
+        return Verified(found, types.timings(response.timings))
 
     async def draw(self, order: DrawingOrder) -> bytes:
         request = pb.DrawAnnotationsRequest(
@@ -165,6 +212,19 @@ def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
     item.max_proposed_regions = picture.max_proposed_regions
     item.subject_detection = picture.subject_detection
     item.category = types.category_message(picture.category)
+
+
+def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceError:
+    if result.HasField("error"):
+        return item_error(result.error)
+    return DescribedPicture(
+        types.picture_info(result.info),
+        types.box(result.box),
+        types.sparse_vector(result.words),
+        result.features,
+        result.keypoint_count,
+        result.thumbnail,
+    )
 
 
 def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:

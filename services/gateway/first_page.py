@@ -19,6 +19,7 @@ from imagesearch_services.gateway.calibration import (
     closeness,
     similarity_of_closeness,
 )
+from imagesearch_services.gateway.elements import WORDS_ROLE
 from imagesearch_services.gateway.filters import conjunction, not_image
 from imagesearch_services.gateway.images import image_not_found
 from imagesearch_services.gateway.libraries import LibraryCache
@@ -28,10 +29,12 @@ from imagesearch_services.gateway.model import (
     EmbeddedPicture,
     Hit,
     Library,
+    LibraryType,
     Match,
     ModelVersion,
     PictureInfo,
     PictureToEmbed,
+    Quadrilateral,
     Relation,
     SearchAnswer,
     StepTiming,
@@ -53,7 +56,8 @@ from imagesearch_services.gateway.search_request import SearchRequest
 from imagesearch_services.gateway.settings import SearchSettings
 
 ROLES = {Relation.SAME: "copy", Relation.SIMILAR: "semantic", Relation.UNSPECIFIED: "product"}
-"""Which model answers for which relation; in product libraries there is none."""
+"""Which model answers for which relation; in product libraries there is none. In element
+libraries it is always the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +106,8 @@ class Found:
     """The similarity, judged against how close the query vector lies to pictures in general."""
     box: Box | None
     threshold: Threshold
+    instances: Sequence[Quadrilateral] = ()
+    """Where an element appears in the query, best first."""
 
     @property
     def score(self) -> float:
@@ -312,6 +318,7 @@ class FirstPage(ABC):
                 similarity=one.similarity,
                 false_positive_rate=one.false_positive_rate,
                 query_box=one.box,
+                instances=one.instances,
             )
             for one in page
             if one.uid in self._images
@@ -364,6 +371,7 @@ class FirstPage(ABC):
                         similarity=one.similarity,
                         false_positive_rate=one.false_positive_rate,
                         region=None if one.box is None else rows[one.box],
+                        instances=one.instances,
                     )
                     for one in left
                 ],
@@ -408,11 +416,12 @@ def _applied(ranking: Ranking) -> AppliedThreshold:
 
 
 def model_of(library: Library, relation: Relation) -> ModelVersion:
-    model = library.model(ROLES[relation])
+    role = WORDS_ROLE if library.type is LibraryType.ELEMENT else ROLES[relation]
+    model = library.model(role)
     if model is None:
         raise ServiceError(
             Reason.LIBRARY_TYPE_MISMATCH,
-            f"{library_name(library.library_id)} was built without a {ROLES[relation]} model",
+            f"{library_name(library.library_id)} was built without a {role} model",
             metadata={"library": library_name(library.library_id), "type": library.type.name},
         )
     return model

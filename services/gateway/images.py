@@ -7,12 +7,12 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import elements
 from imagesearch_services.gateway.concurrency import in_order
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import (
     LibraryCache,
     refuse_subject_detection,
-    require_built,
 )
 from imagesearch_services.gateway.model import (
     EmbeddedPicture,
@@ -127,8 +127,9 @@ class Images:
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
         """Embed a chunk into all spaces of the library; what can't be stored stays an error."""
-        require_built(library, "adding to")
         tried = [_checked(library, image) for image in images]
+        if library.type is LibraryType.ELEMENT:
+            return await elements.describe(self._embedding, library, tried)
         pictures = [_picture(library, image) for image in tried if isinstance(image, NewImage)]
         if not pictures:
             return [image for image in tried if isinstance(image, ServiceError)]

@@ -9,7 +9,6 @@ from typing import TypeVar
 from imagesearch_services.common.errors import (
     Reason,
     ServiceError,
-    not_implemented,
 )
 from imagesearch_services.gateway.calibration import Calibrations
 from imagesearch_services.gateway.model import (
@@ -24,7 +23,11 @@ from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, Libr
 
 Answer = TypeVar("Answer")
 
-ROLES = {LibraryType.WHOLE_IMAGE: ("copy", "semantic"), LibraryType.PRODUCT: ("product",)}
+ROLES = {
+    LibraryType.WHOLE_IMAGE: ("copy", "semantic"),
+    LibraryType.ELEMENT: ("words",),
+    LibraryType.PRODUCT: ("product",),
+}
 """Models that a library needs, by its type."""
 
 SETTABLE = ("display_name", "description", "capacity", "thumbnails_disabled")
@@ -106,8 +109,6 @@ class Libraries:
         self, library_id: str, library_type: LibraryType, fields: LibraryFields, request_id: str
     ) -> Library:
         """Make a library with the models that are served for its type now."""
-        if library_type not in ROLES:
-            raise not_implemented(f"making {library_type.name.lower()} libraries")
         models = self._models_for(library_type, await self._embedding.list_models())
         self._cache.forget(library_id)
         return await self._catalog.create_library(
@@ -154,12 +155,6 @@ class Libraries:
             self._calibrations.of(newest.model)
             chosen.append(newest)
         return chosen
-
-
-def require_built(library: Library, what: str) -> None:
-    """Refuse what is not built for elements yet."""
-    if library.type not in ROLES:
-        raise not_implemented(f"{what} {library.type.name.lower()} libraries")
 
 
 def refuse_subject_detection(library: Library, wanted: bool | None) -> None:

@@ -445,6 +445,8 @@ def _match_message(match: Match) -> search_pb2.Match:
         query_box=types.box_message(match.query_box) if match.query_box else None,
         similarity=match.similarity,
         false_positive_rate=match.false_positive_rate,
+        query_corners=types.quadrilateral_message(match.instances[0]) if match.instances else None,
+        instances=[types.quadrilateral_message(one) for one in match.instances],
         thumbnail=match.thumbnail,
     )
 

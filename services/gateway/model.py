@@ -57,6 +57,11 @@ class Box:
     y_max: float
 
 
+Quadrilateral = tuple[tuple[float, float], ...]
+"""Four corners, x and y in pixels of a picture as shown: those of a stored picture, clockwise from
+its own top left."""
+
+
 @dataclass(frozen=True, slots=True)
 class Color:
     """A colour of a subject."""
@@ -130,6 +135,15 @@ class Vector:
     values: bytes
     background_similarity: float = 0.0
     """How close it lies to pictures in general; similarities are judged against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """A bag of words that is passed on without being looked into."""
+
+    space: str
+    indices: Sequence[int]
+    values: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +224,11 @@ class NewEntry:
     fields: ImageFields
     region: Box
     info: PictureInfo
-    vectors: Sequence[Vector]
+    vectors: Sequence[Vector] = ()
+    words: SparseVector | None = None
+    """Of an element."""
+    features: bytes = b""
+    """Of an element; opaque."""
     subject: Subject | None = None
     thumbnail: bytes = b""
     """JPEG of the whole picture; empty: none."""
@@ -246,6 +264,40 @@ class Hit:
     uid: bytes
     similarity: float
     image: StoredImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesHit:
+    """A stored element whose words are like those of a query."""
+
+    image: StoredImage
+    similarity: float
+    features: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedPicture:
+    """A picture's local features."""
+
+    info: PictureInfo
+    region: Box
+    """What of it was described."""
+    words: SparseVector
+    features: bytes
+    """Opaque."""
+    keypoint_count: int
+    thumbnail: bytes = b""
+    """JPEG of the whole picture, where asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundElement:
+    """A stored element that appears in a query."""
+
+    id: str
+    evidence: float
+    instances: Sequence[Quadrilateral]
+    """Best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +386,8 @@ class Match:
     similarity: float
     false_positive_rate: float
     query_box: Box | None
+    instances: Sequence[Quadrilateral] = ()
+    """Every place where an element appears in the query, best first."""
     thumbnail: bytes = b""
     """JPEG, where asked for and kept."""
 

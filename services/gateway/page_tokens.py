@@ -34,6 +34,7 @@ from imagesearch_services.gateway.model import (
     Category,
     Color,
     PictureInfo,
+    Quadrilateral,
     Relation,
     Subject,
 )
@@ -62,6 +63,8 @@ class PinnedMatch:
     false_positive_rate: float
     region: int | None
     """Index into the ranking's regions; None: the whole query matched."""
+    instances: Sequence[Quadrilateral] = ()
+    """Where an element appears in the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +179,12 @@ def _pack(ranking: PinnedRanking) -> bytes:
         ],
         "regions": [_box_values(box) for box in ranking.regions],
         "count": len(ranking.matches),
+        "instances": [
+            [[round(edge, 2) for corner in place for edge in corner] for place in match.instances]
+            for match in ranking.matches
+        ]
+        if any(match.instances for match in ranking.matches)
+        else None,
     }
     text = json.dumps(header, separators=(",", ":")).encode()
     matches = ranking.matches
@@ -205,6 +214,7 @@ def _unpack(raw: bytes) -> PinnedRanking:
         _from_floats(numbers[column * count * 4 : (column + 1) * count * 4]) for column in range(3)
     )
     info = header["info"]
+    instances = header["instances"] or [()] * count
     return PinnedRanking(
         library_id=header["library"][0],
         library_uid=header["library"][1],
@@ -230,6 +240,7 @@ def _unpack(raw: bytes) -> PinnedRanking:
                 similarity=similarities[row],
                 false_positive_rate=rates[row],
                 region=None if regions[row] == _WHOLE else regions[row],
+                instances=tuple(_quadrilateral(values) for values in instances[row]),
             )
             for row in range(count)
         ],
@@ -242,9 +253,13 @@ def _subject(values: Mapping[str, Any]) -> Subject:
         box=Box(**values["box"]),
         category=None if category is None else Category(category),
         score=values["score"],
-        colors=[Color(**one) for one in values["colors"]],
-        attributes=[Attribute(**one) for one in values["attributes"]],
+        colors=tuple(Color(**one) for one in values["colors"]),
+        attributes=tuple(Attribute(**one) for one in values["attributes"]),
     )
+
+
+def _quadrilateral(values: Sequence[float]) -> Quadrilateral:
+    return tuple(zip(values[::2], values[1::2], strict=True))
 
 
 def _box_values(box: Box | None) -> list[float] | None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.gateway.comparison import MeasuredPair
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
     Box,
     Category,
+    DescribedPicture,
     DetectionAnswer,
     EmbeddedPicture,
+    FeaturesHit,
+    FoundElement,
     Hit,
     Library,
     ModelVersion,
@@ -21,6 +23,7 @@ from imagesearch_services.gateway.model import (
     NewLibrary,
     PictureToEmbed,
     ServedModel,
+    SparseVector,
     StepTiming,
     StoredImage,
     Vector,
@@ -38,6 +41,22 @@ class Embedded:
     timings: Sequence[StepTiming]
     detection_models: Sequence[ModelVersion] = ()
     """Those that found subjects, where that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The features of each picture, in order, and where the time went."""
+
+    pictures: Sequence[DescribedPicture | ServiceError]
+    timings: Sequence[StepTiming]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The elements that appear in a query, best first, and where the time went."""
+
+    elements: Sequence[FoundElement]
+    timings: Sequence[StepTiming]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +100,17 @@ class Embedding(Protocol):
     ) -> DetectionAnswer:
         """Find and describe the subjects of a picture, or those of one category."""
 
-    async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
-        """Measure two pictures in every way; the overlay is drawn on request."""
+    async def describe(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        *,
+        for_query: bool,
+        thumbnail_max_side_px: int = 0,
+    ) -> Described:
+        """Take the local features of pictures, or of a region of each."""
+
+    async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
+        """Say which elements appear in a query; their ids are rows of the candidates."""
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
@@ -105,6 +133,17 @@ class NearestQuery:
     min_similarity: float | None
     distinct_entities: bool
     include_images: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsQuery:
+    """A search for the stored elements that share most words with a query."""
+
+    library_id: str
+    library_uid: str
+    words: SparseVector
+    filter: Filter | None
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +220,9 @@ class Catalog(Protocol):
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         """The hits of each vector, best first."""
+
+    async def nearest_words(self, query: WordsQuery) -> Sequence[FeaturesHit]:
+        """The best hits, with their features."""
 
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str

@@ -1,8 +1,9 @@
 """Searches: which way each library type goes, and the later pages of an answer.
 
 whole-image libraries  whole_image_search.py
+element libraries      element_search.py
 product libraries      product_search.py
-what both share        first_page.py
+what they share        first_page.py
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import asyncio
 import hashlib
 from dataclasses import dataclass, replace
 
-from imagesearch_services.common.errors import not_implemented
 from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.element_search import ElementSearch
 from imagesearch_services.gateway.first_page import (
     FirstPage,
     SearchServices,
@@ -43,6 +44,7 @@ from imagesearch_services.gateway.whole_image_search import WholeImageSearch
 
 SEARCHES: dict[LibraryType, type[FirstPage]] = {
     LibraryType.WHOLE_IMAGE: WholeImageSearch,
+    LibraryType.ELEMENT: ElementSearch,
     LibraryType.PRODUCT: ProductSearch,
 }
 
@@ -71,10 +73,7 @@ class Searches(SearchServices):
         return await self.embedding.detect(picture.content, picture.region, category)
 
     async def _first_page(self, request: SearchRequest, library: Library) -> SearchAnswer:
-        kind = SEARCHES.get(library.type)
-        if kind is None:
-            raise not_implemented(f"searching {library.type.name.lower()} libraries")
-        return await kind(self, request, library).answer()
+        return await SEARCHES[library.type](self, request, library).answer()
 
     async def _later_page(self, request: SearchRequest) -> SearchAnswer:
         """Show what a token pinned; images that were deleted meanwhile are left out."""
@@ -126,6 +125,7 @@ class Searches(SearchServices):
                     similarity=match.similarity,
                     false_positive_rate=match.false_positive_rate,
                     query_box=None if match.region is None else ranking.regions[match.region],
+                    instances=match.instances,
                 )
                 for match in pinned
                 if match.uid in images

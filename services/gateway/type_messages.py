@@ -24,6 +24,8 @@ from imagesearch_services.gateway.model import (
     Color,
     ModelVersion,
     PictureInfo,
+    Quadrilateral,
+    SparseVector,
     StepTiming,
     Subject,
     TagValue,
@@ -81,6 +83,22 @@ def vector_message(value: Vector) -> model_pb2.Vector:
         values=value.values,
         background_similarity=value.background_similarity,
     )
+
+
+def sparse_vector(message: model_pb2.SparseVector) -> SparseVector:
+    return SparseVector(message.space, tuple(message.indices), tuple(message.values))
+
+
+def sparse_vector_message(value: SparseVector) -> model_pb2.SparseVector:
+    return model_pb2.SparseVector(space=value.space, indices=value.indices, values=value.values)
+
+
+def quadrilateral(message: geometry_pb2.Quadrilateral) -> Quadrilateral:
+    return tuple((corner.x, corner.y) for corner in message.corners)
+
+
+def quadrilateral_message(value: Quadrilateral) -> geometry_pb2.Quadrilateral:
+    return geometry_pb2.Quadrilateral(corners=[geometry_pb2.Point(x=x, y=y) for x, y in value])
 
 
 def timings(messages: Iterable[model_pb2.StepTiming]) -> list[StepTiming]:

@@ -43,11 +43,16 @@ def open_channel(target: str) -> grpc.Channel:
     )
 
 
-def temporary_library(gateway: Stub) -> Iterator[str]:
+def temporary_library(
+    gateway: Stub,
+    library_type: library_type_pb2.LibraryType.ValueType = (
+        library_type_pb2.LIBRARY_TYPE_WHOLE_IMAGE
+    ),
+) -> Iterator[str]:
     created = gateway.CreateLibrary(
         library_pb2.CreateLibraryRequest(
             library_id=f"test-{uuid.uuid4().hex[:12]}",
-            library=library_pb2.Library(type=library_type_pb2.LIBRARY_TYPE_WHOLE_IMAGE),
+            library=library_pb2.Library(type=library_type),
         )
     )
     yield created.name

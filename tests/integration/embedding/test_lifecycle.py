@@ -22,6 +22,7 @@ from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.context import begin_call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
+from imagesearch_services.embedding.elements import vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.models import ModelRegistry
@@ -160,7 +161,7 @@ async def test_a_model_that_answers_its_probe_wrongly_never_serves(
         async with running_embedding(triton.ports.grpc_address) as client:
             await client.until(SERVING)
             listed = await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
-            assert [model.space for model in listed.models] == [SEMANTIC]
+            assert [model.space for model in listed.models] == [SEMANTIC, vocabulary.SPACE]
             content = encoded(photo(1))
             assert await refusal(client, request(content, SEMANTIC)) is None
             error = await refusal(client, request(content, COPY))

@@ -85,13 +85,6 @@ def test_a_bad_creation_is_refused_by_field(
     assert (error.reason, error.fields[0].field) == (reason, field)
 
 
-def test_element_libraries_are_not_built_yet(gateway: Stub) -> None:
-    error = refused(
-        gateway.CreateLibrary, create("later", type=library_type_pb2.LIBRARY_TYPE_ELEMENT)
-    )
-    assert error.reason is Reason.NOT_IMPLEMENTED
-
-
 def test_libraries_are_listed_by_name_in_pages(gateway: Stub) -> None:
     with (
         temporary_library(gateway) as one,

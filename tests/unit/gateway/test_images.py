@@ -7,7 +7,7 @@ import pytest
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.images import Images
 from imagesearch_services.gateway.libraries import LibraryCache
-from imagesearch_services.gateway.model import Box, ImageFields, LibraryType, NewImage, StoredImage
+from imagesearch_services.gateway.model import Box, ImageFields, NewImage, StoredImage
 from imagesearch_services.gateway.settings import AddSettings
 from tests.unit.gateway.fakes import COPY, SEMANTIC, FakeCatalog, FakeEmbedding, library
 
@@ -119,10 +119,3 @@ async def test_adding_survives_a_library_made_anew() -> None:
     await adding.add("shop", picture("a"))
     catalog.library = library(uid="2" * 32)
     assert (await adding.add("shop", picture("b"))).image_id == "b"
-
-
-async def test_adding_to_other_types_is_not_built_yet() -> None:
-    catalog = FakeCatalog(library(type=LibraryType.ELEMENT))
-    with pytest.raises(ServiceError) as caught:
-        await images(FakeEmbedding(), catalog).add("shop", picture("a"))
-    assert caught.value.reason is Reason.NOT_IMPLEMENTED

@@ -74,13 +74,6 @@ async def test_without_a_calibration_no_library_is_made() -> None:
     assert caught.value.reason is Reason.MODEL_NOT_SERVED
 
 
-async def test_element_libraries_are_not_built_yet() -> None:
-    made, _ = libraries()
-    with pytest.raises(ServiceError) as caught:
-        await create(made, LibraryType.ELEMENT)
-    assert caught.value.reason is Reason.NOT_IMPLEMENTED
-
-
 async def test_counts_are_asked_anew_after_a_second_and_the_rest_after_a_minute() -> None:
     catalog, now_s = FakeCatalog(), [0.0]
     cache = LibraryCache(catalog, lambda: now_s[0])

@@ -426,4 +426,4 @@ async def test_what_other_types_need_is_refused() -> None:
     assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
     bench.catalog.library = library(type=LibraryType.ELEMENT)
     bench.now_s += 100
-    assert (await refusal(bench)).reason is Reason.NOT_IMPLEMENTED
+    assert (await refusal(bench)).reason is Reason.LIBRARY_TYPE_MISMATCH

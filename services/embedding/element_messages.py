@@ -1,0 +1,110 @@
+"""The border of the contract for elements: features, and where they were found."""
+
+from __future__ import annotations
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.type.v1 import geometry_pb2, library_type_pb2, model_pb2
+from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.common.status import to_status
+from imagesearch_services.embedding import messages
+from imagesearch_services.embedding.elements import vocabulary
+from imagesearch_services.embedding.elements.finder import (
+    Appearance,
+    Candidate,
+    Extracted,
+    Extraction,
+    Steps,
+    Verification,
+)
+from imagesearch_services.embedding.items import Item
+
+WORDS_ROLE = "words"
+
+
+def served_words() -> pb.ServedModel:
+    """Tell of the vocabulary of visual words, which needs no Triton to serve."""
+    return pb.ServedModel(
+        model=model_pb2.ModelVersion(
+            role=WORDS_ROLE, name=vocabulary.NAME, version=vocabulary.VERSION
+        ),
+        space=vocabulary.SPACE,
+        library_types=[library_type_pb2.LIBRARY_TYPE_ELEMENT],
+    )
+
+
+def read_query(request: pb.VerifyFeaturesRequest) -> Item | bytes:
+    """Read what is looked at: a picture, or the features of one."""
+    if not request.query_features:
+        regions = (messages.read_box(request.region),) if request.HasField("region") else ()
+        return Item(request.image.content, regions)
+    if request.image.content or request.HasField("region"):
+        raise field_error("query_features", "can't be beside image or region")
+    return request.query_features
+
+
+def read_candidates(request: pb.VerifyFeaturesRequest) -> list[Candidate]:
+    return [
+        Candidate(
+            one.id,
+            one.features,
+            one.regional_similarity if one.HasField("regional_similarity") else None,
+        )
+        for one in request.candidates
+    ]
+
+
+def extract_features_response(extraction: Extraction) -> pb.ExtractFeaturesResponse:
+    return pb.ExtractFeaturesResponse(
+        results=[_extracted(outcome) for outcome in extraction.pictures],
+        timings=_timings(extraction.steps),
+    )
+
+
+def verify_features_response(verification: Verification) -> pb.VerifyFeaturesResponse:
+    info = verification.info
+    return pb.VerifyFeaturesResponse(
+        elements=[
+            pb.VerifiedElement(
+                id=found.id,
+                evidence=found.evidence,
+                instances=[_instance(one) for one in found.appearances],
+            )
+            for found in verification.elements
+        ],
+        info=None if info is None else messages.picture_info(info),
+        timings=_timings(verification.steps),
+    )
+
+
+def _extracted(outcome: Extracted | ServiceError) -> pb.ExtractFeaturesResult:
+    if isinstance(outcome, ServiceError):
+        return pb.ExtractFeaturesResult(error=to_status(outcome))
+    box = outcome.box
+    return pb.ExtractFeaturesResult(
+        info=messages.picture_info(outcome.info),
+        features=outcome.features,
+        keypoint_count=outcome.keypoint_count,
+        words=model_pb2.SparseVector(
+            space=vocabulary.SPACE,
+            indices=outcome.bag.words.tolist(),
+            values=outcome.bag.weights.tolist(),
+        ),
+        box=geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
+        thumbnail=outcome.thumbnail,
+    )
+
+
+def _instance(appearance: Appearance) -> pb.ElementInstance:
+    return pb.ElementInstance(
+        corners=geometry_pb2.Quadrilateral(
+            corners=[geometry_pb2.Point(x=x, y=y) for x, y in appearance.corners.tolist()]
+        ),
+        inlier_count=appearance.inlier_count,
+    )
+
+
+def _timings(steps: Steps) -> list[model_pb2.StepTiming]:
+    return [
+        model_pb2.StepTiming(step=step, duration_ms=1e3 * seconds)
+        for step, seconds in steps.seconds.items()
+    ]

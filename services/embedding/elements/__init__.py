@@ -1,0 +1,1 @@
+"""Elements: patterns, logos, prints and objects that are looked for inside pictures."""

@@ -1,0 +1,254 @@
+"""What is kept of an element and what is looked for in a query, and how both lie in bytes.
+
+Stored elements are small: keypoints in whole steps and 16 bytes of code each. A query lives for one
+search: its descriptors stay as they are, with the distance from which on a likeness means nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.common.errors import field_error
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.local_features import (
+    ExtractionLimits,
+    Grey,
+    LocalFeatures,
+    extract,
+)
+from imagesearch_services.embedding.pictures import Picture
+
+Floats = npt.NDArray[np.float32]
+
+STORED_SIDE_PX = 400
+"""Long side that an element is brought to."""
+STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
+QUERY_SIDE_PX = 1000
+QUERY_LIMITS = ExtractionLimits(max_features=1500, border_px=0)
+
+MAX_ENLARGEMENT = 4.0
+"""Small elements are enlarged so far at most: there is nothing more in them."""
+
+QUERY_WORDS = 3
+"""Nearest words of a descriptor that a query's bag counts; an element's counts the nearest."""
+WORD_SOFTNESS = 0.1
+"""Squared distance beyond the nearest word at which a further one counts a third."""
+FEWEST_WORDS = 10
+"""Elements with fewer words are judged as if they had so many: they would match by chance."""
+
+STORED_MAGIC, QUERY_MAGIC = b"E1", b"Q1"
+STORED_HEADER = struct.Struct("<2sHHH")
+QUERY_HEADER = struct.Struct("<2sHHHffff")
+POINT_STEPS = 64
+"""Of a stored keypoint's place, for each pixel."""
+SIZE_STEPS = 16
+"""Of a stored keypoint's size, for each doubling."""
+ANGLE_STEPS = 256 / (2 * np.pi)
+
+
+@dataclass(frozen=True, slots=True)
+class Bag:
+    """A bag of visual words."""
+
+    words: npt.NDArray[np.int64]
+    """Ascending without repeats."""
+    weights: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Keypoints:
+    """Where features are, in pixels of the working size."""
+
+    points: Floats
+    """x and y, [n, 2]."""
+    sizes: Floats
+    angles: Floats
+    """Radians."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredElement:
+    """Features of a stored element."""
+
+    width: int
+    """Of the working size, pixels."""
+    height: int
+    keypoints: Keypoints
+    codes: npt.NDArray[np.uint8]
+    """[n, bytes]."""
+
+    def to_bytes(self) -> bytes:
+        points = np.clip(np.rint(self.keypoints.points * POINT_STEPS), 0, 65535).astype("<u2")
+        sizes = np.clip(np.rint(np.log2(self.keypoints.sizes) * SIZE_STEPS), 0, 255)
+        angles = np.rint(self.keypoints.angles * ANGLE_STEPS).astype(np.int64) % 256
+        return b"".join(
+            (
+                STORED_HEADER.pack(STORED_MAGIC, self.width, self.height, len(self.keypoints)),
+                points.tobytes(),
+                sizes.astype(np.uint8).tobytes(),
+                angles.astype(np.uint8).tobytes(),
+                self.codes.tobytes(),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, code_bytes: int, *, field: str) -> StoredElement:
+        """Read features back.
+
+        Raises:
+            ServiceError: FIELD_INVALID, naming `field`.
+        """
+        header, body = raw[: STORED_HEADER.size], raw[STORED_HEADER.size :]
+        if len(header) < STORED_HEADER.size or header[:2] != STORED_MAGIC:
+            raise field_error(field, "are no features of this version")
+        _, width, height, count = STORED_HEADER.unpack(header)
+        if len(body) != count * (6 + code_bytes):
+            raise field_error(field, "are cut off")
+        columns = np.frombuffer(body, np.uint8)
+        points, sizes, angles, codes = np.split(columns, [4 * count, 5 * count, 6 * count])
+        return cls(
+            width,
+            height,
+            Keypoints(
+                (points.view("<u2").reshape(-1, 2) / POINT_STEPS).astype(np.float32),
+                np.exp2(sizes / SIZE_STEPS).astype(np.float32),
+                (angles / ANGLE_STEPS).astype(np.float32),
+            ),
+            codes.reshape(count, code_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFeatures:
+    """Features of a query."""
+
+    region: Box
+    """Which part of the picture as shown they describe."""
+    width: int
+    """Of the working size, pixels."""
+    height: int
+    keypoints: Keypoints
+    projected: Floats
+    """Descriptors, [n, components]."""
+    noise: Floats
+    """Squared distance from which on a likeness means nothing, [n]."""
+
+    def to_bytes(self) -> bytes:
+        header = QUERY_HEADER.pack(
+            QUERY_MAGIC, self.width, self.height, len(self.keypoints), *self.region
+        )
+        columns = (
+            self.keypoints.points.astype("<f4"),
+            self.keypoints.sizes.astype("<f4"),
+            self.keypoints.angles.astype("<f4"),
+            self.noise.astype("<f4"),
+            self.projected.astype("<f2"),
+        )
+        return header + b"".join(column.tobytes() for column in columns)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, components: int, *, field: str) -> QueryFeatures:
+        """Read features back.
+
+        Raises:
+            ServiceError: FIELD_INVALID, naming `field`.
+        """
+        header, body = raw[: QUERY_HEADER.size], raw[QUERY_HEADER.size :]
+        if len(header) < QUERY_HEADER.size or header[:2] != QUERY_MAGIC:
+            raise field_error(field, "are no features of a query of this version")
+        _, width, height, count, *edges = QUERY_HEADER.unpack(header)
+        if len(body) != count * (20 + 2 * components) or not np.isfinite(edges).all():
+            raise field_error(field, "are cut off")
+        numbers = np.frombuffer(body[: 20 * count], "<f4")
+        points, sizes, angles, noise = np.split(numbers, [2 * count, 3 * count, 4 * count])
+        projected = np.frombuffer(body[20 * count :], "<f2").astype(np.float32)
+        if not (np.isfinite(numbers).all() and np.isfinite(projected).all()):
+            raise field_error(field, "must be finite")
+        return cls(
+            Box(*edges),
+            width,
+            height,
+            Keypoints(points.reshape(-1, 2), sizes, angles),
+            projected.reshape(count, components),
+            noise,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A part of a picture, grey, at the size that it is described at."""
+
+    region: Box
+    grey: Grey
+
+
+def working(picture: Picture, region: Box, side_px: int) -> Working:
+    """Cut a region out of a picture and bring its long side to a length."""
+    inner = region.scaled(picture.x_scale, picture.y_scale)
+    left, top = int(inner.x_min), int(inner.y_min)
+    right = min(picture.image.width, max(left + 1, round(inner.x_max)))
+    bottom = min(picture.image.height, max(top + 1, round(inner.y_max)))
+    grey = np.asarray(picture.image.crop((left, top, right, bottom)).convert("L"))
+    factor = min(side_px / max(grey.shape), MAX_ENLARGEMENT)
+    size = max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor))
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return Working(region, np.asarray(cv2.resize(grey, size, interpolation=way), np.uint8))
+
+
+def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredElement, Bag]:
+    """Describe an element that is to be stored; one without texture has no features."""
+    found = extract(view.grey, STORED_LIMITS)
+    projected = vocabulary.project(found.descriptors)
+    height, width = view.grey.shape
+    element = StoredElement(width, height, _keypoints(found), vocabulary.encode(projected))
+    return element, stored_bag(projected, vocabulary)
+
+
+def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag]:
+    """Describe a query."""
+    found = extract(view.grey, QUERY_LIMITS)
+    projected = vocabulary.project(found.descriptors)
+    height, width = view.grey.shape
+    query = QueryFeatures(
+        view.region,
+        width,
+        height,
+        _keypoints(found),
+        projected,
+        vocabulary.noise(projected),
+    )
+    return query, query_bag(projected, vocabulary)
+
+
+def stored_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
+    """Give an element's words, each once: repeats say little more.
+
+    Weights add up to one, so that elements with many features have no advantage in photos, which
+    hold some of everything.
+    """
+    words, _ = vocabulary.words(projected, 1)
+    distinct = np.unique(words)
+    weights = np.full(len(distinct), 1 / max(len(distinct), FEWEST_WORDS), np.float32)
+    return Bag(distinct, weights)
+
+
+def query_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
+    """Give a query's words: of each feature also the next ones, as far as they are as near."""
+    words, squared = vocabulary.words(projected, QUERY_WORDS)
+    weights = np.exp((squared[:, :1] - squared) / WORD_SOFTNESS)
+    distinct, rows = np.unique(words, return_inverse=True)
+    sums = np.bincount(rows.ravel(), weights.ravel().astype(np.float64), len(distinct))
+    return Bag(distinct, np.sqrt(sums).astype(np.float32))
+
+
+def _keypoints(found: LocalFeatures) -> Keypoints:
+    return Keypoints(found.points, found.sizes, found.angles)

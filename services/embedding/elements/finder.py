@@ -1,0 +1,327 @@
+"""Pictures in, features out; features in, appearances out: the service's work on elements."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.common.errors import ServiceError, field_error, missing_field
+from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
+from imagesearch_services.embedding.elements.features import (
+    QUERY_SIDE_PX,
+    STORED_SIDE_PX,
+    Bag,
+    QueryFeatures,
+    StoredElement,
+    Working,
+    describe_element,
+    describe_query,
+    working,
+)
+from imagesearch_services.embedding.elements.verification import (
+    Instance,
+    Rules,
+    Verified,
+    verify,
+)
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
+from imagesearch_services.embedding.embed import FAULTS_OF_ONE_PICTURE
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.items import Item, validate_thumbnail
+from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
+from imagesearch_services.embedding.preparing import clipped_region
+from imagesearch_services.embedding.thumbnails import thumbnail
+from imagesearch_services.embedding.workers import Workers
+
+MAX_ITEMS = 100
+MAX_CANDIDATES = 1000
+WORKING_PIXELS = 3_000_000
+"""What a picture takes after it has been decoded, with its features."""
+REGIONAL_WEIGHT = 6.0
+"""Of the similarity of regions beside the logarithm of what the features say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The features of one picture."""
+
+    info: PictureInfo
+    box: Box
+    features: bytes
+    keypoint_count: int
+    bag: Bag
+    thumbnail: bytes
+    """JPEG of the whole picture, where asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What pictures of a call are described for."""
+
+    for_query: bool
+    thumbnail_max_side_px: int = 0
+    """0: no small picture is made."""
+
+    @property
+    def side_px(self) -> int:
+        return QUERY_SIDE_PX if self.for_query else STORED_SIDE_PX
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stored element that may appear."""
+
+    id: str
+    features: bytes
+    regional_similarity: float | None = None
+    """Of embeddings, where there are some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appearance:
+    """A place where an element appears."""
+
+    corners: npt.NDArray[np.float64]
+    """In the picture as shown, pixels, clockwise from the element's own top left, [4, 2]."""
+    inlier_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoundElement:
+    """An element that appears in a picture."""
+
+    id: str
+    evidence: float
+    appearances: Sequence[Appearance]
+    """Best first."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """Seconds of each step; steps of several pictures are added up."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began_s
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What came of a call, in the order of its items."""
+
+    pictures: Sequence[Extracted | ServiceError]
+    steps: Steps
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found, best first."""
+
+    elements: Sequence[FoundElement]
+    info: PictureInfo | None
+    """None where the query came as features."""
+    steps: Steps
+
+
+class ElementFinder:
+    """Describes elements and finds them."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        workers: int,
+        budget: PixelBudget,
+        overload_retry_s: float,
+    ) -> None:
+        """Set up the threads.
+
+        Args:
+            vocabulary: of visual words.
+            workers: threads.
+            budget: of pixels, shared with what else the service does.
+            overload_retry_s: when a refused caller is told to come back.
+        """
+        self._vocabulary = vocabulary
+        self._budget = budget
+        self._overload_retry_s = overload_retry_s
+        self._workers = Workers(workers, "elements")
+        self._rules = Rules()
+
+    def close(self) -> None:
+        self._workers.close()
+
+    async def extract(self, items: Sequence[Item], purpose: Purpose) -> Extraction:
+        """Describe pictures, or one region of each, by local features.
+
+        Raises:
+            ServiceError: for all of them together: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
+        """
+        if not 1 <= len(items) <= MAX_ITEMS:
+            raise field_error("items", f"must be 1 to {MAX_ITEMS}")
+        for index, item in enumerate(items):
+            if len(item.regions) > 1:
+                raise field_error(f"items[{index}].regions", "must be at most one")
+        validate_thumbnail(purpose.thumbnail_max_side_px)
+        steps = Steps()
+        admission = self._admission()
+        with steps.step("total"):
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    outcomes = [
+                        tasks.create_task(
+                            self._outcome(admission, item, f"items[{index}].", steps, purpose)
+                        )
+                        for index, item in enumerate(items)
+                    ]
+            except ExceptionGroup as group:
+                raise min(
+                    group.exceptions, key=lambda error: isinstance(error, ServiceError)
+                ) from group
+        return Extraction([outcome.result() for outcome in outcomes], steps)
+
+    async def verify(self, query: Item | bytes, candidates: Sequence[Candidate]) -> Verification:
+        """Say which candidates appear in a picture, and where.
+
+        Args:
+            query: the picture, or its features.
+            candidates: stored elements.
+
+        Raises:
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, what is wrong with the picture.
+        """
+        if len(candidates) > MAX_CANDIDATES:
+            raise field_error("candidates", f"must be at most {MAX_CANDIDATES}")
+        steps = Steps()
+        info = None
+        with steps.step("total"):
+            if isinstance(query, Item):
+                purpose = Purpose(for_query=True)
+                extracted = await self._extracted(self._admission(), query, "", steps, purpose)
+                info, raw = extracted.info, extracted.features
+            else:
+                raw = query
+            with steps.step("verify"):
+                found = await self._workers.run(self._found, raw, candidates)
+        return Verification(found, info, steps)
+
+    def _admission(self) -> CallAdmission:
+        return CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
+
+    async def _outcome(
+        self, admission: CallAdmission, item: Item, place: str, steps: Steps, purpose: Purpose
+    ) -> Extracted | ServiceError:
+        try:
+            return await self._extracted(admission, item, place, steps, purpose)
+        except ServiceError as error:
+            if error.reason in FAULTS_OF_ONE_PICTURE:
+                return error
+            raise
+
+    async def _extracted(
+        self, admission: CallAdmission, item: Item, place: str, steps: Steps, purpose: Purpose
+    ) -> Extracted:
+        if not item.content:
+            raise missing_field(f"{place}image.content")
+        file = await self._workers.run(PictureFile, item.content)
+        async with admission.admit(file.pixels + WORKING_PIXELS) as grant:
+            with steps.step("decode"):
+                opened = await self._workers.run(_opened, file, item, place, purpose)
+            grant.shrink_to(WORKING_PIXELS)
+            with steps.step("describe"):
+                return await self._workers.run(self._described, opened, purpose)
+
+    def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
+        described: QueryFeatures | StoredElement
+        if purpose.for_query:
+            described, bag = describe_query(opened.view, self._vocabulary)
+        else:
+            described, bag = describe_element(opened.view, self._vocabulary)
+        return Extracted(
+            opened.info,
+            opened.view.region,
+            described.to_bytes(),
+            len(described.keypoints),
+            bag,
+            opened.thumbnail,
+        )
+
+    def _found(self, raw: bytes, candidates: Sequence[Candidate]) -> list[FoundElement]:
+        query = QueryFeatures.from_bytes(raw, self._vocabulary.components, field="query_features")
+        elements = [
+            StoredElement.from_bytes(
+                one.features, self._vocabulary.code_bytes, field=f"candidates[{row}].features"
+            )
+            for row, one in enumerate(candidates)
+        ]
+        verified = verify(query, elements, self._vocabulary, self._rules)
+        found = [_in_picture(query, candidates[one.row], one) for one in verified]
+        return sorted(found, key=lambda one: (-one.evidence, one.id))
+
+
+def evidence(instances: Sequence[Instance], regional_similarity: float | None) -> float:
+    """Weigh what speaks for an element: its best instance, and the likeness of regions."""
+    local = math.log1p(instances[0].weight)
+    return local + REGIONAL_WEIGHT * (regional_similarity or 0.0)
+
+
+def _in_picture(query: QueryFeatures, candidate: Candidate, verified: Verified) -> FoundElement:
+    """Bring corners from the working size to the picture as shown."""
+    region = query.region
+    factors = np.array([region.width / query.width, region.height / query.height])
+    origin = np.array([region.x_min, region.y_min])
+    return FoundElement(
+        candidate.id,
+        evidence(verified.instances, candidate.regional_similarity),
+        [
+            Appearance(one.corners * factors + origin, one.inlier_count)
+            for one in verified.instances
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A decoded picture, and what of it is to be described."""
+
+    info: PictureInfo
+    view: Working
+    thumbnail: bytes
+
+
+def _opened(file: PictureFile, item: Item, place: str, purpose: Purpose) -> _Opened:
+    """Decode a picture and cut out what is to be described."""
+    long_side_px = max(file.width, file.height)
+    # Both ways up, since it is not known yet which one is shown.
+    sides = [
+        max(inside.width, inside.height)
+        for region in item.regions
+        for width, height in ((file.width, file.height), (file.height, file.width))
+        if (inside := region.clipped(width, height)) is not None
+    ]
+    reduction = min([long_side_px, *sides]) / purpose.side_px
+    small_px = purpose.thumbnail_max_side_px
+    if small_px:
+        reduction = min(reduction, long_side_px / small_px)
+    picture = file.decode(reduction)
+    box = Box(0, 0, picture.width, picture.height)
+    if item.regions:
+        box = clipped_region(item.regions[0], picture, f"{place}regions[0]")
+    return _Opened(
+        file.describe(picture),
+        working(picture, box, purpose.side_px),
+        thumbnail(picture.image, small_px) if small_px else b"",
+    )

@@ -1,0 +1,305 @@
+"""Which stored elements appear in a query, and where.
+
+Every pair of a query's feature and an element's that is nearer than what means nothing votes for a
+similarity; those that agree are refitted to an affine map, which must make sense. What one instance
+explains is taken away before the next is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding.elements.features import (
+    Keypoints,
+    QueryFeatures,
+    StoredElement,
+)
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+ROWS_A_TURN = 256
+"""Features of a query compared with all stored ones at once: bounds the memory."""
+MANY_INLIERS = 6
+"""From so many on an affine map is fitted, a similarity to fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What counts as an appearance."""
+
+    max_matches: int = 160
+    """Of an element, the nearest, that vote."""
+    scale_tolerance: float = float(np.log(1.8))
+    angle_tolerance: float = float(np.deg2rad(40))
+    tolerances: tuple[float, float, float] = (0.10, 0.05, 0.035)
+    """How far from its place a match may lie, as a share of the element's long side: in the vote,
+    and in each refit."""
+    min_inliers: int = 4
+    max_anisotropy: float = 2.5
+    min_spread: float = 0.05
+    """Of the inliers, against features spread evenly over the element."""
+    scale_range: tuple[float, float] = (0.05, 8.0)
+    max_instances: int = 8
+    instance_share: float = 0.35
+    """Evidence that a further instance must have, against the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One appearance of an element."""
+
+    corners: Doubles
+    """Of the element in the query's working size, clockwise from its own top left, [4, 2]."""
+    inlier_count: int
+    weight: float
+    """How much nearer than chance its matches are, added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An element that appears."""
+
+    row: int
+    """Of the candidates."""
+    instances: Sequence[Instance]
+    """Best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Pairs of features of a query and one element, best first."""
+
+    query: Ints
+    element: Ints
+    weights: Floats
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def take(self, rows: Ints | Bools) -> Matches:
+        return Matches(self.query[rows], self.element[rows], self.weights[rows])
+
+
+def verify(
+    query: QueryFeatures,
+    elements: Sequence[StoredElement],
+    vocabulary: Vocabulary,
+    rules: Rules,
+) -> list[Verified]:
+    """Look for elements in a query; those found come in the order given."""
+    found = []
+    for row, matches in enumerate(match(query, elements, vocabulary)):
+        instances = find_instances(query, elements[row], matches, rules)
+        if instances:
+            found.append(Verified(row, instances))
+    return found
+
+
+def match(
+    query: QueryFeatures, elements: Sequence[StoredElement], vocabulary: Vocabulary
+) -> list[Matches]:
+    """Pair features by likeness, for each element."""
+    counts = [len(element.keypoints) for element in elements]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    if not starts[-1] or not len(query.keypoints):
+        nothing = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+        return [nothing] * len(elements)
+    stored = vocabulary.decode(np.concatenate([element.codes for element in elements]))
+    norms = np.einsum("ij,ij->i", stored, stored)
+    pairs: list[tuple[Ints, Ints, Floats]] = []
+    for start in range(0, len(query.projected), ROWS_A_TURN):
+        part = query.projected[start : start + ROWS_A_TURN]
+        noise = query.noise[start : start + ROWS_A_TURN, None]
+        own = np.einsum("ij,ij->i", part, part)[:, None]
+        nearer = part @ stored.T
+        nearer *= 2
+        nearer -= norms
+        flat = np.flatnonzero(nearer > own - noise)
+        rows, columns = np.divmod(flat, len(stored))
+        squared = np.maximum(own[rows, 0] - nearer.ravel()[flat], 0)
+        weights = 1 - np.sqrt(squared / np.maximum(noise[rows, 0], 1e-9))
+        pairs.append((rows + start, columns, weights.astype(np.float32)))
+    rows, columns, weights = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    owners = np.repeat(np.arange(len(elements)), counts)[columns]
+    order = np.lexsort((-weights, owners))
+    rows, columns, weights = rows[order], columns[order], weights[order]
+    bounds = np.searchsorted(owners[order], np.arange(len(elements) + 1))
+    return [
+        Matches(rows[low:high], columns[low:high] - starts[row], weights[low:high])
+        for row, (low, high) in enumerate(pairwise(bounds))
+    ]
+
+
+def find_instances(
+    query: QueryFeatures, element: StoredElement, matches: Matches, rules: Rules
+) -> list[Instance]:
+    """Find every place where an element appears."""
+    found: list[Instance] = []
+    while len(matches) >= rules.min_inliers and len(found) < rules.max_instances:
+        best = _best(
+            query.keypoints,
+            element,
+            matches.take(np.arange(min(len(matches), rules.max_matches))),
+            rules,
+        )
+        if best is None:
+            break
+        instance, affine = best
+        if found and instance.weight < rules.instance_share * found[0].weight:
+            break
+        found.append(instance)
+        # What lies in its outline is explained by it.
+        inverse = np.linalg.inv(affine[:, :2])
+        local = (query.keypoints.points[matches.query] - affine[:, 2]) @ inverse.T
+        margin = 0.05 * max(element.width, element.height)
+        inside = (
+            (local[:, 0] > -margin)
+            & (local[:, 1] > -margin)
+            & (local[:, 0] < element.width + margin)
+            & (local[:, 1] < element.height + margin)
+        )
+        matches = matches.take(~inside)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Matched keypoints, side by side."""
+
+    source: Doubles
+    """Where they are in the element, [n, 2]."""
+    target: Doubles
+    """Where they are in the query."""
+    scales: Doubles
+    """Logarithm of how much larger the query's are."""
+    turns: Doubles
+    """By how much the query's are turned, radians."""
+    weights: Floats
+
+    @classmethod
+    def of(cls, query: Keypoints, stored: Keypoints, matches: Matches) -> _Pairs:
+        ratios = query.sizes[matches.query] / stored.sizes[matches.element]
+        turns = query.angles[matches.query] - stored.angles[matches.element]
+        return cls(
+            stored.points[matches.element].astype(np.float64),
+            query.points[matches.query].astype(np.float64),
+            np.log(ratios.astype(np.float64)),
+            turns.astype(np.float64),
+            matches.weights,
+        )
+
+
+def _best(
+    query: Keypoints, element: StoredElement, matches: Matches, rules: Rules
+) -> tuple[Instance, Doubles] | None:
+    """Vote, refit, and check whether it makes sense."""
+    pairs = _Pairs.of(query, element.keypoints, matches)
+    side = float(max(element.width, element.height))
+    agreeing = _vote(pairs, side, rules)
+    affine = None
+    for step, tolerance in enumerate(rules.tolerances[1:]):
+        if agreeing.sum() < rules.min_inliers:
+            return None
+        fit = _similarity_fit if step == 0 or agreeing.sum() < MANY_INLIERS else _affine_fit
+        affine = fit(pairs.source[agreeing], pairs.target[agreeing])
+        refitted = _agreeing(pairs, affine, tolerance * side, rules)
+        if refitted is None:
+            return None
+        agreeing = refitted
+    assert affine is not None  # noqa: S101  # narrows the type: there are two refits
+    inliers = _distinct(pairs, np.flatnonzero(agreeing))
+    if len(inliers) < rules.min_inliers:
+        return None
+    if not _makes_sense(affine, pairs.source[inliers], element, rules):
+        return None
+    frame = np.array(
+        [(0, 0), (element.width, 0), (element.width, element.height), (0, element.height)], float
+    )
+    corners = frame @ affine[:, :2].T + affine[:, 2]
+    return Instance(corners, len(inliers), float(pairs.weights[inliers].sum())), affine
+
+
+def _vote(pairs: _Pairs, side: float, rules: Rules) -> Bools:
+    """Let every match propose a similarity; give those that agree with the best proposal."""
+    source, target, scales, turns = pairs.source, pairs.target, pairs.scales, pairs.turns
+    growth = np.exp(scales)
+    cosines, sines = growth * np.cos(turns), growth * np.sin(turns)
+    across = source[None, :, 0] - source[:, None, 0]
+    down = source[None, :, 1] - source[:, None, 1]
+    x = target[:, 0, None] + cosines[:, None] * across - sines[:, None] * down
+    y = target[:, 1, None] + sines[:, None] * across + cosines[:, None] * down
+    misses = np.hypot(x - target[None, :, 0], y - target[None, :, 1])
+    agreeing = (
+        (misses < rules.tolerances[0] * side * growth[:, None])
+        & (np.abs(scales[:, None] - scales[None]) < rules.scale_tolerance)
+        & (np.abs(_wrapped(turns[:, None] - turns[None])) < rules.angle_tolerance)
+    )
+    best: Bools = agreeing[int((agreeing @ pairs.weights).argmax())]
+    return best
+
+
+def _agreeing(pairs: _Pairs, affine: Doubles, tolerance: float, rules: Rules) -> Bools | None:
+    """Give the matches that an affine map explains; None where it mirrors or has no such size.
+
+    The tolerance is in pixels of the element.
+    """
+    determinant = affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0]
+    scale = np.sqrt(abs(determinant))
+    if determinant <= 0 or not rules.scale_range[0] < scale < rules.scale_range[1]:
+        return None
+    places = pairs.source @ affine[:, :2].T + affine[:, 2]
+    misses = np.linalg.norm(places - pairs.target, axis=1)
+    turn = np.arctan2(affine[1, 0] - affine[0, 1], affine[0, 0] + affine[1, 1])
+    agreeing: Bools = (
+        (misses < tolerance * scale)
+        & (np.abs(pairs.scales - np.log(scale)) < rules.scale_tolerance)
+        & (np.abs(_wrapped(pairs.turns - turn)) < rules.angle_tolerance)
+    )
+    return agreeing
+
+
+def _makes_sense(affine: Doubles, inliers: Doubles, element: StoredElement, rules: Rules) -> bool:
+    high, low = np.linalg.svd(affine[:, :2], compute_uv=False)
+    if high > rules.max_anisotropy * low:
+        return False
+    spread = np.sqrt(max(np.linalg.det(np.cov(inliers.T)), 0.0))
+    return bool(spread >= rules.min_spread * element.width * element.height / 12)
+
+
+def _distinct(pairs: _Pairs, rows: Ints) -> Ints:
+    """Keep one match, the best, for each place in either picture: repeats are no new evidence."""
+    _, first = np.unique(np.rint(pairs.target[rows] / 2), axis=0, return_index=True)
+    rows = rows[np.sort(first)]
+    _, first = np.unique(np.rint(pairs.source[rows] / 3), axis=0, return_index=True)
+    distinct: Ints = rows[np.sort(first)]
+    return distinct
+
+
+def _similarity_fit(source: Doubles, target: Doubles) -> Doubles:
+    from_middle, to_middle = source.mean(axis=0), target.mean(axis=0)
+    a, b = source - from_middle, target - to_middle
+    power = max(float((a * a).sum()), 1e-9)
+    cosine = float((a * b).sum()) / power
+    sine = float((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum()) / power
+    linear = np.array([[cosine, -sine], [sine, cosine]])
+    return np.column_stack([linear, to_middle - linear @ from_middle])
+
+
+def _affine_fit(source: Doubles, target: Doubles) -> Doubles:
+    design = np.column_stack([source, np.ones(len(source))])
+    solution, *_ = np.linalg.lstsq(design, target, rcond=None)
+    return np.ascontiguousarray(solution.T)
+
+
+def _wrapped(angles: Doubles) -> Doubles:
+    """Bring angles into -π … π."""
+    return (angles + np.pi) % (2 * np.pi) - np.pi

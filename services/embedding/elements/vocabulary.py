@@ -1,0 +1,141 @@
+"""Visual words and short codes of local features, learnt once and committed.
+
+A descriptor is projected to 64 components (principal components, then a rotation that spreads their
+variance).
+
+- Its words are pairs of the nearest centres of its two halves (Babenko and Lempitsky, "The inverted
+  multi-index", CVPR 2012): a million words of two books with a thousand centres each. The library
+  must be able to tell very many elements apart by words alone (Sivic and Zisserman, "Video Google",
+  ICCV 2003).
+- Its code, from which it can be approximated again, takes 16 bytes (Jégou et al., "Product
+  quantization for nearest neighbor search", PAMI 2011).
+- How near it lies to landmarks, centres of descriptors in general, tells from which distance on a
+  likeness means nothing: the same for every library, so that evidence is comparable.
+
+Another vocabulary needs another version, since libraries keep words and codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.uint8]
+
+FILE = Path(__file__).parent / "vocabulary.npz"
+
+NAME = "rootsift_words"
+VERSION = "1"
+SPACE = f"{NAME}@{VERSION}"
+"""Of the bags of words, as libraries name it."""
+
+NOISE_NEIGHBOUR = 8
+"""Which nearest landmark tells the distance that means nothing."""
+CENTRES_TRIED = 8
+"""Nearest centres of each half whose pairs are looked at."""
+ROWS_A_TURN = 512
+"""Descriptors compared with all centres at once: bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What was learnt."""
+
+    mean: Floats
+    """Of descriptors, [128]."""
+    projection: Floats
+    """[128, components]."""
+    halves: Floats
+    """Centres of the first and the second half, [2, centres, components of a half]."""
+    landmarks: Floats
+    """[landmarks, components]."""
+    codebooks: Floats
+    """[parts, 256, components of a part]."""
+
+    @classmethod
+    def load(cls, file: Path = FILE) -> Vocabulary:
+        with np.load(file, allow_pickle=False) as stored:
+            return cls(
+                stored["mean"].astype(np.float32),
+                stored["projection"].astype(np.float32),
+                stored["halves"].astype(np.float32),
+                stored["landmarks"].astype(np.float32) * stored["landmark_scale"],
+                stored["codebooks"].astype(np.float32),
+            )
+
+    @property
+    def components(self) -> int:
+        return int(self.projection.shape[1])
+
+    @property
+    def code_bytes(self) -> int:
+        return int(self.codebooks.shape[0])
+
+    def project(self, descriptors: Floats) -> Floats:
+        """Project RootSIFT descriptors, [n, 128] → [n, components]."""
+        return np.asarray((descriptors - self.mean) @ self.projection, np.float32)
+
+    def words(self, projected: Floats, count: int) -> tuple[Ints, Floats]:
+        """Find the nearest words.
+
+        Args:
+            projected: descriptors, [n, components].
+            count: words of each.
+
+        Returns:
+            Words, nearest first, and squared distances to them; both [n, count].
+        """
+        centres = self.halves.shape[1]
+        first, second = (
+            _nearest(half, book, CENTRES_TRIED)
+            for half, book in zip(np.split(projected, 2, axis=1), self.halves, strict=True)
+        )
+        pairs = first[0][:, :, None] * centres + second[0][:, None, :]
+        squared = first[1][:, :, None] + second[1][:, None, :]
+        shape = len(projected), CENTRES_TRIED**2
+        pairs, squared = pairs.reshape(shape), squared.reshape(shape)
+        order = np.argsort(squared, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(pairs, order, 1), np.take_along_axis(squared, order, 1)
+
+    def noise(self, projected: Floats) -> Floats:
+        """Give the squared distances from which on a likeness means nothing, [n]."""
+        squared: Floats = _nearest(projected, self.landmarks, NOISE_NEIGHBOUR)[1][:, -1]
+        return squared
+
+    def encode(self, projected: Floats) -> Codes:
+        """Shorten projected descriptors, [n, components] → [n, code bytes]."""
+        parts = np.split(projected, self.code_bytes, axis=1)
+        nearest = [
+            _nearest(part, book, 1)[0][:, 0]
+            for part, book in zip(parts, self.codebooks, strict=True)
+        ]
+        return np.stack(nearest, axis=1).astype(np.uint8)
+
+    def decode(self, codes: Codes) -> Floats:
+        """Approximate projected descriptors, [n, code bytes] → [n, components]."""
+        parts = np.arange(self.code_bytes)
+        approximations: Floats = self.codebooks[parts, codes].reshape(len(codes), self.components)
+        return approximations
+
+
+def _nearest(points: Floats, centres: Floats, count: int) -> tuple[Ints, Floats]:
+    """Find the nearest centres of points, nearest first, and the squared distances to them."""
+    norms = np.einsum("ij,ij->i", centres, centres)
+    rows = np.empty((len(points), count), np.int64)
+    squared = np.empty((len(points), count), np.float32)
+    for start in range(0, len(points), ROWS_A_TURN):
+        turn = slice(start, start + ROWS_A_TURN)
+        part = points[turn]
+        distances = norms - 2 * (part @ centres.T)
+        near = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(distances, near, axis=1)
+        order = np.argsort(values, axis=1, kind="stable")
+        rows[turn] = np.take_along_axis(near, order, axis=1)
+        own = np.einsum("ij,ij->i", part, part)[:, None]
+        squared[turn] = np.maximum(np.take_along_axis(values, order, axis=1) + own, 0)
+    return rows, squared

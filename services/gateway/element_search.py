@@ -1,0 +1,163 @@
+"""The way of a search through an element library.
+
+library → describe the query → elements that share most words with it → check which of them
+appear, and where
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.calibration import Threshold
+from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.first_page import (
+    FirstPage,
+    Found,
+    Query,
+    Ranking,
+    model_of,
+)
+from imagesearch_services.gateway.libraries import (
+    library_type_mismatch,
+    refuse_subject_detection,
+)
+from imagesearch_services.gateway.model import (
+    Box,
+    DescribedPicture,
+    FeaturesHit,
+    FoundElement,
+    ModelVersion,
+    PictureInfo,
+    PictureToEmbed,
+    Quadrilateral,
+    Relation,
+    SearchAnswer,
+    StoredQuery,
+)
+from imagesearch_services.gateway.ports import WordsQuery
+
+
+class ElementSearch(FirstPage):
+    """A search for the elements that appear in a picture."""
+
+    async def answer(self) -> SearchAnswer:
+        self._check()
+        model = model_of(self._library, Relation.UNSPECIFIED)
+        picture, current = await both(
+            self._described(), self._services.libraries.current(self._library.library_id)
+        )
+        self._refresh(current)
+        candidates = await self._candidates(picture)
+        threshold = self._element_threshold(model)
+        found = await self._appearing(picture, candidates, threshold)
+        ranking = Ranking(Relation.UNSPECIFIED, threshold, found, is_cut=False)
+        return await self._finish(Query({}, picture.region, picture.info), [ranking], [model])
+
+    @property
+    def _relations(self) -> tuple[Relation, ...]:
+        return ()
+
+    def _check(self) -> None:
+        refuse_subject_detection(self._library, self._request.subject_detection)
+        if self._request.relations:
+            raise library_type_mismatch(
+                self._library, "relation: only whole-image libraries tell relations apart"
+            )
+        if isinstance(self._request.query, StoredQuery):
+            raise library_type_mismatch(
+                self._library,
+                "image_name: elements are searched for in pictures, and a stored element's "
+                "pixels are not kept",
+            )
+
+    async def _described(self) -> DescribedPicture:
+        query = self._request.query
+        if query is None or isinstance(query, StoredQuery):
+            raise ServiceError(Reason.INTERNAL, "a first page without a picture")
+        with self._stopwatch.step("describe") as parts:
+            described = await self._services.embedding.describe(
+                [PictureToEmbed(query.content, query.region)], for_query=True
+            )
+            parts.extend(described.timings)
+        (picture,) = described.pictures
+        if isinstance(picture, ServiceError):
+            raise picture
+        return picture
+
+    async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
+        if not picture.words.indices:
+            return []
+        with self._stopwatch.step("words"):
+            candidates = await self._services.catalog.nearest_words(
+                WordsQuery(
+                    library_id=self._library.library_id,
+                    library_uid=self._library.uid,
+                    words=picture.words,
+                    filter=self._filter,
+                    limit=self._settings.element_candidates,
+                )
+            )
+        self._images.update((one.image.uid, one.image) for one in candidates)
+        return candidates
+
+    async def _appearing(
+        self, picture: DescribedPicture, candidates: Sequence[FeaturesHit], threshold: Threshold
+    ) -> list[Found]:
+        """Check the candidates; give those over the threshold, best first."""
+        if not candidates:
+            return []
+        with self._stopwatch.step("verify") as parts:
+            verified = await self._services.embedding.verify(picture.features, candidates)
+            parts.extend(verified.timings)
+        floor = threshold.min_similarity
+        found = [
+            _found(element, candidates[int(element.id)], picture.info, threshold)
+            for element in verified.elements
+            if floor is None or element.evidence >= floor
+        ]
+        if not self._request.distinct_entities:
+            return found
+        best: dict[str, Found] = {}
+        for one in found:
+            name = self._images[one.uid].fields.entity_id
+            best.setdefault(f"entity {name}" if name else f"image {one.uid.hex()}", one)
+        return list(best.values())
+
+    def _element_threshold(self, model: ModelVersion) -> Threshold:
+        rate = self._request.max_false_positive_rate
+        if rate is None and self._request.min_score is None:
+            rate = self._settings.default_max_false_positive_rate
+        return Threshold.strictest(
+            self._services.calibrations.of(model),
+            comparisons=max(self._library.image_count, self._settings.min_library_size),
+            rate_share=1.0,
+            min_score=self._request.min_score,
+            max_false_positive_rate=rate,
+        )
+
+
+def _found(
+    element: FoundElement, candidate: FeaturesHit, info: PictureInfo, threshold: Threshold
+) -> Found:
+    return Found(
+        uid=candidate.image.uid,
+        relation=Relation.UNSPECIFIED,
+        similarity=element.evidence,
+        closeness=element.evidence,
+        box=_around(element.instances[0], info) if element.instances else None,
+        threshold=threshold,
+        instances=element.instances,
+    )
+
+
+def _around(corners: Quadrilateral, info: PictureInfo) -> Box | None:
+    """Give the upright box of an outline, as far as it lies in the picture."""
+    across, down = [x for x, _ in corners], [y for _, y in corners]
+    box = Box(
+        max(0.0, min(across)),
+        max(0.0, min(down)),
+        min(float(info.width), max(across)),
+        min(float(info.height), max(down)),
+    )
+    return box if box.x_min < box.x_max and box.y_min < box.y_max else None

@@ -1,0 +1,73 @@
+"""Elements on their way into a library: described by local features, without any model.
+
+library → describe pictures → entries with words and features
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.gateway.model import (
+    DescribedPicture,
+    Library,
+    NewEntry,
+    NewImage,
+    PictureToEmbed,
+)
+from imagesearch_services.gateway.ports import Embedding
+from imagesearch_services.gateway.thumbnails import SIDE_PX
+
+WORDS_ROLE = "words"
+"""Of the vocabulary that an element library is built with."""
+
+FEW_KEYPOINTS = 12
+"""Elements with fewer are seldom found."""
+NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
+LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
+
+
+async def describe(
+    embedding: Embedding, library: Library, images: Sequence[NewImage | ServiceError]
+) -> list[NewEntry | ServiceError]:
+    """Describe pictures for an element library; what can't be stored stays an error."""
+    pictures = [
+        PictureToEmbed(image.content, image.region)
+        for image in images
+        if isinstance(image, NewImage)
+    ]
+    if not pictures:
+        return [image for image in images if isinstance(image, ServiceError)]
+    answer = await embedding.describe(
+        pictures,
+        for_query=False,
+        thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
+    )
+    described = iter(answer.pictures)
+    return [
+        image if isinstance(image, ServiceError) else _entry(image, next(described))
+        for image in images
+    ]
+
+
+def _entry(image: NewImage, described: DescribedPicture | ServiceError) -> NewEntry | ServiceError:
+    if isinstance(described, ServiceError):
+        return described
+    return NewEntry(
+        image_id=image.image_id,
+        fields=image.fields,
+        region=described.region,
+        info=described.info,
+        words=described.words if described.words.indices else None,
+        features=described.features,
+        thumbnail=described.thumbnail,
+        warnings=_warnings(described.keypoint_count),
+        allow_overwrite=image.allow_overwrite,
+        request_id=image.request_id,
+    )
+
+
+def _warnings(keypoint_count: int) -> Sequence[str]:
+    if not keypoint_count:
+        return [NO_TEXTURE]
+    return [LITTLE_TEXTURE] if keypoint_count < FEW_KEYPOINTS else []

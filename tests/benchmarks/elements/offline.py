@@ -1,0 +1,132 @@
+"""The pipeline of an element search in one process, without services: for calibration and tuning.
+
+Stage one is what Qdrant computes: the dot product of the bags with the inverse document frequency.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.embedding.elements import features
+from imagesearch_services.embedding.elements.features import (
+    Bag,
+    QueryFeatures,
+    StoredElement,
+    describe_element,
+    describe_query,
+    working,
+)
+from imagesearch_services.embedding.elements.finder import evidence
+from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
+from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.pictures import PictureFile
+from tests.benchmarks.elements.dataset import CACHE, Benchmark
+
+CANDIDATES = 100
+THREADS = 2
+
+Described = tuple[QueryFeatures, Bag]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Of all elements, queries and photos without."""
+
+    elements: Sequence[tuple[StoredElement, Bag]]
+    queries: Sequence[Described]
+    negatives: Sequence[Described]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An element that was found."""
+
+    row: int
+    evidence: float
+    corners: list[npt.NDArray[np.float64]]
+    """Of each instance, in the photo."""
+
+
+class Index:
+    """Stage one over all elements."""
+
+    def __init__(self, elements: Sequence[tuple[StoredElement, Bag]]) -> None:
+        self.elements = [element for element, _ in elements]
+        self._postings: dict[int, list[tuple[int, float]]] = {}
+        for row, (_, bag) in enumerate(elements):
+            for word, weight in zip(bag.words.tolist(), bag.weights.tolist(), strict=True):
+                self._postings.setdefault(word, []).append((row, weight))
+
+    def scores(self, bag: Bag) -> npt.NDArray[np.float64]:
+        """Score every element."""
+        total = len(self.elements)
+        scores = np.zeros(total)
+        for word, weight in zip(bag.words.tolist(), bag.weights.tolist(), strict=True):
+            found = self._postings.get(word, [])
+            if found:
+                frequency = np.log1p((total - len(found) + 0.5) / (len(found) + 0.5))
+                for row, stored in found:
+                    scores[row] += weight * frequency * stored
+        return scores
+
+
+def describe(benchmark: Benchmark) -> Features:
+    """Describe everything, or read what was described before with the same code."""
+    sources = (FILE, Path(features.__file__))
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+    file = CACHE / f"features-{benchmark.folder.name}-{key}.pkl"
+    if file.exists():
+        with file.open("rb") as stored:
+            read: Features = pickle.load(stored)  # noqa: S301  # our own file
+            return read
+    vocabulary = Vocabulary.load()
+
+    def element(name: str) -> tuple[StoredElement, Bag]:
+        return describe_element(_view(benchmark, name, features.STORED_SIDE_PX), vocabulary)
+
+    def query(name: str) -> Described:
+        return describe_query(_view(benchmark, name, features.QUERY_SIDE_PX), vocabulary)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = Features(
+            list(pool.map(element, [one.file for one in benchmark.elements])),
+            list(pool.map(query, [one.file for one in benchmark.queries])),
+            list(pool.map(query, [one.file for one in benchmark.negatives])),
+        )
+    with file.open("wb") as target:
+        pickle.dump(found, target)
+    return found
+
+
+def search(
+    described: Described, index: Index, vocabulary: Vocabulary, candidates: int = CANDIDATES
+) -> list[Hit]:
+    """Search one photo; best first."""
+    query, bag = described
+    scores = index.scores(bag)
+    rows = np.argsort(-scores, kind="stable")[:candidates]
+    rows = rows[scores[rows] > 0]
+    elements = [index.elements[row] for row in rows]
+    found = verify(query, elements, vocabulary, Rules())
+    hits = [_hit(query, int(rows[one.row]), one) for one in found]
+    return sorted(hits, key=lambda hit: -hit.evidence)
+
+
+def _hit(query: QueryFeatures, row: int, one: Verified) -> Hit:
+    factors = np.array([query.region.width / query.width, query.region.height / query.height])
+    corners = [instance.corners * factors for instance in one.instances]
+    return Hit(row, evidence(one.instances, None), corners)
+
+
+def _view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:
+    picture = PictureFile((benchmark.folder / name).read_bytes()).decode()
+    return working(picture, Box(0, 0, picture.width, picture.height), side_px)
