@@ -17,21 +17,21 @@ from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
 MAX_PICTURES = 100
 """Of one call."""
 
-BIAS = -28.441
+BIAS = -28.434
 WEIGHTS: Mapping[str, float] = {
-    "agreement": -0.568,
-    "agreement_squared": 2.428,
-    "shown": 18.253,
-    "agreement_and_shown": 9.127,
-    "shown_of_both": 0.598,
-    "contrast": -0.136,
-    "bend": -46.456,
-    "inliers": -0.115,
+    "agreement": -0.592,
+    "agreement_squared": 2.433,
+    "shown": 18.244,
+    "agreement_and_shown": 9.141,
+    "shown_of_both": 0.601,
+    "contrast": -0.130,
+    "bend": -46.513,
+    "inliers": -0.116,
     "no_inliers": -0.568,
-    "similarity": -4.517,
-    "closeness": 15.959,
-    "strict_closeness": -11.380,
-    "agreement_and_closeness": 7.996,
+    "similarity": -4.504,
+    "closeness": 15.940,
+    "strict_closeness": -11.368,
+    "agreement_and_closeness": 7.995,
 }
 """Of `features`, for a logistic model."""
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.optimize import minimize
 
 from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.copies import evidence, view_of
@@ -41,6 +40,7 @@ MODEL = ModelVersion("copy", "sscd", "1")
 RATE = 0.01
 PENALTY = 1e-4
 """Of the squared weights of standardised features."""
+STEPS = 30
 CACHE = FOLDER / "evidence.npz"
 COLUMNS = (
     "agreement",
@@ -156,19 +156,16 @@ def _truth(
 
 
 def _fit(values: Floats, is_copy: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
-    """Fit a logistic model; give its weights and bias."""
+    """Fit a logistic model by Newton's method; give its weights and bias."""
     middle, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
     design = np.column_stack([(values - middle) / spread, np.ones(len(values))])
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        odds = design @ weights
-        missed = np.logaddexp(0, np.where(is_copy, -odds, odds)).mean()
-        slope = (design * (1 / (1 + np.exp(-odds)) - is_copy)[:, None]).mean(axis=0)
-        return missed + PENALTY * weights @ weights, slope + 2 * PENALTY * weights
-
-    found = minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B").x
-    weights = found[:-1] / spread
-    return weights, float(found[-1] - weights @ middle)
+    weights = np.zeros(design.shape[1])
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(-design @ weights))
+        slope = design.T @ (chance - is_copy) / len(design) + 2 * PENALTY * weights
+        bend = (design * (chance * (1 - chance))[:, None]).T @ design / len(design)
+        weights -= np.linalg.solve(bend + 2 * PENALTY * np.eye(len(weights)), slope)
+    return weights[:-1] / spread, float(weights[-1] - weights[:-1] / spread @ middle)
 
 
 def _say(label: str, odds: Floats, is_copy: npt.NDArray[np.bool_]) -> None:

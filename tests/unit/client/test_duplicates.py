@@ -143,7 +143,7 @@ async def test_the_asynchronous_client_takes_it_up_too(repeats: Repeats) -> None
 
 def test_a_stream_that_comes_no_further_fails(repeats: Repeats) -> None:
     repeats.breaks = [(1, grpc.StatusCode.UNAVAILABLE)] + [(0, grpc.StatusCode.UNAVAILABLE)] * 99
-    received = []
+    received: list[FindDuplicatesResponse] = []
     with Client(repeats.target) as client, pytest.raises(ImageSearchError) as caught:
         received.extend(client.find_duplicates(parent=PARENT))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
