@@ -44,6 +44,7 @@ from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens, Place
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import LibraryCache
 from imagesearch_services.gateway.model import (
+    Box,
     Library,
     LibraryType,
     ModelVersion,
@@ -542,9 +543,11 @@ class _Scan:
 
 
 def _shows_enough(image: StoredImage) -> bool:
-    """Tell whether the small picture of an image is not too narrow to be laid over another."""
-    short, long = sorted((image.info.width, image.info.height))
-    return short * min(1.0, SIDE_PX / max(long, 1)) >= MIN_CHECKED_PX
+    """Tell whether the small picture of an image shows what was embedded, and is not too narrow."""
+    width, height = image.info.width, image.info.height
+    short, long = sorted((width, height))
+    is_whole = image.region is None or image.region == Box(0, 0, width, height)
+    return is_whole and short * min(1.0, SIDE_PX / max(long, 1)) >= MIN_CHECKED_PX
 
 
 def _copy_model(library: Library) -> ModelVersion:

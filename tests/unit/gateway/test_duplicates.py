@@ -28,7 +28,7 @@ from imagesearch_services.gateway.duplicates import (
 )
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import LibraryCache
-from imagesearch_services.gateway.model import Hit, LibraryType, StoredImage, Vector
+from imagesearch_services.gateway.model import Box, Hit, LibraryType, StoredImage, Vector
 from imagesearch_services.gateway.page_tokens import PageTokens, PinnedRanking
 from imagesearch_services.gateway.ports import CopyEvidence, ImagePage, NearestQuery
 from tests.unit.gateway.fakes import (
@@ -287,9 +287,19 @@ async def test_the_same_file_needs_no_check() -> None:
     assert not bench.checker.checked
 
 
-async def test_a_picture_too_narrow_for_a_check_is_judged_by_its_score() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"info": replace(stored("a").info, width=4000, height=100, sha256=""), "region": None},
+        {"region": Box(0, 0, 50, 80)},
+    ],
+    ids=["too narrow", "only a part is searched"],
+)
+async def test_small_pictures_that_do_not_show_enough_are_not_checked(
+    changes: dict[str, Any],
+) -> None:
     bench = Bench(Shelf(thumbnails=True))
-    bench.shelf.put("ab", info=replace(stored("a").info, width=4000, height=100, sha256=""))
+    bench.shelf.put("ab", **changes)
     bench.shelf.like(("a", "b"))
     assert await bench.groups() == {group("a", "b")}
     assert not bench.checker.checked
