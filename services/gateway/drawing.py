@@ -20,6 +20,7 @@ from imagesearch_services.gateway.model import (
     Match,
     PictureInfo,
     PictureQuery,
+    Quadrilateral,
     SearchAnswer,
     StepTiming,
     StoredQuery,
@@ -33,17 +34,19 @@ MOST_MATCHES = 20
 
 NOT_DRAWN = "annotated_image: not drawn"
 
+MOST_OUTLINES = 100
+MOST_LINES = 6
+"""Of words on one outline."""
+
 WHOLE_TOLERANCE_PX = 1.0
 """A box this near to the picture's edges is the whole picture, and not drawn."""
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
     """A shape to draw on a picture, with words."""
 
-    shape: Box | Sequence[Point]
+    shape: Box | Quadrilateral
     """A box, or four corners; pixels of the picture as shown."""
     lines: Sequence[str] = ()
     is_highlighted: bool = False
@@ -199,15 +202,15 @@ def search_outlines(answer: SearchAnswer) -> list[Outline]:
     region, info = answer.searched_region, answer.query_info
     if not outlines and region and info and not is_whole(region, info):
         outlines.append(Outline(region))
-    places: dict[Box, list[str]] = {}
+    places: dict[Box | Quadrilateral, list[str]] = {}
     for rank, match in enumerate(answer.matches[:MOST_MATCHES], 1):
-        if match.query_box is not None:
-            places.setdefault(match.query_box, []).append(" · ".join(match_lines(rank, match)))
+        for place in match.instances or filter(None, [match.query_box]):
+            places.setdefault(place, []).append(" · ".join(match_lines(rank, match)))
     outlines += (
-        Outline(place, lines, row == 0 and not answer.subjects)
+        Outline(place, lines[:MOST_LINES], row == 0 and not answer.subjects)
         for row, (place, lines) in enumerate(places.items())
     )
-    return outlines
+    return outlines[:MOST_OUTLINES]
 
 
 def subject_outlines(subjects: Sequence[Subject], chosen: int | None) -> list[Outline]:

@@ -214,6 +214,15 @@ def test_matched_parts_of_the_query_are_outlined_and_whole_ones_are_not() -> Non
     assert [outline.is_highlighted for outline in outlines] == [True, False]
 
 
+def test_every_appearance_of_an_element_is_outlined_by_its_corners() -> None:
+    tilted = ((10.0, 12.0), (40.0, 20.0), (35.0, 50.0), (6.0, 44.0))
+    again = ((60.0, 12.0), (90.0, 20.0), (85.0, 50.0), (56.0, 44.0))
+    found = replace(match("logo", 0.9, Box(6, 12, 40, 50)), instances=(tilted, again))
+    outlines = search_outlines(answer(found))
+    assert [outline.shape for outline in outlines] == [tilted, again]
+    assert [list(outline.lines) for outline in outlines] == [["1 · 0.90 · logo"]] * 2
+
+
 def test_the_region_that_was_searched_is_outlined_where_it_is_not_everything() -> None:
     assert search_outlines(answer()) == []
     region = Box(10, 10, 60, 60)
