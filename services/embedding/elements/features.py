@@ -45,6 +45,8 @@ FEWEST_WORDS = 10
 STORED_MAGIC, QUERY_MAGIC = b"E1", b"Q1"
 STORED_HEADER = struct.Struct("<2sHHH")
 QUERY_HEADER = struct.Struct("<2sHHHffff")
+FAR_PX = 65_536
+"""Nothing of a picture lies so far away, nor is so large."""
 POINT_STEPS = 64
 """Of a stored keypoint's place, for each pixel."""
 SIZE_STEPS = 16
@@ -113,6 +115,8 @@ class StoredElement:
         _, width, height, count = STORED_HEADER.unpack(header)
         if len(body) != count * (6 + code_bytes):
             raise field_error(field, "are cut off")
+        if not width or not height:
+            raise field_error(field, "are of no picture")
         columns = np.frombuffer(body, np.uint8)
         points, sizes, angles, codes = np.split(columns, [4 * count, 5 * count, 6 * count])
         return cls(
@@ -173,6 +177,8 @@ class QueryFeatures:
         projected = np.frombuffer(body[20 * count :], "<f2").astype(np.float32)
         if not (np.isfinite(numbers).all() and np.isfinite(projected).all()):
             raise field_error(field, "must be finite")
+        if not width or not height or (sizes <= 0).any() or np.abs(numbers).max(initial=0) > FAR_PX:
+            raise field_error(field, "are of no picture")
         return cls(
             Box(*edges),
             width,

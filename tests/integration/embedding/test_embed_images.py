@@ -293,20 +293,3 @@ async def test_calls_at_once_get_their_own_answers(client: Client) -> None:
     batch = await embed(client, [item(file) for file in files])
     for response, result in zip(responses, batch.results, strict=True):
         assert vector(response.results[0].regions[0]) @ vector(result.regions[0]) > 0.9999
-
-
-@pytest.mark.parametrize(
-    ("method", "request_message"),
-    [
-        ("ExtractFeatures", pb.ExtractFeaturesRequest()),
-        ("VerifyFeatures", pb.VerifyFeaturesRequest()),
-    ],
-)
-async def test_what_is_not_built_yet_says_so(
-    client: Client, method: str, request_message: Any
-) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await getattr(client.embedding, method)(request_message, timeout=10)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    error = from_rpc_error(caught.value, peer=Reason.EMBEDDING_UNAVAILABLE)
-    assert error.reason is Reason.NOT_IMPLEMENTED

@@ -1,0 +1,133 @@
+"""ExtractFeatures and VerifyFeatures through a running Embedding service."""
+
+from __future__ import annotations
+
+import grpc.aio
+import pytest
+from PIL import Image
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.type.v1 import geometry_pb2, library_type_pb2, picture_pb2
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.status import from_rpc_error, from_status
+from imagesearch_services.embedding.elements.vocabulary import SPACE
+from tests.integration.embedding.harness import Client
+from tests.pictures import encoded, photo
+
+ELEMENT = encoded(photo(3, (400, 300)))
+PICTURE = encoded(photo(3, (800, 600)))
+OTHER = encoded(photo(5, (400, 300)))
+
+
+def item(content: bytes, *regions: geometry_pb2.Box) -> pb.EmbedImageItem:
+    return pb.EmbedImageItem(image=picture_pb2.ImageContent(content=content), regions=regions)
+
+
+async def extract(
+    client: Client, *items: pb.EmbedImageItem, **options: object
+) -> list[pb.ExtractFeaturesResult]:
+    request = pb.ExtractFeaturesRequest(items=items, **options)
+    return list((await client.embedding.ExtractFeatures(request, timeout=60)).results)
+
+
+async def verify(client: Client, **fields: object) -> pb.VerifyFeaturesResponse:
+    return await client.embedding.VerifyFeatures(pb.VerifyFeaturesRequest(**fields), timeout=60)
+
+
+async def candidates(client: Client) -> list[pb.StoredFeatures]:
+    stored = await extract(client, item(OTHER), item(ELEMENT))
+    return [
+        pb.StoredFeatures(id=name, features=one.features)
+        for name, one in zip(("other", "right"), stored, strict=True)
+    ]
+
+
+async def refusal(client: Client, **fields: object) -> ServiceError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await verify(client, **fields)
+    return from_rpc_error(caught.value, peer=Reason.EMBEDDING_UNAVAILABLE)
+
+
+async def test_the_vocabulary_is_listed_for_element_libraries(client: Client) -> None:
+    listed = await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
+    (words,) = [model for model in listed.models if model.space == SPACE]
+    assert words.model.role == "words"
+    assert words.dimensions == 0
+    assert list(words.library_types) == [library_type_pb2.LIBRARY_TYPE_ELEMENT]
+
+
+async def test_features_come_with_words_and_what_was_described(client: Client) -> None:
+    region = geometry_pb2.Box(x_min=-50, y_min=20, x_max=200, y_max=120)
+    whole, part = await extract(
+        client, item(ELEMENT), item(ELEMENT, region), thumbnail_max_side_px=64
+    )
+    assert whole.keypoint_count > 50
+    assert whole.words.space == SPACE
+    assert list(whole.words.indices) == sorted(set(whole.words.indices))
+    assert len(whole.words.indices) == len(whole.words.values)
+    assert whole.box == geometry_pb2.Box(x_max=400, y_max=300)
+    assert part.box == geometry_pb2.Box(y_min=20, x_max=200, y_max=120)
+    assert (whole.info.width, whole.info.height) == (400, 300)
+    assert whole.thumbnail.startswith(b"\xff\xd8")
+
+
+async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
+    bad, outside, good = await extract(
+        client,
+        item(b"no picture"),
+        item(ELEMENT, geometry_pb2.Box(x_min=900, x_max=910)),
+        item(ELEMENT),
+    )
+    assert from_status(bad.error).reason is Reason.IMAGE_UNREADABLE
+    assert from_status(outside.error).reason is Reason.REGION_INVALID
+    assert good.keypoint_count
+
+
+async def test_a_picture_and_its_features_are_answered_alike(client: Client) -> None:
+    stored = await candidates(client)
+    image = picture_pb2.ImageContent(content=PICTURE)
+    seen = await verify(client, image=image, candidates=stored)
+    (query,) = await extract(client, item(PICTURE), for_query=True)
+    described = await verify(client, query_features=query.features, candidates=stored)
+    assert seen.elements[0].id == "right"
+    assert seen.info.width == 800
+    assert described.elements[0].evidence == pytest.approx(seen.elements[0].evidence, abs=1e-4)
+    assert not described.HasField("info")
+    corners = [(one.x, one.y) for one in seen.elements[0].instances[0].corners.corners]
+    assert corners == [
+        (pytest.approx(x, abs=4), pytest.approx(y, abs=4))
+        for x, y in ((0, 0), (800, 0), (800, 600), (0, 600))
+    ]
+
+
+async def test_corners_are_those_of_the_picture_where_a_region_is_looked_at(client: Client) -> None:
+    region = geometry_pb2.Box(x_min=100, y_min=100, x_max=700, y_max=500)
+    image = picture_pb2.ImageContent(content=PICTURE)
+    answer = await verify(client, image=image, region=region, candidates=await candidates(client))
+    first = answer.elements[0].instances[0].corners.corners[0]
+    assert (first.x, first.y) == (pytest.approx(0, abs=6), pytest.approx(0, abs=6))
+
+
+async def test_without_candidates_nothing_is_found(client: Client) -> None:
+    assert not (await verify(client, image=picture_pb2.ImageContent(content=PICTURE))).elements
+
+
+async def test_what_can_not_be_checked_is_refused_by_field(client: Client) -> None:
+    image = picture_pb2.ImageContent(content=PICTURE)
+    good = await candidates(client)
+    bad = [*good, pb.StoredFeatures(id="x", features=b"E1 but not really")]
+    error = await refusal(client, image=image, candidates=bad)
+    assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "candidates[2].features")
+    error = await refusal(client, query_features=b"Q1", candidates=good)
+    assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "query_features")
+    error = await refusal(client, image=image, query_features=b"Q1")
+    assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "query_features")
+    assert (await refusal(client)).reason is Reason.FIELD_REQUIRED
+    many = [pb.StoredFeatures(id="x")] * 1001
+    assert (await refusal(client, image=image, candidates=many)).reason is Reason.FIELD_INVALID
+
+
+async def test_a_picture_of_fifty_megapixels_is_described(client: Client) -> None:
+    large = encoded(photo(3, (800, 500)).resize((10_000, 5_000), Image.Resampling.NEAREST))
+    (result,) = await extract(client, item(large), for_query=True)
+    assert result.keypoint_count > 50

@@ -1,0 +1,184 @@
+"""Words, codes and features of elements, and the check that finds them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.embedding.elements.features import (
+    Bag,
+    QueryFeatures,
+    StoredElement,
+    Working,
+    describe_element,
+    describe_query,
+)
+from imagesearch_services.embedding.elements.finder import Candidate, evidence
+from imagesearch_services.embedding.elements.verification import Rules, verify
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
+from imagesearch_services.embedding.geometry import Box
+from tests.pictures import photo
+
+Grey = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+
+FIELD = "features"
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return Vocabulary.load()
+
+
+def grey(seed: int, width: int, height: int) -> Grey:
+    return np.asarray(photo(seed, (width, height)).convert("L"))
+
+
+def view(pixels: Grey) -> Working:
+    height, width = pixels.shape
+    return Working(Box(0, 0, width, height), pixels)
+
+
+def element(vocabulary: Vocabulary, pixels: Grey) -> tuple[StoredElement, Bag]:
+    return describe_element(view(pixels), vocabulary)
+
+
+def warped(pixels: Grey, matrix: np.ndarray, size: tuple[int, int] = (800, 600)) -> Grey:
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, borderValue=128), np.uint8)
+
+
+def test_codes_approximate_what_they_were_made_of(vocabulary: Vocabulary) -> None:
+    projected = describe_query(view(grey(3, 400, 300)), vocabulary)[0].projected
+    decoded = vocabulary.decode(vocabulary.encode(projected))
+    misses = np.linalg.norm(decoded - projected, axis=1)
+    assert np.median(misses) < np.sqrt(np.median(vocabulary.noise(projected)))
+
+
+def test_words_come_nearest_first(vocabulary: Vocabulary) -> None:
+    projected = describe_query(view(grey(3, 400, 300)), vocabulary)[0].projected
+    words, squared = vocabulary.words(projected, 3)
+    assert (np.diff(squared, axis=1) >= 0).all()
+    assert words.min() >= 0
+    assert words.max() < vocabulary.halves.shape[1] ** 2
+
+
+def test_an_element_is_small_and_comes_back_from_its_bytes(vocabulary: Vocabulary) -> None:
+    stored, bag = element(vocabulary, grey(3, 400, 300))
+    raw = stored.to_bytes()
+    assert len(raw) < 6_000
+    again = StoredElement.from_bytes(raw, vocabulary.code_bytes, field=FIELD)
+    assert again.to_bytes() == raw
+    np.testing.assert_allclose(again.keypoints.points, stored.keypoints.points, atol=0.01)
+    turns = again.keypoints.angles - stored.keypoints.angles
+    assert np.abs((turns + np.pi) % (2 * np.pi) - np.pi).max() < 0.02
+    assert (np.diff(bag.words) > 0).all()
+    assert len(bag.words) == len(bag.weights)
+
+
+def test_a_query_comes_back_from_its_bytes(vocabulary: Vocabulary) -> None:
+    query, bag = describe_query(view(grey(3, 400, 300)), vocabulary)
+    again = QueryFeatures.from_bytes(query.to_bytes(), vocabulary.components, field=FIELD)
+    assert again.region == query.region
+    np.testing.assert_array_equal(again.keypoints.points, query.keypoints.points)
+    np.testing.assert_allclose(again.projected, query.projected, atol=1e-3)
+    assert (np.diff(bag.words) > 0).all()
+
+
+def test_a_plain_colour_has_neither_features_nor_words(vocabulary: Vocabulary) -> None:
+    plain = np.full((100, 200), 90, np.uint8)
+    stored, bag = element(vocabulary, plain)
+    assert not len(stored.keypoints)
+    assert not len(bag.words)
+    query, query_bag = describe_query(view(plain), vocabulary)
+    assert not len(query_bag.words)
+    assert not verify(query, [stored], vocabulary, Rules())
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 180])
+@pytest.mark.parametrize("scale", [0.5, 1.3])
+def test_an_element_is_found_where_it_was_put(
+    vocabulary: Vocabulary, degrees: float, scale: float
+) -> None:
+    pixels = grey(3, 400, 300)
+    stored, _ = element(vocabulary, pixels)
+    matrix = cv2.getRotationMatrix2D((200, 150), degrees, scale)
+    matrix[:, 2] += (200, 150)
+    query, _ = describe_query(view(warped(pixels, matrix)), vocabulary)
+    (found,) = verify(query, [stored], vocabulary, Rules())
+    frame = np.array([(0, 0), (400, 0), (400, 300), (0, 300)], float)
+    truth = frame @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(found.instances[0].corners, truth, atol=8)
+
+
+def test_others_have_less_evidence_than_the_element(vocabulary: Vocabulary) -> None:
+    elements = [element(vocabulary, grey(seed, 400, 300))[0] for seed in (0, 3, 5, 8)]
+    query, _ = describe_query(view(grey(5, 600, 450)), vocabulary)
+    found = {
+        one.row: evidence(one.instances, None)
+        for one in verify(query, elements, vocabulary, Rules())
+    }
+    right = found.pop(2)
+    assert right > 2
+    assert max(found.values(), default=0.0) < right / 2
+
+
+def test_a_mirrored_element_is_another_one(vocabulary: Vocabulary) -> None:
+    stored, _ = element(vocabulary, grey(3, 400, 300))
+    mirrored = np.ascontiguousarray(grey(3, 400, 300)[:, ::-1])
+    query, _ = describe_query(view(mirrored), vocabulary)
+    found = verify(query, [stored], vocabulary, Rules())
+    assert all(evidence(one.instances, None) < 1.5 for one in found)
+
+
+def test_a_likeness_of_regions_adds_evidence(vocabulary: Vocabulary) -> None:
+    stored, _ = element(vocabulary, grey(3, 400, 300))
+    query, _ = describe_query(view(grey(3, 600, 450)), vocabulary)
+    (found,) = verify(query, [stored], vocabulary, Rules())
+    assert evidence(found.instances, 0.3) > evidence(found.instances, None)
+    assert Candidate("a", b"").regional_similarity is None
+
+
+def refusal(read: Callable[[], object]) -> ServiceError | None:
+    """Say why something was refused, if it was."""
+    try:
+        read()
+    except ServiceError as error:
+        return error
+    return None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_bytes_of_others_are_refused(raw: bytes, is_tagged: bool) -> None:
+    element_bytes = b"E1" + raw if is_tagged else raw
+    query_bytes = b"Q1" + raw if is_tagged else raw
+    for error in (
+        refusal(lambda: StoredElement.from_bytes(element_bytes, 16, field=FIELD)),
+        refusal(lambda: QueryFeatures.from_bytes(query_bytes, 64, field=FIELD)),
+    ):
+        assert error is None or error.reason is Reason.FIELD_INVALID
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_altered_features_are_refused_or_searched(data: st.DataObject) -> None:
+    vocabulary = Vocabulary.load()
+    query, _ = describe_query(view(grey(3, 120, 90)), vocabulary)
+    stored, _ = element(vocabulary, grey(3, 120, 90))
+    query_bytes, element_bytes = bytearray(query.to_bytes()), bytearray(stored.to_bytes())
+    for raw in (query_bytes, element_bytes):
+        for _ in range(data.draw(st.integers(0, 4))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+
+    def search() -> None:
+        again = QueryFeatures.from_bytes(bytes(query_bytes), 64, field=FIELD)
+        candidate = StoredElement.from_bytes(bytes(element_bytes), 16, field=FIELD)
+        verify(again, [candidate], vocabulary, Rules())
+
+    error = refusal(search)
+    assert error is None or error.reason is Reason.FIELD_INVALID
