@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 from collections.abc import Iterable, Sequence
@@ -386,6 +387,32 @@ async def test_nothing_is_done_ahead_of_a_slow_reader(monkeypatch: pytest.Monkey
         await anext(found)
         assert bench.shelf.calls == ["list", "nearest"] * 2
     assert bench.shelf.calls == ["list", "nearest"] * 2
+
+
+async def test_a_caller_who_goes_away_ends_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(Shelf(thumbnails=True))
+    bench.shelf.put("abcd")
+    bench.shelf.like(("a", "b"), ("c", "d"))
+    begun, ended = asyncio.Event(), []
+
+    async def check_copies(*_: object) -> Sequence[CopyEvidence]:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+        return []
+
+    monkeypatch.setattr(bench.checker, "check_copies", check_copies)
+    call = asyncio.create_task(bench.find())
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert ended == ["cancelled", "cancelled"]
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_one_search_is_made_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
