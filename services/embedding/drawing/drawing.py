@@ -171,10 +171,15 @@ def _place(tags: Sequence[_Tag], bounds: Box) -> list[Box | None]:
     budget = LABELLED_SHARE * bounds.width * bounds.height
     areas = itertools.accumulate(tag.width * tag.height for tag in tags)
     kept = [tag for tag, area in zip(tags, areas, strict=True) if area <= budget]
-    places = place(
-        [Label(bounding_box(tag.annotation.points), tag.width, tag.height) for tag in kept], bounds
-    )
+    places = place([_placeable(tag) for tag in kept], bounds)
     return [*places, *[None] * (len(tags) - len(kept))]
+
+
+def _placeable(tag: _Tag) -> Label:
+    points = tag.annotation.points
+    box = bounding_box(points)
+    is_upright = all(x in {box.x_min, box.x_max} and y in {box.y_min, box.y_max} for x, y in points)
+    return Label(box, tag.width, tag.height, () if is_upright else points)
 
 
 def _tag(annotation: Annotation, color: str, bounds: Box, metrics: Metrics) -> _Tag:

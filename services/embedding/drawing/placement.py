@@ -28,6 +28,8 @@ class Label:
     box: Box
     width: int
     height: int
+    corners: Sequence[tuple[float, float]] = ()
+    """Of a shape that does not fill its box, for labels to stand at."""
 
 
 def place(
@@ -88,6 +90,11 @@ def _hidden(spot: Box, box: Box, own: Box) -> float:
 def _corners(label: Label) -> Iterator[tuple[float, float]]:
     """Give top-left corners of places that touch the box, the most natural one first."""
     box, width, height = label.box, label.width, label.height
+    if label.corners:
+        top = min(label.corners, key=lambda corner: corner[1])
+        bottom = max(label.corners, key=lambda corner: corner[1])
+        yield top[0] - width / 2, top[1] - height
+        yield bottom[0] - width / 2, bottom[1]
     above, below = box.y_min - height, box.y_max
     yield box.x_min, above
     yield box.x_min, box.y_min

@@ -42,6 +42,12 @@ def test_a_lone_label_stands_on_its_box() -> None:
     assert spot == Box(200, 170, 280, 200)
 
 
+def test_the_label_of_a_tilted_shape_stands_on_its_top_corner() -> None:
+    corners = [(300.0, 200.0), (450.0, 260.0), (390.0, 400.0), (240.0, 340.0)]
+    (spot,) = place([Label(Box(240, 200, 450, 400), 80, 30, corners)], BOUNDS)
+    assert spot == Box(260, 170, 340, 200)
+
+
 def test_boxes_in_the_same_place_have_their_labels_around_it() -> None:
     box = Box(300, 250, 500, 400)
     places = place([Label(box, 90, 30)] * 8, BOUNDS)
