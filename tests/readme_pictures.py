@@ -62,6 +62,11 @@ def make(target: str, home: Path) -> None:
         "--html",
         "found.html",
     )
+    elements(home / "patterns", home / "desk.jpg")
+    command(target, home, "library", "create", "patterns", "--type", "element")
+    command(target, home, "add", "patterns", "patterns")
+    command(target, home, "search", "patterns", "desk.jpg", "--save", "element.png")
+    keep(Image.open(home / "element.png"), "element.webp")
     with running_browser() as browser:
         screen(browser, home, size="desktop", dark=False)
         screen(browser, home, size="phone", dark=True)
@@ -83,6 +88,22 @@ def copy(path: Path) -> None:
     width, height = picture.size
     picture = picture.crop((width // 8, 0, width, height * 7 // 8))
     picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).convert("L").save(path, quality=70)
+
+
+def elements(folder: Path, scene: Path) -> None:
+    """Keep some pictures as elements, and lay two of them, turned, on one that is not stored."""
+    folder.mkdir()
+    for name in ("coins", "chelsea", "brick", "page"):
+        open_picture(data_folder() / f"{name}.png").save(folder / f"{name}.png")
+    desk = open_picture(data_folder() / "coffee.png").resize((1200, 800)).convert("RGBA")
+    for name, degrees, size, place in (
+        ("coins", -12, (440, 380), (60, 60)),
+        ("chelsea", 20, (420, 360), (660, 380)),
+    ):
+        laid = open_picture(folder / f"{name}.png").convert("RGBA")
+        laid = laid.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+        desk.alpha_composite(laid.resize(size), place)
+    desk.convert("RGB").save(scene, quality=90)
 
 
 def command(target: str, home: Path, *arguments: str) -> None:
