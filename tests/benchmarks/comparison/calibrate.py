@@ -26,9 +26,9 @@ from tests.benchmarks.comparison.pairs import choose
 from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.copies.vectors import COPY_MODEL, SEMANTIC_MODEL, VERSION
 
-ORIGINALS = 14
-NEAREST = 600
-UNRELATED = 150
+ORIGINALS = 10
+NEAREST = 500
+UNRELATED = 100
 
 SAME_RATE = 0.004
 """Of pictures with their nearest non-copy, that may be called the same."""
