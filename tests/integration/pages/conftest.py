@@ -1,4 +1,4 @@
-"""One Chromium for all pages."""
+"""One Chromium for the pages of a module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from playwright.sync_api import Browser
 from tests.browser import running_browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium; while it runs, no asyncio test can, since Playwright's loop has the thread."""
     with running_browser() as browser:
         yield browser
