@@ -180,11 +180,14 @@ class Comparer:
             async with asyncio.TaskGroup() as tasks:
                 alignment = tasks.create_task(found())
                 with clock.step("infer"):
-                    of_copy = await self._embed(copy, _whole(copy, first, second), tasks)
+                    copies = tasks.create_task(
+                        self._embed(copy, _whole(copy, first, second), tasks)
+                    )
                     of_semantic = None
                     if semantic is not None:
                         inputs = _whole(semantic, first, second)
                         of_semantic = await self._embed(semantic, inputs, tasks)
+                    of_copy = await copies
                 aligned = await alignment
                 of_overlap = None
                 if aligned is not None:

@@ -32,8 +32,8 @@ FLAT_LEVELS = 4
 """Grey levels around the commonest one that are flat."""
 SEAM_STEP = 12.0
 """Grey levels across the outline of what was pasted, typically."""
-SEAM_FACTOR = 1.6
-"""How many times that between points as far apart inside of it."""
+SEAM_FACTOR = 2.0
+"""How many times that between points as far apart beside it."""
 
 TURN_DEGREES = 2.0
 """Least rotation that is told; and how near to a quarter turn counts as one."""
@@ -60,9 +60,9 @@ DETAIL_FACTOR = 1.8
 """Fine detail that noise or sharpening add, at least."""
 DETAIL_CORRELATION = 0.9
 """Of the fine detail of both, below which what was added is noise."""
-OVERLAID_LEVELS = 28.0
+OVERLAID_LEVELS = 18.0
 """Grey levels between what lies on a picture and what it covers."""
-OVERLAID_SHARE = (0.004, 0.5)
+OVERLAID_SHARE = (0.003, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +203,13 @@ def _has_seam(view: View, outline: geometric_check.Points) -> bool:
         outer, is_outer = _levels(view, along - 2 * inwards)
         inner, is_inner = _levels(view, along + 2 * inwards)
         deeper, is_deeper = _levels(view, along + 6 * inwards)
-        seen = is_outer & is_inner & is_deeper
+        farther, is_farther = _levels(view, along - 6 * inwards)
+        seen = is_outer & is_inner & is_deeper & is_farther
         if seen.mean() > 0.5:  # noqa: PLR2004  # a side beyond the picture's edge has no seam
             jumps.append(float(np.median(np.abs(inner - outer)[seen])))
-            usual.append(float(np.median(np.abs(inner - deeper)[seen])))
+            # A line drawn around what was pasted may lie on either side.
+            beside = (np.abs(inner - deeper)[seen], np.abs(outer - farther)[seen])
+            usual.append(min(float(np.median(each)) for each in beside))
     if not jumps:
         return False
     jump = sorted(jumps)[len(jumps) // 4]  # one side of four may end on its own colour
