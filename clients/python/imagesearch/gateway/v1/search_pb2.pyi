@@ -717,9 +717,14 @@ class CompareImagesResponse(_message.Message):
     """PNG, where asked for."""
     @_builtins.property
     def likely_edits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Edits that explain the difference, where things moved first: "cropped",
-        "flipped_horizontally", "rotated_90" (degrees clockwise), "recoloured", …
-        Only of the same picture in different files.
+        """Edits that explain the difference between files of the same picture, where
+        things moved first: "flipped_horizontally", "flipped_vertically",
+        "rotated_90" (degrees clockwise), "cropped" (one is a part of the other),
+        "embedded" (pasted into another picture, or on a screen), "framed",
+        "perspective_changed", "aspect_changed", "scaled", "warped",
+        "brightness_changed", "greyscale", "recoloured", "blurred", "noisy",
+        "sharpened", "overlaid" (words, marks or pictures on it); "re_encoded"
+        where there is none of these.
         """
 
     @_builtins.property
