@@ -30,6 +30,7 @@ from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,
     SUBJECT,
     Subject,
+    cut_into_subjects,
     find_clothing,
     overlap,
 )
@@ -40,6 +41,8 @@ MODELS = HERE.parents[1] / "triton/models"
 STRIDE = 8
 PRODUCT_SIDE_PX = 384
 CLOTHING_KIND_MIN_SCORE = 0.5
+MIN_MASK_SHARE = 0.1
+"""Of a labelled crop: with less the parser saw something else there."""
 
 Array = npt.NDArray[np.float32]
 
@@ -121,7 +124,8 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
     for photo in photos:
         picture, classes = read_street(photo)
         classes = np.where(classes == IGNORE, 0, classes)
-        truth = find_clothing(np.stack([classes == index for index in range(len(CLASSES))]) * 1.0)
+        labels = [classes == index for index in range(len(CLASSES))]
+        truth = cut_into_subjects(np.stack(labels).astype(np.float32))
         found = find_clothing(models.maps(picture)[: len(CLASSES)], MIN_SCORES)
         for category in CATEGORIES:
             own = [subject for subject in truth if subject.category == category]
@@ -206,16 +210,15 @@ def measure_colours(models: Models, data: Path) -> None:
         maps = np.stack([cv2.resize(map_, size) for map_ in maps])
         classes = maps[: len(CLASSES)].argmax(0)
         if "box" in item:
-            mask = np.zeros(classes.shape, bool)
             x_min, y_min, x_max, y_max = item["box"]
             inner = (slice(y_min, y_max), slice(x_min, x_max))
-            wanted = item["class"]
-            mask[inner] = classes[inner] == CLASSES.index(wanted)
+            mask = classes[inner] == CLASSES.index(item["class"])
         else:
+            inner = (slice(None), slice(None))
             mask = classes >= 2  # noqa: PLR2004 any clothing
-        if mask.sum() < 0.01 * mask.size:
-            mask = maps[SUBJECT] > 0.5  # noqa: PLR2004
-        named = name_colours(picture, mask)
+        if mask.sum() < MIN_MASK_SHARE * mask.size:
+            mask = maps[SUBJECT][inner] > 0.5  # noqa: PLR2004
+        named = name_colours(picture[inner], mask)
         told = named[0].name if named else ""
         first += told == item["colour"]
         either += told in (item["colour"], item.get("also"))
