@@ -93,10 +93,10 @@ class Graph:
                 seen.update(part)
                 yield part
 
-    def finds(self, start: Uid, goal: Uid) -> bool:
-        """Tell whether the searches that begin with one image come to another."""
-        part = reachable(start, lambda uid: self.nodes[uid].near if uid in self.nodes else ())
-        return goal in part
+    def found_from(self, start: Uid) -> set[Uid]:
+        """Give all that the searches come to that begin with an image."""
+        nodes = self.nodes
+        return set(reachable(start, lambda uid: nodes[uid].near if uid in nodes else ()))
 
 
 def reachable(start: Uid, neighbours: Callable[[Uid], Iterable[Uid]]) -> list[Uid]:

@@ -218,8 +218,8 @@ class _Scan:
     """What earlier calls were done with."""
     kept: dict[Uid, Uid | None] = field(default_factory=dict)
     """Of images that were weighed: the one to keep of their group, None for those in none."""
-    waiting: list[tuple[Uid, _Group]] = field(default_factory=list)
-    """A heap of groups, by the image at whose turn they are sent."""
+    waiting: list[tuple[Uid, Uid, _Group]] = field(default_factory=list)
+    """A heap of groups, by the image at whose turn they are sent, and one of their own."""
 
     async def run(self) -> AsyncGenerator[DuplicatesNews, None]:
         self.began_after = self.place.after
@@ -411,7 +411,7 @@ class _Scan:
         return copies
 
     def _take(
-        self, graph: Graph, part: Iterable[Uid], first: Uid, groups: Iterable[_Group]
+        self, graph: Graph, part: Sequence[Uid], first: Uid, groups: Iterable[_Group]
     ) -> None:
         """Let groups wait for their turn, unless an earlier call has sent them.
 
@@ -424,12 +424,22 @@ class _Scan:
         self.kept.update((uid, None) for uid in part)
         for group in groups:
             self.kept.update((member.uid, group[0].uid) for member in group)
-            lowest = min(member.uid for member in group)
-            # An index may let one of two find the other, and not the other way round: where the
-            # lowest did not find the rest at its turn, the turn is now.
-            if lowest <= self.began_after and graph.finds(lowest, first):
-                continue
-            heapq.heappush(self.waiting, (max(lowest, first), group))
+            uids = [member.uid for member in group]
+            if not self._was_sent(graph, part, uids):
+                heapq.heappush(self.waiting, (_turn(uids, first), min(uids), group))
+
+    def _was_sent(self, graph: Graph, part: Iterable[Uid], uids: Sequence[Uid]) -> bool:
+        """Tell whether an earlier call has sent a group, which this one found again.
+
+        It has where one of the images that it was done with leads to all of the group: an index may
+        let one of two find the other, and not the other way round.
+        """
+        return any(
+            uid <= self.began_after
+            and _turn(uids, uid) <= self.began_after
+            and graph.found_from(uid).issuperset(uids)
+            for uid in part
+        )
 
     async def _join_late(
         self,
@@ -459,7 +469,7 @@ class _Scan:
                 group = [_Member(keep.uid, 1.0, pixels_agree=False), *members]
                 self.kept.update((member.uid, keep.uid) for member in members)
                 turn = min(member.uid for member in members)
-                heapq.heappush(self.waiting, (turn, group))
+                heapq.heappush(self.waiting, (turn, turn, group))
 
     async def _is_rejected(self, others: set[str] | None, keep: Uid) -> bool:
         """Tell whether one of the images is in the group of the one to keep."""
@@ -482,7 +492,7 @@ class _Scan:
     ) -> AsyncIterator[DuplicatesNews]:
         """Send the groups whose turn has come; only after the last one is the image done with."""
         while self.waiting and self.waiting[0][0] <= turn:
-            _, members = heapq.heappop(self.waiting)
+            _, _, members = heapq.heappop(self.waiting)
             group = await self._shown(members)
             is_last = not self.waiting or self.waiting[0][0] > turn
             if group:
@@ -540,6 +550,11 @@ class _Scan:
     @staticmethod
     def _passes(threshold: Threshold, closeness: float) -> bool:
         return threshold.min_similarity is None or closeness >= threshold.min_similarity
+
+
+def _turn(uids: Iterable[Uid], found_at: Uid) -> Uid:
+    """Give the image at whose turn a group is sent: the first of its own that is still to come."""
+    return min((uid for uid in uids if uid >= found_at), default=found_at)
 
 
 def _shows_enough(image: StoredImage) -> bool:

@@ -252,6 +252,20 @@ async def test_likenesses_that_only_one_of_two_finds_count() -> None:
         assert await bench.groups() == {group("a", "b")}
 
 
+async def test_groups_that_are_found_late_come_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "PAGE_IMAGES", 2)
+    bench = Bench()
+    bench.shelf.put("abcdef")
+    bench.shelf.like(("e", "f"))
+    bench.shelf.likenesses |= {("e", "a"): ALIKE, ("f", "b"): ALIKE}
+    messages = await bench.find()
+    assert groups_of(messages) == {group("a", "e"), group("b", "f")}
+    after_first = next(news.next_page_token for news in messages if news.group)
+    assert await bench.groups(page_token=after_first) == {group("b", "f")}
+
+
 async def test_more_copies_than_one_search_gives_are_all_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
