@@ -61,7 +61,7 @@ demo: models ## Add real pictures, search them, check what is found: make demo I
 	$(BIN)/python -m imagesearch_services.runner demo --data-dir $(DEMO_DATA_DIR) \
 		--models-dir $(MODELS_DIR) $(if $(IMAGES),--images '$(IMAGES)')
 
-test: lint models ## Run every check and every test
+test: lint models system-packages ## Run every check and every test
 	$(BIN)/python -m pytest
 
 lint: install lint-protos ## Check protos, stubs, style and types
