@@ -35,6 +35,8 @@ MAX_DOUBTED_AREA = 0.2
 """Garments that together cover less of the picture may be a detail of a larger thing."""
 MIN_WORN_SHARE = 0.3
 """Of that thing; with less of it clothing or person it is no one who is dressed."""
+MIN_GARMENTS_SHARE = 0.05
+"""Of that thing, too: fur resembles skin and hair, but wears nothing."""
 MIN_SHARE_OF_BOX = 0.2
 """Of a box that a person drew, what stands out in it is its subject; less is a mark on it."""
 MASK_SIDE_PX = 256
@@ -78,9 +80,10 @@ def find_subjects(
     inside = _without_frame(maps, within, spec, stride)
     garments = find_clothing(inside[:CLASSES], MIN_SCORES)
     thing = None
-    if sum(garment.area for garment in garments) < MAX_DOUBTED_AREA:
+    worn_area = sum(garment.area for garment in garments)
+    if worn_area < MAX_DOUBTED_AREA:
         thing = _thing(cut_out(picture, within, MASK_SIDE_PX), inside[SUBJECT])
-    if garments and (thing is None or _is_worn(thing.mask, inside)):
+    if garments and (thing is None or _is_dressed(thing.mask, worn_area, inside)):
         return [
             Found(
                 _part(within, garment.box),
@@ -144,8 +147,10 @@ def _without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> F
     return maps[:, rows, columns]
 
 
-def _is_worn(mask: Mask, maps: Floats) -> bool:
-    """Say whether what stands out is mostly clothing or person."""
+def _is_dressed(mask: Mask, worn_area: float, maps: Floats) -> bool:
+    """Say whether what stands out is mostly clothing or person, and wears enough of it."""
+    if worn_area < MIN_GARMENTS_SHARE * mask.mean():
+        return False
     worn = (maps[:CLASSES].argmax(axis=0) > 0).astype(np.float32)
     smooth = cv2.resize(worn, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return float(smooth[mask].mean()) >= MIN_WORN_SHARE

@@ -125,6 +125,15 @@ def test_a_mark_on_a_package_is_no_garment() -> None:
     assert overlap(found.box, BOX) > 0.95
 
 
+def test_fur_is_no_person_who_wears_next_to_nothing() -> None:
+    image = carton("#c8a48c", "")
+    paw = (300.0, 280.0, 320.0, 296.0)
+    (found,) = find_subjects(
+        picture(image), whole(image), maps((PERSON, BOX), (TOPS, paw), size=SIZE), SPEC, STRIDE
+    )
+    assert found.clothing is None
+
+
 def test_a_small_garment_on_a_person_is_one() -> None:
     image = carton("#c8a48c", "")
     hat = (200.0, 75.0, 290.0, 130.0)
