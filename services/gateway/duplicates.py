@@ -225,10 +225,12 @@ class _Scan:
         self.began_after = self.place.after
         while True:
             page = await self._page()
-            images = [image for image in page.images if image.uid > self.place.after]
-            await self._look_at(images)
-            for image in images:
-                async for one in self._step(image.uid, page.total_count):
+            uids = [image.uid for image in page.images if image.uid > self.place.after]
+            if uids:
+                # All of the page, as the call did that came to its middle.
+                await self._look_at(page.images)
+            for uid in uids:
+                async for one in self._step(uid, page.total_count):
                     yield one
             if not page.next_page_token:
                 break
@@ -424,22 +426,9 @@ class _Scan:
         self.kept.update((uid, None) for uid in part)
         for group in groups:
             self.kept.update((member.uid, group[0].uid) for member in group)
-            uids = [member.uid for member in group]
-            if not self._was_sent(graph, part, uids):
-                heapq.heappush(self.waiting, (_turn(uids, first), min(uids), group))
-
-    def _was_sent(self, graph: Graph, part: Iterable[Uid], uids: Sequence[Uid]) -> bool:
-        """Tell whether an earlier call has sent a group, which this one found again.
-
-        It has where one of the images that it was done with leads to all of the group: an index may
-        let one of two find the other, and not the other way round.
-        """
-        return any(
-            uid <= self.began_after
-            and _turn(uids, uid) <= self.began_after
-            and graph.found_from(uid).issuperset(uids)
-            for uid in part
-        )
+            turn = _turn(graph, [member.uid for member in group], first)
+            if turn > self.began_after:
+                heapq.heappush(self.waiting, (turn, group[0].uid, group))
 
     async def _join_late(
         self,
@@ -453,7 +442,7 @@ class _Scan:
         """
         joining: dict[Uid, dict[Uid, float]] = {}
         for uid, near in met.items():
-            if uid not in self.kept:
+            if self.kept.get(uid) is None:
                 for other, similarity in near.items():
                     if self.kept[other] == other:
                         joining.setdefault(other, {})[uid] = similarity
@@ -461,7 +450,7 @@ class _Scan:
             candidates = {
                 uid: similarity
                 for uid, similarity in joining[keep.uid].items()
-                if uid not in self.kept
+                if self.kept.get(uid) is None
                 and not await self._is_rejected(rejected.get(graph.nodes[uid].image_id), keep.uid)
             }
             members = await self._copies(self._node(keep), candidates, graph.nodes)
@@ -552,9 +541,14 @@ class _Scan:
         return threshold.min_similarity is None or closeness >= threshold.min_similarity
 
 
-def _turn(uids: Iterable[Uid], found_at: Uid) -> Uid:
-    """Give the image at whose turn a group is sent: the first of its own that is still to come."""
-    return min((uid for uid in uids if uid >= found_at), default=found_at)
+def _turn(graph: Graph, uids: Sequence[Uid], found_at: Uid) -> Uid:
+    """Give the image at whose turn a group is sent: the first of its own that leads to all of it.
+
+    An index may let one of two find the other, and not the other way round, and so may what lies
+    nearer to pictures in general. That image finds the group in whichever call looks at it; where
+    there is none, the turn is now.
+    """
+    return next((uid for uid in sorted(uids) if graph.found_from(uid).issuperset(uids)), found_at)
 
 
 def _shows_enough(image: StoredImage) -> bool:
