@@ -5,7 +5,9 @@
 
 Images are looked at in the order of their uids, which is that of no property of theirs and never
 changes. A group is sent when the scan comes to the first of its members, so that one uid tells how
-far a call has come, and a later call goes on from there without remembering anything.
+far a call has come, and a later call goes on from there without remembering anything. Only
+where likenesses hold one way (two images may lie at a different distance from pictures in general)
+may the later call share a chain of them out in another way than the first would have done.
 
 In a part that hangs together the images are taken in the order of the policy. The first is one to
 keep: those of its likenesses that are copies of it make its group, and are gone from the part; the
