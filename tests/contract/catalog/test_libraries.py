@@ -210,10 +210,3 @@ async def test_counts_follow_writes(catalog: Catalog, library: str) -> None:
     counts = await catalog.library(library)
     assert counts.entry_count == 3
     assert counts.unindexed_vector_count == 3
-
-
-async def test_what_is_not_built_yet_says_so(catalog: Catalog, library: str) -> None:
-    with refused(Reason.NOT_IMPLEMENTED):
-        await catalog.stub.RejectPairs(pb.RejectPairsRequest(library_id=library))
-    with refused(Reason.NOT_IMPLEMENTED):
-        await catalog.stub.FilterRejectedPairs(pb.FilterRejectedPairsRequest(library_id=library))

@@ -146,9 +146,3 @@ def test_errors_are_one_line_with_what_to_do(imagesearch: Program, shop: str, al
     assert "FILTER_INVALID" in bad_filter.stderr
     bad_region = imagesearch("search", shop, album / "1.jpg", "--region", "900,900,950,950")
     assert "REGION_INVALID" in bad_region.stderr
-
-
-def test_what_is_not_built_yet_says_so(imagesearch: Program, album: Path) -> None:
-    compared = imagesearch("compare", album / "1.jpg", album / "2.jpg")
-    assert compared.returncode == 1
-    assert "NOT_IMPLEMENTED" in compared.stderr
