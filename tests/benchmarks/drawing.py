@@ -36,7 +36,7 @@ KINDS = {
     "JPEG at 640 px, 5 matches": AnnotationOptions(
         media_type="image/jpeg", match_count=5, max_side_px=640
     ),
-    "PNG, 5 matches beside": AnnotationOptions(match_count=5),
+    "PNG, 5 matches beside": AnnotationOptions(media_type="image/png", match_count=5),
     "WebP, 5 matches beside": AnnotationOptions(media_type="image/webp", match_count=5),
 }
 

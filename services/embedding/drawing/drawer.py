@@ -15,7 +15,7 @@ from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
 from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.workers import Workers
 
-DEFAULT_MEDIA_TYPE = "image/png"
+DEFAULT_MEDIA_TYPE = "image/jpeg"
 DEFAULT_SIDE_PX = 1280
 SIDES_PX = range(64, 4096 + 1)
 
@@ -45,7 +45,7 @@ class Request:
     annotations: Sequence[Annotation] = ()
     beside: Sequence[Small] = ()
     media_type: str = ""
-    """One of MEDIA_TYPES; empty: PNG."""
+    """One of MEDIA_TYPES; empty: JPEG, which costs least."""
     max_side_px: int = 0
     """64 to 4,096; 0: 1,280."""
 

@@ -71,6 +71,11 @@ async def test_it_draws_boxes_and_pictures_beside_in_every_format(
     assert (np.abs(pixels - AMBER).max(axis=2) < 60).sum() > 2000
 
 
+async def test_a_drawing_is_a_jpeg_unless_asked_otherwise(client: Client) -> None:
+    response = await client.embedding.DrawAnnotations(order(), timeout=30)
+    assert response.media_type == "image/jpeg"
+
+
 async def test_a_turned_photograph_is_drawn_upright_with_its_boxes_as_shown(client: Client) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter to the right

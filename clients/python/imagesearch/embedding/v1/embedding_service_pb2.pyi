@@ -982,7 +982,7 @@ class DrawAnnotationsRequest(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
-    """"image/png", "image/jpeg" or "image/webp"; empty: PNG."""
+    """"image/jpeg", "image/png" or "image/webp"; empty: JPEG, which costs least."""
     max_side_px: _builtins.int
     """The long side of what is drawn, pixels, 64 to 4,096; 0: 1,280."""
     @_builtins.property

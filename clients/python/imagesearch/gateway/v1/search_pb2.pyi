@@ -242,7 +242,7 @@ class AnnotationOptions(_message.Message):
     MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     MATCH_COUNT_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
-    """"image/png", "image/jpeg" or "image/webp"; empty: PNG."""
+    """"image/jpeg", "image/png" or "image/webp"; empty: JPEG, which costs least."""
     max_side_px: _builtins.int
     """Long side of the drawing, pixels, 64 to 4,096; 0: 1,280."""
     match_count: _builtins.int
