@@ -58,8 +58,15 @@ class Canvas:
     def plate(self, box: Box, color: str, radius_px: int) -> None:
         """Fill a box with round corners."""
         left, top, right, bottom = (round(edge) for edge in box)
-        mask = _rounded(right - left, bottom - top, radius_px)
-        self._blend(mask[..., None], np.asarray(rgb(color), np.uint16), left, top)
+        mask = _rounded(right - left, bottom - top, radius_px)[..., None]
+        over = np.asarray(rgb(color), np.uint16)
+        # All rows but those with corners are full: far faster to fill than to blend.
+        corners = min(radius_px, (bottom - top) // 2)
+        self._blend(mask[:corners], over, left, top)
+        cv2.rectangle(
+            self.pixels, (left, top + corners), (right - 1, bottom - corners - 1), rgb(color), -1
+        )
+        self._blend(mask[bottom - top - corners :], over, left, bottom - corners)
 
     def crossed(self, box: Box, color: str, cross: str, width_px: int) -> None:
         """Fill a box at whole pixels and cross it out."""

@@ -42,6 +42,9 @@ COLORS = ("#3ddc97", "#4cc9f0", "#ff8fc0", "#c9b1ff", "#f4f269", "#ff9f6b")
 LINEAR_FACTOR = 0.6
 """Pictures are shrunk by interpolation down to this, by averages beyond."""
 
+LEAST_ENLARGED = 1.25
+"""Small pictures keep their pixels where less than this would fill their frames."""
+
 LABEL_SHARE = 0.62
 """Of the drawing's width that a label may take."""
 LABEL_ROWS = 6
@@ -63,8 +66,8 @@ class Annotation:
 class CaptionedPicture:
     """A small picture and the words under it."""
 
-    picture: Picture | None
-    """None draws an empty frame."""
+    pixels: Pixels | None
+    """Height × width × RGB; None draws an empty frame."""
     lines: Sequence[str] = ()
 
 
@@ -107,11 +110,12 @@ def _lay_out(picture: Picture, captioned: Sequence[CaptionedPicture], metrics: M
         return alone(picture.width, picture.height, metrics)
     cells = [
         Cell(
-            ratio=each.picture.width / each.picture.height if each.picture else 1.0,
+            ratio=1.0 if each.pixels is None else each.pixels.shape[1] / each.pixels.shape[0],
             lines=[
                 natural_size_px(line, _caption_style(metrics, row))
                 for row, line in enumerate(each.lines)
             ],
+            width=0 if each.pixels is None else each.pixels.shape[1],
         )
         for each in captioned
     ]
@@ -232,16 +236,18 @@ def _connect(canvas: Canvas, box: Box, spot: Box, color: str, metrics: Metrics) 
 def _draw_cell(
     canvas: Canvas, placed: PlacedCell, captioned: CaptionedPicture, metrics: Metrics
 ) -> None:
-    frame, picture = placed.frame, captioned.picture
-    if picture is None:
+    frame, pixels = placed.frame, captioned.pixels
+    if pixels is None:
         canvas.crossed(frame, FRAME, PAPER, max(1, metrics.font // 8))
     else:
-        factor = min(frame.width / picture.width, frame.height / picture.height)
-        width = max(1, round(picture.width * factor))
-        height = max(1, round(picture.height * factor))
+        own_height, own_width = pixels.shape[:2]
+        factor = min(frame.width / own_width, frame.height / own_height)
+        if 1 < factor < LEAST_ENLARGED:
+            factor = 1.0
+        width, height = max(1, round(own_width * factor)), max(1, round(own_height * factor))
         left = int(frame.x_min + (frame.width - width) // 2)
         top = int(frame.y_max) - height  # on its words
-        canvas.paste(_resized(picture.image, width, height), left, top)
+        canvas.paste(_resized(pixels, width, height), left, top)
     top = placed.caption_top
     for number, (line, most) in enumerate(zip(captioned.lines, placed.rows_per_line, strict=False)):
         style = _caption_style(metrics, number)

@@ -19,7 +19,7 @@ OPENCV = {
             cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
         ),
     ),
-    "image/jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 90)),
+    "image/jpeg": (".jpg", (cv2.IMWRITE_JPEG_QUALITY, 85)),
 }  # fmt: skip
 """What OpenCV calls each, and how it writes it."""
 

@@ -15,6 +15,8 @@ CELL_SIZES = 6
 SMALLEST_CELL_EM = 4.0
 LARGEST_CELL_SHARE = 0.34
 """Of the side."""
+READABLE_CELL_EM = 10
+"""Wide enough for words. A cell is no wider where its picture is not: enlarging shows no more."""
 READABLE_SIDE_EM = 32
 """Smaller pictures are enlarged up to this, if there is room, so that words don't cover them."""
 NARROWEST_EM = 16
@@ -45,6 +47,8 @@ class Cell:
     """Width to height of the picture."""
     lines: Sequence[tuple[int, int]]
     """Width and height of each line of words in one row, pixels."""
+    width: int = 0
+    """Of the picture's own pixels; 0: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,16 @@ def _arrangements(
 ) -> Iterator[_Arrangement]:
     """Try numbers of columns and sizes of cells, to the right and below."""
     smallest = math.ceil(SMALLEST_CELL_EM * metrics.font)
-    largest = max(smallest, int(LARGEST_CELL_SHARE * metrics.side))
+    widths = sorted(cell.width for cell in cells)
+    widest = max(READABLE_CELL_EM * metrics.font, widths[len(cells) // 2])
+    largest = max(smallest, min(int(LARGEST_CELL_SHARE * metrics.side), widest))
     steps = range(CELL_SIZES)
     sizes = {round(smallest * (largest / smallest) ** (step / (CELL_SIZES - 1))) for step in steps}
     ratio = sorted(cell.ratio for cell in cells)[len(cells) // 2]
     shape = min(max(ratio, 0.7), 1.5)
-    for columns, cell_width in itertools.product(range(1, len(cells) + 1), sorted(sizes)):
+    # Of the numbers of columns that need as many rows, the fewest leave the least paper empty.
+    by_rows = {math.ceil(len(cells) / each): each for each in range(len(cells), 0, -1)}
+    for columns, cell_width in itertools.product(by_rows.values(), sorted(sizes)):
         grid = _Grid(cells, columns, cell_width, round(cell_width / shape), metrics)
         if max(grid.width, grid.height) > metrics.side - 2 * metrics.gap:
             continue

@@ -95,7 +95,7 @@ def test_a_box_over_the_edge_is_drawn_along_it() -> None:
 
 @pytest.mark.parametrize("side", [64, 100, 200, 640, 1280, 4096])
 def test_no_drawing_is_larger_than_asked(side: int) -> None:
-    captioned = [CaptionedPicture(flat(320, 240), ["1 · 0.98", "photo.jpg"])] * 5
+    captioned = [CaptionedPicture(np.asarray(flat(320, 240).image), ["1 · 0.98", "photo.jpg"])] * 5
     annotation = Annotation(box(10, 10, 90, 90), ["shoes 0.93", "red 61%"], is_highlighted=True)
     for size in ((1200, 800), (90, 1600), (1600, 90), (16, 16)):
         for below in (captioned, []):
@@ -128,7 +128,7 @@ def test_labels_of_crowded_boxes_are_few_rather_than_over_each_other() -> None:
 
 
 def test_a_picture_beside_is_where_its_frame_is_and_an_empty_frame_says_so() -> None:
-    red = CaptionedPicture(flat(320, 240, (250, 10, 10)), ["1 · 0.98", "red.png"])
+    red = CaptionedPicture(np.asarray(flat(320, 240, (250, 10, 10)).image), ["1 · 0.98", "red.png"])
     empty = CaptionedPicture(None, ["2 · 0.91", "gone.png"])
     pixels = draw(flat(800, 600), [], [red, empty], 1280)
     reds = np.argwhere((np.abs(pixels.astype(int) - (250, 10, 10)) < 12).all(axis=2))
@@ -142,3 +142,16 @@ def test_a_small_picture_is_enlarged_so_that_words_leave_it_visible() -> None:
     layout = alone(64, 48, Metrics.of(1280))
     assert layout.width > 500
     assert draw(flat(64, 48), [], [], 1280).shape[:2] == (layout.height, layout.width)
+
+
+def test_a_small_picture_beside_keeps_its_own_pixels() -> None:
+    beside = np.asarray(photo(5, (225, 300)))
+    captioned = [CaptionedPicture(beside, [f"{rank} · 0.98"]) for rank in range(1, 6)]
+    pixels = draw(flat(225, 300), [], captioned, 1280)
+    corners = np.argwhere((pixels == beside[0, 0]).all(axis=2))
+    found = [
+        (top, left)
+        for top, left in corners
+        if np.array_equal(pixels[top : top + 300, left : left + 225], beside)
+    ]
+    assert len(found) == 5
