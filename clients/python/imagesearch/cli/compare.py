@@ -61,13 +61,14 @@ def compare(*, a: str, b: str, as_json: bool, save: Path | None) -> None:
         raise click.UsageError(f"--save writes a PNG file: {save} must end in .png.")
     if a == b == "-":
         raise click.UsageError("Standard input holds one picture, not two.")
+    saving.refuse_to_replace((a, b), save)
     image_a, image_b = read_named(a), read_named(b)
     with connected() as client:
         answer = client.compare_images(
             image_a=image_a, image_b=image_b, include_overlay=save is not None
         )
     if save:
-        saving.write(save, answer.overlay)
+        saving.save_drawing(save, answer.overlay)
         answer.ClearField("overlay")
     if as_json:
         output.print_json(answer)

@@ -48,6 +48,7 @@ def detect(
     """
     if (save or html) and len(files) > 1:
         raise click.UsageError("--save and --html show one picture.")
+    saving.refuse_to_replace(files, save, html)
     if html:
         saving.require_report()
     failed = False

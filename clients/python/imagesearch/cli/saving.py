@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -55,6 +55,22 @@ def html_option(command: Command) -> Command:
         metavar="FILE",
         help="Save a page that shows it all, in one file.",
     )(command)
+
+
+def refuse_to_replace(inputs: Iterable[str], *outputs: Path | None) -> None:
+    """Stop before anything is asked where a picture that is read, or the other output, would go.
+
+    Args:
+        inputs: files to read; - is standard input.
+        outputs: files to write; None is none.
+    """
+    paths = [path for path in outputs if path is not None]
+    read = [Path(file).resolve() for file in inputs if file != "-"]
+    for row, path in enumerate(paths):
+        if path.resolve() in read:
+            raise click.UsageError(f"{path} is a picture to read: it would be replaced.")
+        if path.resolve() in [other.resolve() for other in paths[:row]]:
+            raise click.UsageError(f"{path} can't be both a picture and a page.")
 
 
 def drawing_options(path: Path | None, *, match_count: int = 0) -> AnnotationOptions | None:

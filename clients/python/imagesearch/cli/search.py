@@ -94,6 +94,7 @@ def search(
     """
     if save and len(files) > 1:
         raise click.UsageError("--save draws one picture; --html shows many.")
+    saving.refuse_to_replace(files, save, html)
     if html:
         saving.require_report()
     first_page: dict[str, Any] = {

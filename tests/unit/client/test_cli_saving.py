@@ -1,0 +1,69 @@
+"""`--save` and `--html` never write over what was read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from imagesearch.cli import main
+from imagesearch.client import (
+    CompareImagesResponse,
+    DetectSubjectsResponse,
+    SearchImagesResponse,
+)
+from tests.unit.client.conftest import FakeGateway
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a.png"
+    path.write_text("the only copy")
+    return path
+
+
+def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["--target", gateway.target, *map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("search", "zoo"), "--save"),
+        (("search", "zoo"), "--html"),
+        (("detect",), "--save"),
+        (("detect",), "--html"),
+        (("compare", "-"), "--save"),
+    ],
+)
+def test_a_picture_that_is_read_is_not_replaced(
+    gateway: FakeGateway, picture: Path, command: tuple[str, ...], option: str
+) -> None:
+    gateway.answers("SearchImages", SearchImagesResponse(annotated_image=b"drawn"))
+    gateway.answers("DetectSubjects", DetectSubjectsResponse(annotated_image=b"drawn"))
+    gateway.answers("CompareImages", CompareImagesResponse(overlay=b"drawn"))
+    result = run(gateway, *command, os.path.relpath(picture), option, picture)
+    assert result.exit_code == 2
+    assert "would be replaced" in result.stderr
+    assert picture.read_text() == "the only copy"
+    assert not gateway.requests
+
+
+def test_a_drawing_and_a_page_do_not_share_a_file(gateway: FakeGateway, picture: Path) -> None:
+    both = picture.with_name("both.png")
+    result = run(gateway, "detect", picture, "--save", both, "--html", both)
+    assert result.exit_code == 2
+    assert not both.exists()
+
+
+def test_an_overlay_that_did_not_come_leaves_no_empty_file(
+    gateway: FakeGateway, picture: Path
+) -> None:
+    gateway.answers("CompareImages", CompareImagesResponse())
+    other = picture.with_name("b.png")
+    other.write_text("b")
+    result = run(gateway, "compare", picture, other, "--save", picture.with_name("over.png"))
+    assert result.exit_code == 1
+    assert not picture.with_name("over.png").exists()
