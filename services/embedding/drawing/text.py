@@ -175,7 +175,8 @@ def _graphemes(text: str) -> list[str]:
     if spaced.isascii() and spaced.isprintable():
         return list(spaced)
     clean = "".join(each for each in spaced if unicodedata.category(each) not in {"Cc", "Cs", "Cn"})
-    return [_calm(each) for each in GRAPHEME.findall(clean)]
+    # Once more: what is left out may have stood before a space.
+    return [_calm(each) for each in GRAPHEME.findall(" ".join(clean.split()))]
 
 
 def _calm(grapheme: str) -> str:
@@ -239,12 +240,15 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _pango(text: str, style: Style) -> tuple[Pixels, int]:
-    image = pyvips.Image.text(
-        f'<span foreground="{style.color}">{escape(text)}</span>',
-        font=f"{FAMILIES} {'Bold ' if style.bold else ''}{style.size_px}",
-        dpi=72,  # so that a point is a pixel
-        rgba=True,
-    )
+    try:
+        image = pyvips.Image.text(
+            f'<span foreground="{style.color}">{escape(text)}</span>',
+            font=f"{FAMILIES} {'Bold ' if style.bold else ''}{style.size_px}",
+            dpi=72,  # so that a point is a pixel
+            rgba=True,
+        )
+    except pyvips.Error:  # of characters without ink, like a soft hyphen
+        return np.zeros((1, 1, 4), np.uint8), 0
     # In this thread: libvips would start others for a few pixels.
     ink = pyvips.Region.new(image).fetch(0, 0, image.width, image.height)
     pixels = np.frombuffer(ink, np.uint8).reshape(image.height, image.width, 4)

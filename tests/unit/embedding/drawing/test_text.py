@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from imagesearch_services.embedding.drawing.text import (
@@ -83,6 +83,8 @@ def test_rows_break_where_words_end() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(max_size=300), width_px=st.integers(1, 400), max_rows=st.integers(1, 3))
+@example(text="\x08 0", width_px=1, max_rows=2)
+@example(text="\xad", width_px=1, max_rows=1)
 def test_no_text_whatever_leaves_its_rows(text: str, width_px: int, max_rows: int) -> None:
     rows = set_rows(text, STYLE, width_px=width_px, max_rows=max_rows)
     assert len(rows) <= max_rows
