@@ -48,11 +48,14 @@ class CopyChecker:
     def __init__(self, *, workers: int, budget: PixelBudget, overload_retry_s: float) -> None:
         """Set up the threads; `budget` is shared with what else the service does."""
         self._workers = Workers(workers, "copies")
+        # Of its own, so that a refusal never waits behind the pairs of other calls.
+        self._header_reader = Workers(1, "copy-headers")
         self._budget = budget
         self._overload_retry_s = overload_retry_s
 
     def close(self) -> None:
         self._workers.close()
+        self._header_reader.close()
 
     async def check(
         self, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
@@ -67,7 +70,7 @@ class CopyChecker:
             ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, and as decoding does.
         """
         _check_request(contents, pairs)
-        files = [self._opened(number, content) for number, content in enumerate(contents)]
+        files = await self._header_reader.run(_opened, contents)
         admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
         async with admission.admit(sum(file.pixels for file in files)):
             views = await asyncio.gather(*(self._workers.run(_view, file) for file in files))
@@ -77,19 +80,6 @@ class CopyChecker:
                     for first, second in pairs
                 )
             )
-
-    @staticmethod
-    def _opened(number: int, content: bytes) -> PictureFile:
-        field = f"images[{number}].content"
-        if not content:
-            raise missing_field(field)
-        try:
-            file = PictureFile(content)
-        except ServiceError as error:
-            raise field_error(field, error.message, reason=error.reason) from error
-        if max(file.width, file.height) > MAX_SIDE_PX:
-            raise field_error(field, f"must be at most {MAX_SIDE_PX} pixels long")
-        return file
 
 
 def evidence(first: View, second: View) -> CopyEvidence:
@@ -111,6 +101,23 @@ def view_of(pixels: npt.NDArray[np.uint8]) -> View:
     """Describe a small picture, uint8 RGB [height, width, 3]."""
     grey = grey_of(pixels)
     return View(pixels, grey, extract(grey, LIMITS))
+
+
+def _opened(contents: Sequence[bytes]) -> list[PictureFile]:
+    """Read the headers of all pictures, in their order."""
+    return [_opened_one(f"images[{number}].content", each) for number, each in enumerate(contents)]
+
+
+def _opened_one(field: str, content: bytes) -> PictureFile:
+    if not content:
+        raise missing_field(field)
+    try:
+        file = PictureFile(content)
+    except ServiceError as error:
+        raise field_error(field, error.message, reason=error.reason) from error
+    if max(file.width, file.height) > MAX_SIDE_PX:
+        raise field_error(field, f"must be at most {MAX_SIDE_PX} pixels long")
+    return file
 
 
 def _view(file: PictureFile) -> View:

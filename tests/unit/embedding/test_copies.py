@@ -105,3 +105,11 @@ async def test_more_than_the_budget_holds_is_told_to_retry() -> None:
     assert error.retry_after_s == 0.25
     assert len(await first) == 1
     checker.close()
+
+
+async def test_headers_are_not_read_in_the_event_loop(checker: CopyChecker) -> None:
+    call = asyncio.ensure_future(checker.check([b"no picture"] * 100, [(0, 1)]))
+    await asyncio.sleep(0)  # one turn of the loop: a thread's answer takes at least another
+    assert not call.done()
+    with pytest.raises(ServiceError):
+        await call
