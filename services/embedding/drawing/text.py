@@ -63,6 +63,8 @@ MOST_MARKS = 4
 """On one character."""
 
 CACHED_ROWS = 512
+LARGEST_CACHED = 48_000
+"""Characters times the square of the font's size: about 256 kB of pixels, 128 MB for all rows."""
 LONGEST_MEASURED = 256
 """Graphemes; more don't fit in two rows anywhere."""
 
@@ -133,9 +135,19 @@ def natural_size_px(text: str, style: Style) -> tuple[int, int]:
     return row.width_px, row.height_px
 
 
-@functools.lru_cache(CACHED_ROWS)
 def set_row(text: str, style: Style) -> Row:
     """Set clean text in one row, however wide that gets."""
+    if len(text) * style.size_px**2 > LARGEST_CACHED:
+        return _row(text, style)
+    return _cached_row(text, style)
+
+
+@functools.lru_cache(CACHED_ROWS)
+def _cached_row(text: str, style: Style) -> Row:
+    return _row(text, style)
+
+
+def _row(text: str, style: Style) -> Row:
     draw = _pango if has_fonts() else _built_in
     pixels, top_px = draw(text, style)
     top_px = max(0, top_px - round(HEADROOM * style.size_px))

@@ -144,3 +144,9 @@ print(rows[0].width_px, (rows[0].pixels[..., 3] > 128).mean())
 def test_fonts_of_every_promised_script_are_found() -> None:
     assert has_fonts()
     assert missing_scripts() == []
+
+
+def test_short_rows_are_set_once_and_huge_ones_are_not_kept() -> None:
+    assert set_row("cat", STYLE) is set_row("cat", STYLE)
+    huge = "W" * 255, Style(62, "#ffffff")
+    assert set_row(*huge) is not set_row(*huge)
