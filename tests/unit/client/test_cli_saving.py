@@ -67,3 +67,14 @@ def test_an_overlay_that_did_not_come_leaves_no_empty_file(
     result = run(gateway, "compare", picture, other, "--save", picture.with_name("over.png"))
     assert result.exit_code == 1
     assert not picture.with_name("over.png").exists()
+
+
+@pytest.mark.parametrize("command", [("search", "zoo"), ("detect",), ("duplicates",)])
+def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(
+    gateway: FakeGateway, picture: Path, command: tuple[str, ...]
+) -> None:
+    asked = "zoo" if command == ("duplicates",) else picture
+    result = run(gateway, *command, asked, "--html", picture.with_name("gone") / "page.html")
+    assert result.exit_code == 2
+    assert "is no folder" in result.stderr
+    assert not gateway.requests

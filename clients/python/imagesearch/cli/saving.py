@@ -25,15 +25,22 @@ MEDIA_TYPES = {
 """By how a drawing's file name ends."""
 
 
-def check_ending(
+def check_folder(
     ctx: click.Context,  # noqa: ARG001
     parameter: click.Parameter,  # noqa: ARG001
     path: Path | None,
 ) -> Path | None:
-    """Refuse a drawing's file whose ending says no format."""
+    """Refuse a file in a folder that is not there, before an hour's work is lost to it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"{path.parent} is no folder")
+    return path
+
+
+def check_drawing(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a drawing's file whose ending says no format, too."""
     if path is not None and path.suffix.lower() not in MEDIA_TYPES:
         raise click.BadParameter(f"{path} must end in {', '.join(MEDIA_TYPES)}")
-    return path
+    return check_folder(ctx, parameter, path)
 
 
 def save_option(command: Command) -> Command:
@@ -41,7 +48,7 @@ def save_option(command: Command) -> Command:
     return click.option(
         "--save",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
-        callback=check_ending,
+        callback=check_drawing,
         metavar="FILE",
         help="Save the picture with its boxes drawn: .png, .jpg or .webp.",
     )(command)
@@ -52,6 +59,7 @@ def html_option(command: Command) -> Command:
     return click.option(
         "--html",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
+        callback=check_folder,
         metavar="FILE",
         help="Save a page that shows it all, in one file.",
     )(command)
