@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
@@ -255,10 +256,12 @@ def _read_files(folder: Path, names: Sequence[str]) -> list[bytes | None]:
 
 
 def _remove_unfinished(folder: Path, before_s: float) -> None:
-    for file in folder.rglob("*#*"):
-        with contextlib.suppress(FileNotFoundError):
-            if PASSING_NAME.match(file.name) and file.stat().st_mtime < before_s:
-                file.unlink()
+    # Not rglob: a folder goes with its last file, and one that goes meanwhile would end the walk.
+    for parent, _, names in os.walk(folder):
+        for file in (Path(parent, name) for name in names if PASSING_NAME.match(name)):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < before_s:
+                    file.unlink()
 
 
 def _tell(event: str, error: Exception, **facts: object) -> None:

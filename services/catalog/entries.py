@@ -367,8 +367,13 @@ class Entries:
 
     async def _delete_records(self, library: Library, records: Sequence[Record]) -> None:
         uids = [record.uid for record in records]
-        await self._storage.delete(library.uid, uids)
-        await forget_entry_pairs(self._storage, library.uid, uids)
+        try:
+            await self._storage.delete(library.uid, uids)
+            await forget_entry_pairs(self._storage, library.uid, uids)
+        except BaseException:
+            # Entries may be gone all the same, and then no second try finds their small pictures.
+            self._thumbnails.left_over()
+            raise
         await self._thumbnails.drop(named_thumbnails(library, records))
 
     async def _delete_where(self, library: Library, bound: Bound) -> int:

@@ -23,6 +23,10 @@ VERSION = b"\x80"
 
 _MAC_BYTES = 16
 
+_COMPARISONS = range(1, 2**63)
+_CHECKED_COUNTS = range(2**31)
+"""What the contract's int32 holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -76,7 +80,7 @@ class DuplicateTokens:
             raise invalid_token("it was not made by this service, or was altered")
         try:
             library_uid, request, comparisons, page, after, checked_count = json.loads(body)
-            return Place(
+            place = Place(
                 library_uid=str(library_uid),
                 request=dict(request),
                 comparisons=int(comparisons),
@@ -84,9 +88,12 @@ class DuplicateTokens:
                 after=bytes.fromhex(after),
                 checked_count=int(checked_count),
             )
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             # Under the default key, an empty one, anybody can sign.
             raise invalid_token("it was not made by this service") from None
+        if place.comparisons not in _COMPARISONS or place.checked_count not in _CHECKED_COUNTS:
+            raise invalid_token("it was not made by this service")
+        return place
 
     def _mac(self, message: bytes) -> bytes:
         return hmac.digest(self._key, message, "sha256")[:_MAC_BYTES]

@@ -9,19 +9,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog import sweep
-from imagesearch_services.catalog.app import make_blobs
+from imagesearch_services.catalog.app import make_blobs, make_storage
 from imagesearch_services.catalog.blobs import BlobSettings, open_blobs
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.env import SettingsError
-from imagesearch_services.common.errors import Reason
+from imagesearch_services.common.errors import Reason, ServiceError
 from tests.contract.catalog.support import (
     Catalog,
     make_entry,
@@ -125,6 +125,38 @@ async def test_what_nobody_names_is_swept_and_nothing_else(tmp_path: Path) -> No
         await until(lambda: not any(file.exists() for file in orphans))
         assert all(file.exists() for file in (mine, writing, *foreign))
         assert await catalog.thumbnails("a", "kept") == [JPEG]
+
+
+async def test_what_can_not_be_swept_ends_no_sweep(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    foreign = folder / "backup#1"
+    foreign.mkdir(parents=True)
+    os.utime(foreign, (0, 0))
+    orphan = plant(folder, Thumbnail("f" * 32, bytes(16), "0" * 16).blob)
+    async with running_catalog(settings_for(tmp_path)):
+        await until(lambda: not orphan.exists())
+        assert foreign.is_dir()
+
+
+async def test_what_a_broken_delete_leaves_is_swept_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "RETRY_S", 0.1)
+    settings = settings_for(tmp_path)
+    storage = make_storage(settings)
+    delete = storage.delete
+
+    async def delete_without_answer(collection: str, uids: Sequence[bytes]) -> None:
+        await delete(collection, uids)
+        raise ServiceError(Reason.STORAGE_UNAVAILABLE, "the answer is lost")
+
+    async with running_catalog(settings, storage) as catalog:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=JPEG))
+        monkeypatch.setattr(storage, "delete", delete_without_answer)
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await catalog.delete("a", "x")
+        await until(lambda: not files_in(folder_of(tmp_path)))
 
 
 async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -> None:

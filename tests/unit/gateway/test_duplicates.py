@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import itertools
 import random
 from collections.abc import Iterable, Sequence
@@ -461,6 +463,26 @@ async def test_foreign_tokens_are_refused(token: str) -> None:
     bench = Bench()
     bench.shelf.put("a")
     assert (await refusal(bench, page_token=token)).reason is Reason.PAGE_TOKEN_INVALID
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'["u",{},Infinity,"","",0]',
+        b'["u",{},0,"","",0]',
+        b'["u",{},1,"","",-1]',
+        b'["u",{},1,"","",4294967296]',
+        b"[" * 30_000,
+    ],
+    ids=["infinite", "nothing to compare", "negative", "beyond int32", "deep"],
+)
+async def test_what_a_stranger_signed_with_the_default_key_is_refused(body: bytes) -> None:
+    version = b"\x80"
+    mac = hmac.digest(b"", version + body, "sha256")[:16]
+    token = base64.urlsafe_b64encode(version + mac + body).decode().rstrip("=")
+    with pytest.raises(ServiceError) as caught:
+        DuplicateTokens(b"").decode(token)
+    assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
 async def test_a_token_belongs_to_its_library_and_its_call(
