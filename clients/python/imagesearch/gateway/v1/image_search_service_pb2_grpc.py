@@ -321,7 +321,8 @@ class ImageSearchServiceServicer:
         """Groups of the same picture within a library, streamed as they are found.
         Whole-image libraries only. A call that breaks off is taken up again with the
         last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
+        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+        BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -121,7 +121,8 @@ class ImageSearchServiceStub:
     """Groups of the same picture within a library, streamed as they are found.
     Whole-image libraries only. A call that breaks off is taken up again with the
     last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+    BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
     """Remembers pairs that are no duplicates, all or none; FindDuplicates never
@@ -223,7 +224,8 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """Groups of the same picture within a library, streamed as they are found.
     Whole-image libraries only. A call that breaks off is taken up again with the
     last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+    BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
     """Remembers pairs that are no duplicates, all or none; FindDuplicates never
@@ -424,7 +426,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Groups of the same picture within a library, streamed as they are found.
         Whole-image libraries only. A call that breaks off is taken up again with the
         last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE.
+        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+        BLOB_STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -132,8 +132,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: "image".
     """
     ERROR_REASON_BLOB_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 31
-    """The store of small pictures can't be reached. Everything else works without
-    it. [UNAVAILABLE]
+    """The store of small pictures can't be reached. Everything but GetThumbnail and
+    FindDuplicates works without it. [UNAVAILABLE]
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -264,7 +264,7 @@ ERROR_REASON_THUMBNAIL_NOT_FOUND: ErrorReason.ValueType  # 30
 Metadata: "image".
 """
 ERROR_REASON_BLOB_STORE_UNAVAILABLE: ErrorReason.ValueType  # 31
-"""The store of small pictures can't be reached. Everything else works without
-it. [UNAVAILABLE]
+"""The store of small pictures can't be reached. Everything but GetThumbnail and
+FindDuplicates works without it. [UNAVAILABLE]
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
