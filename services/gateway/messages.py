@@ -289,14 +289,16 @@ def search_requests(
 def _sharing(searches: list[SearchRequest | ServiceError]) -> list[SearchRequest | ServiceError]:
     """Let the searches of a batch share the room that their pictures have in one answer."""
     asked = [search for search in searches if isinstance(search, SearchRequest)]
-    showing = sum(search.thumbnail_bytes > 0 for search in asked) or 1
-    drawing = sum(search.drawing is not None for search in asked) or 1
+    showing = sum(search.thumbnail_bytes > 0 for search in asked)
+    drawing = sum(search.drawing is not None for search in asked)
+    # Small pictures and drawings fill an answer between them, if both are asked for.
+    kinds = bool(showing) + bool(drawing)
     return [
         replace(
             search,
-            thumbnail_bytes=search.thumbnail_bytes // showing,
+            thumbnail_bytes=search.thumbnail_bytes // (kinds * showing) if showing else 0,
             drawing=search.drawing
-            and replace(search.drawing, max_bytes=search.drawing.max_bytes // drawing),
+            and replace(search.drawing, max_bytes=search.drawing.max_bytes // (kinds * drawing)),
         )
         if isinstance(search, SearchRequest)
         else search

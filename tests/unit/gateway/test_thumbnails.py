@@ -127,3 +127,15 @@ def test_a_batch_shares_the_room_for_them() -> None:
         ANSWER_BYTES // 2,
     ]
     assert messages.search_request(request(include_thumbnails=True)).thumbnail_bytes == ANSWER_BYTES
+
+
+def test_small_pictures_and_drawings_of_a_batch_fit_in_one_answer() -> None:
+    both = request(include_thumbnails=True)
+    both.annotation.SetInParent()
+    batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[both] * 4)
+    searches = [one for one in messages.search_requests(batch) if isinstance(one, SearchRequest)]
+    room = sum(
+        one.thumbnail_bytes + (one.drawing.max_bytes if one.drawing else 0) for one in searches
+    )
+    assert len(searches) == 4
+    assert room < 28 * 1024 * 1024

@@ -173,7 +173,7 @@ class SearchImagesRequest(_message.Message):
     """At most one match, the best, for each entity_id."""
     include_thumbnails: _builtins.bool
     """Give each match's small picture, as long as they fit in an answer of 24 MiB,
-    in a batch all together. Where the store of small pictures does not answer,
+    in a batch all together, and in half of that beside drawings. Where the store of small pictures does not answer,
     or not all of them fit, `warnings` says so.
     """
     @_builtins.property
