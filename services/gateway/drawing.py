@@ -141,6 +141,8 @@ class Drawings:
         started_s = time.perf_counter()
         outlines = subject_outlines(answer.subjects, 0)
         content = await self.painter.draw(DrawingOrder(picture.content, outlines, (), options))
+        if len(content) > options.max_bytes:
+            raise field_error("annotation", _too_large(content, options))
         return replace(
             answer, annotated_image=content, timings=_with_drawing(answer.timings, started_s)
         )
@@ -170,8 +172,8 @@ class Drawings:
             structlog.get_logger().warning("drawing.failed", reason=error.reason)
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {error.message}"])
         if len(drawing) > options.max_bytes:
-            why = f"{len(drawing):,} bytes, where {options.max_bytes:,} are left: ask for a JPEG"
-            return _Drawn(warnings=[*warnings, f"annotated_image: left out: {why}"])
+            why = f"annotated_image: left out: {_too_large(drawing, options)}"
+            return _Drawn(warnings=[*warnings, why])
         return _Drawn(drawing, warnings)
 
     async def _small(
@@ -241,6 +243,10 @@ def is_whole(box: Box, info: PictureInfo) -> bool:
         and info.width - box.x_max <= WHOLE_TOLERANCE_PX
         and info.height - box.y_max <= WHOLE_TOLERANCE_PX
     )
+
+
+def _too_large(drawing: bytes, options: DrawingOptions) -> str:
+    return f"{len(drawing):,} bytes, where {options.max_bytes:,} are left: ask for a JPEG"
 
 
 def _with_drawing(timings: Sequence[StepTiming], started_s: float) -> list[StepTiming]:

@@ -250,3 +250,8 @@ async def test_detected_subjects_are_drawn_and_what_can_t_be_is_an_error() -> No
     assert [outline.is_highlighted for outline in painter.orders[0].outlines] == [True, False]
     with pytest.raises(ServiceError, match="store is away"):
         await Drawings(Painter(error=AWAY), Shelf()).add_to_detection(found, PICTURE, TWO)
+    with pytest.raises(ServiceError, match="7 bytes, where 6 are left") as caught:
+        await Drawings(Painter(), Shelf()).add_to_detection(
+            found, PICTURE, DrawingOptions(max_bytes=6)
+        )
+    assert caught.value.reason is Reason.FIELD_INVALID
