@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import grpc.aio
 from threadpoolctl import threadpool_limits
 
@@ -26,6 +27,8 @@ def build_service(settings: EmbeddingSettings) -> Service:
     """Build the service; it begins to watch Triton when it is registered with a server."""
     # Threads of the linear algebra spin while they wait, and take the processor from Triton.
     threadpool_limits(1, "blas")
+    # As many pictures at once as there are workers; OpenCV would part each among all processors.
+    cv2.setNumThreads(1)
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)
     registry = ModelRegistry(
         triton,

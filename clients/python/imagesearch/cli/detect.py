@@ -71,14 +71,15 @@ def detect(
                 print_failure(file, outcome, client.target, as_json=as_json)
                 continue
             content, answer = outcome
+            drawing = answer.annotated_image
+            answer.ClearField("annotated_image")
+            print_answer(answer, as_json=as_json)
             if save:
-                saving.save_drawing(save, answer.annotated_image)
-                answer.ClearField("annotated_image")
+                saving.save_drawing(save, drawing)
             if html:
                 from imagesearch.report import detection_page
 
                 saving.write(html, detection_page(file, content, answer).encode())
-            print_answer(answer, as_json=as_json)
     ctx.exit(1 if failed else 0)
 
 

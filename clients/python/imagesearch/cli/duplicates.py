@@ -159,7 +159,10 @@ def _group_text(group: DuplicateGroup) -> str:
 
 
 def _thumbnails(client: Client, groups: Iterable[DuplicateGroup]) -> dict[str, bytes]:
-    """Get the small pictures of all groups, by full name; those that are not kept are left out."""
+    """Get the small pictures of all groups, by full name, as far as they are to be had.
+
+    A page without them is worth more than none after a long search.
+    """
     from imagesearch.client import ImageSearchError
 
     found: dict[str, bytes] = {}
@@ -172,7 +175,8 @@ def _thumbnails(client: Client, groups: Iterable[DuplicateGroup]) -> dict[str, b
                 found[name] = client.get_thumbnail(name=name).content
             except ImageSearchError as error:
                 if error.reason not in {"THUMBNAIL_NOT_FOUND", "IMAGE_NOT_FOUND"}:
-                    raise
+                    click.echo(f"Small pictures are missing from the page: {error}", err=True)
+                    return found
     return found
 
 

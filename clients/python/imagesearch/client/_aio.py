@@ -163,6 +163,7 @@ class AsyncClient:
                 async for message in call:
                     resuming.received(message)
                     yield message
+                resuming.ended()
             except grpc.aio.AioRpcError as error:
                 await asyncio.sleep(resuming.wait_s(ImageSearchError.from_rpc_error(error)))
             finally:

@@ -30,6 +30,11 @@ class Resuming:
         self._request.page_token = message.next_page_token
         self.is_done = not message.next_page_token
 
+    def ended(self) -> None:
+        """Take note of a stream that ended well; one that brought nothing would do so again."""
+        self.is_done = self.is_done or not self._has_received
+        self._has_received = False
+
     def wait_s(self, error: ImageSearchError) -> float:
         """Say how long to wait before the next try.
 

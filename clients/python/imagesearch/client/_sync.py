@@ -176,6 +176,7 @@ class Client:
                 for message in call:
                     resuming.received(message)
                     yield message
+                resuming.ended()
             except grpc.RpcError as error:
                 time.sleep(resuming.wait_s(ImageSearchError.from_rpc_error(error)))
             finally:

@@ -189,7 +189,7 @@ class AddImageRequest(_message.Message):
     custom_content: _builtins.str
     """As in Image."""
     subject_detection: _builtins.bool
-    """Find the largest subject, inside the region if one is given, and store that.
+    """Find the main subject, inside the region if one is given, and store that.
     Unset: true in product libraries when no region is given. Refused elsewhere
     when true.
     """
