@@ -103,4 +103,10 @@ class Settings:
             raise SettingsError(
                 f"IMAGESEARCH_CATALOG_BACKEND: {settings.backend!r} is none of {BACKENDS}"
             )
+        for name, value in (
+            ("BLOB_TIMEOUT_S", settings.blob_timeout_s),
+            ("BLOB_SWEEP_INTERVAL_S", settings.blob_sweep_interval_s),
+        ):
+            if value <= 0:
+                raise SettingsError(f"IMAGESEARCH_CATALOG_{name}: must be above 0")
         return settings

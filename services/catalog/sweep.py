@@ -86,6 +86,9 @@ class Sweeper:
             except ServiceError as error:
                 logger().warning("sweeping thumbnails failed", error=error.message)
                 self.left_over()
+            except Exception:  # noqa: BLE001  # what is unforeseen must not end the sweeping
+                logger().exception("sweeping thumbnails failed")
+                self.left_over()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._next_sweep_s - _now_s())):
                     await self._woken.wait()
