@@ -7,7 +7,7 @@ search: its descriptors stay as they are, with the distance from which on a like
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ STORED_SIDE_PX = 400
 """Long side that an element is brought to."""
 STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
 QUERY_SIDE_PX = 1000
-QUERY_LIMITS = ExtractionLimits(max_features=1500, border_px=0)
+QUERY_LIMITS = ExtractionLimits(max_features=2000, border_px=0)
 
 MAX_ENLARGEMENT = 4.0
 """Small elements are enlarged so far at most: there is nothing more in them."""
@@ -39,6 +39,8 @@ QUERY_WORDS = 3
 """Nearest words of a descriptor that a query's bag counts; an element's counts the nearest."""
 WORD_SOFTNESS = 0.1
 """Squared distance beyond the nearest word at which a further one counts a third."""
+FEW_KEYPOINTS = 150
+"""Elements with more are looked for as they are; those with fewer also as negatives."""
 FEWEST_WORDS = 10
 """Elements with fewer words are judged as if they had so many: they would match by chance."""
 
@@ -146,6 +148,14 @@ class QueryFeatures:
     noise: Floats
     """Squared distance from which on a likeness means nothing, [n]."""
 
+    def inverted(self, vocabulary: Vocabulary) -> QueryFeatures:
+        """Give the features of the negative picture."""
+        projected = vocabulary.inverted(self.projected)
+        points, sizes, angles = self.keypoints.points, self.keypoints.sizes, self.keypoints.angles
+        keypoints = Keypoints(points, sizes, angles + np.float32(np.pi))
+        noise = vocabulary.noise(projected)
+        return replace(self, keypoints=keypoints, projected=projected, noise=noise)
+
     def to_bytes(self) -> bytes:
         header = QUERY_HEADER.pack(
             QUERY_MAGIC, self.width, self.height, len(self.keypoints), *self.region
@@ -242,9 +252,17 @@ def stored_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
     hold some of everything.
     """
     words, _ = vocabulary.words(projected, 1)
+    if may_be_inverted(len(projected)):
+        inverted, _ = vocabulary.words(vocabulary.inverted(projected), 1)
+        words = np.concatenate([words, inverted])
     distinct = np.unique(words)
     weights = np.full(len(distinct), 1 / max(len(distinct), FEWEST_WORDS), np.float32)
     return Bag(distinct, weights)
+
+
+def may_be_inverted(keypoint_count: int) -> bool:
+    """Whether an element is looked for as a negative, too: plain logos come in black and white."""
+    return 0 < keypoint_count <= FEW_KEYPOINTS
 
 
 def query_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:

@@ -7,7 +7,7 @@ explains is taken away before the next is looked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from imagesearch_services.embedding.elements.features import (
     Keypoints,
     QueryFeatures,
     StoredElement,
+    may_be_inverted,
 )
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 
@@ -36,8 +37,15 @@ MANY_INLIERS = 6
 class Rules:
     """What counts as an appearance."""
 
-    max_matches: int = 160
-    """Of an element, the nearest, that vote."""
+    max_matches_a_feature: int = 4
+    """Of a query's feature with one element: repeating patterns have many that are as near, and
+    would leave room for no other features."""
+    max_matches: int = 400
+    """Of an element, the nearest."""
+    max_proposals: int = 120
+    """Matches of an element, the nearest, that propose how it was moved; all vote."""
+    refitted: int = 2
+    """Proposals that are refitted, of those judged loosely and of those judged strictly."""
     scale_tolerance: float = float(np.log(1.8))
     angle_tolerance: float = float(np.deg2rad(40))
     tolerances: tuple[float, float, float] = (0.10, 0.05, 0.035)
@@ -62,6 +70,8 @@ class Instance:
     inlier_count: int
     weight: float
     """How much nearer than chance its matches are, added up."""
+    spread: float
+    """Of the matches over the element, against features spread evenly over all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +106,36 @@ def verify(
     rules: Rules,
 ) -> list[Verified]:
     """Look for elements in a query; those found come in the order given."""
-    found = []
-    for row, matches in enumerate(match(query, elements, vocabulary)):
+    found = dict(_verified(query, elements, range(len(elements)), vocabulary, rules))
+    plain = [row for row, one in enumerate(elements) if may_be_inverted(len(one.keypoints))]
+    if plain:
+        negative = query.inverted(vocabulary)
+        for row, instances in _verified(negative, elements, plain, vocabulary, rules):
+            if row not in found or instances[0].weight > found[row][0].weight:
+                found[row] = instances
+    return [Verified(row, found[row]) for row in sorted(found)]
+
+
+def _verified(
+    query: QueryFeatures,
+    elements: Sequence[StoredElement],
+    rows: Sequence[int],
+    vocabulary: Vocabulary,
+    rules: Rules,
+) -> Iterator[tuple[int, list[Instance]]]:
+    """Look for the elements of these rows."""
+    looked_for = [elements[row] for row in rows]
+    for row, matches in zip(rows, match(query, looked_for, vocabulary, rules), strict=True):
         instances = find_instances(query, elements[row], matches, rules)
         if instances:
-            found.append(Verified(row, instances))
-    return found
+            yield row, instances
 
 
 def match(
-    query: QueryFeatures, elements: Sequence[StoredElement], vocabulary: Vocabulary
+    query: QueryFeatures,
+    elements: Sequence[StoredElement],
+    vocabulary: Vocabulary,
+    rules: Rules,
 ) -> list[Matches]:
     """Pair features by likeness, for each element."""
     counts = [len(element.keypoints) for element in elements]
@@ -130,13 +160,25 @@ def match(
         pairs.append((rows + start, columns, weights.astype(np.float32)))
     rows, columns, weights = (np.concatenate(column) for column in zip(*pairs, strict=True))
     owners = np.repeat(np.arange(len(elements)), counts)[columns]
-    order = np.lexsort((-weights, owners))
+    order = np.lexsort((-weights, rows, owners))
+    kept = order[
+        _places(owners[order] * len(query.projected) + rows[order]) < rules.max_matches_a_feature
+    ]
+    order = kept[np.lexsort((-weights[kept], owners[kept]))]
     rows, columns, weights = rows[order], columns[order], weights[order]
     bounds = np.searchsorted(owners[order], np.arange(len(elements) + 1))
     return [
         Matches(rows[low:high], columns[low:high] - starts[row], weights[low:high])
         for row, (low, high) in enumerate(pairwise(bounds))
     ]
+
+
+def _places(groups: Ints) -> Ints:
+    """Number the members of each group; members stand together."""
+    rows = np.arange(len(groups))
+    begins = np.concatenate([[True], groups[1:] != groups[:-1]]) if len(groups) else rows > 0
+    places: Ints = rows - np.maximum.accumulate(np.where(begins, rows, 0))
+    return places
 
 
 def find_instances(
@@ -201,10 +243,22 @@ class _Pairs:
 def _best(
     query: Keypoints, element: StoredElement, matches: Matches, rules: Rules
 ) -> tuple[Instance, Doubles] | None:
-    """Vote, refit, and check whether it makes sense."""
+    """Vote, refit the best proposals, and check whether they make sense."""
     pairs = _Pairs.of(query, element.keypoints, matches)
     side = float(max(element.width, element.height))
-    agreeing = _vote(pairs, side, rules)
+    best: tuple[Instance, Doubles] | None = None
+    for agreeing in _proposals(pairs, side, rules):
+        found = _refitted(pairs, agreeing, element, rules)
+        if found is not None and (best is None or found[0].weight > best[0].weight):
+            best = found
+    return best
+
+
+def _refitted(
+    pairs: _Pairs, agreeing: Bools, element: StoredElement, rules: Rules
+) -> tuple[Instance, Doubles] | None:
+    """Fit what a proposal's matches say, tightening what agreeing means."""
+    side = float(max(element.width, element.height))
     affine = None
     for step, tolerance in enumerate(rules.tolerances[1:]):
         if agreeing.sum() < rules.min_inliers:
@@ -215,36 +269,46 @@ def _best(
         if refitted is None:
             return None
         agreeing = refitted
-    assert affine is not None  # noqa: S101  # narrows the type: there are two refits
+    assert affine is not None  # noqa: S101  # narrows the type: there are refits
     inliers = _distinct(pairs, np.flatnonzero(agreeing))
     if len(inliers) < rules.min_inliers:
         return None
-    if not _makes_sense(affine, pairs.source[inliers], element, rules):
+    spread = _spread(pairs.source[inliers], element)
+    if spread < rules.min_spread or not _makes_sense(affine, rules):
         return None
     frame = np.array(
         [(0, 0), (element.width, 0), (element.width, element.height), (0, element.height)], float
     )
     corners = frame @ affine[:, :2].T + affine[:, 2]
-    return Instance(corners, len(inliers), float(pairs.weights[inliers].sum())), affine
+    return Instance(corners, len(inliers), float(pairs.weights[inliers].sum()), spread), affine
 
 
-def _vote(pairs: _Pairs, side: float, rules: Rules) -> Bools:
-    """Let every match propose a similarity; give those that agree with the best proposal."""
+def _proposals(pairs: _Pairs, side: float, rules: Rules) -> list[Bools]:
+    """Let the nearest matches propose similarities; give what agrees with the best of them.
+
+    Each is judged loosely, as far as one match can tell, and strictly: where a pattern repeats,
+    what lies one repeat off agrees loosely too, and blurs the fit.
+    """
     source, target, scales, turns = pairs.source, pairs.target, pairs.scales, pairs.turns
-    growth = np.exp(scales)
-    cosines, sines = growth * np.cos(turns), growth * np.sin(turns)
-    across = source[None, :, 0] - source[:, None, 0]
-    down = source[None, :, 1] - source[:, None, 1]
-    x = target[:, 0, None] + cosines[:, None] * across - sines[:, None] * down
-    y = target[:, 1, None] + sines[:, None] * across + cosines[:, None] * down
-    misses = np.hypot(x - target[None, :, 0], y - target[None, :, 1])
-    agreeing = (
-        (misses < rules.tolerances[0] * side * growth[:, None])
-        & (np.abs(scales[:, None] - scales[None]) < rules.scale_tolerance)
-        & (np.abs(_wrapped(turns[:, None] - turns[None])) < rules.angle_tolerance)
+    proposing = slice(rules.max_proposals)
+    growth = np.exp(scales[proposing])[:, None]
+    cosines = growth * np.cos(turns[proposing])[:, None]
+    sines = growth * np.sin(turns[proposing])[:, None]
+    across = source[None, :, 0] - source[proposing, None, 0]
+    down = source[None, :, 1] - source[proposing, None, 1]
+    x = target[proposing, None, 0] + cosines * across - sines * down - target[None, :, 0]
+    y = target[proposing, None, 1] + sines * across + cosines * down - target[None, :, 1]
+    squared = x * x + y * y
+    alike = (np.abs(scales[proposing, None] - scales[None]) < rules.scale_tolerance) & (
+        np.abs(_wrapped(turns[proposing, None] - turns[None])) < rules.angle_tolerance
     )
-    best: Bools = agreeing[int((agreeing @ pairs.weights).argmax())]
-    return best
+    found: list[Bools] = []
+    for tolerance in (rules.tolerances[0], rules.tolerances[2]):
+        reach = tolerance * side * growth
+        agreeing = alike & (squared < reach * reach)
+        votes = agreeing @ pairs.weights
+        found += [agreeing[row] for row in np.argsort(-votes, kind="stable")[: rules.refitted]]
+    return found
 
 
 def _agreeing(pairs: _Pairs, affine: Doubles, tolerance: float, rules: Rules) -> Bools | None:
@@ -267,12 +331,14 @@ def _agreeing(pairs: _Pairs, affine: Doubles, tolerance: float, rules: Rules) ->
     return agreeing
 
 
-def _makes_sense(affine: Doubles, inliers: Doubles, element: StoredElement, rules: Rules) -> bool:
+def _makes_sense(affine: Doubles, rules: Rules) -> bool:
     high, low = np.linalg.svd(affine[:, :2], compute_uv=False)
-    if high > rules.max_anisotropy * low:
-        return False
-    spread = np.sqrt(max(np.linalg.det(np.cov(inliers.T)), 0.0))
-    return bool(spread >= rules.min_spread * element.width * element.height / 12)
+    return bool(high <= rules.max_anisotropy * low)
+
+
+def _spread(places: Doubles, element: StoredElement) -> float:
+    area = np.sqrt(max(np.linalg.det(np.cov(places.T)), 0.0))
+    return float(area / (element.width * element.height / 12))
 
 
 def _distinct(pairs: _Pairs, rows: Ints) -> Ints:

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.embedding.local_features import BINS, DIMENSIONS, DIRECTIONS
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
@@ -56,16 +58,21 @@ class Vocabulary:
     """[landmarks, components]."""
     codebooks: Floats
     """[parts, 256, components of a part]."""
+    inversion: tuple[Floats, Floats]
+    """Matrix and offset that make a projected descriptor that of the negative picture."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> Vocabulary:
         with np.load(file, allow_pickle=False) as stored:
+            mean = stored["mean"].astype(np.float32)
+            projection = stored["projection"].astype(np.float32)
             return cls(
-                stored["mean"].astype(np.float32),
-                stored["projection"].astype(np.float32),
+                mean,
+                projection,
                 stored["halves"].astype(np.float32),
                 stored["landmarks"].astype(np.float32) * stored["landmark_scale"],
                 stored["codebooks"].astype(np.float32),
+                _inversion(mean, projection),
             )
 
     @property
@@ -79,6 +86,14 @@ class Vocabulary:
     def project(self, descriptors: Floats) -> Floats:
         """Project RootSIFT descriptors, [n, 128] → [n, components]."""
         return np.asarray((descriptors - self.mean) @ self.projection, np.float32)
+
+    def inverted(self, projected: Floats) -> Floats:
+        """Give about what the same places of the negative picture would be described as.
+
+        There every gradient, and so the keypoint itself, points the other way.
+        """
+        matrix, offset = self.inversion
+        return projected @ matrix + offset
 
     def words(self, projected: Floats, count: int) -> tuple[Ints, Floats]:
         """Find the nearest words.
@@ -121,6 +136,14 @@ class Vocabulary:
         parts = np.arange(self.code_bytes)
         approximations: Floats = self.codebooks[parts, codes].reshape(len(codes), self.components)
         return approximations
+
+
+def _inversion(mean: Floats, projection: Floats) -> tuple[Floats, Floats]:
+    bins = np.arange(DIMENSIONS).reshape(BINS, BINS, DIRECTIONS)
+    turned = bins[::-1, ::-1].ravel()
+    back = np.linalg.pinv(projection)
+    matrix = back[:, turned] @ projection
+    return matrix.astype(np.float32), (mean[turned] - mean) @ projection
 
 
 def _nearest(points: Floats, centres: Floats, count: int) -> tuple[Ints, Floats]:

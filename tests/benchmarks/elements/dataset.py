@@ -92,27 +92,25 @@ class Benchmark:
 class Sources:
     """What elements and photos are made of; no picture serves two ends."""
 
-    data: Path
-    crops: Sequence[str]
+    crops: Sequence[Path]
     """Street and garment photos that elements are cropped from."""
-    products: Sequence[str]
+    products: Sequence[Path]
     """Catalogue pictures."""
-    hosts: Sequence[str]
+    hosts: Sequence[Path]
     """Photos that elements are pasted into."""
-    strangers: Sequence[str]
+    strangers: Sequence[Path]
     """Photos that show none."""
     icons: Sequence[Path]
 
     @classmethod
     def split(cls, data: Path, icons: Sequence[Path]) -> Sources:
         names = all_names(data)
-        street = [name for name in names if name.startswith("street")]
-        garments = [name for name in names if name.startswith("garments")]
+        street = [data / name for name in names if name.startswith("street")]
+        garments = [data / name for name in names if name.startswith("garments")]
         return cls(
-            data=data,
-            crops=street[:220] + garments[:220],
-            products=[name for name in names if name.startswith("grocery/catalogue")],
-            hosts=street[220:420] + garments[220:320],
+            crops=street[:220] + garments[:440],
+            products=[data / name for name in names if name.startswith("grocery/catalogue")],
+            hosts=street[220:420] + garments[440:540],
             # Garments share floors and crates: what is cropped from one could be seen in others.
             strangers=street[420:] + garments[-120:],
             icons=icons,
@@ -187,8 +185,8 @@ def draw_element(kind: str, sources: Sources, number: int) -> Drawn:
         "logo_glyph": lambda: drawing.glyph(icon, rng),
         "logo_tile": lambda: drawing.tile(icon, rng),
         "repeat": lambda: drawing.repeat(icon, rng),
-        "poster": lambda: drawing.poster(_crop(sources, number, rng, 0.5), rng),
-        "texture": lambda: _opaque(_crop(sources, number * 2 + 1, rng, 0.35)),
+        "poster": lambda: drawing.poster(_crop(sources.crops[::3], number, rng), rng),
+        "texture": lambda: _opaque(_crop(sources.crops[1::3], number, rng)),
         "object": lambda: _object(sources, number, rng),
     }
     return makers[kind]()
@@ -198,24 +196,22 @@ def _opaque(pixels: Pixels) -> Drawn:
     return Drawn(pixels, drawing.opaque(pixels))
 
 
-def _crop(sources: Sources, number: int, rng: random.Random, share: float) -> Pixels:
-    """Cut a part out of a photo; from one photo's number of visits on, another part."""
-    pixels = read_pixels(sources.data / sources.crops[number % len(sources.crops)])
+def _crop(photos: Sequence[Path], number: int, rng: random.Random) -> Pixels:
+    """Cut a part out of a photo, near its middle, where the garment is."""
+    pixels = read_pixels(photos[number % len(photos)])
     height, width = pixels.shape[:2]
-    side = round(max(96, min(height, width) * rng.uniform(share, share + 0.25)))
-    side = min(side, height, width)
-    # Textures lie at the middle of garments; a second visit goes to another corner.
-    spread = 0.25 if number < len(sources.crops) else 0.5
-    left = round((width - side) * (0.5 + rng.uniform(-spread, spread)))
-    top = round((height - side) * (0.5 + rng.uniform(-spread, spread)))
+    side = min(height, width, round(max(96, min(height, width) * rng.uniform(0.4, 0.7))))
+    left = round((width - side) * (0.5 + rng.uniform(-0.25, 0.25)))
+    top = round((height - side) * (0.5 + rng.uniform(-0.25, 0.25)))
     return _at_side(np.ascontiguousarray(pixels[top : top + side, left : left + side]), 320)
 
 
 def _object(sources: Sources, number: int, rng: random.Random) -> Drawn:
     if number < len(sources.products):
-        pixels = _at_side(read_pixels(sources.data / sources.products[number]), 320)
+        pixels = _at_side(read_pixels(sources.products[number]), 320)
         return Drawn(pixels, drawing.cut_out(pixels) if number % 2 else drawing.opaque(pixels))
-    whole = read_pixels(sources.data / sources.crops[(number * 2) % len(sources.crops)])
+    photos = sources.crops[2::3]
+    whole = read_pixels(photos[number % len(photos)])
     height, width = whole.shape[:2]
     high, wide = round(height * rng.uniform(0.4, 0.7)), round(width * rng.uniform(0.6, 0.9))
     top, left = rng.randint(0, height - high), rng.randint(0, width - wide)
@@ -263,7 +259,7 @@ def _queries(
                 chosen.append(rng.choice(made))
             elif draw < SECOND_ELEMENT + TWO_INSTANCES:
                 chosen.append(chosen[0])
-            host = _host(sources, sources.hosts[row % len(sources.hosts)], rng)
+            host = _host(sources.hosts[row % len(sources.hosts)], rng)
             photo = Photo(host, rng)
             appearances = []
             for kind_, number, drawn in chosen:
@@ -280,7 +276,7 @@ def _negatives(sources: Sources, folder: Path, total: int) -> Iterator[Query]:
     first_foreign = round(total * (1 - FOREIGN))
     for row in range(total):
         rng = random_source("negative", row)
-        photo = Photo(_host(sources, sources.strangers[row % len(sources.strangers)], rng), rng)
+        photo = Photo(_host(sources.strangers[row % len(sources.strangers)], rng), rng)
         kind = "plain"
         if row >= first_foreign:
             # Counted from the end: icons that no stored element shows, and no crops of photos.
@@ -292,8 +288,8 @@ def _negatives(sources: Sources, folder: Path, total: int) -> Iterator[Query]:
         yield Query(file, kind, 0.0, [])
 
 
-def _host(sources: Sources, name: str, rng: random.Random) -> Pixels:
-    return _at_side(read_pixels(sources.data / name), rng.randint(*HOST_SIDES_PX)).copy()
+def _host(photo: Path, rng: random.Random) -> Pixels:
+    return _at_side(read_pixels(photo), rng.randint(*HOST_SIDES_PX)).copy()
 
 
 class Photo:

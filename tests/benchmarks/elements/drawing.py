@@ -62,6 +62,20 @@ def colour(rng: random.Random, *, dark: bool | None = None) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
+def contrasting(ground: Colour, rng: random.Random) -> Colour:
+    """Give a colour that is visibly lighter or darker than another one; a few are not."""
+    least = rng.choice([0, 30, 40, 50, 60, 80])
+    while True:
+        ink = colour(rng)
+        if abs(_luma(ink) - _luma(ground)) >= least:
+            return ink
+
+
+def _luma(of: Colour) -> float:
+    red, green, blue = of
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
 def painted(mask: Pixels, ink: Colour) -> Pixels:
     """Give RGBA of a shape in one colour."""
     return np.dstack([np.broadcast_to(np.array(ink, np.uint8), (*mask.shape, 3)), mask])
@@ -90,7 +104,7 @@ def glyph(icon: Path, rng: random.Random) -> Drawn:
 
 
 def tile(icon: Path, rng: random.Random) -> Drawn:
-    """Draw a logo on a tile of its own, half of them with a word below."""
+    """Draw a logo on a tile of its own, half of them with its name below."""
     side = 320
     ground, ink = colour(rng, dark=True), WHITE
     if rng.random() < 0.4:  # a share
@@ -101,7 +115,7 @@ def tile(icon: Path, rng: random.Random) -> Drawn:
     spot = pixels[top : top + size, left : left + size]
     spot[:] = over(painted(icon_mask(icon, size), ink), spot)
     if rng.random() < 0.5:  # a share
-        write(pixels, rng.choice(WORDS).title(), ink, (30, 255, 260, 45), rng.choice(FONTS))
+        write(pixels, icon.stem.title(), ink, (30, 255, 260, 45), rng.choice(FONTS))
     return Drawn(pixels, opaque(pixels))
 
 
@@ -139,6 +153,7 @@ def repeat(icon: Path, rng: random.Random) -> Drawn:
     """Draw a pattern that repeats: motifs on a lattice, over stripes, checks or nothing."""
     side, period = 400, rng.randint(56, 110)
     ground = colour(rng)
+    ink = contrasting(ground, rng)
     cell = plain(period, period, ground)
     style = rng.choice(["plain", "stripes", "checks", "dots"])
     second = colour(rng)
@@ -156,7 +171,7 @@ def repeat(icon: Path, rng: random.Random) -> Drawn:
     left, top = rng.randint(0, period - size), rng.randint(0, period - size)
     spot = cell[top : top + size, left : left + size]
     turned = np.rot90(icon_mask(icon, size), rng.randrange(4))
-    spot[:] = over(painted(np.ascontiguousarray(turned), colour(rng)), spot)
+    spot[:] = over(painted(np.ascontiguousarray(turned), ink), spot)
     count = side // period + 2
     rows = [
         np.roll(np.tile(cell, (1, count, 1)), row % 2 * period // 2 * (style == "plain"), 1)

@@ -37,7 +37,7 @@ FIRST_DRAWING = 240
 def pictures(data: Path) -> Iterator[npt.NDArray[np.uint8]]:
     """Give grey pictures to learn from."""
     names = all_names(data)
-    garments = [name for name in names if name.startswith("garments")][320:-120]
+    garments = [name for name in names if name.startswith("garments")][540:-120]
     shelves = [name for name in names if name.startswith("grocery/shelf")]
     for row in range(PHOTOS):
         group = shelves if row % 2 else garments
@@ -74,9 +74,11 @@ def k_means(points: Floats, count: int, turns: int, seed: int = 0) -> Floats:
     centres = points[rng.choice(len(points), count, replace=False)].copy()
     for _ in range(turns):
         nearest = _nearest(points, centres)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, nearest, points)
+        order = np.argsort(nearest, kind="stable")
         sizes = np.bincount(nearest, minlength=count)
+        running = np.concatenate([np.zeros((1, points.shape[1])), points[order].cumsum(axis=0)])
+        ends = np.cumsum(sizes)
+        sums = running[ends] - running[ends - sizes]
         centres = sums / np.maximum(sizes, 1)[:, None]
         empty = np.flatnonzero(sizes == 0)
         centres[empty] = points[rng.choice(len(points), len(empty))]

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from imagesearch.cli.connection import connected, connection_options
-from imagesearch.demo import product, whole_image
+from imagesearch.demo import element, product, whole_image
 
 DEMOS = {
     "Whole images: which stored picture is this, or was this made of?": whole_image.run,
+    "Elements: which stored print, pattern or object is in this photo, and where?": element.run,
     "Products: what does this show, and which stored one is it?": product.run,
 }
 """By title; each takes a client and the user's folder or None, and tells whether it went well."""

@@ -39,6 +39,9 @@ STRANGERS = (
 )
 """Never stored: searches with them must find nothing."""
 
+PLAIN = ("clock_motion.png", "color.png")
+"""Of those: blurred, and all smooth. Elements are found by their texture, and these have none."""
+
 GOODS = (
     "astronaut.png",
     "camera.png",
@@ -71,6 +74,10 @@ def data_folder() -> Path:
 
 def own_pictures() -> Found:
     return find_pictures(data_folder() / name for name in STORED)
+
+
+def elements() -> Found:
+    return find_pictures(data_folder() / name for name in STORED if name not in PLAIN)
 
 
 def goods() -> Found:

@@ -1,0 +1,232 @@
+"""How well elements are found, and where the time goes.
+
+    python -m tests.benchmarks.elements.measure            # the pipeline in this process
+    python -m tests.benchmarks.elements.measure --suite    # through every service
+
+Prints Markdown. "Found" counts the right element first with more evidence than all but 1 in 100 of
+the photos without have; of these every second one is used, those that calibrate.py does not see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch.client import Client, LibraryType
+from imagesearch.type.v1 import geometry_pb2
+from imagesearch_services.embedding.elements.vocabulary import Vocabulary
+from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
+from tests.benchmarks.elements.dataset import KINDS, Benchmark, Query, prepare
+from tests.benchmarks.elements.offline import CANDIDATES, Hit, Index, describe, search
+from tests.triton_server import prepared_models
+
+LIBRARY = "elements"
+IOU = 0.5
+ALLOWED_WRONG = 0.01
+
+Corners = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search gave."""
+
+    hits: Sequence[tuple[str, Hit]]
+    """Element ids, best first."""
+    duration_ms: float
+    steps_ms: dict[str, float]
+
+    def rank(self, element: str, others: Sequence[str]) -> int | None:
+        """Give the rank of an element, leaving out others that are there, too; None: not there."""
+        ids = [name for name, _ in self.hits if name == element or name not in others]
+        return ids.index(element) if element in ids else None
+
+    def hit(self, element: str) -> Hit | None:
+        return next((hit for name, hit in self.hits if name == element), None)
+
+    @property
+    def best(self) -> float:
+        return max((hit.evidence for _, hit in self.hits), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one query with elements."""
+
+    query: Query
+    answer: Answer
+
+    @property
+    def rank(self) -> int | None:
+        names = [one.element for one in self.query.appearances]
+        return self.answer.rank(names[0], names[1:]) if names else None
+
+    @property
+    def evidence(self) -> float:
+        hit = self.answer.hit(self.query.appearances[0].element)
+        return hit.evidence if hit else 0.0
+
+    @property
+    def iou(self) -> float:
+        """Overlap of the best instance with any true place of the first element."""
+        name = self.query.appearances[0].element
+        hit = self.answer.hit(name)
+        places = [np.array(one.corners) for one in self.query.appearances if one.element == name]
+        if hit is None or not hit.corners:
+            return 0.0
+        return max(overlap(hit.corners[0], place) for place in places)
+
+    @property
+    def instance_share(self) -> float:
+        """Share of all true places, of all elements, that were told."""
+        told = 0
+        for one in self.query.appearances:
+            hit = self.answer.hit(one.element)
+            place = np.array(one.corners)
+            if hit is not None and any(overlap(each, place) > IOU for each in hit.corners):
+                told += 1
+        return told / len(self.query.appearances)
+
+
+def overlap(first: Corners, second: Corners) -> float:
+    """Give the intersection over the union of two outlines."""
+    a, b = (cv2.convexHull(each.astype(np.float32)) for each in (first, second))
+    shared, _ = cv2.intersectConvexConvex(a, b)
+    return float(shared / max(cv2.contourArea(a) + cv2.contourArea(b) - shared, 1e-6))
+
+
+Searcher = Callable[[Query], Answer]
+
+
+@contextmanager
+def in_process(benchmark: Benchmark, candidates: int) -> Iterator[Searcher]:
+    described = describe(benchmark)
+    index, vocabulary = Index(described.elements), Vocabulary.load()
+    features = {
+        one.file: each
+        for several, those in (
+            (benchmark.queries, described.queries),
+            (benchmark.negatives, described.negatives),
+        )
+        for one, each in zip(several, those, strict=True)
+    }
+
+    def searcher(query: Query) -> Answer:
+        started_s = time.perf_counter()
+        hits = search(features[query.file], index, vocabulary, candidates)
+        duration_ms = (time.perf_counter() - started_s) * 1e3
+        named = [(benchmark.elements[hit.row].id, hit) for hit in hits]
+        return Answer(named, duration_ms, {"search": duration_ms})
+
+    yield searcher
+
+
+@contextmanager
+def running_suite() -> Iterator[Suite]:
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Suite.start(
+            SuiteSettings(
+                port=free_ports(1)[0], data_dir=Path(folder), models_dir=prepared_models()
+            )
+        )
+        try:
+            yield suite
+        finally:
+            suite.stop()
+
+
+@contextmanager
+def through_suite(benchmark: Benchmark) -> Iterator[Searcher]:
+    with running_suite() as suite, Client(suite.target) as client:
+        client.create_library(library_id=LIBRARY, library_type=LibraryType.LIBRARY_TYPE_ELEMENT)
+        for element in benchmark.elements:
+            client.add_image(
+                parent=f"libraries/{LIBRARY}",
+                image=(benchmark.folder / element.file).read_bytes(),
+                image_id=element.id,
+            )
+
+        def searcher(query: Query) -> Answer:
+            content = (benchmark.folder / query.file).read_bytes()
+            started_s = time.perf_counter()
+            answer = client.search_images(
+                parent=f"libraries/{LIBRARY}", image=content, min_score=0.0, page_size=100
+            )
+            duration_ms = (time.perf_counter() - started_s) * 1e3
+            hits = [
+                (
+                    match.image.image_id,
+                    Hit(-1, match.similarity, [_corners(one) for one in match.instances]),
+                )
+                for match in answer.matches
+            ]
+            steps = {one.step: one.duration_ms for one in answer.timings}
+            return Answer(hits, duration_ms, steps)
+
+        yield searcher
+
+
+def _corners(outline: geometry_pb2.Quadrilateral) -> Corners:
+    return np.array([(corner.x, corner.y) for corner in outline.corners])
+
+
+def report(outcomes: Sequence[Outcome], wrong: Sequence[float]) -> Iterator[str]:
+    """Write the tables."""
+    threshold = float(np.quantile(wrong, 1 - ALLOWED_WRONG)) if wrong else 0.0
+    yield "| elements | n | right first | in the first 10 | found at 1 in 100 | IoU > .5 |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for kind in (*KINDS, "all"):
+        several = [one for one in outcomes if kind in {one.query.kind, "all"}]
+        if not several:
+            continue
+        first = [one for one in several if one.rank == 0]
+        ten = [one for one in several if one.rank is not None and one.rank < 10]
+        found = [one for one in first if one.evidence > threshold]
+        placed = [one for one in first if one.iou > IOU]
+        cells = [len(first), len(ten), len(found)]
+        shares = " | ".join(f"{count / len(several):.3f}" for count in cells)
+        yield f"| {kind} | {len(several)} | {shares} | {len(placed) / max(1, len(first)):.3f} |"
+    several = [one for one in outcomes if len(one.query.appearances) > 1]
+    yield ""
+    yield f"Threshold {threshold:.2f} from {len(wrong)} photos without."
+    if several:
+        share = np.mean([one.instance_share for one in several])
+        yield f"Of photos with two places, {share:.2f} of the places were told (n={len(several)})."
+    yield ""
+    steps: dict[str, list[float]] = {}
+    for one in outcomes:
+        for step, duration_ms in one.answer.steps_ms.items():
+            steps.setdefault(step, []).append(duration_ms)
+    yield "| step | p50, ms | p95, ms |"
+    yield "|---|---:|---:|"
+    for step, durations in steps.items():
+        yield f"| {step} | {np.median(durations):.0f} | {np.quantile(durations, 0.95):.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--elements", type=int, default=1080)
+    parser.add_argument("--queries", type=int, default=460)
+    parser.add_argument("--negatives", type=int, default=520)
+    parser.add_argument("--candidates", type=int, default=CANDIDATES)
+    parser.add_argument("--suite", action="store_true")
+    options = parser.parse_args()
+    benchmark = prepare(options.elements, options.queries, options.negatives)
+    way = through_suite(benchmark) if options.suite else in_process(benchmark, options.candidates)
+    with way as searcher:
+        outcomes = [Outcome(one, searcher(one)) for one in benchmark.queries if one.appearances]
+        wrong = [searcher(one).best for one in benchmark.negatives[1::2]]
+    print("\n".join(report(outcomes, wrong)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
