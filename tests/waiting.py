@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+
+import grpc
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
@@ -16,3 +19,16 @@ async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
             if value:
                 return
             await asyncio.sleep(0.02)
+
+
+def eventually(attempt: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Call until it no longer fails with UNAVAILABLE."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            attempt()
+        except grpc.RpcError as error:
+            if time.monotonic() > deadline_s or error.code() is not grpc.StatusCode.UNAVAILABLE:  # type: ignore[attr-defined]
+                raise
+        else:
+            return

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import grpc
 import grpc.aio
@@ -20,6 +20,7 @@ from imagesearch_services.runner.suite import Suite
 from tests.e2e.conftest import Stub, open_channel, temporary_library
 from tests.e2e.errors import described, refused
 from tests.pictures import encoded, photo, png_header
+from tests.waiting import eventually
 
 AT_ONCE_S = 5.0
 """Deadline of calls that must fail with a better reason than a deadline, well before it."""
@@ -78,19 +79,6 @@ def test_a_part_that_dies_is_named_at_once_and_found_again(
     found = calls.SearchImages(query(stocked, 1), timeout=30)
     assert found.matches[0].image.image_id == "photo-1"
     assert calls.AddImage(add(stocked, 2), timeout=30).image_id == "photo-2"
-
-
-def eventually(attempt: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Call until it no longer fails with UNAVAILABLE."""
-    deadline_s = time.monotonic() + timeout_s
-    while True:
-        try:
-            attempt()
-        except grpc.RpcError as error:
-            if time.monotonic() > deadline_s or error.code() is not grpc.StatusCode.UNAVAILABLE:  # type: ignore[attr-defined]
-                raise
-        else:
-            return
 
 
 def test_health_says_when_a_part_is_missing(fragile_suite: Suite) -> None:
