@@ -143,7 +143,8 @@ def _inversion(mean: Floats, projection: Floats) -> tuple[Floats, Floats]:
     turned = bins[::-1, ::-1].ravel()
     back = np.linalg.pinv(projection)
     matrix = back[:, turned] @ projection
-    return matrix.astype(np.float32), (mean[turned] - mean) @ projection
+    shift: Floats = ((mean[turned] - mean) @ projection).astype(np.float32)
+    return matrix.astype(np.float32), shift
 
 
 def _nearest(points: Floats, centres: Floats, count: int) -> tuple[Ints, Floats]:
