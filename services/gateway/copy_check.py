@@ -9,7 +9,7 @@ by `python -m tests.benchmarks.duplicates.fit`, turn it and the closeness into y
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
@@ -82,39 +82,54 @@ class CopyCheck:
         self._embedding = embedding
 
     async def check(
-        self,
-        library_id: str,
-        library_uid: str,
-        image_id: str,
-        others: Sequence[tuple[str, Likeness]],
+        self, library_id: str, library_uid: str, pairs: Sequence[tuple[str, str, Likeness]]
     ) -> list[bool | None]:
-        """Tell which images are copies of one.
+        """Tell which pairs of images are copies.
 
         Args:
             library_id: where they are.
             library_uid: of the library that is meant.
-            image_id: the one.
-            others: ids, and how near they lie to the one.
+            pairs: two ids, and how near they lie.
 
         Returns:
-            For each of the others, whether it is a copy; None where a small picture is missing.
+            For each pair whether it is copies; None where a small picture is missing.
         """
         results: list[bool | None] = []
-        for start in range(0, len(others), MAX_PICTURES - 1):
-            some = others[start : start + MAX_PICTURES - 1]
-            first, *rest = await self._catalog.get_thumbnails(
-                library_id, [image_id, *(other for other, _ in some)], library_uid=library_uid
-            )
-            there = [row for row, picture in enumerate(rest) if first and picture]
-            evidence: dict[int, CopyEvidence] = {}
-            if there:
-                found = await self._embedding.check_copies(
-                    [first, *(rest[row] for row in there)],
-                    [(0, number) for number in range(1, len(there) + 1)],
+        for batch in _batches(pairs):
+            ids = list(dict.fromkeys(image_id for a, b, _ in batch for image_id in (a, b)))
+            files = dict(
+                zip(
+                    ids,
+                    await self._catalog.get_thumbnails(library_id, ids, library_uid=library_uid),
+                    strict=True,
                 )
-                evidence = dict(zip(there, found, strict=True))
-            results += [
-                log_odds(likeness, evidence[row]) >= 0 if row in evidence else None
-                for row, (_, likeness) in enumerate(some)
-            ]
+            )
+            there = [image_id for image_id in ids if files[image_id]]
+            rows = {image_id: row for row, image_id in enumerate(there)}
+            both = [row for row, (a, b, _) in enumerate(batch) if a in rows and b in rows]
+            verdicts: list[bool | None] = [None] * len(batch)
+            if both:
+                found = await self._embedding.check_copies(
+                    [files[image_id] for image_id in there],
+                    [(rows[batch[row][0]], rows[batch[row][1]]) for row in both],
+                )
+                for row, evidence in zip(both, found, strict=True):
+                    verdicts[row] = log_odds(batch[row][2], evidence) >= 0
+            results += verdicts
         return results
+
+
+def _batches(
+    pairs: Sequence[tuple[str, str, Likeness]],
+) -> Iterator[Sequence[tuple[str, str, Likeness]]]:
+    """Share pairs out, in their order, so that each call has few enough pictures."""
+    batch: list[tuple[str, str, Likeness]] = []
+    ids: set[str] = set()
+    for pair in pairs:
+        if len(ids.union(pair[:2])) > MAX_PICTURES:
+            yield batch
+            batch, ids = [], set()
+        batch.append(pair)
+        ids.update(pair[:2])
+    if batch:
+        yield batch

@@ -1,9 +1,9 @@
-"""Which images may be copies of which: a graph of likenesses, and the parts that hang together."""
+"""Which images are copies of which, and what hangs together by them."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imagesearch_services.gateway.calibration import closeness
@@ -43,9 +43,13 @@ class Node:
     rank: Rank
     sha256: str
     has_thumbnail: bool
+    """One that can be laid over others."""
     background_similarity: float
     near: dict[Uid, float] = field(default_factory=dict)
     """Similarities of the images that its own search found."""
+    is_searched: bool = False
+    met: dict[Uid, float] = field(default_factory=dict)
+    """The same of those that were weighed before."""
 
     def likeness_to(self, other: Node, similarity: float) -> Likeness:
         """Judge a similarity against how close the two lie to pictures in general."""
@@ -60,52 +64,61 @@ class Node:
         return bool(self.sha256) and self.sha256 == other.sha256
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of comparing two images."""
+
+    is_copy: bool
+    pixels_agree: bool
+    """They were laid over each other, or are one file."""
+    likeness: Likeness
+
+
+class Links:
+    """Which images hang together (disjoint sets; Tarjan, 1975)."""
+
+    def __init__(self, parents: Mapping[Uid, Uid] | None = None) -> None:
+        self._parents = dict(parents or {})
+
+    def copy(self) -> Links:
+        return Links(self._parents)
+
+    def root(self, uid: Uid) -> Uid:
+        """Give what stands for all that hangs together with an image."""
+        while (parent := self._parents.get(uid, uid)) != uid:
+            self._parents[uid] = self._parents.get(parent, parent)
+            uid = parent
+        return uid
+
+    def join(self, a: Uid, b: Uid) -> bool:
+        """Let two hang together; tell whether they did not."""
+        a, b = self.root(a), self.root(b)
+        self._parents[a] = b
+        return a != b
+
+    def parts(self) -> list[list[Uid]]:
+        """Give what hangs together, two and more, each in the order of the uids."""
+        parts: dict[Uid, list[Uid]] = {}
+        for uid in {*self._parents, *self._parents.values()}:
+            parts.setdefault(self.root(uid), []).append(uid)
+        return sorted(sorted(part) for part in parts.values() if len(part) > 1)
+
+
+@dataclass(slots=True)
 class Graph:
-    """Images and the likenesses between them, whichever of the two found the other."""
+    """Images, what was found of their likenesses, and which of these are copies."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[Uid, Node] = {}
-        self._edges: dict[Uid, dict[Uid, float]] = {}
+    nodes: dict[Uid, Node] = field(default_factory=dict)
+    verdicts: dict[tuple[Uid, Uid], Verdict] = field(default_factory=dict)
+    links: Links = field(default_factory=Links)
+    """Of copies."""
 
-    def connect(self, is_likely: Callable[[Node, Node, float], bool]) -> None:
-        """Make the edges out of what each node found, where both ends are known."""
-        self._edges = {}
-        for uid, node in self.nodes.items():
-            known = self._edges.get(uid, {})
-            for other_uid, similarity in node.near.items():
-                other = self.nodes.get(other_uid)
-                if other is None or other_uid in known:
-                    continue
-                if is_likely(node, other, similarity):
-                    self._edges.setdefault(uid, {})[other_uid] = similarity
-                    self._edges.setdefault(other_uid, {})[uid] = similarity
-
-    def likenesses(self, uid: Uid) -> Mapping[Uid, float]:
-        """Give the similarities of those that an image is connected with."""
-        return self._edges.get(uid, {})
-
-    def components(self) -> Iterator[list[Uid]]:
-        """Give the parts of two and more that hang together."""
-        seen: set[Uid] = set()
-        for uid in self._edges:
-            if uid not in seen:
-                part = reachable(uid, self.likenesses)
-                seen.update(part)
-                yield part
-
-    def found_from(self, start: Uid) -> set[Uid]:
-        """Give all that the searches come to that begin with an image."""
-        nodes = self.nodes
-        return set(reachable(start, lambda uid: nodes[uid].near if uid in nodes else ()))
+    def similarity(self, a: Uid, b: Uid) -> float | None:
+        """Give what one of two found of the other; None where neither did."""
+        similarity = self.nodes[a].near.get(b)
+        return self.nodes[b].near.get(a) if similarity is None else similarity
 
 
-def reachable(start: Uid, neighbours: Callable[[Uid], Iterable[Uid]]) -> list[Uid]:
-    """Give all that can be come to from a start, itself first."""
-    found = {start: None}
-    waiting = [start]
-    while waiting:
-        for uid in neighbours(waiting.pop()):
-            if uid not in found:
-                found[uid] = None
-                waiting.append(uid)
-    return list(found)
+def pair_of(a: Uid, b: Uid) -> tuple[Uid, Uid]:
+    """Name a pair, whichever comes first."""
+    return (a, b) if a < b else (b, a)

@@ -42,6 +42,10 @@ class Place:
     after: bytes = b""
     """Uid of the last image of that page that is done with; empty: none is."""
     checked_count: int = 0
+    turn: bytes = b""
+    """Uid of the image whose groups are being sent; empty: of none."""
+    sent_count: int = 0
+    """How many of them were."""
 
 
 class DuplicateTokens:
@@ -59,6 +63,8 @@ class DuplicateTokens:
                 place.page,
                 place.after.hex(),
                 place.checked_count,
+                place.turn.hex(),
+                place.sent_count,
             ],
             separators=(",", ":"),
         ).encode()
@@ -79,7 +85,9 @@ class DuplicateTokens:
         if token[:1] != VERSION or not hmac.compare_digest(mac, self._mac(VERSION + body)):
             raise invalid_token("it was not made by this service, or was altered")
         try:
-            library_uid, request, comparisons, page, after, checked_count = json.loads(body)
+            library_uid, request, comparisons, page, after, checked_count, turn, sent_count = (
+                json.loads(body)
+            )
             place = Place(
                 library_uid=str(library_uid),
                 request=dict(request),
@@ -87,6 +95,8 @@ class DuplicateTokens:
                 page=str(page),
                 after=bytes.fromhex(after),
                 checked_count=int(checked_count),
+                turn=bytes.fromhex(turn),
+                sent_count=int(sent_count),
             )
         except (ValueError, TypeError, OverflowError, RecursionError):
             # Under the default key, an empty one, anybody can sign.

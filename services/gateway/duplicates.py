@@ -1,29 +1,30 @@
 """Repeats within a library: groups of the same picture, streamed as they are found.
 
-    a page of images → nearest of each, of those in turn → parts that hang together
-                          → around each image to keep, the copies of it → a group
+    some images → nearest of each → which of these are copies → theirs in turn → parts
+                                  → around each image to keep, the copies of it → a group
 
 Images are looked at in the order of their uids, which is that of no property of theirs and never
-changes. A group is sent when the scan comes to the first of its members, so that one uid tells how
-far a call has come, and a later call goes on from there without remembering anything. Only
-where likenesses hold one way (two images may lie at a different distance from pictures in general)
-may the later call share a chain of them out in another way than the first would have done.
+changes. Whatever hangs together with an image by copies of copies is found when the first of it is
+looked at, and is sent then. So one uid tells how far a call has come, and a later call goes on from
+there without remembering anything: what an image behind it would have found itself was found. Only
+where an index lets one of two find the other and not the other way round may a chain of copies be
+shared out in another way than the first call would have done.
 
-In a part that hangs together the images are taken in the order of the policy. The first is one to
-keep: those of its likenesses that are copies of it make its group, and are gone from the part; the
-next one left is taken. So every member was compared with the one that is proposed to keep, and a
-chain A ~ B ~ C with A unlike C never joins A and C, at the price that C may be left over beside A
-and B: too few are proposed for deletion, not too many.
+In a part the images are taken in the order of the policy. The first is one to keep: those that are
+copies of it make its group, and are gone from the part; the next one left is taken. So every member
+was compared with the one that is proposed to keep, and a chain A ~ B ~ C with A unlike C never
+joins A and C, at the price that C may be left over beside A and B: too few are proposed for
+deletion, not too many.
 
-What is held is a page of images with their neighbours, without vectors, and the uids of those that
-are in groups or were weighed for one: about 100 bytes for each of these.
+What is held is some images with their neighbours, without vectors; the uids of those that are in
+groups, about 100 bytes each; and a number for each pair that was laid over each other in vain,
+about 70 bytes.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -31,15 +32,18 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import (
     Calibrations,
     Threshold,
+    closeness,
     similarity_of_closeness,
 )
-from imagesearch_services.gateway.concurrency import in_order
-from imagesearch_services.gateway.copy_check import CopyCheck
+from imagesearch_services.gateway.copy_check import CopyCheck, Likeness
 from imagesearch_services.gateway.duplicate_graph import (
     Graph,
     KeepPolicy,
+    Links,
     Node,
     Uid,
+    Verdict,
+    pair_of,
     rank,
 )
 from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens, Place
@@ -60,22 +64,19 @@ from imagesearch_services.gateway.thumbnails import SIDE_PX
 
 COPY_ROLE = "copy"
 
-PAGE_IMAGES = 100
-"""Images looked at together: as many vectors as the Catalog searches with in one call."""
+PAGE_IMAGES = 32
+"""Images looked at together, between two messages."""
+READ_IMAGES = 100
+"""Images read in one call with their vectors, and searched with."""
 FIRST_NEIGHBOURS = 16
 """Asked for first; where there may be more, `MAX_NEIGHBOURS` are."""
 MAX_NEIGHBOURS = 1001
-MAX_NODES = 5_000
-"""Images of a page with all that hangs together with them; beyond it no more are searched for."""
 MAX_LINKS = 250_000
-"""Likenesses that are held at once; 30 MB."""
+"""Likenesses that are held at once, about 30 MB; beyond it no more copies are searched with."""
 GROUP_IMAGES = 1000
 """Images read in one call."""
 MIN_CHECKED_PX = 18
 """Shorter side of small pictures that can be laid over each other; Embedding takes 16 and more."""
-LAST_UID = b"\xff" * 16
-CHECKED_AT_ONCE = 4
-"""Parts of which pictures are being laid over each other at the same time."""
 
 CHECKED_RATE_GAIN = 5.0
 """How many times the false-positive rate is tried where pictures can be laid over each other: that
@@ -201,6 +202,8 @@ class _Member:
 
 _Group = Sequence[_Member]
 """The one to keep first."""
+_Rejected = Mapping[str, set[str]]
+"""The image ids that each one was rejected with."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -218,30 +221,25 @@ class _Scan:
     place: Place
     began_after: Uid = b""
     """What earlier calls were done with."""
+    unlike: set[int] = field(default_factory=set)
+    """Hashes of pairs that were compared and are no copies."""
     kept: dict[Uid, Uid | None] = field(default_factory=dict)
     """Of images that were weighed: the one to keep of their group, None for those in none."""
-    waiting: list[tuple[Uid, Uid, _Group]] = field(default_factory=list)
-    """A heap of groups, by the image at whose turn they are sent, and one of their own."""
 
     async def run(self) -> AsyncGenerator[DuplicatesNews, None]:
         self.began_after = self.place.after
         while True:
             page = await self._page()
-            uids = [image.uid for image in page.images if image.uid > self.place.after]
-            if uids:
-                # All of the page, as the call did that came to its middle.
-                await self._look_at(page.images)
-            for uid in uids:
-                async for one in self._step(uid, page.total_count):
+            images = [image for image in page.images if image.uid > self.place.after]
+            due = await self._look_at(images)
+            for image in images:
+                async for one in self._step(image.uid, due.get(image.uid, ()), page.total_count):
                     yield one
             if not page.next_page_token:
                 break
             self.place = replace(self.place, page=page.next_page_token)
             token = self.services.tokens.encode(self.place)
             yield DuplicatesNews((), self.place.checked_count, page.total_count, token)
-        # What waits for an image that is gone.
-        async for one in self._due(LAST_UID, self.place, page.total_count):
-            yield one
         yield DuplicatesNews((), self.place.checked_count, self.place.checked_count, "")
 
     async def _page(self) -> ImagePage:
@@ -259,58 +257,139 @@ class _Scan:
                 raise _library_changed(self.library) from error
             raise
 
-    async def _look_at(self, images: Sequence[StoredImage]) -> None:
-        """Find the groups that hang on a page's images; they wait for their turn."""
-        fresh = {image.uid: image for image in images if image.uid not in self.kept}
-        graph, met = await self._graph(list(fresh.values()))
-        parts = [part for part in graph.components() if not fresh.keys().isdisjoint(part)]
-        rejected = await self._rejected(
-            [graph.nodes[uid].image_id for uid in {*met, *(uid for part in parts for uid in part)}]
+    async def _look_at(self, images: Sequence[StoredImage]) -> Mapping[Uid, list[_Group]]:
+        """Give the groups that hang on these images, by the first image of each part."""
+        fresh = {image.uid for image in images if image.uid not in self.kept}
+        graph = Graph(
+            nodes={image.uid: self._node(image) for image in images if image.uid in fresh}
         )
+        await self._spread(graph, [image for image in images if image.uid in fresh])
+        parts = graph.links.parts()
+        late = [uid for uid in fresh if graph.nodes[uid].met]
+        rejected = await self._rejected(
+            [graph.nodes[uid].image_id for uid in {*late, *(uid for part in parts for uid in part)}]
+        )
+        due: dict[Uid, list[_Group]] = {}
+        first = images[0].uid if images else b""
+        for part in parts:
+            self.kept.update((uid, None) for uid in part)
+        if self.began_after:
+            parts = [new for part in parts for new in self._new_parts(graph, part)]
+        for part in parts:
+            groups = await self._groups(graph, part, rejected)
+            for group in groups:
+                self.kept.update((member.uid, group[0].uid) for member in group)
+            due.setdefault(min(fresh.intersection(part), default=first), []).extend(groups)
+        for group in await self._late(graph, late, rejected):
+            self.kept.update((member.uid, group[0].uid) for member in group)
+            due.setdefault(min(member.uid for member in group[1:]), []).append(group)
+        return due
 
-        async def groups_of(part: Sequence[Uid]) -> list[_Group]:
-            return await self._groups(graph, part, rejected)
+    async def _spread(self, graph: Graph, images: Sequence[StoredImage]) -> None:
+        """Search with images, tell their copies, and go on with those that are new."""
+        while images:
+            await self._find_near(graph, images)
+            copies = await self._find_copies(graph, [image.uid for image in images])
+            if sum(len(node.near) for node in graph.nodes.values()) > MAX_LINKS:
+                return
+            images = await self._images(copies[:READ_IMAGES], include_vectors=True)
 
-        async with aclosing(in_order(groups_of, parts, ahead=CHECKED_AT_ONCE)) as found:
-            remaining = iter(parts)
-            async for groups in found:
-                part = next(remaining)
-                self._take(graph, part, min(fresh.keys() & set(part)), groups)
-        await self._join_late(graph, met, rejected)
-
-    async def _graph(
-        self, images: Sequence[StoredImage]
-    ) -> tuple[Graph, Mapping[Uid, Mapping[Uid, float]]]:
-        """Search with the images, then with what that finds, until nothing new is found.
-
-        Returns:
-            All of it; and of each of the images, the similarities of those found that were weighed
-            before.
-        """
-        graph = Graph()
-        met: dict[Uid, dict[Uid, float]] = {}
-        waiting = deque(images)
-        link_count = 0
-        for image in images:
+    async def _find_near(self, graph: Graph, images: Sequence[StoredImage]) -> None:
+        unknown: dict[Uid, None] = {}
+        for image, near in zip(images, await self._nearest(images), strict=True):
+            node = graph.nodes[image.uid]
+            near.pop(image.uid, None)
+            node.met = {uid: value for uid, value in near.items() if uid in self.kept}
+            node.near = {uid: value for uid, value in near.items() if uid not in self.kept}
+            node.is_searched = True
+            unknown.update((uid, None) for uid in node.near if uid not in graph.nodes)
+        for image in await self._images(list(unknown), include_vectors=True):
             graph.nodes[image.uid] = self._node(image)
+
+    async def _find_copies(self, graph: Graph, uids: Sequence[Uid]) -> list[Uid]:
+        """Compare images with what is near; give the copies that are still to be searched with.
+
+        What hangs together already is not compared: of many copies of one picture each is compared
+        once, not with all others.
+        """
+        while pairs := list(self._pairs(graph, uids)):
+            await self._judge(graph, pairs)
+            for pair in pairs:
+                if graph.verdicts[pair].is_copy:
+                    graph.links.join(*pair)
+        roots = {graph.links.root(uid) for uid in uids}
+        return [
+            uid
+            for uid, node in graph.nodes.items()
+            if not node.is_searched and graph.links.root(uid) in roots
+        ]
+
+    def _pairs(self, graph: Graph, uids: Sequence[Uid]) -> Iterator[tuple[Uid, Uid]]:
+        """Give pairs that are not compared yet, as many as could join what is apart."""
+        links = graph.links.copy()
+        for uid in uids:
+            node = graph.nodes[uid]
+            for other, similarity in node.near.items():
+                pair = pair_of(uid, other)
+                if other not in graph.nodes or pair in graph.verdicts:
+                    continue
+                if hash(pair) in self.unlike:
+                    continue
+                if self._is_likely(node, graph.nodes[other], similarity) and links.join(*pair):
+                    yield pair
+
+    def _new_parts(self, graph: Graph, part: Sequence[Uid]) -> list[list[Uid]]:
+        """Leave out of what hangs together what an earlier call has found.
+
+        That is what an image that it was done with finds by itself, and what this finds in turn: of
+        two that lie at different distances from pictures in general one may find the other, and not
+        the other way round.
+        """
+        finds: dict[Uid, list[Uid]] = {uid: [] for uid in part}
+        copies = []
+        for a, b in itertools.combinations(part, 2):
+            verdict = graph.verdicts.get((a, b))
+            if verdict is not None and verdict.is_copy:
+                copies.append((a, b))
+                for one, other in ((a, b), (b, a)):
+                    own = graph.nodes[one].background_similarity
+                    if self._passes(self.loose, closeness(verdict.likeness.similarity, own)):
+                        finds[one].append(other)
+        waiting = [uid for uid in part if uid <= self.began_after and finds[uid]]
+        found = set(waiting)
         while waiting:
-            some = [waiting.popleft() for _ in range(min(len(waiting), PAGE_IMAGES))]
-            unknown: dict[Uid, None] = {}
-            for image, near in zip(some, await self._nearest(some), strict=True):
-                near.pop(image.uid, None)
-                known = {uid: value for uid, value in near.items() if uid in self.kept}
-                if known:
-                    met[image.uid] = known
-                node = graph.nodes[image.uid]
-                node.near = {uid: value for uid, value in near.items() if uid not in known}
-                link_count += len(node.near)
-                unknown.update((uid, None) for uid in node.near if uid not in graph.nodes)
-            for image in await self._images(list(unknown), include_vectors=True):
-                graph.nodes[image.uid] = self._node(image)
-                if len(graph.nodes) <= MAX_NODES and link_count <= MAX_LINKS:
-                    waiting.append(image)
-        graph.connect(self._is_likely)
-        return graph, met
+            new = set(finds[waiting.pop()]) - found
+            found |= new
+            waiting += new
+        links = Links()
+        for a, b in copies:
+            if a not in found and b not in found:
+                links.join(a, b)
+        return links.parts()
+
+    async def _judge(self, graph: Graph, pairs: Sequence[tuple[Uid, Uid]]) -> None:
+        """Tell which pairs are copies."""
+        to_check: list[tuple[Uid, Uid]] = []
+        likely: dict[tuple[Uid, Uid], Likeness] = {}
+        for a, b in pairs:
+            one, other = graph.nodes[a], graph.nodes[b]
+            likeness = likely[a, b] = one.likeness_to(other, graph.similarity(a, b) or 0.0)
+            if one.is_same_file(other):
+                graph.verdicts[a, b] = Verdict(True, True, likeness)
+            else:
+                passes = self._passes(self.strict, likeness.closeness)
+                graph.verdicts[a, b] = Verdict(passes, False, likeness)
+                if one.has_thumbnail and other.has_thumbnail:
+                    to_check.append((a, b))
+        answers = await self.services.check.check(
+            self.library.library_id,
+            self.library.uid,
+            [(graph.nodes[a].image_id, graph.nodes[b].image_id, likely[a, b]) for a, b in to_check],
+        )
+        for pair, is_copy in zip(to_check, answers, strict=True):
+            if is_copy is not None:
+                graph.verdicts[pair] = Verdict(is_copy, is_copy, likely[pair])
+        self.unlike.update(hash(pair) for pair in pairs if not graph.verdicts[pair].is_copy)
 
     async def _nearest(self, images: Sequence[StoredImage]) -> list[dict[Uid, float]]:
         """Search with stored vectors; give the similarities of what may be copies."""
@@ -357,110 +436,69 @@ class _Scan:
                 rejected.setdefault(b, set()).add(a)
         return rejected
 
-    async def _groups(
-        self, graph: Graph, part: Sequence[Uid], rejected: Mapping[str, set[str]]
-    ) -> list[_Group]:
+    async def _groups(self, graph: Graph, part: Sequence[Uid], rejected: _Rejected) -> list[_Group]:
         """Share a part that hangs together out among images to keep."""
-        nodes = graph.nodes
-        left = dict.fromkeys(sorted(part, key=lambda uid: nodes[uid].rank))
+        left = dict.fromkeys(sorted(part, key=lambda uid: graph.nodes[uid].rank))
         groups: list[_Group] = []
         while left:
             keep = next(iter(left))
             del left[keep]
-            likenesses = {
-                uid: similarity
-                for uid, similarity in graph.likenesses(keep).items()
-                if uid in left and nodes[uid].image_id not in rejected.get(nodes[keep].image_id, ())
-            }
-            group = [_Member(keep, 1.0, pixels_agree=False)]
-            ids = {nodes[keep].image_id}
-            for member in await self._copies(nodes[keep], likenesses, nodes):
-                image_id = nodes[member.uid].image_id
-                if ids.isdisjoint(rejected.get(image_id, ())):
-                    group.append(member)
-                    ids.add(image_id)
-                    del left[member.uid]
+            group = await self._group(graph, keep, list(left), rejected)
+            for member in group[1:]:
+                del left[member.uid]
             if len(group) > 1:
                 groups.append(group)
         return groups
 
-    async def _copies(
-        self, keep: Node, likenesses: Mapping[Uid, float], nodes: Mapping[Uid, Node]
-    ) -> list[_Member]:
-        """Give those that are copies of the one to keep, the closest first."""
-        likely = {uid: keep.likeness_to(nodes[uid], value) for uid, value in likenesses.items()}
-        order = sorted(likely, key=lambda uid: (-likely[uid].closeness, uid))
-        to_check = [
-            uid
-            for uid in order
-            if keep.has_thumbnail and nodes[uid].has_thumbnail and not keep.is_same_file(nodes[uid])
-        ]
-        checked = dict(
-            zip(
-                to_check,
-                await self.services.check.check(
-                    self.library.library_id,
-                    self.library.uid,
-                    keep.image_id,
-                    [(nodes[uid].image_id, likely[uid]) for uid in to_check],
-                ),
-                strict=True,
-            )
-        )
-        copies = []
-        for uid in order:
-            agrees = True if keep.is_same_file(nodes[uid]) else checked.get(uid)
-            if agrees or (agrees is None and self._passes(self.strict, likely[uid].closeness)):
-                copies.append(_Member(uid, likely[uid].closeness, pixels_agree=agrees is True))
-        return copies
+    async def _group(
+        self, graph: Graph, keep: Uid, others: Iterable[Uid], rejected: _Rejected
+    ) -> _Group:
+        """Give the one to keep and its copies among others, the closest first."""
+        nodes = graph.nodes
+        pairs = {}
+        for uid in others:
+            similarity = graph.similarity(keep, uid)
+            if similarity is not None and self._is_likely(nodes[keep], nodes[uid], similarity):
+                pairs[uid] = pair_of(keep, uid)
+        await self._judge(graph, [pair for pair in pairs.values() if pair not in graph.verdicts])
+        verdicts = {uid: graph.verdicts[pair] for uid, pair in pairs.items()}
+        group = [_Member(keep, 1.0, pixels_agree=False)]
+        ids = {nodes[keep].image_id}
+        for uid in sorted(verdicts, key=lambda uid: (-verdicts[uid].likeness.closeness, uid)):
+            image_id, verdict = nodes[uid].image_id, verdicts[uid]
+            if verdict.is_copy and ids.isdisjoint(rejected.get(image_id, ())):
+                group.append(_Member(uid, verdict.likeness.closeness, verdict.pixels_agree))
+                ids.add(image_id)
+        return group
 
-    def _take(
-        self, graph: Graph, part: Sequence[Uid], first: Uid, groups: Iterable[_Group]
-    ) -> None:
-        """Let groups wait for their turn, unless an earlier call has sent them.
-
-        Args:
-            graph: of the page.
-            part: what was weighed.
-            first: the first image of the page in it.
-            groups: what came of it.
-        """
-        self.kept.update((uid, None) for uid in part)
-        for group in groups:
-            self.kept.update((member.uid, group[0].uid) for member in group)
-            turn = _turn(graph, [member.uid for member in group], first)
-            if turn > self.began_after:
-                heapq.heappush(self.waiting, (turn, group[0].uid, group))
-
-    async def _join_late(
-        self,
-        graph: Graph,
-        met: Mapping[Uid, Mapping[Uid, float]],
-        rejected: Mapping[str, set[str]],
-    ) -> None:
-        """Find groups that are complete already for those that only now are found to be of them.
+    async def _late(self, graph: Graph, late: Iterable[Uid], rejected: _Rejected) -> list[_Group]:
+        """Find groups that were sent already for those that only now are found to be of them.
 
         These are new, or were not among the thousand nearest of an image with more copies.
         """
-        joining: dict[Uid, dict[Uid, float]] = {}
-        for uid, near in met.items():
+        joining: dict[Uid, list[Uid]] = {}
+        for uid in late:
             if self.kept.get(uid) is None:
-                for other, similarity in near.items():
+                for other in graph.nodes[uid].met:
                     if self.kept[other] == other:
-                        joining.setdefault(other, {})[uid] = similarity
+                        joining.setdefault(other, []).append(uid)
+        groups: list[_Group] = []
+        joined: set[Uid] = set()
         for keep in await self._images(list(joining), include_vectors=True):
-            candidates = {
-                uid: similarity
-                for uid, similarity in joining[keep.uid].items()
-                if self.kept.get(uid) is None
+            graph.nodes[keep.uid] = self._node(keep)
+            for uid in joining[keep.uid]:
+                graph.nodes[uid].near[keep.uid] = graph.nodes[uid].met[keep.uid]
+            candidates = [
+                uid
+                for uid in joining[keep.uid]
+                if uid not in joined
                 and not await self._is_rejected(rejected.get(graph.nodes[uid].image_id), keep.uid)
-            }
-            members = await self._copies(self._node(keep), candidates, graph.nodes)
-            if members:
-                group = [_Member(keep.uid, 1.0, pixels_agree=False), *members]
-                self.kept.update((member.uid, keep.uid) for member in members)
-                turn = min(member.uid for member in members)
-                heapq.heappush(self.waiting, (turn, turn, group))
+            ]
+            group = await self._group(graph, keep.uid, candidates, rejected)
+            if len(group) > 1:
+                joined.update(member.uid for member in group)
+                groups.append(group)
+        return groups
 
     async def _is_rejected(self, others: set[str] | None, keep: Uid) -> bool:
         """Tell whether one of the images is in the group of the one to keep."""
@@ -471,26 +509,28 @@ class _Scan:
         )
         return any(self.kept.get(image.uid) == keep for image in images)
 
-    async def _step(self, uid: Uid, total_count: int) -> AsyncIterator[DuplicatesNews]:
-        """Be done with an image, and send what waits for its turn."""
-        before = self.place
-        self.place = replace(before, after=uid, checked_count=before.checked_count + 1)
-        async for one in self._due(uid, before, total_count):
-            yield one
-
-    async def _due(
-        self, turn: Uid, before: Place, total_count: int
+    async def _step(
+        self, uid: Uid, groups: Sequence[_Group], total_count: int
     ) -> AsyncIterator[DuplicatesNews]:
-        """Send the groups whose turn has come; only after the last one is the image done with."""
-        while self.waiting and self.waiting[0][0] <= turn:
-            _, _, members = heapq.heappop(self.waiting)
+        """Be done with an image: send its groups, and only with the last one say so."""
+        before = self.place
+        self.place = replace(
+            before, after=uid, checked_count=before.checked_count + 1, turn=b"", sent_count=0
+        )
+        sent_count = before.sent_count if before.turn == uid else 0
+        encode = self.services.tokens.encode
+        for number, members in enumerate(groups[sent_count:], sent_count):
             group = await self._shown(members)
-            is_last = not self.waiting or self.waiting[0][0] > turn
+            here = replace(before, turn=uid, sent_count=number + 1)
+            is_last = number + 1 == len(groups)
             if group:
-                token = self.services.tokens.encode(self.place if is_last else before)
-                again = self.services.tokens.encode(before)
-                checked_count = self.place.checked_count
-                yield DuplicatesNews(group, checked_count, total_count, token, again)
+                yield DuplicatesNews(
+                    group,
+                    self.place.checked_count,
+                    total_count,
+                    encode(self.place if is_last else here),
+                    encode(replace(before, turn=uid, sent_count=number)),
+                )
 
     async def _shown(self, members: _Group) -> list[DuplicateImage]:
         """Read a group as it is now; nothing where the one to keep or all others are gone."""
@@ -511,7 +551,7 @@ class _Scan:
         self, uids: Sequence[Uid], *, include_vectors: bool = False
     ) -> list[StoredImage]:
         """Read images, those that are there."""
-        step = PAGE_IMAGES if include_vectors else GROUP_IMAGES
+        step = READ_IMAGES if include_vectors else GROUP_IMAGES
         images: list[StoredImage] = []
         for start in range(0, len(uids), step):
             images += await self.services.catalog.get_images(
@@ -539,18 +579,8 @@ class _Scan:
         return self._passes(threshold, one.likeness_to(other, similarity).closeness)
 
     @staticmethod
-    def _passes(threshold: Threshold, closeness: float) -> bool:
-        return threshold.min_similarity is None or closeness >= threshold.min_similarity
-
-
-def _turn(graph: Graph, uids: Sequence[Uid], found_at: Uid) -> Uid:
-    """Give the image at whose turn a group is sent: the first of its own that leads to all of it.
-
-    An index may let one of two find the other, and not the other way round, and so may what lies
-    nearer to pictures in general. That image finds the group in whichever call looks at it; where
-    there is none, the turn is now.
-    """
-    return next((uid for uid in sorted(uids) if graph.found_from(uid).issuperset(uids)), found_at)
+    def _passes(threshold: Threshold, value: float) -> bool:
+        return threshold.min_similarity is None or value >= threshold.min_similarity
 
 
 def _shows_enough(image: StoredImage) -> bool:

@@ -7,8 +7,8 @@
 Starts a suite of its own. The first 5,000 pictures of the data folder and edited copies of every
 fifth of them are put through the Catalog's contract with embeddings made beforehand by the suite's
 own decoding, preprocessing and model, and with small pictures made by its own code; what is timed
-and judged is FindDuplicates, through the Gateway. Synthetic vectors lie evenly in 128 dimensions of
-512, each tenth with a copy at a cosine of 0.8 and without small pictures.
+and judged is FindDuplicates, through the Gateway. Synthetic vectors lie evenly in 384 dimensions of
+512, as far apart as strangers do; each tenth has a copy at a cosine of 0.8. They have no pictures.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.triton_server import prepared_models
 
 SPACE = "sscd@1"
 DIMENSIONS = 512
-INTRINSIC_DIMENSIONS = 128
+INTRINSIC_DIMENSIONS = 384
 SYNTHETIC_BACKGROUND = 0.05
 COPY_COSINE = 0.8
 BATCH = 200

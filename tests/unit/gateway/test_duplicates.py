@@ -228,14 +228,14 @@ async def test_the_policy_says_which_image_leads(policy: KeepPolicy, kept: str) 
     assert [member.score for member in news.group] == [1.0, ALIKE, ALIKE]
 
 
-async def test_a_group_comes_when_its_first_member_is_looked_at() -> None:
+async def test_groups_come_when_the_first_of_what_hangs_together_is_looked_at() -> None:
     bench = Bench()
     # The part of "a" splits into two groups, and the one of "d" lies between them.
     bench.shelf.put("abcdefg")
     bench.shelf.like(("a", "b"), ("b", "e"), ("e", "f"), ("c", "d"))
     messages = await bench.find()
     firsts = [min(member.image.image_id for member in news.group) for news in messages[:-1]]
-    assert firsts == ["a", "c", "e"]
+    assert firsts == ["a", "e", "c"]
 
 
 async def test_rejected_pairs_are_never_in_one_group() -> None:
@@ -261,11 +261,10 @@ async def test_groups_that_are_found_late_come_one_after_the_other(
     bench = Bench()
     bench.shelf.put("abcdef")
     bench.shelf.like(("e", "f"))
+    # The index did not let the first ones find these.
     bench.shelf.likenesses |= {("e", "a"): ALIKE, ("f", "b"): ALIKE}
     messages = await bench.find()
     assert groups_of(messages) == {group("a", "e"), group("b", "f")}
-    after_first = next(news.next_page_token for news in messages if news.group)
-    assert await bench.groups(page_token=after_first) == {group("b", "f")}
 
 
 async def test_more_copies_than_one_search_gives_are_all_found(
@@ -427,7 +426,7 @@ async def test_a_caller_who_goes_away_ends_what_is_under_way(
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert ended == ["cancelled", "cancelled"]
+    assert ended == ["cancelled"]
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -468,10 +467,10 @@ async def test_foreign_tokens_are_refused(token: str) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'["u",{},Infinity,"","",0]',
-        b'["u",{},0,"","",0]',
-        b'["u",{},1,"","",-1]',
-        b'["u",{},1,"","",4294967296]',
+        b'["u",{},Infinity,"","",0,"",0]',
+        b'["u",{},0,"","",0,"",0]',
+        b'["u",{},1,"","",-1,"",0]',
+        b'["u",{},1,"","",4294967296,"",0]',
         b"[" * 30_000,
     ],
     ids=["infinite", "nothing to compare", "negative", "beyond int32", "deep"],

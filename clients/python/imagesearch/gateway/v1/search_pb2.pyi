@@ -869,9 +869,10 @@ Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y0
 class DuplicateGroup(_message.Message):
     """Images that are the same picture: each was compared with the one to keep, so
     that a chain of likenesses never joins strangers. An image is in one group at
-    most. A group is sent whole, when the first of its members is looked at; only
-    one that is too large for a message, of more than a thousand images, or that
-    grew while the call ran comes in several, each led by the same image to keep.
+    most. A group is sent whole, when the first of what hangs together with it by
+    copies of copies is looked at; only one that is too large for a message, of
+    more than a thousand images, or that grew while the call ran comes in several,
+    each led by the same image to keep.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
