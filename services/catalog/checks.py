@@ -17,7 +17,7 @@ from imagesearch_services.catalog.model import (
     Vector,
     VectorSpace,
 )
-from imagesearch_services.common.errors import ServiceError, field_error, missing_field
+from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
 
 MAX_ID_BYTES = 255
 MAX_REQUEST_ID_BYTES = 128
@@ -186,3 +186,12 @@ def _check_finite(field: str, entry: Entry) -> None:
 
 def _has_control(text: str) -> bool:
     return any(ord(letter) < ord(" ") or 0x7F <= ord(letter) <= 0x9F for letter in text)  # noqa: PLR2004  # C0, DEL, C1
+
+
+def image_not_found(library_id: str, image_id: str) -> ServiceError:
+    """Say that no entry has this id."""
+    return ServiceError(
+        Reason.IMAGE_NOT_FOUND,
+        f"there is no image {image_id}",
+        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
+    )

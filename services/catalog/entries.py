@@ -47,7 +47,7 @@ from imagesearch_services.catalog.thumbnails import (
     NOT_KEPT,
     Thumbnails,
 )
-from imagesearch_services.common.errors import Reason, ServiceError, field_error
+from imagesearch_services.common.errors import ServiceError, field_error
 
 MAX_BATCH = 1000
 MAX_VECTORS = 100
@@ -322,7 +322,7 @@ class Entries:
                 library = await self._libraries.get(library_id)
                 found = await self._storage.retrieve(library.uid, [changes.uid], Fields.ALL)
                 if not found:
-                    raise _image_not_found(library_id, changes.image_id)
+                    raise checks.image_not_found(library_id, changes.image_id)
                 before = found[0].payload
                 entry = entry_from_payload(before)
                 _change(entry, changes, paths)
@@ -516,11 +516,3 @@ def _change(entry: Entry, changes: Entry, paths: Sequence[str]) -> None:
             entry.tags = {**entry.tags, name: changes.tags[name]}
         else:
             entry.tags = {tag: value for tag, value in entry.tags.items() if tag != name}
-
-
-def _image_not_found(library_id: str, image_id: str) -> ServiceError:
-    return ServiceError(
-        Reason.IMAGE_NOT_FOUND,
-        f"there is no image {image_id}",
-        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
-    )

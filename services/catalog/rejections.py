@@ -20,8 +20,6 @@ from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Library, entry_u
 from imagesearch_services.catalog.requests import METADATA, RequestKey, Requests
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.common.errors import (
-    Reason,
-    ServiceError,
     field_error,
     missing_field,
 )
@@ -104,7 +102,7 @@ class Rejections:
                 for pair in pairs:
                     for image_id in pair:
                         if image_id not in versions:
-                            raise _image_not_found(library_id, image_id)
+                            raise checks.image_not_found(library_id, image_id)
                 before = await self._rejected(library, pairs)
                 new = {_pair_uid(library, pair): pair for pair in pairs}
                 points = [
@@ -213,12 +211,4 @@ def _holds(payload: Payload, versions: Mapping[str, Version]) -> bool:
     return all(
         versions.get(image_id) == version
         for image_id, version in zip(payload["image_ids"], payload["versions"], strict=True)
-    )
-
-
-def _image_not_found(library_id: str, image_id: str) -> ServiceError:
-    return ServiceError(
-        Reason.IMAGE_NOT_FOUND,
-        f"there is no image {image_id}",
-        metadata={"image": f"libraries/{library_id}/images/{image_id}"},
     )

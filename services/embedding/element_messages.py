@@ -13,10 +13,10 @@ from imagesearch_services.embedding.elements.finder import (
     Candidate,
     Extracted,
     Extraction,
-    Steps,
     Verification,
 )
 from imagesearch_services.embedding.items import Item
+from imagesearch_services.embedding.steps import Steps
 
 WORDS_ROLE = "words"
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from imagesearch_services.embedding.comparison.overlay import draw_overlay
 from imagesearch_services.embedding.models import Model, ModelRegistry
 from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
 from imagesearch_services.embedding.stacking import Rows, Stacker
+from imagesearch_services.embedding.steps import Steps
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.embedding.workers import Workers
 
@@ -55,19 +55,6 @@ class Comparison:
     """The copy descriptor that spoke."""
     timings: Sequence[tuple[str, float]]
     """Step and seconds. Steps that run side by side may exceed the total together."""
-
-
-@dataclass(slots=True)
-class _Clock:
-    steps: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began_s = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.steps[name] = self.steps.get(name, 0.0) + time.perf_counter() - began_s
 
 
 class Comparer:
@@ -115,8 +102,8 @@ class Comparer:
             ServiceError: as an embedding of either picture, naming which is at fault; OVERLOADED,
                 MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE.
         """
-        clock = _Clock()
-        with clock.step("total"):
+        steps = Steps()
+        with steps.step("total"):
             copy = self._registry.with_role(COPY_ROLE)
             files = [
                 await self._opened(content, name)
@@ -126,20 +113,20 @@ class Comparer:
             # Together, since both are held at the same time: apart, two calls could wait for
             # each other's second picture for ever.
             async with admission.admit(sum(file.pixels for file in files)) as grant:
-                with clock.step("decode"):
+                with steps.step("decode"):
                     a, b = await self._looked(files)
                 grant.shrink_to(WORKING_PIXELS)
-                aligned, vectors = await self._aligned(copy, a, b, clock)
-                with clock.step("measure"):
+                aligned, vectors = await self._aligned(copy, a, b, steps)
+                with steps.step("measure"):
                     background = self._backgrounds.get(copy.space)
                     measures, edits = await self._workers.run(
                         judge, a, b, aligned, vectors, background
                     )
                 overlay = b""
                 if draw:
-                    with clock.step("draw"):
+                    with steps.step("draw"):
                         overlay = await self._workers.run(draw_overlay, a.view, b.view, aligned)
-        timings = list(clock.steps.items())
+        timings = list(steps.seconds.items())
         return Comparison((a.info, b.info), measures, edits, overlay, copy, timings)
 
     async def _opened(self, content: bytes, name: str) -> PictureFile:
@@ -167,19 +154,19 @@ class Comparer:
         return [each.result() for each in looks]
 
     async def _aligned(
-        self, copy: Model, first: Looked, second: Looked, clock: _Clock
+        self, copy: Model, first: Looked, second: Looked, steps: Steps
     ) -> tuple[Aligned | None, Vectors]:
         """Align in a thread while Triton embeds the whole pictures; then embed what both show."""
         semantic = self._semantic()
 
         async def found() -> Aligned | None:
-            with clock.step("align"):
+            with steps.step("align"):
                 return await self._workers.run(align, first.view, second.view)
 
         with _first_fault():
             async with asyncio.TaskGroup() as tasks:
                 alignment = tasks.create_task(found())
-                with clock.step("infer"):
+                with steps.step("infer"):
                     copies = tasks.create_task(
                         self._embed(copy, _whole(copy, first, second), tasks)
                     )
@@ -191,7 +178,7 @@ class Comparer:
                 aligned = await alignment
                 of_overlap = None
                 if aligned is not None:
-                    with clock.step("infer"):
+                    with steps.step("infer"):
                         of_overlap = await self._embed(
                             copy, overlap_inputs(aligned, copy.input), tasks
                         )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +35,7 @@ from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import Item, validate_thumbnail
 from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
 from imagesearch_services.embedding.preparing import clipped_region
+from imagesearch_services.embedding.steps import Steps
 from imagesearch_services.embedding.thumbnails import thumbnail
 from imagesearch_services.embedding.workers import Workers
 
@@ -101,21 +100,6 @@ class FoundElement:
     evidence: float
     appearances: Sequence[Appearance]
     """Best first."""
-
-
-@dataclass(slots=True)
-class Steps:
-    """Seconds of each step; steps of several pictures are added up."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began_s = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began_s
 
 
 @dataclass(frozen=True, slots=True)
