@@ -195,9 +195,9 @@ class Entry(_message.Message):
     features: _builtins.bytes
     """Opaque; in answers only when asked."""
     thumbnail: _builtins.bytes
-    """Small picture to keep, a JPEG of at most 1 MiB; never in answers but
-    GetThumbnails. Not kept where the library's thumbnails are disabled or the
-    Catalog has no blob store.
+    """Small picture to keep, a JPEG of at most 1 MiB. Not kept where the library's
+    thumbnails are disabled or the Catalog has no blob store. In answers only
+    when asked (QueryEntries).
     """
     has_thumbnail: _builtins.bool
     """True where a small picture is kept."""
@@ -850,6 +850,7 @@ class QueryEntriesRequest(_message.Message):
     DISTINCT_ENTITIES_FIELD_NUMBER: _builtins.int
     EXACT_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_COUNT_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
     library_uid: _builtins.str
@@ -870,6 +871,10 @@ class QueryEntriesRequest(_message.Message):
     """Compare with every vector instead of using the index."""
     include_features: _builtins.bool
     """Give the hits' features; needs include_entries."""
+    thumbnail_count: _builtins.int
+    """Give the small pictures of the first so many hits of each vector, as
+    Entry.thumbnail, at most 100; 0: none. Needs include_entries.
+    """
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
         """1 to 100, all of one space; each is a search of its own, answered in order."""
@@ -896,10 +901,11 @@ class QueryEntriesRequest(_message.Message):
         distinct_entities: _builtins.bool = ...,
         exact: _builtins.bool = ...,
         include_features: _builtins.bool = ...,
+        thumbnail_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -914,18 +920,26 @@ class QueryEntriesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryResult]:
         """As many as vectors."""
+
+    @_builtins.property
+    def thumbnails_error(self) -> _status_pb2.Status:
+        """Why small pictures that were asked for are missing: BLOB_STORE_UNAVAILABLE.
+        Unset where all are given that are kept. The hits are whole either way.
+        """
 
     def __init__(
         self,
         *,
         results: _abc.Iterable[Global___QueryResult] | None = ...,
+        thumbnails_error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["thumbnails_error", b"thumbnails_error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results", "thumbnails_error", b"thumbnails_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
