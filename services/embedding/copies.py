@@ -59,27 +59,34 @@ class CopyChecker:
 
     async def check(
         self, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
-    ) -> list[CopyEvidence]:
+    ) -> list[CopyEvidence | None]:
         """Lay pairs of pictures over each other.
 
         Args:
             contents: files of small pictures.
             pairs: indices into them.
 
+        Returns:
+            What was found of each pair; None where one of the two can't be read or is not small.
+
         Raises:
-            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, and as decoding does.
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
         """
         _check_request(contents, pairs)
         files = await self._header_reader.run(_opened, contents)
         admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
-        async with admission.admit(sum(file.pixels for file in files)):
+        async with admission.admit(sum(file.pixels for file in files if file)):
             views = await asyncio.gather(*(self._workers.run(_view, file) for file in files))
             return await asyncio.gather(
                 *(
-                    self._workers.run(evidence, views[first], views[second])
+                    self._workers.run(_evidence, views[first], views[second])
                     for first, second in pairs
                 )
             )
+
+
+def _evidence(first: View | None, second: View | None) -> CopyEvidence | None:
+    return None if first is None or second is None else evidence(first, second)
 
 
 def evidence(first: View, second: View) -> CopyEvidence:
@@ -103,30 +110,32 @@ def view_of(pixels: npt.NDArray[np.uint8]) -> View:
     return View(pixels, grey, extract(grey, LIMITS))
 
 
-def _opened(contents: Sequence[bytes]) -> list[PictureFile]:
-    """Read the headers of all pictures, in their order."""
-    return [_opened_one(f"images[{number}].content", each) for number, each in enumerate(contents)]
+def _opened(contents: Sequence[bytes]) -> list[PictureFile | None]:
+    """Read the headers of all pictures, in their order; None for what is no small picture."""
+    return [_opened_one(each) for each in contents]
 
 
-def _opened_one(field: str, content: bytes) -> PictureFile:
-    if not content:
-        raise missing_field(field)
+def _opened_one(content: bytes) -> PictureFile | None:
     try:
         file = PictureFile(content)
-    except ServiceError as error:
-        raise field_error(field, error.message, reason=error.reason) from error
-    if max(file.width, file.height) > MAX_SIDE_PX:
-        raise field_error(field, f"must be at most {MAX_SIDE_PX} pixels long")
-    return file
+    except ServiceError:
+        return None
+    return file if max(file.width, file.height) <= MAX_SIDE_PX else None
 
 
-def _view(file: PictureFile) -> View:
-    return view_of(np.asarray(file.decode().image))
+def _view(file: PictureFile | None) -> View | None:
+    try:
+        return None if file is None else view_of(np.asarray(file.decode().image))
+    except ServiceError:
+        return None
 
 
 def _check_request(contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]) -> None:
     if not pairs:
         raise missing_field("pairs")
+    for number, content in enumerate(contents):
+        if not content:
+            raise missing_field(f"images[{number}].content")
     if len(contents) > MAX_PICTURES:
         raise field_error("images", f"must be at most {MAX_PICTURES}")
     if len(pairs) > MAX_PAIRS:

@@ -115,7 +115,9 @@ def compare_pictures_response(comparison: Comparison) -> pb.ComparePicturesRespo
     )
 
 
-def copy_evidence(evidence: CopyEvidence) -> pb.CopyEvidence:
+def copy_evidence(evidence: CopyEvidence | None) -> pb.CopyEvidence:
+    if evidence is None:
+        return pb.CopyEvidence(unreadable=True)
     return pb.CopyEvidence(
         agreement=evidence.agreement,
         contrast_share=evidence.contrast_share,

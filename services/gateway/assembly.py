@@ -18,6 +18,7 @@ from imagesearch_services.gateway.concurrency import both
 from imagesearch_services.gateway.copy_check import CopyCheck
 from imagesearch_services.gateway.drawing import Drawings
 from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens
+from imagesearch_services.gateway.duplicates import RETRY_AFTER_S as DUPLICATES_RETRY_AFTER_S
 from imagesearch_services.gateway.duplicates import Duplicates
 from imagesearch_services.gateway.embedding_client import EmbeddingClient
 from imagesearch_services.gateway.images import Images
@@ -59,6 +60,11 @@ def build(settings: Settings) -> Service:
             libraries=cache,
             calibrations=calibrations,
             tokens=DuplicateTokens(settings.page_token_key),
+            admission=Admission(
+                settings.max_duplicates_calls,
+                refusal="enough libraries are being looked through for duplicates",
+                retry_after_s=DUPLICATES_RETRY_AFTER_S,
+            ),
             default_max_false_positive_rate=settings.search.default_max_false_positive_rate,
             min_library_size=settings.search.min_library_size,
         ),

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
 
 MAX_PICTURES = 100
@@ -92,7 +94,8 @@ class CopyCheck:
             pairs: two ids, and how near they lie.
 
         Returns:
-            For each pair whether it is copies; None where a small picture is missing.
+            For each pair whether it is copies; None where a small picture is missing, or what is
+            kept as one can't be read.
         """
         results: list[bool | None] = []
         for batch in _batches(pairs):
@@ -114,9 +117,18 @@ class CopyCheck:
                     [(rows[batch[row][0]], rows[batch[row][1]]) for row in both],
                 )
                 for row, evidence in zip(both, found, strict=True):
-                    verdicts[row] = log_odds(batch[row][2], evidence) >= 0
+                    if evidence is None:
+                        _warn_of_unreadable(library_id, batch[row][:2])
+                    else:
+                        verdicts[row] = log_odds(batch[row][2], evidence) >= 0
             results += verdicts
         return results
+
+
+def _warn_of_unreadable(library_id: str, image_ids: Sequence[str]) -> None:
+    structlog.get_logger().warning(
+        "duplicates.unreadable_thumbnail", library=library_id, one_of=list(image_ids)
+    )
 
 
 def _batches(

@@ -49,6 +49,7 @@ from imagesearch_services.gateway.duplicate_graph import (
 from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens, Place
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.limits import Admission
 from imagesearch_services.gateway.model import (
     Box,
     Library,
@@ -77,6 +78,9 @@ GROUP_IMAGES = 1000
 """Images read in one call."""
 MIN_CHECKED_PX = 18
 """Shorter side of small pictures that can be laid over each other; Embedding takes 16 and more."""
+
+RETRY_AFTER_S = 10.0
+"""A call takes minutes."""
 
 CHECKED_RATE_GAIN = 5.0
 """How many times the false-positive rate is tried where pictures can be laid over each other: that
@@ -131,6 +135,8 @@ class Duplicates:
     libraries: LibraryCache
     calibrations: Calibrations
     tokens: DuplicateTokens
+    admission: Admission
+    """Of calls that look for repeats."""
     default_max_false_positive_rate: float
     min_library_size: int
 
@@ -145,8 +151,14 @@ class Duplicates:
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, LIBRARY_TYPE_MISMATCH, FILTER_INVALID,
-                PAGE_TOKEN_INVALID; LIBRARY_CHANGED where it was made anew meanwhile.
+                PAGE_TOKEN_INVALID, OVERLOADED; LIBRARY_CHANGED where it was made anew meanwhile.
         """
+        with self.admission.admit(1):
+            async with aclosing(self._find(request)) as news:
+                async for one in news:
+                    yield one
+
+    async def _find(self, request: DuplicatesRequest) -> AsyncGenerator[DuplicatesNews, None]:
         library = await self.libraries.fetch(request.library_id)
         model = _copy_model(library)
         place = self._place(request, library)

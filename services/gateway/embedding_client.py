@@ -180,7 +180,7 @@ class EmbeddingClient:
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
-    ) -> Sequence[CopyEvidence]:
+    ) -> Sequence[CopyEvidence | None]:
         request = pb.CheckCopiesRequest(
             images=[picture_pb2.ImageContent(content=content) for content in pictures],
             pairs=[pb.PicturePair(first=first, second=second) for first, second in pairs],
@@ -188,20 +188,23 @@ class EmbeddingClient:
         response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pairs):
             raise ServiceError(Reason.INTERNAL, "the embedding service left pairs out")
-        return [
-            CopyEvidence(
-                agreement=one.agreement,
-                contrast_share=one.contrast_share,
-                bend=one.bend,
-                shown_of_first=one.shown_of_first,
-                shown_of_second=one.shown_of_second,
-                inlier_count=one.inlier_count,
-            )
-            for one in response.results
-        ]
+        return [_copy_evidence(one) for one in response.results]
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)
+
+
+def _copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
+    if message.unreadable:
+        return None
+    return CopyEvidence(
+        agreement=message.agreement,
+        contrast_share=message.contrast_share,
+        bend=message.bend,
+        shown_of_first=message.shown_of_first,
+        shown_of_second=message.shown_of_second,
+        inlier_count=message.inlier_count,
+    )
 
 
 def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:

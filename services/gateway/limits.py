@@ -143,16 +143,23 @@ def check_bytes(value: str, limit: int, *, field: str) -> str:
 
 
 class Admission:
-    """Lets in as many bytes of pictures as the budget holds, and tells the rest to retry."""
+    """Lets in as much work as the budget holds, and tells the rest to retry."""
 
-    RETRY_AFTER_S = 0.5
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._in_flight_bytes = 0
+    def __init__(
+        self,
+        budget: int,
+        *,
+        refusal: str = "too many pictures are being worked on",
+        retry_after_s: float = 0.5,
+    ) -> None:
+        """Take a budget of bytes of pictures, or of whatever else is admitted."""
+        self._budget = budget
+        self._in_flight = 0
+        self._refusal = refusal
+        self._retry_after_s = retry_after_s
 
     @contextmanager
-    def admit(self, size_bytes: int) -> Iterator[None]:
+    def admit(self, size: int) -> Iterator[None]:
         """Hold a part of the budget.
 
         Work that is larger than the whole budget is let in when nothing else is there.
@@ -160,17 +167,13 @@ class Admission:
         Raises:
             ServiceError: OVERLOADED.
         """
-        if self._in_flight_bytes and self._in_flight_bytes + size_bytes > self._max_bytes:
-            raise ServiceError(
-                Reason.OVERLOADED,
-                "too many pictures are being worked on",
-                retry_after_s=self.RETRY_AFTER_S,
-            )
-        self._in_flight_bytes += size_bytes
+        if self._in_flight and self._in_flight + size > self._budget:
+            raise ServiceError(Reason.OVERLOADED, self._refusal, retry_after_s=self._retry_after_s)
+        self._in_flight += size
         try:
             yield
         finally:
-            self._in_flight_bytes -= size_bytes
+            self._in_flight -= size
 
 
 def _region_error(field: str, description: str) -> ServiceError:

@@ -114,8 +114,11 @@ class Embedding(Protocol):
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
-    ) -> Sequence[CopyEvidence]:
-        """Lay pairs of small pictures over each other: at most 100 of these, 1,000 of those."""
+    ) -> Sequence[CopyEvidence | None]:
+        """Lay pairs of small pictures over each other: at most 100 of these, 1,000 of those.
+
+        None where one of the two can't be read.
+        """
 
     async def check(self) -> None:
         """Raise where the service is not well."""
@@ -133,6 +136,9 @@ class NearestQuery:
     min_similarity: float | None
     distinct_entities: bool
     include_images: bool
+    thumbnail_count: int = 0
+    """How many of the first hits of each vector come with their small pictures; at most 100 for
+    all vectors together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,6 +67,9 @@ class Settings:
     """For one call, where the caller leaves us more."""
     max_in_flight_bytes: int
     """Bytes of pictures being worked on; the rest is told to retry."""
+    max_duplicates_calls: int
+    """Calls of FindDuplicates being worked on; the rest is told to retry. Each keeps a part of the
+    Embedding service busy, beside which searches have to find room."""
     tokens: frozenset[str]
     """Bearer tokens that let a caller in; none: everybody."""
     page_token_key: bytes
@@ -95,6 +98,7 @@ class Settings:
             embedding_timeout_s=env.number("EMBEDDING_TIMEOUT_S", 60.0),
             catalog_timeout_s=env.number("CATALOG_TIMEOUT_S", 30.0),
             max_in_flight_bytes=env.integer("MAX_IN_FLIGHT_BYTES", 256 * MIB),
+            max_duplicates_calls=env.integer("MAX_DUPLICATES_CALLS", 2),
             tokens=frozenset(env.words("TOKENS")),
             page_token_key=env.text("PAGE_TOKEN_KEY", "").encode(),
             calibration_dir=Path(calibration_dir) if calibration_dir else None,
@@ -136,6 +140,7 @@ class Settings:
             "CHUNK_PICTURES": 0 < add.chunk_pictures <= MAX_CHUNK_PICTURES,
             "CHUNKS_IN_FLIGHT": add.chunks_in_flight > 0,
             "MAX_IN_FLIGHT_BYTES": self.max_in_flight_bytes > 0,
+            "MAX_DUPLICATES_CALLS": self.max_duplicates_calls > 0,
         }
         for name, is_sound in sound.items():
             if not is_sound:

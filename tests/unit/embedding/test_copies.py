@@ -41,6 +41,7 @@ async def test_copies_agree_where_they_lie_over_each_other(checker: CopyChecker)
     ]
     pictures = [encoded(picture) for picture in edits]
     for found in await checker.check(pictures, [(0, row) for row in range(1, len(pictures))]):
+        assert found is not None
         assert found.agreement > 0.85
         assert max(found.shown_of_first, found.shown_of_second) > 0.9
 
@@ -49,6 +50,7 @@ async def test_strangers_do_not(checker: CopyChecker) -> None:
     pictures = [encoded(photo(seed)) for seed in range(5)]
     pairs = [(a, b) for a in range(5) for b in range(a)]
     for found in await checker.check(pictures, pairs):
+        assert found is not None
         shown = max(found.shown_of_first, found.shown_of_second)
         assert found.agreement * shown < 0.7
 
@@ -56,26 +58,35 @@ async def test_strangers_do_not(checker: CopyChecker) -> None:
 async def test_a_picture_without_texture_agrees_with_none(checker: CopyChecker) -> None:
     grey = encoded(Image.new("RGB", (200, 100), "grey"))
     (found,) = await checker.check([grey, encoded(photo(1))], [(0, 1)])
+    assert found is not None
     assert found.inlier_count == 0
     assert found.agreement < 0.5
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    "content",
     [
-        (b"", Reason.FIELD_REQUIRED),
-        (b"no picture", Reason.IMAGE_UNREADABLE),
-        (encoded(Image.new("RGB", (1025, 20))), Reason.FIELD_INVALID),
-        (png_header(60_000, 60_000), Reason.IMAGE_TOO_LARGE),
-        (encoded(Image.new("RGB", (15, 200))), Reason.IMAGE_TOO_SMALL),
+        b"no picture",
+        encoded(photo(2))[:2000],
+        encoded(Image.new("RGB", (1025, 20))),
+        png_header(60_000, 60_000),
+        encoded(Image.new("RGB", (15, 200))),
     ],
-    ids=["empty", "no picture", "too long", "bomb", "too small"],
+    ids=["no picture", "cut off", "too long", "bomb", "too small"],
 )
-async def test_what_is_no_small_picture_is_refused_by_name(
-    checker: CopyChecker, content: bytes, reason: Reason
+async def test_what_is_no_small_picture_leaves_the_other_pairs_alone(
+    checker: CopyChecker, content: bytes
 ) -> None:
-    error = await refusal(checker, [encoded(photo(1)), content], [(0, 1)])
-    assert error.reason is reason
+    pictures = [encoded(photo(1)), content, encoded(photo(1))]
+    bad, good, bad_again = await checker.check(pictures, [(0, 1), (0, 2), (1, 2)])
+    assert (bad, bad_again) == (None, None)
+    assert good is not None
+    assert good.agreement > 0.95
+
+
+async def test_an_empty_picture_is_refused_by_name(checker: CopyChecker) -> None:
+    error = await refusal(checker, [encoded(photo(1)), b""], [(0, 1)])
+    assert error.reason is Reason.FIELD_REQUIRED
     assert error.fields[0].field == "images[1].content"
 
 
@@ -111,5 +122,4 @@ async def test_headers_are_not_read_in_the_event_loop(checker: CopyChecker) -> N
     call = asyncio.ensure_future(checker.check([b"no picture"] * 100, [(0, 1)]))
     await asyncio.sleep(0)  # one turn of the loop: a thread's answer takes at least another
     assert not call.done()
-    with pytest.raises(ServiceError):
-        await call
+    assert await call == [None]

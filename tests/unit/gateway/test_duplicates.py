@@ -31,6 +31,7 @@ from imagesearch_services.gateway.duplicates import (
 )
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.limits import Admission
 from imagesearch_services.gateway.model import Box, Hit, LibraryType, StoredImage, Vector
 from imagesearch_services.gateway.page_tokens import PageTokens, PinnedRanking
 from imagesearch_services.gateway.ports import CopyEvidence, ImagePage, NearestQuery
@@ -124,17 +125,20 @@ class Checker(FakeEmbedding):
     """Says of each pair what a test wrote down: by default that they agree."""
 
     different: set[frozenset[str]] = field(default_factory=set)
+    unreadable: str = ""
     checked: list[frozenset[str]] = field(default_factory=list)
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
-    ) -> Sequence[CopyEvidence]:
+    ) -> Sequence[CopyEvidence | None]:
         names = [frozenset(pictures[row].decode() for row in pair) for pair in pairs]
         self.checked += names
         agreeing = CopyEvidence(
             agreement=0.98, contrast_share=0.5, shown_of_first=1, shown_of_second=1, inlier_count=90
         )
-        return [CopyEvidence() if pair in self.different else agreeing for pair in names]
+        found = {pair: CopyEvidence() for pair in self.different}
+        found |= {pair: None for pair in names if self.unreadable in pair}
+        return [found.get(pair, agreeing) for pair in names]
 
 
 @dataclass
@@ -151,6 +155,7 @@ class Bench:
             libraries=LibraryCache(self.shelf),
             calibrations=CALIBRATIONS,
             tokens=DuplicateTokens(b"key"),
+            admission=Admission(1, retry_after_s=0.5),
             default_max_false_positive_rate=0.01,
             min_library_size=1,
         )
@@ -328,6 +333,26 @@ async def test_without_small_pictures_only_the_sure_ones_are_given() -> None:
         bench.shelf.put("abcde")
         bench.shelf.like(("a", "b"), similarity=0.25)
         assert await bench.groups() == expected
+
+
+async def test_a_small_picture_that_can_not_be_read_counts_as_missing() -> None:
+    bench = Bench(Shelf(thumbnails=True), Checker(unreadable="b"))
+    bench.shelf.put("abcd")
+    bench.shelf.like(("a", "b"), ("c", "d"))
+    bench.checker.different = {group("c", "d")}
+    assert await bench.groups() == {group("a", "b")}
+
+
+async def test_more_calls_than_are_worked_on_at_once_are_told_to_retry() -> None:
+    bench = Bench()
+    bench.shelf.put("ab")
+    bench.shelf.like(("a", "b"))
+    async with aclosing(bench.duplicates.find(request())) as first:
+        await anext(first)
+        error = await refusal(bench)
+        assert error.reason is Reason.OVERLOADED
+        assert error.retry_after_s == 0.5
+    assert await bench.groups() == {group("a", "b")}
 
 
 async def test_a_score_may_be_asked_for_instead_of_a_rate() -> None:

@@ -938,6 +938,7 @@ class CopyEvidence(_message.Message):
     SHOWN_OF_FIRST_FIELD_NUMBER: _builtins.int
     SHOWN_OF_SECOND_FIELD_NUMBER: _builtins.int
     INLIER_COUNT_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
     agreement: _builtins.float
     """Mean correlation of the windows that have contrast, 0 to 1."""
     contrast_share: _builtins.float
@@ -952,6 +953,10 @@ class CopyEvidence(_message.Message):
     """Matches of local features that agree on the alignment; 0 where small copies
     of the whole pictures told it.
     """
+    unreadable: _builtins.bool
+    """One of the two is no picture that can be read, or none that is small; the
+    other pairs are checked all the same.
+    """
     def __init__(
         self,
         *,
@@ -961,10 +966,11 @@ class CopyEvidence(_message.Message):
         shown_of_first: _builtins.float = ...,
         shown_of_second: _builtins.float = ...,
         inlier_count: _builtins.int = ...,
+        unreadable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "bend", b"bend", "contrast_share", b"contrast_share", "inlier_count", b"inlier_count", "shown_of_first", b"shown_of_first", "shown_of_second", b"shown_of_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "bend", b"bend", "contrast_share", b"contrast_share", "inlier_count", b"inlier_count", "shown_of_first", b"shown_of_first", "shown_of_second", b"shown_of_second", "unreadable", b"unreadable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

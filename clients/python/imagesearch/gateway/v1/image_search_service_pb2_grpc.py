@@ -320,8 +320,9 @@ class ImageSearchServiceServicer:
     def FindDuplicates(self, request, context):
         """Groups of the same picture within a library, streamed as they are found.
         Whole-image libraries only. A call that breaks off is taken up again with the
-        last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+        last message's page token. A Gateway works on few such calls at a time and
+        tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
         BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -120,8 +120,9 @@ class ImageSearchServiceStub:
     FindDuplicates: _grpc.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]
     """Groups of the same picture within a library, streamed as they are found.
     Whole-image libraries only. A call that breaks off is taken up again with the
-    last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+    last message's page token. A Gateway works on few such calls at a time and
+    tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
     BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
@@ -223,8 +224,9 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     FindDuplicates: _aio.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]  # type: ignore[assignment]
     """Groups of the same picture within a library, streamed as they are found.
     Whole-image libraries only. A call that breaks off is taken up again with the
-    last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+    last message's page token. A Gateway works on few such calls at a time and
+    tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
     BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
@@ -425,8 +427,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_search_pb2.FindDuplicatesResponse], _abc.AsyncIterator[_search_pb2.FindDuplicatesResponse]]:
         """Groups of the same picture within a library, streamed as they are found.
         Whole-image libraries only. A call that breaks off is taken up again with the
-        last message's page token. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, EMBEDDING_UNAVAILABLE,
+        last message's page token. A Gateway works on few such calls at a time and
+        tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
+        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
         BLOB_STORE_UNAVAILABLE.
         """
 
