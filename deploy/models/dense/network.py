@@ -71,10 +71,12 @@ class Head(nn.Module):
     ) -> torch.Tensor:
         """Vectors [N, K, 512] of windows [N, K, 4]: x_min, y_min, x_max, y_max from 0 to 1."""
         maps = self.features(c8, c16, c32)
-        columns = coverage(windows[..., 0], windows[..., 2], maps.shape[3])
-        rows = coverage(windows[..., 1], windows[..., 3], maps.shape[2])
-        across = torch.einsum("nchw,nkw->nchk", maps, columns)
-        return self.describe(torch.einsum("nchk,nkh->nkc", across, rows))
+        with torch.autocast(maps.device.type, enabled=False):
+            maps = maps.float()
+            columns = coverage(windows[..., 0], windows[..., 2], maps.shape[3])
+            rows = coverage(windows[..., 1], windows[..., 3], maps.shape[2])
+            across = torch.einsum("nchw,nkw->nchk", maps, columns)
+            return self.describe(torch.einsum("nchk,nkh->nkc", across, rows))
 
 
 def coverage(low: torch.Tensor, high: torch.Tensor, cells: int) -> torch.Tensor:

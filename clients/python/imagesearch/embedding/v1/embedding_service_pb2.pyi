@@ -411,10 +411,15 @@ class ExtractFeaturesRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     FOR_QUERY_FIELD_NUMBER: _builtins.int
     THUMBNAIL_MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
+    REGIONAL_SPACE_FIELD_NUMBER: _builtins.int
     for_query: _builtins.bool
     """Features for a query are denser than those to be stored."""
     thumbnail_max_side_px: _builtins.int
     """As in EmbedImagesRequest."""
+    regional_space: _builtins.str
+    """Describe with the dense model of this space, too; empty: by local features
+    alone.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageItem]:
         """1 to 100; proposed regions are ignored, at most one region each."""
@@ -425,10 +430,11 @@ class ExtractFeaturesRequest(_message.Message):
         items: _abc.Iterable[Global___EmbedImageItem] | None = ...,
         for_query: _builtins.bool = ...,
         thumbnail_max_side_px: _builtins.int = ...,
+        regional_space: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_query", b"for_query", "items", b"items", "thumbnail_max_side_px", b"thumbnail_max_side_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["for_query", b"for_query", "items", b"items", "regional_space", b"regional_space", "thumbnail_max_side_px", b"thumbnail_max_side_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,6 +483,7 @@ class ExtractFeaturesResult(_message.Message):
     WORDS_FIELD_NUMBER: _builtins.int
     BOX_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
     features: _builtins.bytes
     """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
     keypoint_count: _builtins.int
@@ -499,6 +506,12 @@ class ExtractFeaturesResult(_message.Message):
     def box(self) -> _geometry_pb2.Box:
         """The part of the picture that was described."""
 
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
+        """Where `regional_space` is set: the vector of what was described; for a query
+        those of its windows after it, as they are in `features`, too.
+        """
+
     def __init__(
         self,
         *,
@@ -509,10 +522,11 @@ class ExtractFeaturesResult(_message.Message):
         words: _model_pb2.SparseVector | None = ...,
         box: _geometry_pb2.Box | None = ...,
         thumbnail: _builtins.bytes = ...,
+        vectors: _abc.Iterable[_model_pb2.Vector] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "info", b"info", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "thumbnail", b"thumbnail", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "thumbnail", b"thumbnail", "vectors", b"vectors", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -575,7 +589,7 @@ class StoredFeatures(_message.Message):
     features: _builtins.bytes
     """From ExtractFeaturesResult.features."""
     regional_similarity: _builtins.float
-    """Similarity of the regional embedding, if there is one."""
+    """Similarity of the regional embedding, where it is not in both features."""
     word_score: _builtins.float
     """Score of the visual words, if there is one."""
     def __init__(
