@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from imagesearch_services.catalog import checks, paging
 from imagesearch_services.catalog.batch import Batch, PutItem, named_thumbnails, new_tag_types
+from imagesearch_services.catalog.blobs import unavailable as blob_store_unavailable
 from imagesearch_services.catalog.filters import (
     NAME,
     Bound,
@@ -45,8 +47,10 @@ from imagesearch_services.catalog.storage import (
 from imagesearch_services.catalog.tasks import Unbroken
 from imagesearch_services.catalog.thumbnails import (
     NOT_KEPT,
+    Thumbnail,
     Thumbnails,
 )
+from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import ServiceError, field_error
 
 MAX_BATCH = 1000
@@ -57,6 +61,10 @@ MAX_LIMIT = 1001
 UID_BYTES = 16
 MAX_THUMBNAILS = 100
 """Small pictures read in one call."""
+THUMBNAIL_TIME_SHARE = 0.8
+"""Of the time that is left to a query, what the small pictures of its hits may take."""
+MOST_WAITED_S = 60.0
+"""For them, where the caller set no deadline; the store's own is nearer."""
 DELETE_POINTS = 1000
 OVER_FETCH = 3
 """Hits asked for where only one of each entity is wanted, per hit wanted."""
@@ -77,6 +85,8 @@ class Query:
     min_similarity: float | None = None
     include_entries: bool = False
     include_features: bool = False
+    thumbnail_count: int = 0
+    """How many of the first hits of each vector come with their small pictures."""
     distinct_entities: bool = False
     exact: bool = False
 
@@ -88,6 +98,15 @@ class Hit:
     uid: bytes
     similarity: float
     entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hits of each query vector, best first."""
+
+    hits: Sequence[Sequence[Hit]]
+    thumbnails_error: ServiceError | None = None
+    """Why small pictures that were asked for are missing."""
 
 
 class Entries:
@@ -232,15 +251,12 @@ class Entries:
         if len(image_ids) > MAX_THUMBNAILS:
             raise field_error("image_ids", f"must be at most {MAX_THUMBNAILS}")
         wanted = [entry_uid(image_id) for image_id in image_ids]
-        found = await self._read_thumbnails(library, wanted)
-        lost = [uid for uid, file in found.items() if file is None]
-        if lost:
-            # Replaced, most likely, between the point that names it and the blob.
-            found |= await self._read_thumbnails(library, lost)
-        return [found.get(uid) or b"" for uid in wanted]
+        named = await self._named_thumbnails(library, wanted)
+        found = await self._read_thumbnails(library, named)
+        return [found.get(uid, b"") for uid in wanted]
 
-    async def query(self, query: Query) -> list[list[Hit]]:
-        """Find the nearest entries of each vector, best first.
+    async def query(self, query: Query) -> Found:
+        """Find the nearest entries of each vector.
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID.
@@ -249,14 +265,16 @@ class Entries:
         search = _search(library, query)
         bound = _bind(library, query.filter)
         if bound is False:
-            return [[] for _ in search.vectors]
+            return Found([[] for _ in search.vectors])
         search = replace(search, filter=_for_engine(bound))
         async with self._libraries.steady(library):
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
             else:
                 results = await self._storage.search(library.uid, search)
-        return [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
+        found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
+        shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
+        return Found(found, await self._show(library, shown))
 
     async def _put(
         self, library: Library, items: Sequence[PutItem | ServiceError]
@@ -298,19 +316,57 @@ class Entries:
         wanted = asked.thumbnail and not library.thumbnails_disabled and self._thumbnails.can_keep
         return (NOT_KEPT,) if wanted and not stored.thumbnail_version else ()
 
+    async def _show(self, library: Library, entries: Sequence[Entry]) -> ServiceError | None:
+        """Give entries their small pictures; return why they can't be had.
+
+        The entries are at hand already: the store gets a part of the time that is left, so that
+        they can be answered without.
+        """
+        named = [
+            Thumbnail(library.uid, entry.uid, entry.thumbnail_version)
+            for entry in entries
+            if entry.thumbnail_version
+        ]
+        try:
+            async with asyncio.timeout(THUMBNAIL_TIME_SHARE * time_remaining_s(MOST_WAITED_S)):
+                found = await self._read_thumbnails(library, named)
+        except TimeoutError:
+            return blob_store_unavailable()
+        except ServiceError as error:
+            return error
+        for entry in entries:
+            entry.thumbnail = found.get(entry.uid, b"")
+        return None
+
     async def _read_thumbnails(
-        self, library: Library, uids: Sequence[bytes]
-    ) -> dict[bytes, bytes | None]:
-        """Read the small pictures of those entries that name one; None: its blob is not there."""
+        self, library: Library, named: Sequence[Thumbnail]
+    ) -> dict[bytes, bytes]:
+        """Read small pictures by the uids of their entries; what is lost is left out."""
+        found = await self._read_files(named)
+        lost = [each.entry_uid for each in named if each.entry_uid not in found]
+        if lost:
+            # Replaced, most likely, between the point that names it and the blob.
+            found |= await self._read_files(await self._named_thumbnails(library, lost))
+        return found
+
+    async def _read_files(self, named: Sequence[Thumbnail]) -> dict[bytes, bytes]:
+        named = list(dict.fromkeys(named))
+        files = await self._thumbnails.read(named) if named else []
+        return {
+            each.entry_uid: file
+            for each, file in zip(named, files, strict=True)
+            if file is not None
+        }
+
+    async def _named_thumbnails(self, library: Library, uids: Sequence[bytes]) -> list[Thumbnail]:
+        """Return which small pictures entries name now."""
         if not uids:
-            return {}
+            return []
         async with self._libraries.steady(library):
             found = await self._storage.retrieve(
                 library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
             )
-        named = named_thumbnails(library, found)
-        files = await self._thumbnails.read(named)
-        return {each.entry_uid: file for each, file in zip(named, files, strict=True)}
+        return named_thumbnails(library, found)
 
     async def _update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
@@ -464,6 +520,12 @@ def _search(library: Library, query: Query) -> Search:
         raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
     if query.include_features and not query.include_entries:
         raise field_error("include_features", "needs include_entries")
+    if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:
+        raise field_error(
+            "thumbnail_count", f"must be 0 to {MAX_THUMBNAILS} for all vectors together"
+        )
+    if query.thumbnail_count and not query.include_entries:
+        raise field_error("thumbnail_count", "needs include_entries")
     fields = Fields.ENTRY if query.include_entries else Fields.NONE
     return Search(
         space=query.space,

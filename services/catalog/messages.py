@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +18,7 @@ from imagesearch.type.v1 import (
     tag_pb2,
 )
 from imagesearch_services.catalog.batch import PutItem
-from imagesearch_services.catalog.entries import Hit, Query
+from imagesearch_services.catalog.entries import Found, Hit, Query
 from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
 from imagesearch_services.catalog.model import (
     Attribute,
@@ -160,6 +160,7 @@ def write_entry(entry: Entry) -> pb.Entry:
         create_time=write_time(entry.create_time),
         update_time=write_time(entry.update_time),
         features=entry.features,
+        thumbnail=entry.thumbnail,
         has_thumbnail=bool(entry.thumbnail_version),
     )
     for name, value in entry.tags.items():
@@ -203,6 +204,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         min_similarity=request.min_similarity if request.HasField("min_similarity") else None,
         include_entries=request.include_entries,
         include_features=request.include_features,
+        thumbnail_count=request.thumbnail_count,
         distinct_entities=request.distinct_entities,
         exact=request.exact,
     )
@@ -216,7 +218,15 @@ def write_pair(pair: Pair) -> pb.EntryPair:
     return pb.EntryPair(image_id_a=pair.a, image_id_b=pair.b)
 
 
-def write_query_result(hits: list[Hit]) -> pb.QueryResult:
+def write_query_response(found: Found) -> pb.QueryEntriesResponse:
+    error = found.thumbnails_error
+    return pb.QueryEntriesResponse(
+        results=map(_write_query_result, found.hits),
+        thumbnails_error=None if error is None else to_status(error),
+    )
+
+
+def _write_query_result(hits: Sequence[Hit]) -> pb.QueryResult:
     return pb.QueryResult(
         hits=[
             pb.Hit(

@@ -151,8 +151,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.QueryEntriesResponse:
         del context
         _named(request.library_id)
-        results = await self._entries.query(messages.read_query(request))
-        return pb.QueryEntriesResponse(results=map(messages.write_query_result, results))
+        return messages.write_query_response(
+            await self._entries.query(messages.read_query(request))
+        )
 
     async def RejectPairs(  # noqa: N802
         self, request: pb.RejectPairsRequest, context: Any

@@ -240,19 +240,24 @@ class CatalogClient:
             limit=query.limit,
             min_similarity=query.min_similarity,
             include_entries=query.include_images,
+            thumbnail_count=query.thumbnail_count,
             distinct_entities=query.distinct_entities,
         )
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != len(query.vectors):
             raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
+        error = None
+        if response.HasField("thumbnails_error"):
+            error = item_error(response.thumbnails_error)
         return [
             [
                 Hit(
                     hit.uid,
                     hit.similarity,
                     _image(query.library_id, hit.entry) if query.include_images else None,
+                    _thumbnail(hit.entry, error) if row < query.thumbnail_count else None,
                 )
-                for hit in result.hits
+                for row, hit in enumerate(result.hits)
             ]
             for result in response.results
         ]
@@ -406,6 +411,10 @@ def _image(library_id: str, entry: pb.Entry) -> StoredImage:
         vectors=[types.vector(vector) for vector in entry.vectors],
         has_thumbnail=entry.has_thumbnail,
     )
+
+
+def _thumbnail(entry: pb.Entry, error: ServiceError | None) -> bytes | ServiceError:
+    return error if error is not None and entry.has_thumbnail else entry.thumbnail
 
 
 def _set_change(message: pb.Entry, path: str, value: object) -> None:

@@ -27,6 +27,7 @@ from imagesearch_services.gateway.model import (
     Subject,
 )
 from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.thumbnails import Shelf, small_pictures
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 SIDES_PX = range(64, 4096 + 1)
@@ -85,13 +86,6 @@ class Painter(Protocol):
         """Give the file."""
 
 
-class Thumbnails(Protocol):
-    """The Catalog, as far as it keeps small pictures."""
-
-    async def get_thumbnails(self, library_id: str, image_ids: Sequence[str]) -> Sequence[bytes]:
-        """Give as many as ids; empty where none is kept."""
-
-
 def check_options(options: DrawingOptions, *, field: str = "annotation") -> DrawingOptions:
     """Return the options if they can be met."""
     if options.media_type and options.media_type not in MEDIA_TYPES:
@@ -110,7 +104,7 @@ class Drawings:
     """Draws answers."""
 
     painter: Painter
-    thumbnails: Thumbnails
+    shelf: Shelf
 
     async def add_to_search(self, answer: SearchAnswer, request: SearchRequest) -> SearchAnswer:
         """Add the drawing that was asked for, or a warning why there is none.
@@ -154,7 +148,7 @@ class Drawings:
         if query is None:
             return _Drawn(warnings=[f"{NOT_DRAWN}: give the picture again beside the page token"])
         matches = answer.matches[: options.match_count]
-        small, warnings = await self._small(request, matches)
+        small, warnings = await self._small(answer, request, matches)
         if isinstance(query, PictureQuery):
             content, outlines = query.content, search_outlines(answer)
         else:
@@ -164,7 +158,7 @@ class Drawings:
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {why}"])
         beside = [
             Captioned(small.get(match.image.image_id, b""), match_lines(rank, match))
-            for rank, match in enumerate(matches, 1)
+            for rank, match in enumerate(matches, answer.first_rank)
         ]
         try:
             drawing = await self.painter.draw(DrawingOrder(content, outlines, beside, options))
@@ -177,21 +171,19 @@ class Drawings:
         return _Drawn(drawing, warnings)
 
     async def _small(
-        self, request: SearchRequest, matches: Sequence[Match]
+        self, answer: SearchAnswer, request: SearchRequest, matches: Sequence[Match]
     ) -> tuple[dict[str, bytes], list[str]]:
-        """Get the small pictures that are not at hand; without them frames stay empty."""
-        small = {match.image.image_id: match.thumbnail for match in matches if match.thumbnail}
-        wanted = [] if request.thumbnail_bytes else [match.image.image_id for match in matches]
+        """Get the small pictures that are drawn; without them frames stay empty."""
+        wanted = [match.image.image_id for match in matches]
         if isinstance(request.query, StoredQuery):
             wanted.append(request.query.image_id)
-        if not wanted:
+        small, error = await small_pictures(
+            self.shelf, request.library_id, wanted, answer.thumbnails
+        )
+        if error is None:
             return small, []
-        try:
-            files = await self.thumbnails.get_thumbnails(request.library_id, wanted)
-        except ServiceError as error:
-            structlog.get_logger().warning("drawing.no_thumbnails", reason=error.reason)
-            return small, [f"annotated_image: drawn without small pictures: {error.message}"]
-        return small | dict(zip(wanted, files, strict=True)), []
+        structlog.get_logger().warning("drawing.no_thumbnails", reason=error.reason)
+        return small, [f"annotated_image: drawn without small pictures: {error.message}"]
 
 
 def search_outlines(answer: SearchAnswer) -> list[Outline]:
@@ -205,7 +197,7 @@ def search_outlines(answer: SearchAnswer) -> list[Outline]:
     if not outlines and region and info and not is_whole(region, info):
         outlines.append(Outline(region))
     places: dict[Box | Quadrilateral, list[str]] = {}
-    for rank, match in enumerate(answer.matches[:MOST_MATCHES], 1):
+    for rank, match in enumerate(answer.matches[:MOST_MATCHES], answer.first_rank):
         for place in match.instances or filter(None, [match.query_box]):
             places.setdefault(place, []).append(" · ".join(match_lines(rank, match)))
     outlines += (

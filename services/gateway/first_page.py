@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import (
@@ -159,6 +160,7 @@ class FirstPage(ABC):
         self._library = library
         self._stopwatch = Stopwatch()
         self._images: dict[bytes, StoredImage] = {}
+        self._thumbnails: dict[str, bytes | ServiceError] = {}
         self._filter = request.filter
         if isinstance(request.query, StoredQuery):
             self._filter = conjunction(request.filter, not_image(request.query.image_id))
@@ -196,6 +198,7 @@ class FirstPage(ABC):
             subjects=query.subjects,
             chosen_subject=query.chosen_subject,
             warnings=query.warnings,
+            thumbnails=self._thumbnails,
         )
 
     def _refresh(self, current: Library) -> None:
@@ -278,16 +281,27 @@ class FirstPage(ABC):
                 min_similarity=None if floor is None else _lowest_similarity(floor, what.vectors),
                 distinct_entities=self._request.distinct_entities,
                 include_images=include_images,
+                thumbnail_count=self._thumbnail_count(what) if include_images else 0,
             )
         )
-        for hits in lists:
-            self._images.update((hit.uid, hit.image) for hit in hits if hit.image is not None)
+        for hit in chain.from_iterable(lists):
+            if hit.image is not None:
+                self._images[hit.uid] = hit.image
+                if hit.thumbnail is not None:
+                    self._thumbnails[hit.image.image_id] = hit.thumbnail
         if floor is None:
             return list(lists)
         return [
             [hit for hit in hits if _closeness(hit, vector) >= floor]
             for hits, vector in zip(lists, what.vectors, strict=True)
         ]
+
+    def _thumbnail_count(self, what: Pass) -> int:
+        """Count the small pictures that the first page shows, for the hits to bring along.
+
+        Of several vectors it is open whose hits will be shown: theirs are asked for later.
+        """
+        return self._request.thumbnail_count if len(what.vectors) == 1 else 0
 
     async def _joined(self, rankings: Sequence[Ranking]) -> tuple[list[Found], bool]:
         """Put the relations one after another, each picture once and each entity if so asked.

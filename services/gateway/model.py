@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from imagesearch_services.common.errors import ServiceError
+
 TagValue = str | int | float | bool
 """A tag's value. A bool is never meant as an int here: ask for bool first."""
 
@@ -264,6 +266,8 @@ class Hit:
     uid: bytes
     similarity: float
     image: StoredImage | None = None
+    thumbnail: bytes | ServiceError | None = None
+    """Its small picture, empty where none is kept, or why it can't be had; None: not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +416,11 @@ class SearchAnswer:
     warnings: Sequence[str] = ()
     annotated_image: bytes = b""
     """The drawing, where asked for."""
+    thumbnails: Mapping[str, bytes | ServiceError] = field(default_factory=dict)
+    """Small pictures that are at hand, by image id: empty where none is kept, or why it can't be
+    had."""
+    first_rank: int = 1
+    """Of the first match among all, 1 for the best of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,6 +101,7 @@ class Searches(SearchServices):
             subjects=ranking.subjects,
             chosen_subject=ranking.chosen_subject,
             warnings=ranking.warnings,
+            first_rank=ranking.total_found - len(ranking.matches) + 1,
         )
 
     async def _take_page(

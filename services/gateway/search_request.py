@@ -40,3 +40,9 @@ class SearchRequest:
     """How to draw the answer; None: not at all."""
     said: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of what the caller set, but for the query and relations."""
+
+    @property
+    def thumbnail_count(self) -> int:
+        """How many of the first matches are shown with small pictures."""
+        drawn = 0 if self.drawing is None else self.drawing.match_count
+        return max(drawn, self.page_size if self.thumbnail_bytes else 0)

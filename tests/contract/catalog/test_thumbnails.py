@@ -8,7 +8,7 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.common.errors import Reason
-from tests.contract.catalog.support import Catalog, make_entry, refused, where
+from tests.contract.catalog.support import Catalog, make_entry, refused, turned, where
 from tests.waiting import until
 
 JPEG, OTHER_JPEG = b"\xff\xd8 one \xff\xd9", b"\xff\xd8 another \xff\xd9"
@@ -28,11 +28,51 @@ async def test_a_thumbnail_comes_back_as_it_went(catalog: Catalog, library: str)
     assert await catalog.thumbnails(library, "a") == [JPEG]
 
 
-async def test_only_get_thumbnails_gives_them(catalog: Catalog, library: str) -> None:
+async def test_they_are_only_given_where_asked_for(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", thumbnail=JPEG))
     (got,) = await catalog.get(library, "a", include_vectors=True, include_features=True)
-    assert stored.thumbnail == got.thumbnail == b""
+    ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
+    assert stored.thumbnail == got.thumbnail == hit.entry.thumbnail == b""
     assert got.has_thumbnail
+
+
+async def test_a_query_gives_those_of_its_first_hits(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library,
+        make_entry("a", turned(0), thumbnail=JPEG),
+        make_entry("b", turned(5)),
+        make_entry("c", turned(10), thumbnail=OTHER_JPEG),
+        make_entry("d", turned(15), thumbnail=JPEG),
+    )
+    queries = (turned(0), turned(20))
+    results = await catalog.query(library, *queries, include_entries=True, thumbnail_count=3)
+    assert [[hit.entry.thumbnail for hit in hits] for hits in results] == [
+        [JPEG, b"", OTHER_JPEG, b""],
+        [JPEG, OTHER_JPEG, b"", b""],
+    ]
+
+
+async def test_a_query_shows_the_thumbnail_of_an_entry_replaced_since(
+    catalog: Catalog, library: str
+) -> None:
+    await catalog.store(library, make_entry("a", thumbnail=JPEG))
+    await catalog.store(library, make_entry("a", thumbnail=OTHER_JPEG), allow_overwrite=[True])
+    ((hit,),) = await catalog.query(
+        library, turned(0), include_entries=True, thumbnail_count=1, distinct_entities=True
+    )
+    assert hit.entry.thumbnail == OTHER_JPEG
+
+
+async def test_a_query_for_more_thumbnails_than_may_be_is_refused(
+    catalog: Catalog, library: str
+) -> None:
+    for count, vectors in ((101, 1), (51, 2), (-1, 1)):
+        with refused(Reason.FIELD_INVALID):
+            await catalog.query(
+                library, *[turned(0)] * vectors, include_entries=True, thumbnail_count=count
+            )
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), thumbnail_count=1)
 
 
 async def test_thumbnails_come_in_the_order_asked(catalog: Catalog, library: str) -> None:
@@ -163,4 +203,6 @@ async def test_a_lost_file_is_no_error(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
     await catalog.blobs.delete(await files_of(catalog, library))
     assert await catalog.thumbnails(library, "a") == [b""]
+    ((hit,),) = await catalog.query(library, turned(0), include_entries=True, thumbnail_count=1)
+    assert hit.entry.thumbnail == b""
     assert await catalog.delete(library, "a") == 1

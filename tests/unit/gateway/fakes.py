@@ -161,6 +161,8 @@ class FakeCatalog:
     put_error: ServiceError | None = None
     thumbnails: dict[str, bytes] = field(default_factory=dict)
     thumbnail_error: ServiceError | None = None
+    thumbnails_asked: list[str] = field(default_factory=list)
+    """In calls of their own."""
 
     async def get_library(self, library_id: str) -> Library:
         self.library_reads += 1
@@ -184,7 +186,12 @@ class FakeCatalog:
             if similarity >= floor:
                 shown = image if query.include_images else None
                 best.setdefault(key, Hit(image.uid, similarity, shown))
-        return list(best.values())[: query.limit]
+        hits = list(best.values())[: query.limit]
+        for row, hit in enumerate(hits[: query.thumbnail_count]):
+            assert hit.image is not None
+            file = self.thumbnails.get(hit.image.image_id, b"")
+            hits[row] = replace(hit, thumbnail=self.thumbnail_error or file)
+        return hits
 
     async def get_images(
         self,
@@ -213,6 +220,7 @@ class FakeCatalog:
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
+        self.thumbnails_asked += image_ids
         if self.thumbnail_error is not None:
             raise self.thumbnail_error
         return [self.thumbnails.get(image_id, b"") for image_id in image_ids]

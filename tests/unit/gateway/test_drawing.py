@@ -56,7 +56,10 @@ class Shelf:
     error: ServiceError | None = None
     asked: list[str] = field(default_factory=list)
 
-    async def get_thumbnails(self, library_id: str, image_ids: Sequence[str]) -> Sequence[bytes]:
+    async def get_thumbnails(
+        self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
+    ) -> Sequence[bytes]:
+        del library_uid
         assert library_id == "shop"
         self.asked += image_ids
         if self.error:
@@ -132,12 +135,19 @@ async def test_drawing_is_a_step_and_part_of_the_total() -> None:
 
 async def test_small_pictures_that_the_answer_has_are_not_asked_for_again() -> None:
     painter, shelf = Painter(), Shelf()
-    held = replace(match("a"), thumbnail=b"held")
-    await Drawings(painter, shelf).add_to_search(
-        answer(held, match("b")), request(PICTURE, TWO, thumbnail_bytes=1000)
-    )
+    found = answer(match("a"), match("b"), thumbnails={"a": b"held", "b": b""})
+    await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
     assert shelf.asked == []
     assert [one.content for one in painter.orders[0].beside] == [b"held", b""]
+
+
+async def test_a_store_that_failed_the_hits_is_not_asked_again() -> None:
+    painter, shelf = Painter(), Shelf()
+    found = answer(match("a"), match("b"), thumbnails={"a": AWAY, "b": AWAY})
+    drawn = await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
+    assert shelf.asked == []
+    assert drawn.annotated_image == b"drawing"
+    assert drawn.warnings == ["annotated_image: drawn without small pictures: the store is away"]
 
 
 async def test_a_store_that_is_away_leaves_frames_empty_and_says_so() -> None:
@@ -179,6 +189,15 @@ async def test_a_later_page_is_drawn_where_the_picture_is_given_again() -> None:
     assert "give the picture again beside the page token" in later.warnings[0]
     again = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO))
     assert again.annotated_image == b"drawing"
+
+
+async def test_the_ranks_of_a_later_page_go_on() -> None:
+    painter = Painter()
+    later = answer(match("k", query_box=SHOE.box), match("l"), first_rank=11)
+    await Drawings(painter, Shelf()).add_to_search(later, request(PICTURE, TWO))
+    (order,) = painter.orders
+    assert [one.lines[0] for one in order.beside] == ["11 · 0.50", "12 · 0.50"]
+    assert order.outlines[0].lines == ["11 · 0.50 · k"]
 
 
 async def test_a_drawing_without_room_in_the_answer_is_left_out() -> None:

@@ -11,6 +11,7 @@ from imagesearch_services.gateway.filters import AllOf, Comparison, Not, Operato
 from imagesearch_services.gateway.libraries import LibraryCache
 from imagesearch_services.gateway.model import (
     Box,
+    DrawingOptions,
     LibraryType,
     ModelVersion,
     PictureQuery,
@@ -427,3 +428,40 @@ async def test_what_other_types_need_is_refused() -> None:
     bench.catalog.library = library(type=LibraryType.ELEMENT)
     bench.now_s += 100
     assert (await refusal(bench)).reason is Reason.LIBRARY_TYPE_MISMATCH
+
+
+async def test_small_pictures_to_be_shown_come_with_the_hits() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {"a": 0.95, "b": 0.94, "c": 0.93}
+    bench.catalog.thumbnails = {"a": b"A", "c": b"C"}
+    plain = await bench.search(page_size=2)
+    assert bench.catalog.queries[-1].thumbnail_count == 0
+    assert plain.thumbnails == {}
+
+    shown = await bench.search(page_size=2, thumbnail_bytes=100)
+    assert [match.thumbnail for match in shown.matches] == [b"A", b""]
+    drawn = await bench.search(page_size=2, drawing=DrawingOptions(match_count=1))
+    assert drawn.thumbnails == {"a": b"A"}
+    assert [match.thumbnail for match in drawn.matches] == [b"", b""]
+    assert bench.catalog.thumbnails_asked == []
+
+
+async def test_those_of_matches_in_regions_are_asked_for_when_all_are_known() -> None:
+    bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
+    bench.catalog.near[IN_PART] = {"pasted": 0.8}
+    bench.catalog.thumbnails = {"pasted": b"P"}
+    answer = await bench.search(thumbnail_bytes=100)
+    assert [match.thumbnail for match in answer.matches] == [b"P"]
+    assert [query.thumbnail_count for query in bench.catalog.queries] == [10, 0]
+    assert bench.catalog.thumbnails_asked == ["pasted"]
+
+
+async def test_every_page_says_the_rank_of_its_first_match() -> None:
+    bench = Bench()
+    bench.catalog.near[SAME_CAT] = {f"{row}": 0.95 - 0.01 * row for row in range(5)}
+    bench.catalog.images = {f"{row}": stored(f"{row}") for row in range(5)}
+    page, ranks = await bench.search(page_size=2), []
+    while page.next_page_token:
+        ranks.append(page.first_rank)
+        page = await bench.search(query=None, page_size=2, page_token=page.next_page_token)
+    assert [*ranks, page.first_rank] == [1, 3, 5]

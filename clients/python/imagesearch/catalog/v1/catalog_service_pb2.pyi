@@ -873,7 +873,8 @@ class QueryEntriesRequest(_message.Message):
     """Give the hits' features; needs include_entries."""
     thumbnail_count: _builtins.int
     """Give the small pictures of the first so many hits of each vector, as
-    Entry.thumbnail, at most 100; 0: none. Needs include_entries.
+    Entry.thumbnail, at most 100 for all vectors together; 0: none. Needs
+    include_entries.
     """
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
