@@ -35,6 +35,7 @@ from imagesearch_services.embedding.triton import (
     WrongAnswerError,
     model_not_served,
 )
+from imagesearch_services.embedding.windows import Windows
 
 RETRY_INTERVAL_S = 0.1
 """How often to look while Triton does not answer: callers are waiting."""
@@ -157,6 +158,8 @@ def _check_others(parameters: Mapping[str, str]) -> None:
         Labels.from_parameters(parameters)
     if "maps" in parameters:
         int(parameters["stride"])
+    if "windows" in parameters:
+        Windows.from_parameters(parameters)
 
 
 def _shapes(outputs: Mapping[str, Tensor], first: str) -> dict[str, tuple[int, ...]]:

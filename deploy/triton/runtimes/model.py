@@ -35,9 +35,8 @@ class TritonPythonModel:
             folder / "model.onnx", session_options(config), providers=["CPUExecutionProvider"]
         )
         # The first run allocates and picks kernels: not at a caller's cost.
-        shape = (1, *(int(size) for size in config["input"][0]["dims"]))
         dtype = pb_utils.triton_string_to_numpy(config["input"][0]["data_type"])
-        self.run(np.zeros(shape, dtype), self.output_names)
+        self.run(np.zeros(warm_up_shape(config), dtype), self.output_names)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers all requests that Triton has batched with one run of the model."""
@@ -67,6 +66,14 @@ class TritonPythonModel:
 
     def run(self, images: np.ndarray, output_names: list[str]) -> list[np.ndarray]:
         return self.session.run(output_names, {self.input_name: images})
+
+
+def warm_up_shape(config: dict[str, Any]) -> tuple[int, ...]:
+    """The shape of one picture; free sides are those of a picture that is embedded whole."""
+    height, width, channels = (int(size) for size in config["input"][0]["dims"])
+    sides = (config["parameters"][f"input_{side}"]["string_value"] for side in ("height", "width"))
+    free_height, free_width = map(int, sides)
+    return 1, free_height if height < 0 else height, free_width if width < 0 else width, channels
 
 
 def session_options(config: dict[str, Any]) -> onnxruntime.SessionOptions:

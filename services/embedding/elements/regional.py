@@ -1,0 +1,161 @@
+"""Regional descriptors: what a dense model makes of an element, and of the windows of a query.
+
+One pass over a query gives a vector for each of many windows; the likeness of an element is that
+of the window nearest to it, less what unrelated windows give it: some elements (a plain ring, a
+page of text) resemble a part of almost any photo.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imagesearch_services.common.errors import field_error
+from imagesearch_services.embedding.backgrounds import Background
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.models import Model, ModelRegistry, run
+from imagesearch_services.embedding.pictures import Picture
+from imagesearch_services.embedding.preprocess import preprocess
+from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.windows import Windows
+
+Floats = npt.NDArray[np.float32]
+
+MAGIC = b"R1"
+HEADER = struct.Struct("<2sHHI")
+"""What it is, how many vectors, their components, how many bytes of local features come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regional:
+    """Vectors of an element, or of a query as a whole and its windows."""
+
+    vectors: Floats
+    """Unit length, [n, dimensions]."""
+    backgrounds: Floats
+    """How close each lies to windows of unrelated photos, [n]."""
+
+    def best(self, element: Regional) -> tuple[float, int]:
+        """Give the likeness of an element to the nearest of these, and which that is."""
+        similarities = self.vectors @ element.vectors[0]
+        row = int(similarities.argmax())
+        return float(similarities[row] - element.backgrounds[0]), row
+
+
+class RegionalDescriber:
+    """Runs dense models."""
+
+    def __init__(
+        self,
+        triton: TritonClient,
+        registry: ModelRegistry,
+        backgrounds: Mapping[str, Background],
+    ) -> None:
+        """Set up.
+
+        Args:
+            triton: to infer with.
+            registry: of the models that it serves.
+            backgrounds: windows of unrelated photos, by vector space.
+        """
+        self._triton = triton
+        self._registry = registry
+        self._backgrounds = backgrounds
+
+    def model(self, space: str) -> Model:
+        """Return the dense model that embeds into a space.
+
+        Raises:
+            ServiceError: MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED, or FIELD_INVALID where the
+                model has no windows.
+        """
+        (model,) = self._registry.resolve([space])
+        if "windows" not in model.parameters:
+            raise field_error("regional_space", f"{space} is the space of a model without windows")
+        return model
+
+    async def describe(
+        self, model: Model, pixels: npt.NDArray[np.uint8], *, for_query: bool
+    ) -> Regional:
+        """Describe what `regional_input` made.
+
+        Raises:
+            ServiceError: as `models.run`.
+        """
+        outputs = model.outputs_in(await run(self._triton, model, pixels))
+        vectors = outputs[model.output_name]
+        if for_query:
+            vectors = np.concatenate([vectors, outputs["windows"][0]])
+        background = self._backgrounds.get(model.space)
+        if background is None or for_query:
+            return Regional(vectors, np.zeros(len(vectors), np.float32))
+        return Regional(vectors, background.similarities(vectors))
+
+
+def regional_input(
+    picture: Picture, region: Box, model: Model, *, for_query: bool
+) -> npt.NDArray[np.uint8]:
+    """Bring a region to the size that a dense model looks at, uint8 RGB [1, height, width, 3].
+
+    An element is seen as every model sees a picture; a query keeps its aspect.
+    """
+    spec = Windows.from_parameters(model.parameters).input_for(region) if for_query else model.input
+    return preprocess(picture, [region], spec)
+
+
+def windows_of(model: Model, region: Box) -> list[Box]:
+    """Give what each vector of a query describes: the whole region, then its windows."""
+    return [region, *Windows.from_parameters(model.parameters).boxes(region)]
+
+
+def with_regional(local: bytes, regional: Regional | None) -> bytes:
+    """Put local features and regional ones into one blob; vectors as whole numbers of a byte."""
+    if regional is None:
+        return local
+    count, components = regional.vectors.shape
+    scales = np.abs(regional.vectors).max(axis=1, keepdims=True) / 127
+    rounded = np.rint(regional.vectors / np.maximum(scales, 1e-9)).astype(np.int8)
+    header = HEADER.pack(MAGIC, count, components, len(local))
+    return header + local + regional.backgrounds.astype("<f4").tobytes() + rounded.tobytes()
+
+
+def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
+    """Take the blob apart again.
+
+    Raises:
+        ServiceError: FIELD_INVALID, naming `field`.
+    """
+    if raw[: len(MAGIC)] != MAGIC or len(raw) < HEADER.size:
+        return raw, None
+    _, count, components, local_bytes = HEADER.unpack_from(raw)
+    body = raw[HEADER.size :]
+    local, numbers, rounded = np.split(
+        np.frombuffer(body, np.uint8), [local_bytes, local_bytes + 4 * count]
+    )
+    if not count or not components or rounded.size != count * components:
+        raise field_error(field, "are cut off")
+    vectors = rounded.view(np.int8).reshape(count, components).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    backgrounds = numbers.view("<f4").astype(np.float32)
+    if not (lengths.all() and np.isfinite(backgrounds).all()):
+        raise field_error(field, "are of no picture")
+    return local.tobytes(), Regional(vectors / lengths, backgrounds)
+
+
+def likeness(
+    query: Regional | None, elements: Sequence[Regional | None]
+) -> list[tuple[float, int] | None]:
+    """Compare a query with elements: the likeness and the window of each, where both have vectors.
+
+    Elements that another model described have none.
+    """
+    return [
+        None
+        if query is None or one is None or one.vectors.shape[1] != query.vectors.shape[1]
+        else query.best(one)
+        for one in elements
+    ]

@@ -1,0 +1,103 @@
+"""Windows of dense models, and the blobs that keep what a model made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.embedding.elements.regional import (
+    Regional,
+    likeness,
+    with_regional,
+    without_regional,
+)
+from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.embedding.windows import Windows
+
+PARAMETERS = {"windows": "0.5x0.5:4x4,0.25x0.5:8x1", "windows_side_px": "640"}
+FIELD = "features"
+
+
+@pytest.fixture
+def windows() -> Windows:
+    return Windows.from_parameters(PARAMETERS)
+
+
+def regional(seed: int, count: int) -> Regional:
+    chance = np.random.default_rng(seed)
+    vectors = chance.normal(size=(count, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Regional(vectors, chance.uniform(0, 0.5, count).astype(np.float32))
+
+
+def test_windows_reach_from_edge_to_edge(windows: Windows) -> None:
+    boxes = windows.boxes(Box(100, 200, 500, 400))
+    assert len(boxes) == windows.count == 24
+    assert boxes[0] == (100, 200, 300, 300)
+    assert boxes[15] == (300, 300, 500, 400)
+    assert boxes[16] == (100, 200, 200, 300)
+    assert boxes[23] == (400, 200, 500, 300)
+
+
+def test_a_region_keeps_its_aspect_in_whole_steps(windows: Windows) -> None:
+    spec = windows.input_for(Box(0, 0, 4000, 3000))
+    assert (spec.width, spec.height) == (640, 480)
+    spec = windows.input_for(Box(0, 0, 10, 1000))
+    assert (spec.width, spec.height) == (64, 640)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"windows": ""},
+        {"windows": "2x1:3x3"},
+        {"windows": "0.5x0.5:0x3"},
+        {"windows": "0.5x0.5"},
+        {"windows_side_px": "8"},
+        {"windows_side_px": "wide"},
+    ],
+)
+def test_windows_that_are_none_are_refused(changes: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"windows|unpack|invalid literal"):
+        Windows.from_parameters(PARAMETERS | changes)
+
+
+def test_vectors_come_back_from_their_bytes_beside_the_local_features() -> None:
+    before = regional(1, 24)
+    local, after = without_regional(with_regional(b"local", before), field=FIELD)
+    assert local == b"local"
+    assert after is not None
+    assert (np.einsum("ij,ij->i", before.vectors, after.vectors) > 0.998).all()
+    np.testing.assert_allclose(after.backgrounds, before.backgrounds)
+
+
+def test_features_without_vectors_are_as_they_are() -> None:
+    assert with_regional(b"E1 local", None) == b"E1 local"
+    assert without_regional(b"E1 local", field=FIELD) == (b"E1 local", None)
+
+
+def test_vectors_that_are_cut_off_are_refused() -> None:
+    raw = with_regional(b"local", regional(1, 2))
+    for length in range(10, len(raw)):
+        with pytest.raises(ServiceError, match=FIELD) as caught:
+            without_regional(raw[:length], field=FIELD)
+        assert caught.value.reason is Reason.FIELD_INVALID
+
+
+def test_vectors_of_nothing_are_refused() -> None:
+    nothing = Regional(np.zeros((1, 64), np.float32), np.zeros(1, np.float32))
+    with pytest.raises(ServiceError, match="no picture"):
+        without_regional(with_regional(b"", nothing), field=FIELD)
+
+
+def test_an_element_is_like_the_nearest_window_less_what_chance_gives() -> None:
+    query = regional(1, 24)
+    element = Regional(query.vectors[7:8], np.array([0.25], np.float32))
+    assert likeness(query, [element, None]) == [(pytest.approx(0.75), 7), None]
+
+
+def test_vectors_of_another_model_are_not_compared() -> None:
+    other = Regional(np.ones((1, 8), np.float32), np.zeros(1, np.float32))
+    assert likeness(regional(1, 24), [other]) == [None]
+    assert likeness(None, [other]) == [None]
