@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from imagesearch_services.catalog import checks, paging
 from imagesearch_services.catalog.batch import Batch, PutItem, named_thumbnails, new_tag_types
@@ -54,7 +55,7 @@ from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import ServiceError, field_error
 
 MAX_BATCH = 1000
-MAX_VECTORS = 100
+MAX_VECTORS = 200
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1001
 """One more than a caller shows, so that a full page can be told from a cut one."""
@@ -88,6 +89,8 @@ class Query:
     thumbnail_count: int = 0
     """How many of the first hits of each vector come with their small pictures."""
     distinct_entities: bool = False
+    merged: bool = False
+    """One list for all vectors, each entry once."""
     exact: bool = False
 
 
@@ -265,11 +268,13 @@ class Entries:
         search = _search(library, query)
         bound = _bind(library, query.filter)
         if bound is False:
-            return Found([[] for _ in search.vectors])
+            return Found([[]] * (1 if query.merged else len(search.vectors)))
         search = replace(search, filter=_for_engine(bound))
         async with self._libraries.steady(library):
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
+            elif query.merged:
+                results = [await self._search_merged(library, search)]
             else:
                 results = await self._storage.search(library.uid, search)
         found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
@@ -444,6 +449,20 @@ class Entries:
             count += len(found)
         return count
 
+    async def _search_merged(self, library: Library, search: Search) -> list[Scored]:
+        """Search for all vectors together; what is found by several is read once."""
+        results = await self._storage.search(library.uid, replace(search, fields=Fields.NONE))
+        best: dict[bytes, Scored] = {}
+        for hit in sorted(chain.from_iterable(results), key=lambda hit: -hit.similarity):
+            best.setdefault(hit.uid, hit)
+        top = list(best.values())[: search.limit]
+        if search.fields is Fields.NONE:
+            return top
+        uids = [hit.uid for hit in top]
+        records = await self._storage.retrieve(library.uid, uids, search.fields)
+        payloads = {record.uid: record.payload for record in records}
+        return [hit._replace(payload=payloads[hit.uid]) for hit in top if hit.uid in payloads]
+
     async def _search_distinct(self, library: Library, search: Search) -> list[list[Scored]]:
         fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
         first = replace(search, limit=search.limit * OVER_FETCH, fields=fields)
@@ -518,6 +537,8 @@ def _search(library: Library, query: Query) -> Search:
         _check_dense(space, query.vectors)
     if query.limit < 0 or query.limit > MAX_LIMIT:
         raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
+    if query.merged and query.distinct_entities:
+        raise field_error("merged", "can't be beside distinct_entities")
     if query.include_features and not query.include_entries:
         raise field_error("include_features", "needs include_entries")
     if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:

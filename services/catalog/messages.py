@@ -206,6 +206,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         include_features=request.include_features,
         thumbnail_count=request.thumbnail_count,
         distinct_entities=request.distinct_entities,
+        merged=request.merged,
         exact=request.exact,
     )
 

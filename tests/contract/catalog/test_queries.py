@@ -42,6 +42,21 @@ async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) 
     assert {len(hits) for hits in results} == {3}
 
 
+async def test_merged_every_entry_comes_once_at_its_best(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
+    query = {"merged": True, "include_entries": True}
+    (hits,) = await catalog.query(library, turned(1), turned(32), turned(3), **query)
+    assert [hit.entry.image_id for hit in hits] == ["0", "30", "60"]
+    expected = [math.cos(math.radians(degrees)) for degrees in (1, 2, 28)]
+    assert [hit.similarity for hit in hits] == pytest.approx(expected, abs=1e-5)
+    (hits,) = await catalog.query(library, turned(1), turned(32), merged=True, limit=2)
+    assert len(hits) == 2
+    none = where("tags.unknown", "=", 1)
+    assert await catalog.query(library, turned(1), turned(3), merged=True, filter=none) == [[]]
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), merged=True, distinct_entities=True)
+
+
 async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
     ((hit,),) = await catalog.query(library, turned(0))
@@ -145,7 +160,7 @@ async def test_distinct_entities_keep_filter_and_floor(catalog: Catalog, library
     "asked",
     [
         {"vectors": []},
-        {"vectors": [{"space": SPACE, "values": turned(0)}] * 101},
+        {"vectors": [{"space": SPACE, "values": turned(0)}] * 201},
         {"vectors": [{"space": "other@1", "values": turned(0)}]},
         {"vectors": [{"space": SPACE, "values": turned(0)[4:]}]},
         {"vectors": [{"space": SPACE, "values": bytes(64)}]},

@@ -851,13 +851,14 @@ class QueryEntriesRequest(_message.Message):
     EXACT_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_COUNT_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
     library_uid: _builtins.str
     """If set, it must be the library's uid, else LIBRARY_CHANGED."""
     limit: _builtins.int
-    """Most hits for each vector, 1 to 1,001 (a thousand, and whether there are
-    more); 0: 10.
+    """Most hits for each vector, or of all if `merged`: 1 to 1,001 (a thousand,
+    and whether there are more); 0: 10.
     """
     min_similarity: _builtins.float
     """Leave out hits below this similarity."""
@@ -876,9 +877,13 @@ class QueryEntriesRequest(_message.Message):
     Entry.thumbnail, at most 100 for all vectors together; 0: none. Needs
     include_entries.
     """
+    merged: _builtins.bool
+    """Give one result for all vectors: each entry once, at its best similarity.
+    Not together with distinct_entities.
+    """
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
-        """1 to 100, all of one space; each is a search of its own, answered in order."""
+        """1 to 200, all of one space; each is a search of its own, answered in order."""
 
     @_builtins.property
     def sparse_vector(self) -> _model_pb2.SparseVector:
@@ -903,10 +908,11 @@ class QueryEntriesRequest(_message.Message):
         exact: _builtins.bool = ...,
         include_features: _builtins.bool = ...,
         thumbnail_count: _builtins.int = ...,
+        merged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -924,7 +930,7 @@ class QueryEntriesResponse(_message.Message):
     THUMBNAILS_ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryResult]:
-        """As many as vectors."""
+        """As many as vectors; one if `merged`."""
 
     @_builtins.property
     def thumbnails_error(self) -> _status_pb2.Status:
