@@ -106,6 +106,13 @@ class PictureFile:
         """How many pixels decoding holds, at most."""
         return self.width * self.height
 
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height as shown, as far as the header tells; ask before decoding."""
+        if _turn(self._image) in SIDEWAYS:
+            return self.height, self.width
+        return self.width, self.height
+
     def decode(self, reduction: float = 1.0) -> Picture:
         """Decode the first frame, upright, as RGB over white. Call it once.
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -13,7 +14,12 @@ import numpy as np
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.drawing import text
-from imagesearch_services.embedding.drawing.drawing import Annotation, CaptionedPicture, draw
+from imagesearch_services.embedding.drawing.drawing import (
+    Annotation,
+    CaptionedPicture,
+    SmallPicture,
+    draw,
+)
 from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
 from imagesearch_services.embedding.drawing.text import Pixels
 from imagesearch_services.embedding.pictures import PictureFile
@@ -22,6 +28,12 @@ from imagesearch_services.embedding.workers import Workers
 DEFAULT_MEDIA_TYPE = "image/jpeg"
 DEFAULT_SIDE_PX = 1280
 JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+REDUCED = (
+    (8, cv2.IMREAD_REDUCED_COLOR_8),
+    (4, cv2.IMREAD_REDUCED_COLOR_4),
+    (2, cv2.IMREAD_REDUCED_COLOR_2),
+)
+"""By what OpenCV divides the sides of a JPEG while it decodes, and what it calls that."""
 SIDES_PX = range(64, 4096 + 1)
 
 MAX_ANNOTATIONS = 200
@@ -77,6 +89,8 @@ class Drawer:
         self._budget = budget
         self._overload_retry_s = overload_retry_s
         self._workers = Workers(workers, "drawing")
+        # Of its own, so that a refusal never waits behind other drawings.
+        self._header_reader = Workers(1, "drawing-headers")
 
     def start(self) -> None:
         """Find the fonts before the first caller waits for them."""
@@ -92,49 +106,57 @@ class Drawer:
         _validate(request)
         media_type = request.media_type or DEFAULT_MEDIA_TYPE
         side_px = request.max_side_px or DEFAULT_SIDE_PX
-        file = await self._workers.run(PictureFile, request.content)
+        file = await self._header_reader.run(PictureFile, request.content)
         admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
-        async with admission.admit(file.pixels + 2 * side_px**2):
+        # Of those beside it, one after another is decoded.
+        small_pixels = MAX_SMALL_PIXELS if request.beside else 0
+        async with admission.admit(file.pixels + 2 * side_px**2 + small_pixels):
             # One turn in a thread: changing threads costs more than small pictures take.
             content = await self._workers.run(_drawn, file, request, side_px, media_type)
             return Drawing(content, media_type)
 
     def close(self) -> None:
         self._workers.close()
+        self._header_reader.close()
 
 
 def _drawn(file: PictureFile, request: Request, side_px: int, media_type: str) -> bytes:
     picture = file.decode(max(1.0, max(file.width, file.height) / side_px))
-    beside = _decode_small(request.beside)
+    beside = [CaptionedPicture(_small(each.content), each.lines) for each in request.beside]
     return encode(draw(picture, request.annotations, beside, side_px), media_type)
 
 
-def _decode_small(beside: Sequence[Small]) -> list[CaptionedPicture]:
-    return [CaptionedPicture(_decoded(each.content), each.lines) for each in beside]
-
-
-def _decoded(content: bytes) -> Pixels | None:
-    """Decode a small picture; what is none leaves its frame empty, and the drawing whole."""
+def _small(content: bytes) -> SmallPicture | None:
+    """Read the header of a small picture; what is none leaves its frame empty."""
     if not content:
         return None
     try:
         file = PictureFile(content)
-        if file.pixels > MAX_SMALL_PIXELS:
-            return None
-        if content.startswith(JPEG_START) and content.endswith(JPEG_END):
-            # The libraries' own small pictures: OpenCV turns them, too, in half of the time.
-            return _decoded_jpeg(content)
-        return np.asarray(file.decode().image)
+    except ServiceError:
+        return None
+    if file.pixels > MAX_SMALL_PIXELS:
+        return None
+    return SmallPicture(*file.shown_size, partial(_decoded, file))
+
+
+def _decoded(file: PictureFile, reduction: float) -> Pixels | None:
+    content = file.content
+    if content.startswith(JPEG_START) and content.endswith(JPEG_END):
+        # The libraries' own small pictures: OpenCV turns them, too, in half of the time.
+        return _decoded_jpeg(content, reduction)
+    try:
+        return np.asarray(file.decode(reduction).image)
     except ServiceError:
         return None
 
 
-def _decoded_jpeg(content: bytes) -> Pixels | None:
+def _decoded_jpeg(content: bytes, reduction: float) -> Pixels | None:
+    flag = next((flag for least, flag in REDUCED if reduction >= least), cv2.IMREAD_COLOR)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     except cv2.error:
         return None
-    return None if pixels is None else np.asarray(pixels, np.uint8)
+    return None if pixels is None else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _validate(request: Request) -> None:

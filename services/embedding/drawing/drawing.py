@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -39,7 +39,7 @@ HIGHLIGHT = "#ffb000"
 COLORS = ("#3ddc97", "#4cc9f0", "#ff8fc0", "#c9b1ff", "#f4f269", "#ff9f6b")
 """Of outlines that are not highlighted, in turns. All stand out from the plate and from a halo."""
 
-LINEAR_FACTOR = 0.6
+LINEAR_FACTOR = 0.5
 """Pictures are shrunk by interpolation down to this, by averages beyond."""
 
 LEAST_ENLARGED = 1.25
@@ -63,11 +63,22 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class SmallPicture:
+    """A picture that is not decoded before its place is known: smaller is cheaper."""
+
+    width: int
+    """As shown, pixels."""
+    height: int
+    decode: Callable[[float], Pixels | None]
+    """Give height × width × RGB, the sides divided by at most so much; None where it is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionedPicture:
     """A small picture and the words under it."""
 
-    pixels: Pixels | None
-    """Height × width × RGB; None draws an empty frame."""
+    picture: SmallPicture | None
+    """None draws an empty frame."""
     lines: Sequence[str] = ()
 
 
@@ -110,12 +121,12 @@ def _lay_out(picture: Picture, captioned: Sequence[CaptionedPicture], metrics: M
         return alone(picture.width, picture.height, metrics)
     cells = [
         Cell(
-            ratio=1.0 if each.pixels is None else each.pixels.shape[1] / each.pixels.shape[0],
+            ratio=1.0 if each.picture is None else each.picture.width / each.picture.height,
             lines=[
                 natural_size_px(line, _caption_style(metrics, row))
                 for row, line in enumerate(each.lines)
             ],
-            width=0 if each.pixels is None else each.pixels.shape[1],
+            width=0 if each.picture is None else each.picture.width,
         )
         for each in captioned
     ]
@@ -236,18 +247,14 @@ def _connect(canvas: Canvas, box: Box, spot: Box, color: str, metrics: Metrics) 
 def _draw_cell(
     canvas: Canvas, placed: PlacedCell, captioned: CaptionedPicture, metrics: Metrics
 ) -> None:
-    frame, pixels = placed.frame, captioned.pixels
+    frame = placed.frame
+    pixels = None if captioned.picture is None else _fitted(captioned.picture, frame)
     if pixels is None:
         canvas.crossed(frame, FRAME, PAPER, max(1, metrics.font // 8))
     else:
-        own_height, own_width = pixels.shape[:2]
-        factor = min(frame.width / own_width, frame.height / own_height)
-        if 1 < factor < LEAST_ENLARGED:
-            factor = 1.0
-        width, height = max(1, round(own_width * factor)), max(1, round(own_height * factor))
+        height, width = pixels.shape[:2]
         left = int(frame.x_min + (frame.width - width) // 2)
-        top = int(frame.y_max) - height  # on its words
-        canvas.paste(_resized(pixels, width, height), left, top)
+        canvas.paste(pixels, left, int(frame.y_max) - height)  # on its words
     top = placed.caption_top
     for number, (line, most) in enumerate(zip(captioned.lines, placed.rows_per_line, strict=False)):
         style = _caption_style(metrics, number)
@@ -255,6 +262,18 @@ def _draw_cell(
             left = int(frame.x_max) - row.width_px if row.is_right_to_left else int(frame.x_min)
             canvas.row(row, left, top)
             top += row.height_px
+
+
+def _fitted(picture: SmallPicture, frame: Box) -> Pixels | None:
+    """Decode a picture at the size that fills its frame on one side; None where it is damaged."""
+    pixels = picture.decode(max(picture.width / frame.width, picture.height / frame.height))
+    if pixels is None:
+        return None
+    height, width = pixels.shape[:2]
+    factor = min(frame.width / width, frame.height / height)
+    if 1 < factor < LEAST_ENLARGED:
+        factor = 1.0
+    return _resized(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
 
 
 def bounding_box(points: Sequence[Point]) -> Box:

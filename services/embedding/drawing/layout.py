@@ -108,8 +108,9 @@ def _arrangements(
     shape = min(max(ratio, 0.7), 1.5)
     # Of the numbers of columns that need as many rows, the fewest leave the least paper empty.
     by_rows = {math.ceil(len(cells) / each): each for each in range(len(cells), 0, -1)}
-    for columns, cell_width in itertools.product(by_rows.values(), sorted(sizes)):
-        grid = _Grid(cells, columns, cell_width, round(cell_width / shape), metrics)
+    captions = [_Captions.of(cells, cell_width) for cell_width in sorted(sizes)]
+    for columns, under in itertools.product(by_rows.values(), captions):
+        grid = _Grid(under, columns, round(under.width / shape), metrics)
         if max(grid.width, grid.height) > metrics.side - 2 * metrics.gap:
             continue
         for is_right in (True, False):
@@ -118,37 +119,42 @@ def _arrangements(
                 yield arrangement
 
 
+class _Captions(NamedTuple):
+    """The words under cells of one width."""
+
+    width: int
+    rows_per_line: Sequence[Sequence[int]]
+    heights: Sequence[int]
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], width: int) -> _Captions:
+        """Give every line but the first of each cell a second row where it needs one."""
+        rows_per_line = [
+            [1 if row == 0 or line <= width else 2 for row, (line, _) in enumerate(cell.lines)]
+            for cell in cells
+        ]
+        heights = [
+            sum(most * height for most, (_, height) in zip(rows, cell.lines, strict=True))
+            for rows, cell in zip(rows_per_line, cells, strict=True)
+        ]
+        return cls(width, rows_per_line, heights)
+
+
 class _Grid:
     """Cells in columns, not yet placed."""
 
     def __init__(
-        self,
-        cells: Sequence[Cell],
-        columns: int,
-        cell_width: int,
-        cell_height: int,
-        metrics: Metrics,
+        self, captions: _Captions, columns: int, cell_height: int, metrics: Metrics
     ) -> None:
         self._columns = columns
         self._gap = metrics.gap
-        self.cell_width = cell_width
+        self.cell_width = cell_width = captions.width
         self.cell_height = cell_height
-        self.count = len(cells)
-        rows_per_line = [
-            [
-                1 if row == 0 or width <= cell_width else 2
-                for row, (width, _) in enumerate(cell.lines)
-            ]
-            for cell in cells
-        ]
-        caption_heights = [
-            sum(most * height for most, (_, height) in zip(rows, cell.lines, strict=True))
-            for rows, cell in zip(rows_per_line, cells, strict=True)
-        ]
-        firsts = range(0, len(cells), columns)
-        self._lines = [rows_per_line[first : first + columns] for first in firsts]
+        self.count = len(captions.heights)
+        firsts = range(0, self.count, columns)
+        self._lines = [captions.rows_per_line[first : first + columns] for first in firsts]
         self._caption_heights = [
-            max(caption_heights[first : first + columns]) + self._gap // 2 for first in firsts
+            max(captions.heights[first : first + columns]) + self._gap // 2 for first in firsts
         ]
         self.width = columns * cell_width + (columns - 1) * self._gap
         self.height = (

@@ -15,6 +15,7 @@ from imagesearch_services.embedding.drawing.drawing import (
     HIGHLIGHT,
     Annotation,
     CaptionedPicture,
+    SmallPicture,
     draw,
 )
 from imagesearch_services.embedding.drawing.layout import Metrics, alone
@@ -33,6 +34,10 @@ def flat(width: int, height: int, color: tuple[int, int, int] = (128, 128, 128))
 
 def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[Point]:
     return [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)]
+
+
+def small(pixels: Pixels) -> SmallPicture:
+    return SmallPicture(pixels.shape[1], pixels.shape[0], lambda _: pixels)
 
 
 def along(points: Sequence[Point], factor: float) -> list[tuple[int, int]]:
@@ -95,7 +100,8 @@ def test_a_box_over_the_edge_is_drawn_along_it() -> None:
 
 @pytest.mark.parametrize("side", [64, 100, 200, 640, 1280, 4096])
 def test_no_drawing_is_larger_than_asked(side: int) -> None:
-    captioned = [CaptionedPicture(np.asarray(flat(320, 240).image), ["1 · 0.98", "photo.jpg"])] * 5
+    picture = small(np.asarray(flat(320, 240).image))
+    captioned = [CaptionedPicture(picture, ["1 · 0.98", "photo.jpg"])] * 5
     annotation = Annotation(box(10, 10, 90, 90), ["shoes 0.93", "red 61%"], is_highlighted=True)
     for size in ((1200, 800), (90, 1600), (1600, 90), (16, 16)):
         for below in (captioned, []):
@@ -128,7 +134,8 @@ def test_labels_of_crowded_boxes_are_few_rather_than_over_each_other() -> None:
 
 
 def test_a_picture_beside_is_where_its_frame_is_and_an_empty_frame_says_so() -> None:
-    red = CaptionedPicture(np.asarray(flat(320, 240, (250, 10, 10)).image), ["1 · 0.98", "red.png"])
+    picture = small(np.asarray(flat(320, 240, (250, 10, 10)).image))
+    red = CaptionedPicture(picture, ["1 · 0.98", "red.png"])
     empty = CaptionedPicture(None, ["2 · 0.91", "gone.png"])
     pixels = draw(flat(800, 600), [], [red, empty], 1280)
     reds = np.argwhere((np.abs(pixels.astype(int) - (250, 10, 10)) < 12).all(axis=2))
@@ -146,7 +153,7 @@ def test_a_small_picture_is_enlarged_so_that_words_leave_it_visible() -> None:
 
 def test_a_small_picture_beside_keeps_its_own_pixels() -> None:
     beside = np.asarray(photo(5, (225, 300)))
-    captioned = [CaptionedPicture(beside, [f"{rank} · 0.98"]) for rank in range(1, 6)]
+    captioned = [CaptionedPicture(small(beside), [f"{rank} · 0.98"]) for rank in range(1, 6)]
     pixels = draw(flat(225, 300), [], captioned, 1280)
     corners = np.argwhere((pixels == beside[0, 0]).all(axis=2))
     found = [
