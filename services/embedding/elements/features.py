@@ -47,6 +47,8 @@ FEWEST_WORDS = 10
 STORED_MAGIC, QUERY_MAGIC = b"E1", b"Q1"
 STORED_HEADER = struct.Struct("<2sHHH")
 QUERY_HEADER = struct.Struct("<2sHHHffff")
+MAX_KEYPOINTS = 4000
+"""No picture is described by more."""
 FAR_PX = 65_536
 """Nothing of a picture lies so far away, nor is so large."""
 POINT_STEPS = 64
@@ -117,7 +119,7 @@ class StoredElement:
         _, width, height, count = STORED_HEADER.unpack(header)
         if len(body) != count * (6 + code_bytes):
             raise field_error(field, "are cut off")
-        if not width or not height:
+        if not width or not height or count > MAX_KEYPOINTS:
             raise field_error(field, "are of no picture")
         columns = np.frombuffer(body, np.uint8)
         points, sizes, angles, codes = np.split(columns, [4 * count, 5 * count, 6 * count])
@@ -153,8 +155,7 @@ class QueryFeatures:
         projected = vocabulary.inverted(self.projected)
         points, sizes, angles = self.keypoints.points, self.keypoints.sizes, self.keypoints.angles
         keypoints = Keypoints(points, sizes, angles + np.float32(np.pi))
-        noise = vocabulary.noise(projected)
-        return replace(self, keypoints=keypoints, projected=projected, noise=noise)
+        return replace(self, keypoints=keypoints, projected=projected)
 
     def to_bytes(self) -> bytes:
         header = QUERY_HEADER.pack(
@@ -187,7 +188,13 @@ class QueryFeatures:
         projected = np.frombuffer(body[20 * count :], "<f2").astype(np.float32)
         if not (np.isfinite(numbers).all() and np.isfinite(projected).all()):
             raise field_error(field, "must be finite")
-        if not width or not height or (sizes <= 0).any() or np.abs(numbers).max(initial=0) > FAR_PX:
+        if (
+            count > MAX_KEYPOINTS
+            or not width
+            or not height
+            or (sizes <= 0).any()
+            or np.abs(numbers).max(initial=0) > FAR_PX
+        ):
             raise field_error(field, "are of no picture")
         return cls(
             Box(*edges),

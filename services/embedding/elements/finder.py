@@ -43,6 +43,14 @@ MAX_ITEMS = 100
 MAX_CANDIDATES = 1000
 WORKING_PIXELS = 3_000_000
 """What a picture takes after it has been decoded, with its features."""
+FEWEST_A_THREAD = 16
+"""Candidates that are not worth another thread."""
+FULL_SPREAD = 0.3
+"""Matches that are spread over so much of an element count in full."""
+SHARE_WEIGHT = 0.3
+"""Of the logarithm of the share of an element's features that match."""
+FEWEST_KEYPOINTS = 20
+"""Elements with fewer are judged as if they had so many."""
 REGIONAL_WEIGHT = 6.0
 """Of the similarity of regions beside the logarithm of what the features say."""
 
@@ -199,7 +207,7 @@ class ElementFinder:
             else:
                 raw = query
             with steps.step("verify"):
-                found = await self._workers.run(self._found, raw, candidates)
+                found = await self._found(raw, candidates)
         return Verification(found, info, steps)
 
     def _admission(self) -> CallAdmission:
@@ -243,33 +251,69 @@ class ElementFinder:
             opened.thumbnail,
         )
 
-    def _found(self, raw: bytes, candidates: Sequence[Candidate]) -> list[FoundElement]:
-        query = QueryFeatures.from_bytes(raw, self._vocabulary.components, field="query_features")
-        elements = [
-            StoredElement.from_bytes(
-                one.features, self._vocabulary.code_bytes, field=f"candidates[{row}].features"
-            )
-            for row, one in enumerate(candidates)
+    async def _found(self, raw: bytes, candidates: Sequence[Candidate]) -> list[FoundElement]:
+        """Look for the candidates in as many threads as there are."""
+        query, elements = await self._workers.run(self._read, raw, candidates)
+        size = max(FEWEST_A_THREAD, math.ceil(len(elements) / self._workers.threads))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                parts = [
+                    tasks.create_task(
+                        self._workers.run(
+                            verify,
+                            query,
+                            elements[start : start + size],
+                            self._vocabulary,
+                            self._rules,
+                        )
+                    )
+                    for start in range(0, len(elements), size)
+                ]
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+        found = [
+            _in_picture(query, candidates[row], elements[row], one)
+            for part, several in enumerate(parts)
+            for one in several.result()
+            for row in [part * size + one.row]
         ]
-        verified = verify(query, elements, self._vocabulary, self._rules)
-        found = [_in_picture(query, candidates[one.row], one) for one in verified]
         return sorted(found, key=lambda one: (-one.evidence, one.id))
 
+    def _read(
+        self, raw: bytes, candidates: Sequence[Candidate]
+    ) -> tuple[QueryFeatures, list[StoredElement]]:
+        query = QueryFeatures.from_bytes(raw, self._vocabulary.components, field="query_features")
+        code_bytes = self._vocabulary.code_bytes
+        return query, [
+            StoredElement.from_bytes(one.features, code_bytes, field=f"candidates[{row}].features")
+            for row, one in enumerate(candidates)
+        ]
 
-def evidence(instances: Sequence[Instance], regional_similarity: float | None) -> float:
-    """Weigh what speaks for an element: its best instance, and the likeness of regions."""
-    local = math.log1p(instances[0].weight)
-    return local + REGIONAL_WEIGHT * (regional_similarity or 0.0)
+
+def evidence(
+    element: StoredElement, instances: Sequence[Instance], regional_similarity: float | None
+) -> float:
+    """Weigh what speaks for an element: its best instance, and the likeness of regions.
+
+    Matches that crowd in a small part of the element count less: two packages may share a word. And
+    those count more that explain a large share of what the element has.
+    """
+    best = instances[0]
+    local = math.log1p(best.weight * min(1.0, best.spread / FULL_SPREAD))
+    share = min(1.0, best.inlier_count / max(len(element.keypoints), FEWEST_KEYPOINTS))
+    return local + SHARE_WEIGHT * math.log(share) + REGIONAL_WEIGHT * (regional_similarity or 0.0)
 
 
-def _in_picture(query: QueryFeatures, candidate: Candidate, verified: Verified) -> FoundElement:
+def _in_picture(
+    query: QueryFeatures, candidate: Candidate, element: StoredElement, verified: Verified
+) -> FoundElement:
     """Bring corners from the working size to the picture as shown."""
     region = query.region
     factors = np.array([region.width / query.width, region.height / query.height])
     origin = np.array([region.x_min, region.y_min])
     return FoundElement(
         candidate.id,
-        evidence(verified.instances, candidate.regional_similarity),
+        evidence(element, verified.instances, candidate.regional_similarity),
         [
             Appearance(one.corners * factors + origin, one.inlier_count)
             for one in verified.instances

@@ -27,8 +27,8 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-ROWS_A_TURN = 256
-"""Features of a query compared with all stored ones at once: bounds the memory."""
+PAIRS_A_TURN = 8_000_000
+"""Pairs of features compared at once: bounds the memory."""
 MANY_INLIERS = 6
 """From so many on an affine map is fitted, a similarity to fewer."""
 
@@ -146,9 +146,10 @@ def match(
     stored = vocabulary.decode(np.concatenate([element.codes for element in elements]))
     norms = np.einsum("ij,ij->i", stored, stored)
     pairs: list[tuple[Ints, Ints, Floats]] = []
-    for start in range(0, len(query.projected), ROWS_A_TURN):
-        part = query.projected[start : start + ROWS_A_TURN]
-        noise = query.noise[start : start + ROWS_A_TURN, None]
+    step = max(1, PAIRS_A_TURN // len(stored))
+    for start in range(0, len(query.projected), step):
+        part = query.projected[start : start + step]
+        noise = query.noise[start : start + step, None]
         own = np.einsum("ij,ij->i", part, part)[:, None]
         nearer = part @ stored.T
         nearer *= 2

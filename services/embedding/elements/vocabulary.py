@@ -38,6 +38,8 @@ SPACE = f"{NAME}@{VERSION}"
 
 NOISE_NEIGHBOUR = 8
 """Which nearest landmark tells the distance that means nothing."""
+NOISE_GROUPS = 64
+"""Groups of landmarks, of the same size each."""
 CENTRES_TRIED = 8
 """Nearest centres of each half whose pairs are looked at."""
 ROWS_A_TURN = 512
@@ -118,9 +120,21 @@ class Vocabulary:
         return np.take_along_axis(pairs, order, 1), np.take_along_axis(squared, order, 1)
 
     def noise(self, projected: Floats) -> Floats:
-        """Give the squared distances from which on a likeness means nothing, [n]."""
-        squared: Floats = _nearest(projected, self.landmarks, NOISE_NEIGHBOUR)[1][:, -1]
-        return squared
+        """Give the squared distances from which on a likeness means nothing, [n].
+
+        Landmarks are taken in groups, and of each the nearest one: the next ones of all are hardly
+        ever in one group, and sorting all of them would take five times as long.
+        """
+        squared = np.empty(len(projected), np.float32)
+        norms = np.einsum("ij,ij->i", self.landmarks, self.landmarks)
+        for start in range(0, len(projected), ROWS_A_TURN):
+            part = projected[start : start + ROWS_A_TURN]
+            distances = norms - 2 * (part @ self.landmarks.T)
+            nearest = distances.reshape(len(part), NOISE_GROUPS, -1).min(axis=2)
+            place = NOISE_NEIGHBOUR - 1
+            own = np.einsum("ij,ij->i", part, part)
+            squared[start : start + ROWS_A_TURN] = np.partition(nearest, place)[:, place] + own
+        return np.maximum(squared, 0)
 
     def encode(self, projected: Floats) -> Codes:
         """Shorten projected descriptors, [n, components] → [n, code bytes]."""

@@ -29,20 +29,20 @@ from tests.benchmarks.elements.offline import Index, describe, search
 TAIL_SHARE = 0.1
 RESOLVED_COUNT = 5
 """A rate is no extrapolation where at least so many photos show it."""
-FULL_EVIDENCE = 5.0
-GRID = np.round(np.arange(0.0, FULL_EVIDENCE + 0.01, 0.1), 2)
+LEAST_EVIDENCE, FULL_EVIDENCE = -2.0, 5.0
+GRID = np.round(np.arange(LEAST_EVIDENCE, FULL_EVIDENCE + 0.01, 0.1), 2)
 LOWEST_RATE = 1e-30
 
 Doubles = npt.NDArray[np.float64]
 
 
 def wrong_evidence(elements: int, queries: int, negatives: int) -> Doubles:
-    """Give the best evidence of each photo without, ascending; 0 where nothing was found."""
+    """Give the best evidence of each photo without, ascending; the least where it has none."""
     benchmark = prepare(elements, queries, negatives)
     described = describe(benchmark)
     index, vocabulary = Index(described.elements), Vocabulary.load()
     best = [
-        max((hit.evidence for hit in search(photo, index, vocabulary)), default=0.0)
+        max((hit.evidence for hit in search(photo, index, vocabulary)), default=LEAST_EVIDENCE)
         for photo in described.negatives[::2]
     ]
     return np.sort(np.array(best))

@@ -5,7 +5,8 @@
 Textures, objects and posters are cropped out of `../shared/data` or made with it; repeats and logos
 are drawn with Simple Icons (CC0), which `npm pack` fetches once. The split follows from names alone
 and everything else from seeds, so that every run makes the same. Files and `manifest.json` are
-written to `.cache/elements/set-…`.
+written to `.cache/elements/set-…`. What is tuned is tuned on the development edition: other
+elements, other places, and of the photos without those that calibrate.py sees.
 """
 
 from __future__ import annotations
@@ -47,6 +48,22 @@ TWO_INSTANCES = 0.12
 FOREIGN = 0.3
 """Share of the photos without that show an element which is not stored."""
 MAX_TRIES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """One of several benchmarks that share no drawing and no place in a photo."""
+
+    name: str
+    first_number: int
+    """Of the elements of each kind."""
+    stranger_step: int
+    """Every how many photos without are taken."""
+
+
+REPORTED = Edition("reported", 0, 1)
+DEVELOPMENT = Edition("development", 305, 2)
+EDITIONS = {edition.name: edition for edition in (REPORTED, DEVELOPMENT)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +134,27 @@ class Sources:
         )
 
 
-def prepare(elements: int, queries: int, negatives: int, *, data: Path | None = None) -> Benchmark:
+def prepare(
+    elements: int,
+    queries: int,
+    negatives: int,
+    *,
+    edition: Edition = REPORTED,
+    data: Path | None = None,
+) -> Benchmark:
     """Make the benchmark of that size, unless it is there."""
-    folder = CACHE / f"set-{elements}-{queries}-{negatives}-{_fingerprint()}"
+    folder = CACHE / f"set-{edition.name}-{elements}-{queries}-{negatives}-{_fingerprint()}"
     manifest = folder / "manifest.json"
     if not manifest.exists():
         shutil.rmtree(folder, ignore_errors=True)
         for name in ("elements", "queries", "negatives"):
             (folder / name).mkdir(parents=True)
         sources = Sources.split(data or data_folder(), icon_paths())
-        made = list(_elements(sources, elements))
+        made = list(_elements(sources, elements, edition))
         written = {
             "elements": [asdict(_stored(folder, *one)) for one in made],
-            "queries": [asdict(one) for one in _queries(sources, folder, made, queries)],
-            "negatives": [asdict(one) for one in _negatives(sources, folder, negatives)],
+            "queries": [asdict(one) for one in _queries(sources, folder, made, queries, edition)],
+            "negatives": [asdict(one) for one in _negatives(sources, folder, negatives, edition)],
         }
         manifest.write_text(json.dumps(written))
     read = json.loads(manifest.read_text())
@@ -231,9 +255,9 @@ def _counts(total: int) -> list[tuple[str, int]]:
     return list(zip(KINDS, counts, strict=True))
 
 
-def _elements(sources: Sources, total: int) -> Iterator[tuple[str, int, Drawn]]:
+def _elements(sources: Sources, total: int, edition: Edition) -> Iterator[tuple[str, int, Drawn]]:
     for kind, count in _counts(total):
-        for number in range(count):
+        for number in range(edition.first_number, edition.first_number + count):
             yield kind, number, draw_element(kind, sources, number)
 
 
@@ -245,13 +269,17 @@ def _stored(folder: Path, kind: str, number: int, drawn: Drawn) -> Element:
 
 
 def _queries(
-    sources: Sources, folder: Path, made: Sequence[tuple[str, int, Drawn]], total: int
+    sources: Sources,
+    folder: Path,
+    made: Sequence[tuple[str, int, Drawn]],
+    total: int,
+    edition: Edition,
 ) -> Iterator[Query]:
     by_kind = {kind: [one for one in made if one[0] == kind] for kind in KINDS}
     row = 0
     for kind, count in _counts(total):
         for turn in range(count):
-            rng = random_source("query", kind, turn)
+            rng = random_source("query", kind, edition.first_number + turn)
             several = by_kind[kind]
             chosen = [several[turn * max(1, len(several) // max(1, count)) % len(several)]]
             draw = rng.random()
@@ -272,17 +300,19 @@ def _queries(
             row += 1
 
 
-def _negatives(sources: Sources, folder: Path, total: int) -> Iterator[Query]:
+def _negatives(sources: Sources, folder: Path, total: int, edition: Edition) -> Iterator[Query]:
     first_foreign = round(total * (1 - FOREIGN))
     for row in range(total):
-        rng = random_source("negative", row)
-        photo = Photo(_host(sources.strangers[row % len(sources.strangers)], rng), rng)
+        rng = random_source("negative", edition.first_number + row)
+        stranger = row * edition.stranger_step % len(sources.strangers)
+        photo = Photo(_host(sources.strangers[stranger], rng), rng)
         kind = "plain"
         if row >= first_foreign:
             # Counted from the end: icons that no stored element shows, and no crops of photos.
             kind = "foreign"
             what = rng.choice(["logo_tile", "logo_glyph", "repeat"])
-            photo.paste(draw_element(what, sources, first_foreign - row - 1).pasted)
+            number = -1 - (row - first_foreign) * edition.stranger_step
+            photo.paste(draw_element(what, sources, number).pasted)
         file = f"negatives/{row:04d}.jpg"
         write_pixels(folder / file, photo.pixels, quality=rng.randint(55, 92))
         yield Query(file, kind, 0.0, [])
@@ -396,8 +426,14 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1080)
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
+    parser.add_argument("--edition", choices=EDITIONS, default=REPORTED.name)
     options = parser.parse_args()
-    made = prepare(options.elements, options.queries, options.negatives)
+    made = prepare(
+        options.elements,
+        options.queries,
+        options.negatives,
+        edition=EDITIONS[options.edition],
+    )
     print(  # noqa: T201
         f"{len(made.elements)} elements, {len(made.queries)} queries, "
         f"{len(made.negatives)} photos without, in {made.folder}"

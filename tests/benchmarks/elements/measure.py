@@ -25,7 +25,15 @@ from imagesearch.client import Client, LibraryType
 from imagesearch.type.v1 import geometry_pb2
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.elements.dataset import KINDS, Benchmark, Query, prepare
+from tests.benchmarks.elements.calibrate import LEAST_EVIDENCE
+from tests.benchmarks.elements.dataset import (
+    EDITIONS,
+    KINDS,
+    REPORTED,
+    Benchmark,
+    Query,
+    prepare,
+)
 from tests.benchmarks.elements.offline import CANDIDATES, Hit, Index, describe, search
 from tests.triton_server import prepared_models
 
@@ -55,7 +63,7 @@ class Answer:
 
     @property
     def best(self) -> float:
-        return max((hit.evidence for _, hit in self.hits), default=0.0)
+        return max((hit.evidence for _, hit in self.hits), default=LEAST_EVIDENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Outcome:
     @property
     def evidence(self) -> float:
         hit = self.answer.hit(self.query.appearances[0].element)
-        return hit.evidence if hit else 0.0
+        return hit.evidence if hit else LEAST_EVIDENCE
 
     @property
     def iou(self) -> float:
@@ -217,10 +225,13 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1080)
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
+    parser.add_argument("--edition", choices=EDITIONS, default=REPORTED.name)
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--suite", action="store_true")
     options = parser.parse_args()
-    benchmark = prepare(options.elements, options.queries, options.negatives)
+    benchmark = prepare(
+        options.elements, options.queries, options.negatives, edition=EDITIONS[options.edition]
+    )
     way = through_suite(benchmark) if options.suite else in_process(benchmark, options.candidates)
     with way as searcher:
         outcomes = [Outcome(one, searcher(one)) for one in benchmark.queries if one.appearances]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements import features
+from imagesearch_services.embedding.elements import features, vocabulary
 from imagesearch_services.embedding.elements.features import (
     Bag,
     QueryFeatures,
@@ -81,20 +81,20 @@ class Index:
 
 def describe(benchmark: Benchmark) -> Features:
     """Describe everything, or read what was described before with the same code."""
-    sources = (FILE, Path(features.__file__))
+    sources = (FILE, Path(features.__file__), Path(vocabulary.__file__))
     key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
     file = CACHE / f"features-{benchmark.folder.name}-{key}.pkl"
     if file.exists():
         with file.open("rb") as stored:
             read: Features = pickle.load(stored)  # noqa: S301  # our own file
             return read
-    vocabulary = Vocabulary.load()
+    words = Vocabulary.load()
 
     def element(name: str) -> tuple[StoredElement, Bag]:
-        return describe_element(_view(benchmark, name, features.STORED_SIDE_PX), vocabulary)
+        return describe_element(_view(benchmark, name, features.STORED_SIDE_PX), words)
 
     def query(name: str) -> Described:
-        return describe_query(_view(benchmark, name, features.QUERY_SIDE_PX), vocabulary)
+        return describe_query(_view(benchmark, name, features.QUERY_SIDE_PX), words)
 
     with ThreadPoolExecutor(THREADS) as pool:
         found = Features(
@@ -108,7 +108,7 @@ def describe(benchmark: Benchmark) -> Features:
 
 
 def search(
-    described: Described, index: Index, vocabulary: Vocabulary, candidates: int = CANDIDATES
+    described: Described, index: Index, words: Vocabulary, candidates: int = CANDIDATES
 ) -> list[Hit]:
     """Search one photo; best first."""
     query, bag = described
@@ -116,15 +116,15 @@ def search(
     rows = np.argsort(-scores, kind="stable")[:candidates]
     rows = rows[scores[rows] > 0]
     elements = [index.elements[row] for row in rows]
-    found = verify(query, elements, vocabulary, Rules())
-    hits = [_hit(query, int(rows[one.row]), one) for one in found]
+    found = verify(query, elements, words, Rules())
+    hits = [_hit(query, elements[one.row], int(rows[one.row]), one) for one in found]
     return sorted(hits, key=lambda hit: -hit.evidence)
 
 
-def _hit(query: QueryFeatures, row: int, one: Verified) -> Hit:
+def _hit(query: QueryFeatures, element: StoredElement, row: int, one: Verified) -> Hit:
     factors = np.array([query.region.width / query.width, query.region.height / query.height])
     corners = [instance.corners * factors for instance in one.instances]
-    return Hit(row, evidence(one.instances, None), corners)
+    return Hit(row, evidence(element, one.instances, None), corners)
 
 
 def _view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:
