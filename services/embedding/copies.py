@@ -107,7 +107,7 @@ def evidence(first: View, second: View) -> CopyEvidence:
 def view_of(pixels: npt.NDArray[np.uint8]) -> View:
     """Describe a small picture, uint8 RGB [height, width, 3]."""
     grey = grey_of(pixels)
-    return View(pixels, grey, extract(grey, LIMITS))
+    return View(grey, grey, extract(grey, LIMITS))
 
 
 def _opened(contents: Sequence[bytes]) -> list[PictureFile | None]:

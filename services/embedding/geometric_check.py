@@ -20,6 +20,9 @@ Matrix = npt.NDArray[np.float64]
 Points = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
+_PLACE_BITS = 24
+"""More than a coordinate of a picture needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class GeometricRules:
@@ -200,8 +203,11 @@ def _most_agreed(
     hypotheses: Matrix, source: Points, target: Points, rules: GeometricRules
 ) -> Matrix:
     """Give the hypotheses with the most matches within the loose tolerance, best first."""
-    places = np.einsum("hij,nj->hni", hypotheses[:, :, :2], source) + hypotheses[:, None, :, 2]
-    distances = np.linalg.norm(places - target[None], axis=2)
+    x, y = (
+        hypotheses[:, axis, :2] @ source.T + hypotheses[:, axis, 2:] - target[:, axis]
+        for axis in range(2)
+    )
+    distances = np.sqrt(x * x + y * y)
     near = np.maximum(0.0, 1 - distances / rules.loose_tolerance_px).sum(axis=1)
     order = np.argsort(-near, kind="stable")[: rules.refined_hypotheses]
     return hypotheses[order]
@@ -236,13 +242,19 @@ def _agreeing(
 ) -> npt.NDArray[np.intp]:
     """Give the matches within the tolerance, one for each place in either picture."""
     places = moved(matrix, source) if len(matrix) == 3 else source @ matrix[:, :2].T + matrix[:, 2]  # noqa: PLR2004
-    near = np.flatnonzero(np.linalg.norm(places - target, axis=1) <= tolerance_px)
+    offsets = places - target
+    near = np.flatnonzero((offsets * offsets).sum(axis=1) <= tolerance_px**2)
     # SIFT gives a keypoint several directions, and a repeat would count as evidence again.
-    _, by_source = np.unique(np.round(source[near]), axis=0, return_index=True)
-    near = near[np.sort(by_source)]
-    _, by_target = np.unique(np.round(target[near]), axis=0, return_index=True)
-    distinct: npt.NDArray[np.intp] = near[np.sort(by_target)]
+    near = near[_first_of_each_place(source[near])]
+    distinct: npt.NDArray[np.intp] = near[_first_of_each_place(target[near])]
     return distinct
+
+
+def _first_of_each_place(points: Points) -> npt.NDArray[np.intp]:
+    """Give the rows of the points that no earlier one shares its pixel with, in their order."""
+    x, y = np.round(points).astype(np.int64).T
+    _, rows = np.unique((x << _PLACE_BITS) + y, return_index=True)
+    return np.sort(rows)
 
 
 def _affine_fit(source: Points, target: Points) -> Matrix | None:

@@ -24,6 +24,7 @@ from imagesearch_services.embedding.local_features import (
 )
 
 Pixels = npt.NDArray[np.uint8]
+"""RGB [height, width, 3], or grey [height, width]."""
 Grey = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -53,6 +54,10 @@ MIN_OVERLAP = 0.01
 CREDIBLE_AGREEMENT = 0.5
 """Less is what chance gives: nothing more should be told of such an alignment."""
 
+SURE_AGREEMENT = 0.8
+SURE_INLIERS = 40
+"""With both, no other alignment comes near."""
+
 BEND_SMOOTHING_PX = 8.0
 """Standard deviation over which neighbours bend together."""
 MAX_BEND = 0.06
@@ -68,7 +73,7 @@ class View:
     """A picture at working size."""
 
     pixels: Pixels
-    """uint8 RGB [height, width, 3]."""
+    """Grey where colours don't matter, which is faster."""
     grey: Grey
     """uint8 [height, width]."""
     features: LocalFeatures
@@ -89,7 +94,7 @@ class Overlap:
     """What both pictures show, laid over each other at one size."""
 
     first: Pixels
-    """The first picture moved onto the second, RGB [height, width, 3]."""
+    """The first picture moved onto the second."""
     second: Pixels
     """The second picture there."""
     mask: Mask
@@ -125,9 +130,16 @@ class Aligned:
         """Whether it is more than chance gives any two pictures."""
         return self.agreement >= CREDIBLE_AGREEMENT
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether no other way to lay the pictures over each other need be tried."""
+        return self.agreement >= SURE_AGREEMENT and self.inlier_count >= SURE_INLIERS
+
 
 def grey_of(pixels: Pixels) -> Grey:
-    """Give the luma of RGB, [height, width, 3] → [height, width]."""
+    """Give the luma of RGB, [height, width, 3] → [height, width]; grey stays as it is."""
+    if pixels.ndim == 2:  # noqa: PLR2004
+        return pixels
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
@@ -138,10 +150,13 @@ def align(first: View, second: View) -> Aligned | None:
         The alignment under which they agree best; None where none makes sense.
     """
     best: Aligned | None = None
-    for matrix, inlier_count in _candidates(first, second):
-        aligned = _judged(first, second, matrix, inlier_count)
-        if aligned is not None and (best is None or _weight(aligned) > _weight(best)):
-            best = aligned
+    for candidates in (_of_features, _of_mirrored_features, _of_whole_pictures):
+        for matrix, inlier_count in candidates(first, second):
+            aligned = _judged(first, second, matrix, inlier_count)
+            if aligned is not None and (best is None or _weight(aligned) > _weight(best)):
+                best = aligned
+        if best is not None and best.is_sure:
+            break
     return None if best is None else _unbent(best)
 
 
@@ -155,29 +170,39 @@ def _weight(aligned: Aligned) -> float:
     return aligned.agreement * (1 + math.log1p(aligned.inlier_count))
 
 
-def _candidates(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
-    mirrored = first.features.mirrored(first.size[0])
-    for features, before in (
-        (first.features, np.eye(3)),
-        (mirrored, mirror_matrix(first.size[0])),
-    ):
-        matches = match(features, second.features, max_ratio=MAX_RATIO, max_matches=MAX_MATCHES)
-        found = geometric_check.align(
-            features,
-            second.features,
-            matches,
-            first_size=first.size,
-            second_size=second.size,
-            rules=RULES,
-        )
-        if found is None:
-            continue
-        yield found.matrix @ before, found.inlier_count
-        bent = geometric_check.with_perspective(
-            found, features, second.features, matches, first_size=first.size, rules=RULES
-        )
-        if bent is not None:
-            yield bent.matrix @ before, bent.inlier_count
+def _of_features(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
+    yield from _matched(first, first.features, second)
+
+
+def _of_mirrored_features(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
+    width = first.size[0]
+    mirror = mirror_matrix(width)
+    for matrix, inlier_count in _matched(first, first.features.mirrored(width), second):
+        yield matrix @ mirror, inlier_count
+
+
+def _matched(first: View, features: LocalFeatures, second: View) -> Iterator[tuple[Matrix, int]]:
+    """Give the affine movement that local features tell, and the homography near it."""
+    matches = match(features, second.features, max_ratio=MAX_RATIO, max_matches=MAX_MATCHES)
+    found = geometric_check.align(
+        features,
+        second.features,
+        matches,
+        first_size=first.size,
+        second_size=second.size,
+        rules=RULES,
+    )
+    if found is None:
+        return
+    yield found.matrix, found.inlier_count
+    bent = geometric_check.with_perspective(
+        found, features, second.features, matches, first_size=first.size, rules=RULES
+    )
+    if bent is not None:
+        yield bent.matrix, bent.inlier_count
+
+
+def _of_whole_pictures(first: View, second: View) -> Iterator[tuple[Matrix, int]]:
     whole = _whole_picture(first, second)
     if whole is not None:
         yield whole, 0
@@ -307,7 +332,7 @@ def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
     """Move a picture by a homography, averaging what it shrinks.
 
     Args:
-        pixels: uint8 RGB [height, width, 3].
+        pixels: of the picture.
         matrix: from its pixels to those of the result.
         size: width and height of the result.
 
