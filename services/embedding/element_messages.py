@@ -15,6 +15,7 @@ from imagesearch_services.embedding.elements.finder import (
     Extraction,
     Verification,
 )
+from imagesearch_services.embedding.elements.regional import Regional
 from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.steps import Steps
 
@@ -53,9 +54,11 @@ def read_candidates(request: pb.VerifyFeaturesRequest) -> list[Candidate]:
     ]
 
 
-def extract_features_response(extraction: Extraction) -> pb.ExtractFeaturesResponse:
+def extract_features_response(
+    extraction: Extraction, regional_space: str
+) -> pb.ExtractFeaturesResponse:
     return pb.ExtractFeaturesResponse(
-        results=[_extracted(outcome) for outcome in extraction.pictures],
+        results=[_extracted(outcome, regional_space) for outcome in extraction.pictures],
         timings=_timings(extraction.steps),
     )
 
@@ -76,7 +79,7 @@ def verify_features_response(verification: Verification) -> pb.VerifyFeaturesRes
     )
 
 
-def _extracted(outcome: Extracted | ServiceError) -> pb.ExtractFeaturesResult:
+def _extracted(outcome: Extracted | ServiceError, regional_space: str) -> pb.ExtractFeaturesResult:
     if isinstance(outcome, ServiceError):
         return pb.ExtractFeaturesResult(error=to_status(outcome))
     box = outcome.box
@@ -91,7 +94,19 @@ def _extracted(outcome: Extracted | ServiceError) -> pb.ExtractFeaturesResult:
         ),
         box=geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
         thumbnail=outcome.thumbnail,
+        vectors=_vectors(outcome.regional, regional_space),
     )
+
+
+def _vectors(regional: Regional | None, space: str) -> list[model_pb2.Vector]:
+    if regional is None:
+        return []
+    return [
+        model_pb2.Vector(
+            space=space, values=vector.astype("<f4").tobytes(), background_similarity=background
+        )
+        for vector, background in zip(regional.vectors, regional.backgrounds, strict=True)
+    ]
 
 
 def _instance(appearance: Appearance) -> pb.ElementInstance:

@@ -13,6 +13,7 @@ from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.elements.finder import ElementFinder
+from imagesearch_services.embedding.elements.regional import RegionalDescriber
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
@@ -62,6 +63,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
     )
     elements = ElementFinder(
         Vocabulary.load(),
+        RegionalDescriber(triton, registry, backgrounds),
         workers=settings.workers,
         budget=embedder.budget,
         overload_retry_s=settings.overload_retry_s,

@@ -86,9 +86,9 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.ExtractFeaturesResponse:
         extraction = await self._elements.extract(
             messages.read_items(request.items),
-            Purpose(request.for_query, request.thumbnail_max_side_px),
+            Purpose(request.for_query, request.thumbnail_max_side_px, request.regional_space),
         )
-        return element_messages.extract_features_response(extraction)
+        return element_messages.extract_features_response(extraction, request.regional_space)
 
     async def VerifyFeatures(
         self, request: pb.VerifyFeaturesRequest, context: Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,14 @@ from imagesearch_services.embedding.elements.features import (
     describe_query,
     working,
 )
+from imagesearch_services.embedding.elements.regional import (
+    DenseView,
+    Regional,
+    RegionalDescriber,
+    likeness,
+    with_regional,
+    without_regional,
+)
 from imagesearch_services.embedding.elements.verification import (
     Instance,
     Rules,
@@ -33,6 +41,7 @@ from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import FAULTS_OF_ONE_PICTURE
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import Item, validate_thumbnail
+from imagesearch_services.embedding.models import Model
 from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
 from imagesearch_services.embedding.preparing import clipped_region
 from imagesearch_services.embedding.steps import Steps
@@ -53,6 +62,8 @@ FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
 REGIONAL_WEIGHT = 6.0
 """Of the similarity of regions beside the logarithm of what the features say."""
+UNVERIFIED = -1.0
+"""What the features say where none agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,8 @@ class Extracted:
     bag: Bag
     thumbnail: bytes
     """JPEG of the whole picture, where asked for."""
+    regional: Regional | None = None
+    """Where asked for; it is in `features`, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,8 @@ class Purpose:
     for_query: bool
     thumbnail_max_side_px: int = 0
     """0: no small picture is made."""
+    regional_space: str = ""
+    """Of the dense model to describe with, too; empty: none."""
 
     @property
     def side_px(self) -> int:
@@ -134,6 +149,7 @@ class ElementFinder:
     def __init__(
         self,
         vocabulary: Vocabulary,
+        regional: RegionalDescriber,
         *,
         workers: int,
         budget: PixelBudget,
@@ -143,11 +159,13 @@ class ElementFinder:
 
         Args:
             vocabulary: of visual words.
+            regional: runs dense models.
             workers: threads.
             budget: of pixels, shared with what else the service does.
             overload_retry_s: when a refused caller is told to come back.
         """
         self._vocabulary = vocabulary
+        self._regional = regional
         self._budget = budget
         self._overload_retry_s = overload_retry_s
         self._workers = Workers(workers, "elements")
@@ -157,10 +175,11 @@ class ElementFinder:
         self._workers.close()
 
     async def extract(self, items: Sequence[Item], purpose: Purpose) -> Extraction:
-        """Describe pictures, or one region of each, by local features.
+        """Describe pictures, or one region of each, by local features and with a dense model.
 
         Raises:
-            ServiceError: for all of them together: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
+            ServiceError: for all of them together: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
+                MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
             raise field_error("items", f"must be 1 to {MAX_ITEMS}")
@@ -228,13 +247,25 @@ class ElementFinder:
     ) -> Extracted:
         if not item.content:
             raise missing_field(f"{place}image.content")
+        model = self._regional.model(purpose.regional_space) if purpose.regional_space else None
         file = await self._workers.run(PictureFile, item.content)
         async with admission.admit(file.pixels + WORKING_PIXELS) as grant:
             with steps.step("decode"):
-                opened = await self._workers.run(_opened, file, item, place, purpose)
+                opened = await self._workers.run(_opened, file, item, place, purpose, model)
             grant.shrink_to(WORKING_PIXELS)
-            with steps.step("describe"):
-                return await self._workers.run(self._described, opened, purpose)
+            async with asyncio.TaskGroup() as tasks:
+                regional = tasks.create_task(self._regionally(opened, steps))
+                with steps.step("describe"):
+                    extracted = await self._workers.run(self._described, opened, purpose)
+        found = regional.result()
+        features = with_regional(extracted.features, found)
+        return replace(extracted, features=features, regional=found)
+
+    async def _regionally(self, opened: _Opened, steps: Steps) -> Regional | None:
+        if opened.dense is None:
+            return None
+        with steps.step("infer"):
+            return await self._regional.describe(opened.dense)
 
     def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
         described: QueryFeatures | StoredElement
@@ -253,7 +284,8 @@ class ElementFinder:
 
     async def _found(self, raw: bytes, candidates: Sequence[Candidate]) -> list[FoundElement]:
         """Look for the candidates in as many threads as there are."""
-        query, elements = await self._workers.run(self._read, raw, candidates)
+        read = await self._workers.run(self._read, raw, candidates)
+        query, elements = read.query, read.elements
         size = max(FEWEST_A_THREAD, math.ceil(len(elements) / self._workers.threads))
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -271,23 +303,42 @@ class ElementFinder:
                 ]
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-        found = [
-            _in_picture(query, candidates[row], elements[row], one)
+        verified = {
+            part * size + one.row: one
             for part, several in enumerate(parts)
             for one in several.result()
-            for row in [part * size + one.row]
+        }
+        found = [
+            one
+            for row, candidate in enumerate(candidates)
+            if (one := _in_picture(read, row, candidate, verified.get(row))) is not None
         ]
         return sorted(found, key=lambda one: (-one.evidence, one.id))
 
-    def _read(
-        self, raw: bytes, candidates: Sequence[Candidate]
-    ) -> tuple[QueryFeatures, list[StoredElement]]:
-        query = QueryFeatures.from_bytes(raw, self._vocabulary.components, field="query_features")
-        code_bytes = self._vocabulary.code_bytes
-        return query, [
-            StoredElement.from_bytes(one.features, code_bytes, field=f"candidates[{row}].features")
-            for row, one in enumerate(candidates)
-        ]
+    def _read(self, raw: bytes, candidates: Sequence[Candidate]) -> _Read:
+        field = "query_features"
+        raw, query_regional = without_regional(raw, field=field)
+        query = QueryFeatures.from_bytes(raw, self._vocabulary.components, field=field)
+        elements, regional = [], []
+        for row, one in enumerate(candidates):
+            field = f"candidates[{row}].features"
+            local, dense = without_regional(one.features, field=field)
+            elements.append(
+                StoredElement.from_bytes(local, self._vocabulary.code_bytes, field=field)
+            )
+            regional.append(dense)
+        return _Read(query, elements, query_regional, likeness(query_regional, regional))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A query and candidates, and how alike they are by a dense model."""
+
+    query: QueryFeatures
+    elements: Sequence[StoredElement]
+    regional: Regional | None
+    likeness: Sequence[tuple[float, int] | None]
+    """Of each candidate, and to which of the query's windows."""
 
 
 def evidence(
@@ -305,20 +356,37 @@ def evidence(
 
 
 def _in_picture(
-    query: QueryFeatures, candidate: Candidate, element: StoredElement, verified: Verified
-) -> FoundElement:
+    read: _Read, row: int, candidate: Candidate, verified: Verified | None
+) -> FoundElement | None:
+    """Say where a candidate appears; None where nothing speaks for it."""
+    likeness = read.likeness[row]
+    similarity = candidate.regional_similarity if likeness is None else likeness[0]
+    if verified is not None:
+        found = evidence(read.elements[row], verified.instances, similarity)
+        return FoundElement(candidate.id, found, _appearances(read.query, verified.instances))
+    if likeness is None or read.regional is None:
+        return None
+    # No features agree: it is where the window is that it resembles, roughly.
+    box = Box(*map(float, read.regional.boxes[likeness[1]]))
+    return FoundElement(
+        candidate.id,
+        UNVERIFIED + REGIONAL_WEIGHT * likeness[0],
+        [Appearance(corners_of(box), inlier_count=0)],
+    )
+
+
+def _appearances(query: QueryFeatures, instances: Sequence[Instance]) -> list[Appearance]:
     """Bring corners from the working size to the picture as shown."""
     region = query.region
     factors = np.array([region.width / query.width, region.height / query.height])
     origin = np.array([region.x_min, region.y_min])
-    return FoundElement(
-        candidate.id,
-        evidence(element, verified.instances, candidate.regional_similarity),
-        [
-            Appearance(one.corners * factors + origin, one.inlier_count)
-            for one in verified.instances
-        ],
-    )
+    return [Appearance(one.corners * factors + origin, one.inlier_count) for one in instances]
+
+
+def corners_of(box: Box) -> npt.NDArray[np.float64]:
+    """Clockwise from the top left, [4, 2]."""
+    left, top, right, bottom = box
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +396,12 @@ class _Opened:
     info: PictureInfo
     view: Working
     thumbnail: bytes
+    dense: DenseView | None
 
 
-def _opened(file: PictureFile, item: Item, place: str, purpose: Purpose) -> _Opened:
+def _opened(
+    file: PictureFile, item: Item, place: str, purpose: Purpose, model: Model | None
+) -> _Opened:
     """Decode a picture and cut out what is to be described."""
     long_side_px = max(file.width, file.height)
     # Both ways up, since it is not known yet which one is shown.
@@ -352,4 +423,5 @@ def _opened(file: PictureFile, item: Item, place: str, purpose: Purpose) -> _Ope
         file.describe(picture),
         working(picture, box, purpose.side_px),
         thumbnail(picture.image, small_px) if small_px else b"",
+        None if model is None else DenseView.of(picture, box, model, is_query=purpose.for_query),
     )

@@ -28,6 +28,8 @@ Floats = npt.NDArray[np.float32]
 MAGIC = b"R1"
 HEADER = struct.Struct("<2sHHI")
 """What it is, how many vectors, their components, how many bytes of local features come first."""
+NUMBERS = 5
+"""Beside each vector: how close it lies to unrelated windows, and the edges of its box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,34 @@ class Regional:
     """Unit length, [n, dimensions]."""
     backgrounds: Floats
     """How close each lies to windows of unrelated photos, [n]."""
+    boxes: Floats
+    """What each describes, in the picture as shown: x_min, y_min, x_max, y_max, [n, 4]."""
 
     def best(self, element: Regional) -> tuple[float, int]:
         """Give the likeness of an element to the nearest of these, and which that is."""
         similarities = self.vectors @ element.vectors[0]
         row = int(similarities.argmax())
         return float(similarities[row] - element.backgrounds[0]), row
+
+
+@dataclass(frozen=True, slots=True)
+class DenseView:
+    """A region as a dense model looks at it."""
+
+    model: Model
+    region: Box
+    pixels: npt.NDArray[np.uint8]
+    """RGB, [1, height, width, 3]."""
+    is_query: bool
+    """Looked through window by window."""
+
+    @classmethod
+    def of(cls, picture: Picture, region: Box, model: Model, *, is_query: bool) -> DenseView:
+        """Bring a region to its size: elements as every model sees pictures, queries by aspect."""
+        spec = model.input
+        if is_query:
+            spec = Windows.from_parameters(model.parameters).input_for(region)
+        return cls(model, region, preprocess(picture, [region], spec), is_query)
 
 
 class RegionalDescriber:
@@ -78,38 +102,22 @@ class RegionalDescriber:
             raise field_error("regional_space", f"{space} is the space of a model without windows")
         return model
 
-    async def describe(
-        self, model: Model, pixels: npt.NDArray[np.uint8], *, for_query: bool
-    ) -> Regional:
-        """Describe what `regional_input` made.
+    async def describe(self, view: DenseView) -> Regional:
+        """Run the model on a view.
 
         Raises:
             ServiceError: as `models.run`.
         """
-        outputs = model.outputs_in(await run(self._triton, model, pixels))
-        vectors = outputs[model.output_name]
-        if for_query:
+        model = view.model
+        outputs = model.outputs_in(await run(self._triton, model, view.pixels))
+        vectors, boxes = outputs[model.output_name], [view.region]
+        if view.is_query:
             vectors = np.concatenate([vectors, outputs["windows"][0]])
-        background = self._backgrounds.get(model.space)
-        if background is None or for_query:
-            return Regional(vectors, np.zeros(len(vectors), np.float32))
-        return Regional(vectors, background.similarities(vectors))
-
-
-def regional_input(
-    picture: Picture, region: Box, model: Model, *, for_query: bool
-) -> npt.NDArray[np.uint8]:
-    """Bring a region to the size that a dense model looks at, uint8 RGB [1, height, width, 3].
-
-    An element is seen as every model sees a picture; a query keeps its aspect.
-    """
-    spec = Windows.from_parameters(model.parameters).input_for(region) if for_query else model.input
-    return preprocess(picture, [region], spec)
-
-
-def windows_of(model: Model, region: Box) -> list[Box]:
-    """Give what each vector of a query describes: the whole region, then its windows."""
-    return [region, *Windows.from_parameters(model.parameters).boxes(region)]
+            boxes += Windows.from_parameters(model.parameters).boxes(view.region)
+        backgrounds = np.zeros(len(vectors), np.float32)
+        if not view.is_query and model.space in self._backgrounds:
+            backgrounds = self._backgrounds[model.space].similarities(vectors)
+        return Regional(vectors, backgrounds, np.array(boxes, np.float32))
 
 
 def with_regional(local: bytes, regional: Regional | None) -> bytes:
@@ -120,7 +128,8 @@ def with_regional(local: bytes, regional: Regional | None) -> bytes:
     scales = np.abs(regional.vectors).max(axis=1, keepdims=True) / 127
     rounded = np.rint(regional.vectors / np.maximum(scales, 1e-9)).astype(np.int8)
     header = HEADER.pack(MAGIC, count, components, len(local))
-    return header + local + regional.backgrounds.astype("<f4").tobytes() + rounded.tobytes()
+    numbers = np.column_stack([regional.backgrounds, regional.boxes])
+    return b"".join([header, local, numbers.astype("<f4").tobytes(), rounded.tobytes()])
 
 
 def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
@@ -133,17 +142,16 @@ def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]
         return raw, None
     _, count, components, local_bytes = HEADER.unpack_from(raw)
     body = raw[HEADER.size :]
-    local, numbers, rounded = np.split(
-        np.frombuffer(body, np.uint8), [local_bytes, local_bytes + 4 * count]
-    )
+    starts = [local_bytes, local_bytes + 4 * NUMBERS * count]
+    local, rest, rounded = np.split(np.frombuffer(body, np.uint8), starts)
     if not count or not components or rounded.size != count * components:
         raise field_error(field, "are cut off")
     vectors = rounded.view(np.int8).reshape(count, components).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    backgrounds = numbers.view("<f4").astype(np.float32)
-    if not (lengths.all() and np.isfinite(backgrounds).all()):
+    numbers = np.frombuffer(rest.tobytes(), "<f4").reshape(count, NUMBERS)
+    if not (lengths.all() and np.isfinite(numbers).all()):
         raise field_error(field, "are of no picture")
-    return local.tobytes(), Regional(vectors / lengths, backgrounds)
+    return local.tobytes(), Regional(vectors / lengths, numbers[:, 0], numbers[:, 1:])
 
 
 def likeness(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,8 @@ def regional(seed: int, count: int) -> Regional:
     chance = np.random.default_rng(seed)
     vectors = chance.normal(size=(count, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Regional(vectors, chance.uniform(0, 0.5, count).astype(np.float32))
+    boxes = chance.uniform(0, 500, (count, 4)).astype(np.float32)
+    return Regional(vectors, chance.uniform(0, 0.5, count).astype(np.float32), boxes)
 
 
 def test_windows_reach_from_edge_to_edge(windows: Windows) -> None:
@@ -69,7 +72,8 @@ def test_vectors_come_back_from_their_bytes_beside_the_local_features() -> None:
     assert local == b"local"
     assert after is not None
     assert (np.einsum("ij,ij->i", before.vectors, after.vectors) > 0.998).all()
-    np.testing.assert_allclose(after.backgrounds, before.backgrounds)
+    np.testing.assert_array_equal(after.backgrounds, before.backgrounds)
+    np.testing.assert_array_equal(after.boxes, before.boxes)
 
 
 def test_features_without_vectors_are_as_they_are() -> None:
@@ -86,18 +90,22 @@ def test_vectors_that_are_cut_off_are_refused() -> None:
 
 
 def test_vectors_of_nothing_are_refused() -> None:
-    nothing = Regional(np.zeros((1, 64), np.float32), np.zeros(1, np.float32))
+    nothing = replace(regional(1, 1), vectors=np.zeros((1, 64), np.float32))
     with pytest.raises(ServiceError, match="no picture"):
         without_regional(with_regional(b"", nothing), field=FIELD)
 
 
 def test_an_element_is_like_the_nearest_window_less_what_chance_gives() -> None:
     query = regional(1, 24)
-    element = Regional(query.vectors[7:8], np.array([0.25], np.float32))
-    assert likeness(query, [element, None]) == [(pytest.approx(0.75), 7), None]
+    element = replace(
+        regional(2, 1), vectors=query.vectors[7:8], backgrounds=np.array([0.25], np.float32)
+    )
+    first, second = likeness(query, [element, None])
+    assert first == (pytest.approx(0.75), 7)
+    assert second is None
 
 
 def test_vectors_of_another_model_are_not_compared() -> None:
-    other = Regional(np.ones((1, 8), np.float32), np.zeros(1, np.float32))
+    other = replace(regional(1, 1), vectors=np.ones((1, 8), np.float32))
     assert likeness(regional(1, 24), [other]) == [None]
     assert likeness(None, [other]) == [None]
