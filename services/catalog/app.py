@@ -95,7 +95,7 @@ async def make_service(
     thumbnails = Thumbnails(blobs)
     sweeper = None
     if blobs is not None:
-        sweeper = Sweeper(blobs, storage, libraries, interval_s=sweep_interval_s)
+        sweeper = Sweeper(blobs, storage, libraries, thumbnails, interval_s=sweep_interval_s)
         thumbnails.left_over = sweeper.left_over
         libraries.removed = sweeper.library_gone
     try:

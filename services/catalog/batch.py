@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from imagesearch_services.catalog.model import Entry, FieldType, Library, TagValue
@@ -12,7 +13,7 @@ from imagesearch_services.catalog.payloads import (
     entry_to_payload,
 )
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Payload, Point, Record
-from imagesearch_services.catalog.thumbnails import Thumbnail, new_version
+from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.errors import Reason, ServiceError
 
 
@@ -23,15 +24,18 @@ class PutItem:
     entry: Entry
     allow_overwrite: bool = False
     request_id: str = ""
+    thumbnail: Thumbnail | None = None
+    """Under which name the entry's small picture is to be kept."""
 
 
 class Batch:
     """Decides over the items of one call, in order, each knowing those before it."""
 
-    def __init__(self, library: Library, now: float, can_keep_thumbnails: bool) -> None:
+    def __init__(self, library: Library, now: float, kept: AbstractSet[Thumbnail]) -> None:
+        """Begin; `kept` are the small pictures that are there for entries to name."""
         self._library = library
         self._now = now
-        self._keeps_thumbnails = can_keep_thumbnails and not library.thumbnails_disabled
+        self._kept = kept
         self._met: Sequence[Record] = ()
         self._there: dict[bytes, Payload] = {}
         self.room: int | None = None
@@ -39,29 +43,17 @@ class Batch:
         self.points: dict[bytes, Point] = {}
         self.new_tags: dict[str, FieldType] = {}
         self.new_attributes: set[str] = set()
-        self.thumbnails: dict[Thumbnail, bytes] = {}
-        """Small pictures to keep."""
-        self._entries: dict[Thumbnail, Entry] = {}
 
     def meet(self, found: Sequence[Record]) -> None:
         """Take in what is stored under the items' ids."""
         self._met = found
         self._there.update((record.uid, record.payload) for record in found)
 
-    def keep_only(self, kept: Collection[Thumbnail]) -> None:
-        """Store the entries of all other small pictures without them."""
-        for thumbnail in self.thumbnails.keys() - kept:
-            entry = self._entries[thumbnail]
-            entry.thumbnail_version = ""
-            payload = self.points[thumbnail.entry_uid].payload
-            if payload.get(THUMBNAIL_KEY) == thumbnail.version:
-                del payload[THUMBNAIL_KEY]
-
-    def replaced_thumbnails(self) -> list[Thumbnail]:
-        """Return the small pictures that no point names any more once the points are written."""
+    def unnamed_thumbnails(self) -> list[Thumbnail]:
+        """Return the small pictures that no point names once the points are written."""
         replaced = [record for record in self._met if record.uid in self.points]
         named = {point.payload.get(THUMBNAIL_KEY) for point in self.points.values()}
-        outdone = [each for each in self.thumbnails if each.version not in named]
+        outdone = [each for each in self._kept if each.version not in named]
         return [*named_thumbnails(self._library, replaced), *outdone]
 
     def add(self, item: PutItem) -> Entry | ServiceError:
@@ -83,23 +75,19 @@ class Batch:
         self.new_attributes |= item.entry.attributes().keys() - self._library.attribute_names
         if before is None and self.room is not None:
             self.room -= 1
+        thumbnail = item.thumbnail if item.thumbnail in self._kept else None
         stored = replace(
             item.entry,
             create_time=self._now if before is None else before["create_time"],
             update_time=self._now,
             vectors={},
             thumbnail=b"",
+            thumbnail_version="" if thumbnail is None else thumbnail.version,
         )
-        if item.entry.thumbnail and self._keeps_thumbnails:
-            stored.thumbnail_version = new_version()
         payload = entry_to_payload(stored, item.request_id)
         self._there[uid] = payload
         self.points[uid] = Point(uid, item.entry.vectors, payload)
         stored.features = b""
-        if stored.thumbnail_version:
-            thumbnail = Thumbnail(self._library.uid, uid, stored.thumbnail_version)
-            self.thumbnails[thumbnail] = item.entry.thumbnail
-            self._entries[thumbnail] = stored
         return stored
 
 

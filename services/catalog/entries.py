@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -39,7 +40,6 @@ from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
 from imagesearch_services.catalog.storage import (
     Fields,
-    Point,
     Record,
     Scored,
     Search,
@@ -284,9 +284,59 @@ class Entries:
     async def _put(
         self, library: Library, items: Sequence[PutItem | ServiceError]
     ) -> list[Entry | ServiceError]:
+        items = await self._with_names(library, items)
+        files = {
+            item.thumbnail: item.entry.thumbnail
+            for item in items
+            if isinstance(item, PutItem) and item.thumbnail is not None
+        }
+        async with self._thumbnails.keeping(files) as kept:
+            results, unnamed = await self._write(library, items, kept)
+        await self._thumbnails.drop(unnamed)
+        for item, result in zip(items, results, strict=True):
+            if isinstance(item, PutItem) and isinstance(result, Entry):
+                result.warnings = self._warnings(library, item.entry, result)
+        return results
+
+    async def _with_names(
+        self, library: Library, items: Sequence[PutItem | ServiceError]
+    ) -> Sequence[PutItem | ServiceError]:
+        """Name the small pictures to keep: all but those of entries that are there already.
+
+        What becomes of an item is decided later; one that is refused then had its small picture
+        written in vain.
+        """
+        if not self._thumbnails.can_keep or library.thumbnails_disabled:
+            return items
+        uids = {
+            item.entry.uid
+            for item in items
+            if isinstance(item, PutItem) and item.entry.thumbnail and not item.allow_overwrite
+        }
+        there: set[bytes] = set()
+        if uids:
+            async with self._libraries.steady(library):
+                found = await self._storage.retrieve(library.uid, list(uids), Fields.NONE)
+            there = {record.uid for record in found}
+        return [
+            replace(item, thumbnail=Thumbnail.new(library.uid, item.entry.uid))
+            if isinstance(item, PutItem)
+            and item.entry.thumbnail
+            and (item.allow_overwrite or item.entry.uid not in there)
+            else item
+            for item in items
+        ]
+
+    async def _write(
+        self,
+        library: Library,
+        items: Sequence[PutItem | ServiceError],
+        kept: AbstractSet[Thumbnail],
+    ) -> tuple[list[Entry | ServiceError], list[Thumbnail]]:
+        """Write the points of what can be stored; return the small pictures that none names."""
         async with self._libraries.hold(library.library_id):
             library = await self._libraries.get(library.library_id, uid=library.uid)
-            batch = Batch(library, round(self._clock(), 6), self._thumbnails.can_keep)
+            batch = Batch(library, round(self._clock(), 6), kept)
             uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
             if uids:
                 there = await self._storage.retrieve(
@@ -302,20 +352,8 @@ class Entries:
                     library, batch.new_tags, frozenset(batch.new_attributes)
                 )
             if batch.points:
-                batch.keep_only(await self._thumbnails.keep(batch.thumbnails))
-                await self._upsert(library, list(batch.points.values()))
-        await self._thumbnails.drop(batch.replaced_thumbnails())
-        for item, result in zip(items, results, strict=True):
-            if isinstance(item, PutItem) and isinstance(result, Entry):
-                result.warnings = self._warnings(library, item.entry, result)
-        return results
-
-    async def _upsert(self, library: Library, points: Sequence[Point]) -> None:
-        try:
-            await self._storage.upsert(library.uid, points)
-        except BaseException:
-            self._thumbnails.left_over()
-            raise
+                await self._storage.upsert(library.uid, list(batch.points.values()))
+        return results, batch.unnamed_thumbnails()
 
     def _warnings(self, library: Library, asked: Entry, stored: Entry) -> tuple[str, ...]:
         wanted = asked.thumbnail and not library.thumbnails_disabled and self._thumbnails.can_keep
@@ -405,49 +443,45 @@ class Entries:
         where: Filter | None,
         key: RequestKey,
     ) -> int:
+        count, unnamed = 0, list[Thumbnail]()
         async with self._requests.attempt(key) as answer:
             if answer is not None:
                 known: int = answer["deleted_count"]
                 return known
-            async with self._libraries.hold(library_id):
-                library = await self._libraries.get(library_id)
-                if where is None:
-                    count = await self._delete_ids(library, map(entry_uid, image_ids))
-                else:
-                    count = await self._delete_where(library, _bind(library, where))
-            await self._requests.remember(key, {"deleted_count": count})
-            return count
-
-    async def _delete_ids(self, library: Library, uids: Iterable[bytes]) -> int:
-        found = await self._storage.retrieve(
-            library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
-        )
-        if found:
-            await self._delete_records(library, found)
-        return len(found)
-
-    async def _delete_records(self, library: Library, records: Sequence[Record]) -> None:
-        uids = [record.uid for record in records]
-        try:
-            await self._storage.delete(library.uid, uids)
-            await forget_entry_pairs(self._storage, library.uid, uids)
-        except BaseException:
-            # Entries may be gone all the same, and then no second try finds their small pictures.
-            self._thumbnails.left_over()
-            raise
-        await self._thumbnails.drop(named_thumbnails(library, records))
-
-    async def _delete_where(self, library: Library, bound: Bound) -> int:
-        count = 0
-        if bound is False:
-            return count
-        where = _for_engine(bound)
-        while found := await self._storage.scroll(
-            library.uid, where, None, DELETE_POINTS, Fields.THUMBNAIL
-        ):
-            await self._delete_records(library, found)
-            count += len(found)
+            try:
+                async with self._libraries.hold(library_id):
+                    library = await self._libraries.get(library_id)
+                    async for page in self._to_delete(library, image_ids, where):
+                        unnamed += named_thumbnails(library, page)
+                        uids = [record.uid for record in page]
+                        await self._storage.delete(library.uid, uids)
+                        await forget_entry_pairs(self._storage, library.uid, uids)
+                        count += len(uids)
+                await self._requests.remember(key, {"deleted_count": count})
+            except BaseException:
+                # Entries may be gone all the same, and then no second try finds their small
+                # pictures.
+                self._thumbnails.left_over()
+                raise
+        await self._thumbnails.drop(unnamed)
         return count
+
+    async def _to_delete(
+        self, library: Library, image_ids: Sequence[str], where: Filter | None
+    ) -> AsyncIterator[Sequence[Record]]:
+        """Give pages of entries to delete; each page must be gone before the next is asked for."""
+        if where is None:
+            uids = list(dict.fromkeys(map(entry_uid, image_ids)))
+            if found := await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL):
+                yield found
+            return
+        bound = _bind(library, where)
+        while bound is not False and (
+            found := await self._storage.scroll(
+                library.uid, _for_engine(bound), None, DELETE_POINTS, Fields.THUMBNAIL
+            )
+        ):
+            yield found
 
     async def _search_merged(self, library: Library, search: Search) -> list[Scored]:
         """Search for all vectors together; what is found by several is read once."""

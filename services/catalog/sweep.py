@@ -17,7 +17,7 @@ from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
 from imagesearch_services.catalog.libraries import HALF_DONE_S, Libraries
 from imagesearch_services.catalog.model import Library
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Fields, Storage
-from imagesearch_services.catalog.thumbnails import Thumbnail
+from imagesearch_services.catalog.thumbnails import Thumbnail, Thumbnails
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
@@ -29,9 +29,16 @@ class Sweeper:
     """The sweep and its task."""
 
     def __init__(
-        self, blobs: BlobStore, storage: Storage, libraries: Libraries, *, interval_s: float
+        self,
+        blobs: BlobStore,
+        storage: Storage,
+        libraries: Libraries,
+        thumbnails: Thumbnails,
+        *,
+        interval_s: float,
     ) -> None:
         self._blobs = blobs
+        self._thumbnails = thumbnails
         self._storage = storage
         self._libraries = libraries
         self._interval_s = interval_s
@@ -104,22 +111,22 @@ class Sweeper:
             thumbnail = Thumbnail.named(blob.name)
             if thumbnail is not None and blob.modified <= before:
                 by_library[thumbnail.library_uid].append(thumbnail)
-        # Asked for after the listing: a library whose blob was listed is there, or was deleted.
+        # Asked for after the listing: a library whose blob was listed is there, or was deleted, and
+        # a blob that was listed is on the way, or its point was written, or it never will be.
+        on_the_way = self._thumbnails.on_the_way
         libraries = {library.uid: library for library in await self._libraries.all()}
         orphans: list[Thumbnail] = []
         for library_uid, thumbnails in by_library.items():
             library = libraries.get(library_uid)
             named = set() if library is None else await self._named(library, thumbnails)
-            orphans += [each for each in thumbnails if each not in named]
+            orphans += [each for each in thumbnails if each not in named | on_the_way]
         await self._blobs.delete([orphan.blob for orphan in orphans])
         return len(orphans)
 
     async def _named(self, library: Library, thumbnails: Sequence[Thumbnail]) -> set[Thumbnail]:
         """Return which small pictures the library's entries name now."""
         uids = list({each.entry_uid for each in thumbnails})
-        # A writer of ours who has written a blob and not yet its point holds the library.
-        async with self._libraries.hold(library.library_id):
-            found = await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL)
+        found = await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL)
         return {
             Thumbnail(library.uid, record.uid, record.payload.get(THUMBNAIL_KEY, ""))
             for record in found

@@ -9,20 +9,24 @@ that a point never names a blob that is not there:
     delete  delete the points → delete their blobs
 
 What a crash or a store that is away leaves behind are blobs that no point names. Nobody sees them,
-and the sweep (`sweep.py`) removes them.
+and the sweep (`sweep.py`) removes them. Nobody waits for the store while holding a library: blobs
+that no point names yet are on the way, and the sweep leaves them alone.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.common.errors import ServiceError
 
 NAME = re.compile(r"([0-9a-f]{32})/[0-9a-f]{2}/([0-9a-f]{32})-([0-9a-f]{16})\.jpg\Z")
+
+DELETED_TOGETHER = 1000
 
 NOT_KEPT = "its small picture was not kept: the store of small pictures does not answer"
 
@@ -44,6 +48,11 @@ class Thumbnail(NamedTuple):
         return f"{self.library_uid}/{digits[:2]}/{digits}-{self.version}.jpg"
 
     @classmethod
+    def new(cls, library_uid: str, entry_uid: bytes) -> Thumbnail:
+        """Draw a version."""
+        return cls(library_uid, entry_uid, secrets.token_hex(8))
+
+    @classmethod
     def named(cls, blob: str) -> Thumbnail | None:
         """Read a name back; None where it is not one of ours."""
         parts = NAME.match(blob)
@@ -52,15 +61,12 @@ class Thumbnail(NamedTuple):
         return cls(parts[1], bytes.fromhex(parts[2]), parts[3])
 
 
-def new_version() -> str:
-    return secrets.token_hex(8)
-
-
 class Thumbnails:
     """Keeps small pictures, where there is a store for them."""
 
     def __init__(self, blobs: BlobStore | None) -> None:
         self._blobs = blobs
+        self._on_the_way: set[Thumbnail] = set()
         self.left_over: Callable[[], None] = lambda: None
         """Called when blobs may have been left that no point names."""
 
@@ -69,8 +75,25 @@ class Thumbnails:
         """Whether there is a store at all; it may not answer."""
         return self._blobs is not None
 
-    async def keep(self, files: Mapping[Thumbnail, bytes]) -> set[Thumbnail]:
-        """Write small pictures; return those that are kept now."""
+    @property
+    def on_the_way(self) -> frozenset[Thumbnail]:
+        """Those that points are about to name. Ask for it before asking for the points."""
+        return frozenset(self._on_the_way)
+
+    @asynccontextmanager
+    async def keeping(self, files: Mapping[Thumbnail, bytes]) -> AsyncIterator[set[Thumbnail]]:
+        """Write small pictures and give those that are kept, for points to name them now."""
+        self._on_the_way |= files.keys()
+        try:
+            yield await self._keep(files)
+        except BaseException:
+            # How far the writing of points came is open.
+            self.left_over()
+            raise
+        finally:
+            self._on_the_way -= files.keys()
+
+    async def _keep(self, files: Mapping[Thumbnail, bytes]) -> set[Thumbnail]:
         if self._blobs is None or not files:
             return set()
         stored = await self._blobs.put({each.blob: file for each, file in files.items()})
@@ -92,9 +115,11 @@ class Thumbnails:
 
     async def drop(self, thumbnails: Sequence[Thumbnail]) -> None:
         """Delete small pictures that no point names any more; what fails is left to the sweep."""
-        if self._blobs is None or not thumbnails:
+        if self._blobs is None:
             return
         try:
-            await self._blobs.delete([each.blob for each in thumbnails])
+            for start in range(0, len(thumbnails), DELETED_TOGETHER):
+                page = thumbnails[start : start + DELETED_TOGETHER]
+                await self._blobs.delete([each.blob for each in page])
         except ServiceError:
             self.left_over()
