@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
+from imagesearch_services.catalog.installation import ForeignStoreError
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import FolderLockedError
 from imagesearch_services.common.env import SettingsError
@@ -27,6 +28,9 @@ async def run() -> None:
 def main() -> int:
     try:
         asyncio.run(run())
+    except ForeignStoreError as error:
+        sys.stderr.write(f"imagesearch catalog: IMAGESEARCH_CATALOG_BLOB_STORE: {error}\n")
+        return 2
     except (SettingsError, FolderLockedError) as error:
         sys.stderr.write(f"imagesearch catalog: {error}\n")
         return 2

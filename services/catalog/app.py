@@ -5,6 +5,7 @@ from __future__ import annotations
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.entries import Entries
+from imagesearch_services.catalog.installation import Installation
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.requests import Requests
@@ -14,6 +15,8 @@ from imagesearch_services.catalog.storage import Storage
 from imagesearch_services.catalog.sweep import Sweeper
 from imagesearch_services.catalog.tasks import Unbroken
 from imagesearch_services.catalog.thumbnails import Thumbnails
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.logs import logger
 from imagesearch_services.common.server import ServerSettings, Service
 
 SERVICE_NAME = "imagesearch.catalog.v1.CatalogService"
@@ -80,6 +83,14 @@ def make_blobs(settings: Settings) -> BlobStore | None:
     )
 
 
+async def _claim(installation: Installation) -> None:
+    """Refuse another installation's store; one that does not answer may come later."""
+    try:
+        await installation.claim()
+    except ServiceError as error:
+        logger().warning("whose small pictures the store keeps is not known", error=error.message)
+
+
 async def make_service(
     storage: Storage,
     settings: ServerSettings,
@@ -93,13 +104,18 @@ async def make_service(
     requests = Requests(storage)
     libraries = Libraries(storage, requests, unbroken)
     thumbnails = Thumbnails(blobs)
-    sweeper = None
+    sweeper = installation = None
     if blobs is not None:
-        sweeper = Sweeper(blobs, storage, libraries, thumbnails, interval_s=sweep_interval_s)
+        installation = Installation(storage, blobs)
+        sweeper = Sweeper(
+            blobs, storage, libraries, thumbnails, installation, interval_s=sweep_interval_s
+        )
         thumbnails.left_over = sweeper.left_over
         libraries.removed = sweeper.library_gone
     try:
         await libraries.start()
+        if installation is not None:
+            await _claim(installation)
     except BaseException:
         await storage.close()
         raise

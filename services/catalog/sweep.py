@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
+from imagesearch_services.catalog.installation import ForeignStoreError, Installation
 from imagesearch_services.catalog.libraries import HALF_DONE_S, Libraries
 from imagesearch_services.catalog.model import Library
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Fields, Storage
@@ -34,11 +35,13 @@ class Sweeper:
         storage: Storage,
         libraries: Libraries,
         thumbnails: Thumbnails,
+        installation: Installation,
         *,
         interval_s: float,
     ) -> None:
         self._blobs = blobs
         self._thumbnails = thumbnails
+        self._installation = installation
         self._storage = storage
         self._libraries = libraries
         self._interval_s = interval_s
@@ -73,7 +76,9 @@ class Sweeper:
 
         Raises:
             ServiceError: BLOB_STORE_UNAVAILABLE, STORAGE_UNAVAILABLE; some may be removed.
+            ForeignStoreError: the store belongs to another installation, and so may all in it.
         """
+        await self._installation.claim()
         count = 0
         await self._blobs.remove_unfinished(max(self._min_age_s, RETRY_S))
         async for page in self._blobs.pages():
@@ -90,6 +95,8 @@ class Sweeper:
                     self._next_sweep_s = _now_s() + self._interval_s
                     count = await self.sweep()
                     logger().info("thumbnails swept", removed_count=count)
+            except ForeignStoreError as error:
+                logger().error("thumbnails are not swept", error=str(error))
             except ServiceError as error:
                 logger().warning("sweeping thumbnails failed", error=error.message)
                 self.left_over()

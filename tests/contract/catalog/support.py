@@ -67,11 +67,18 @@ def make_local_cluster() -> ClusterStorage:
 
 @asynccontextmanager
 async def running_catalog(
-    settings: Settings, storage: Storage | None = None
+    settings: Settings,
+    storage: Storage | None = None,
+    *,
+    blobs: BlobStore | None = None,
+    sweep_interval_s: float = 24 * 3600.0,
 ) -> AsyncIterator[Catalog]:
     """Run a Catalog in this process behind a real gRPC server."""
     service = await make_service(
-        storage or make_storage(settings), settings.server, make_blobs(settings)
+        storage or make_storage(settings),
+        settings.server,
+        blobs or make_blobs(settings),
+        sweep_interval_s=sweep_interval_s,
     )
     running = await server.start(service)
     try:
@@ -79,7 +86,7 @@ async def running_catalog(
             f"127.0.0.1:{settings.server.port}",
             options=[("grpc.max_receive_message_length", 64 << 20)],
         ) as channel:
-            yield Catalog(channel, make_blobs(settings))
+            yield Catalog(channel, blobs or make_blobs(settings))
     finally:
         await running.stop()
 

@@ -17,12 +17,16 @@ import pytest
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog import sweep
 from imagesearch_services.catalog.app import make_blobs, make_storage
-from imagesearch_services.catalog.blobs import BlobSettings, open_blobs
+from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
+from imagesearch_services.catalog.installation import OWNER
 from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.storage import Point
 from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.status import from_status
 from tests.contract.catalog.support import (
+    SPACE,
     Catalog,
     make_entry,
     make_local_cluster,
@@ -51,7 +55,10 @@ def folder_of(data_dir: Path) -> Path:
 
 
 def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    """List the small pictures and all else but the store's owner."""
+    # Not rglob: a folder goes with its last file, and one that goes meanwhile would end the walk.
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return [file for file in files if file.name != OWNER]
 
 
 def bucket_at(port: int) -> dict[str, str]:
@@ -243,6 +250,100 @@ async def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         async with asyncio.timeout(20):
             results = await catalog.put("a", *entries)
         assert all(result.entry.image_id and result.warnings for result in results)
+
+
+async def test_a_query_with_a_hanging_store_is_answered_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = asyncio.Event()
+
+    async def hang(*_: object) -> list[bytes | None]:
+        await hanging.wait()
+        return []
+
+    async with running_catalog(settings_for(tmp_path, BLOB_TIMEOUT_S="600")) as catalog:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=JPEG))
+        monkeypatch.setattr(BlobStore, "get", hang)
+        request = pb.QueryEntriesRequest(
+            library_id="a",
+            vectors=[{"space": SPACE, "values": turned(0)}],
+            include_entries=True,
+            thumbnail_count=1,
+        )
+        response = await catalog.stub.QueryEntries(request, timeout=5)
+        assert [hit.entry.image_id for hit in response.results[0].hits] == ["x"]
+        error = from_status(response.thumbnails_error)
+        assert error is not None
+        assert error.reason is Reason.BLOB_STORE_UNAVAILABLE
+        hanging.set()
+
+
+@pytest.mark.parametrize("call", ["put", "delete"])
+async def test_a_hanging_store_stalls_no_other_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    hanging, released = asyncio.Event(), asyncio.Event()
+    work = getattr(BlobStore, call)
+
+    async def hang(store: BlobStore, blobs: object) -> object:
+        hanging.set()
+        await released.wait()
+        return await work(store, blobs)
+
+    settings = settings_for(tmp_path, BLOB_TIMEOUT_S="600")
+    async with running_catalog(settings) as catalog, asyncio.TaskGroup() as tasks:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=JPEG))
+        monkeypatch.setattr(BlobStore, call, hang)
+        try:
+            if call == "put":
+                stuck = tasks.create_task(catalog.put("a", make_entry("y", thumbnail=JPEG)))
+            else:
+                stuck = tasks.create_task(catalog.delete("a", "x"))
+            async with asyncio.timeout(60):
+                await hanging.wait()
+                await catalog.store("a", make_entry("z"), make_entry("z2"))
+                assert await catalog.delete("a", "z2") == 1
+                await catalog.update("a", pb.Entry(image_id="z", entity_id="e"), "entity_id")
+                assert "z" in await catalog.nearest("a", turned(0))
+            assert not stuck.done()
+        finally:
+            released.set()
+        await stuck
+        assert await catalog.thumbnails("a", "y") == [JPEG if call == "put" else b""]
+
+
+async def test_the_sweep_leaves_what_a_point_is_about_to_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    storage = make_storage(settings)
+    upsert = storage.upsert
+    writing, swept = asyncio.Event(), asyncio.Event()
+
+    async def upsert_after_a_sweep(collection: str, points: Sequence[Point]) -> None:
+        if collection == uid:
+            writing.set()
+            await swept.wait()
+        await upsert(collection, points)
+
+    folder = folder_of(tmp_path)
+    async with running_catalog(settings, storage, sweep_interval_s=0.05) as catalog:
+        uid = (await catalog.make_library("a")).uid
+        monkeypatch.setattr(storage, "upsert", upsert_after_a_sweep)
+        putting = asyncio.create_task(catalog.put("a", make_entry("x", thumbnail=JPEG)))
+        try:
+            async with asyncio.timeout(60):
+                await writing.wait()
+                for version in ("0" * 16, "1" * 16):  # the second goes with a whole later sweep
+                    orphan = plant(folder, Thumbnail(uid, bytes(16), version).blob)
+                    await until(lambda orphan=orphan: not orphan.exists())
+        finally:
+            swept.set()
+        (result,) = await putting
+        assert result.entry.has_thumbnail
+        assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
 async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Two installations and one store of small pictures: neither loses any to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from imagesearch_services.catalog import sweep
+from imagesearch_services.catalog.__main__ import main
+from imagesearch_services.catalog.app import make_blobs
+from imagesearch_services.catalog.installation import OWNER, ForeignStoreError, Installation
+from imagesearch_services.catalog.payloads import METADATA_INDEXES
+from imagesearch_services.catalog.requests import METADATA
+from imagesearch_services.common.errors import ServiceError
+from tests.contract.catalog.support import (
+    make_entry,
+    make_local_cluster,
+    running_catalog,
+    settings_for,
+)
+from tests.ports import free_port
+from tests.waiting import until
+
+JPEG = b"\xff\xd8 one \xff\xd9"
+
+
+async def fill(data_dir: Path, folder: Path) -> None:
+    """Let an installation keep a small picture there."""
+    async with running_catalog(settings_for(data_dir, BLOB_STORE=folder.as_uri())) as catalog:
+        await catalog.make_library("a")
+        await catalog.store("a", make_entry("x", thumbnail=JPEG))
+
+
+def small_pictures(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.jpg"))
+
+
+async def test_a_second_installation_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    await fill(tmp_path / "first", folder)
+    second = settings_for(tmp_path / "second", BLOB_STORE=folder.as_uri())
+    with pytest.raises(ForeignStoreError, match="belong to another installation"):
+        async with running_catalog(second):
+            pass
+    assert len(small_pictures(folder)) == 1
+    first = settings_for(tmp_path / "first", BLOB_STORE=folder.as_uri())
+    async with running_catalog(first) as catalog:
+        assert await catalog.thumbnails("a", "x") == [JPEG]
+
+
+async def test_a_store_that_turns_out_to_be_another_s_is_never_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "RETRY_S", 0.02)
+    folder, aside = tmp_path / "shared", tmp_path / "aside"
+    await fill(tmp_path / "first", folder)
+    folder.rename(aside)
+    settings = settings_for(tmp_path / "second", BLOB_STORE=folder.as_uri())
+    refusals = 0
+    claim = Installation.claim
+
+    async def counted(installation: Installation) -> None:
+        nonlocal refusals
+        try:
+            await claim(installation)
+        except ForeignStoreError:
+            refusals += 1
+            raise
+
+    monkeypatch.setattr(Installation, "claim", counted)
+    blobs = make_blobs(settings)
+    assert blobs is not None
+    shutil.rmtree(folder)
+    folder.write_bytes(b"in the way")  # the store is away at the start
+    async with running_catalog(settings, sweep_interval_s=0.02, blobs=blobs):
+        assert refusals == 0
+        folder.unlink()
+        aside.rename(folder)
+        await until(lambda: refusals > 2)
+    assert len(small_pictures(folder)) == 1
+
+
+async def test_catalogs_that_share_an_engine_are_one_installation(tmp_path: Path) -> None:
+    storage = make_local_cluster()
+    await storage.start()
+    await storage.create_collection(METADATA, (), METADATA_INDEXES)
+    blobs = make_blobs(settings_for(tmp_path))
+    assert blobs is not None
+    await asyncio.gather(*(Installation(storage, blobs).claim() for _ in range(4)))
+    await Installation(storage, blobs).claim()
+    (owner,) = await blobs.get([OWNER])
+    assert owner
+    assert len(owner) == 32
+    await storage.close()
+
+
+async def test_a_store_that_is_away_is_nobody_s_yet(tmp_path: Path) -> None:
+    storage = make_local_cluster()
+    await storage.start()
+    await storage.create_collection(METADATA, (), METADATA_INDEXES)
+    settings = settings_for(
+        tmp_path,
+        BLOB_STORE="s3://nowhere",
+        BLOB_ENDPOINT=f"http://127.0.0.1:{free_port()}",
+        BLOB_ACCESS_KEY_ID="a",
+        BLOB_SECRET_ACCESS_KEY="b",  # noqa: S106
+    )
+    blobs = make_blobs(settings)
+    assert blobs is not None
+    with pytest.raises(ServiceError, match="does not answer"):
+        await Installation(storage, blobs).claim()
+    await storage.close()
+
+
+def test_the_program_says_which_setting_is_at_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / OWNER).write_text("f" * 32)
+    monkeypatch.setenv("IMAGESEARCH_CATALOG_DATA_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv("IMAGESEARCH_CATALOG_BLOB_STORE", folder.as_uri())
+    monkeypatch.setenv("IMAGESEARCH_CATALOG_PORT", str(free_port()))
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert "IMAGESEARCH_CATALOG_BLOB_STORE" in error
+    assert "f" * 32 in error
