@@ -30,6 +30,10 @@ CONTAINED_POWER = 4
 all."""
 MOST_BEND = 0.06
 """As far as the Embedding service bends."""
+STRAIGHT_PX = 0.2
+"""Parts that lie no farther from one homography lie where an edit leaves them."""
+ASKEW_PX = 0.6
+"""So far they lie in two photos of one shelf."""
 CHANCE_INLIERS = 10.0
 """So many features agree on some movement of any two pictures."""
 MOST_INLIERS = 400.0
@@ -154,8 +158,8 @@ def features(measures: Mapping[str, float]) -> dict[str, float]:
     """Give what is weighed, from the measures; those of an alignment that is missing are 0.
 
     An edited copy lies in its original, or the original in it, and agrees wherever both are seen.
-    Two photos of one scene agree as well, but each shows what the other does not, and parts must
-    be bent to fit.
+    Two photos of one scene agree as well, but each shows what the other does not, parts must be
+    bent to fit, and what is near moves farther than what is far.
     """
     shown = max(measures.get("shown_of_a", 0.0), measures.get("shown_of_b", 0.0))
     # What is bent leaves the outline on two sides.
@@ -168,8 +172,15 @@ def features(measures: Mapping[str, float]) -> dict[str, float]:
         "closeness": max(0.0, *closeness),
         "agreement": agreement,
         "straight_agreement": agreement * (1 - bend),
+        "rigidity": _rigidity(measures.get("displacement_px", ASKEW_PX)),
         "matched_agreement": agreement * max(0.0, math.log(max(inliers, 1.0) / CHANCE_INLIERS)),
     }
+
+
+def _rigidity(displacement_px: float) -> float:
+    """Give 1 for what one homography moved, 0 for what none can."""
+    excess = math.log(ASKEW_PX / max(displacement_px, STRAIGHT_PX))
+    return max(0.0, excess / math.log(ASKEW_PX / STRAIGHT_PX))
 
 
 def has_same_pixels(measures: Mapping[str, float]) -> bool:

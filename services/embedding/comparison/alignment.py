@@ -248,7 +248,7 @@ def _judged(first: View, second: View, matrix: Matrix, inlier_count: int) -> Ali
     shown = geometric_check.visible_shares(matrix, first.size, second.size)
     if min(shown) < MIN_OVERLAP:
         return None
-    overlap = _overlap(first, second, matrix)
+    overlap = lay_over(first, second, matrix, side_px=AGREEMENT_SIDE_PX)
     if overlap is None:
         return None
     agreement, contrast_share = _agreement(overlap)
@@ -266,31 +266,17 @@ def _judged(first: View, second: View, matrix: Matrix, inlier_count: int) -> Ali
 def _unbent(aligned: Aligned) -> Aligned:
     """Let neighbouring parts move a little together, where the pictures agree better then.
 
-    Paper that is not flat and lenses bend a picture in ways that no homography follows. Dense
-    inverse search flow (Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016).
+    Paper that is not flat and lenses bend a picture in ways that no homography follows.
     """
     overlap = aligned.overlap
     height, width = overlap.mask.shape
     if min(height, width) < MIN_BEND_SIDE_PX or aligned.agreement < MIN_BEND_AGREEMENT:
         return aligned
-    first, second = (
-        cv2.GaussianBlur(grey_of(pixels), (0, 0), 1.0) for pixels in (overlap.first, overlap.second)
-    )
-    searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    raw = cv2.medianBlur(searcher.calc(second, first, np.zeros((height, width, 2), np.float32)), 5)
-    flow = cv2.GaussianBlur(raw, (0, 0), BEND_SMOOTHING_PX)
+    flow = cv2.GaussianBlur(shifts(overlap), (0, 0), BEND_SMOOTHING_PX)
     most_px = MAX_BEND * max(height, width)
     lengths = np.linalg.norm(flow, axis=2, keepdims=True)
     flow = (flow * np.minimum(1.0, most_px / np.maximum(lengths, 1e-6))).astype(np.float32)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    straight = cv2.remap(
-        overlap.first,
-        x + flow[..., 0],
-        y + flow[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    bent_back = replace(overlap, first=np.asarray(straight, np.uint8))
+    bent_back = replace(overlap, first=shifted(overlap.first, flow))
     agreement, contrast_share = _agreement(bent_back)
     if agreement <= aligned.agreement:
         return aligned
@@ -300,16 +286,54 @@ def _unbent(aligned: Aligned) -> Aligned:
     )
 
 
+def shifts(overlap: Overlap) -> Floats:
+    """Tell from where in the first picture each pixel of the second comes, [height, width, 2].
+
+    Dense inverse search flow (Kroeger et al., "Fast optical flow using dense inverse search", ECCV
+    2016).
+    """
+    first, second = (
+        cv2.GaussianBlur(grey_of(pixels), (0, 0), 1.0) for pixels in (overlap.first, overlap.second)
+    )
+    searcher = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = searcher.calc(second, first, np.zeros((*overlap.mask.shape, 2), np.float32))
+    return np.asarray(cv2.medianBlur(flow, 5), np.float32)
+
+
+def shifted(pixels: Pixels, flow: Floats) -> Pixels:
+    """Take each pixel from as far away as the flow says."""
+    height, width = pixels.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    moved = cv2.remap(
+        pixels,
+        x + flow[..., 0],
+        y + flow[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(moved, np.uint8)
+
+
 def _agreement(overlap: Overlap) -> tuple[float, float]:
     """Give the mean correlation where there is contrast, and the share of the overlap that has."""
-    correlations, has_contrast = _correlations(overlap)
-    values = np.clip(correlations[has_contrast], 0.0, 1.0)
+    found, has_contrast = correlations(overlap)
+    values = np.clip(found[has_contrast], 0.0, 1.0)
     agreement = float(values.mean()) if values.size else 0.0
     return agreement, float(has_contrast.sum() / max(1, overlap.mask.sum()))
 
 
-def _overlap(first: View, second: View, matrix: Matrix) -> Overlap | None:
-    """Lay both over each other, no finer than the coarser of them."""
+def lay_over(first: View, second: View, matrix: Matrix, *, side_px: int) -> Overlap | None:
+    """Lay both over each other, no finer than the coarser of them.
+
+    Args:
+        first: picture.
+        second: picture.
+        matrix: homography from the first one's pixels to the second's.
+        side_px: long side of what both show, at most.
+
+    Returns:
+        What both show; None where that is nothing.
+    """
     outline = geometric_check.moved(matrix, geometric_check.corners(first.size))
     left, top = np.maximum(np.floor(outline.min(axis=0)), 0)
     right, bottom = np.minimum(np.ceil(outline.max(axis=0)), second.size)
@@ -317,7 +341,7 @@ def _overlap(first: View, second: View, matrix: Matrix) -> Overlap | None:
     if min(width, height) < 2:  # noqa: PLR2004
         return None
     growth = np.sqrt(abs(np.linalg.det(geometric_check.local_affine(matrix, first.size))))
-    factor = min(1.0, 1.0 / growth, AGREEMENT_SIDE_PX / max(width, height))
+    factor = min(1.0, 1.0 / growth, side_px / max(width, height))
     factor = max(factor, min(1.0, MIN_AGREEMENT_SIDE_PX / min(width, height)))
     size = (max(2, round(width * factor)), max(2, round(height * factor)))
     into = np.diag([size[0] / width, size[1] / height, 1.0]) @ np.array(
@@ -358,7 +382,7 @@ def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
     return np.asarray(moved, np.uint8), inside > 0
 
 
-def _correlations(overlap: Overlap) -> tuple[Floats, Mask]:
+def correlations(overlap: Overlap) -> tuple[Floats, Mask]:
     """Correlate the grey levels of windows around every pixel.
 
     Returns:
@@ -376,8 +400,8 @@ def _correlations(overlap: Overlap) -> tuple[Floats, Mask]:
     covariance = _windowed(first * second * mask) / weight - mean_first * mean_second
     high = np.maximum(variance_first, variance_second)
     length = np.sqrt(np.maximum(variance_first, 1e-3) * np.maximum(variance_second, 1e-3))
-    correlations = np.asarray(covariance / length, np.float32)
-    return correlations, overlap.mask & (high >= MIN_CONTRAST**2)
+    found = np.asarray(covariance / length, np.float32)
+    return found, overlap.mask & (high >= MIN_CONTRAST**2)
 
 
 def _windowed(values: Floats) -> Floats:

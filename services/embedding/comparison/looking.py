@@ -11,6 +11,7 @@ from PIL import Image
 
 from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, View
+from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edits import Edit, Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import hash_measures, pixel_measures, ssim
 from imagesearch_services.embedding.geometric_check import Matrix
@@ -92,7 +93,7 @@ def judge(
     measures = pixel_measures(first.view.pixels, second.view.pixels)
     measures |= hash_measures(first.view.pixels, second.view.pixels)
     measures |= embedding_measures(vectors, background)
-    measures |= alignment_measures(aligned)
+    measures |= alignment_measures(first, second, aligned)
     if aligned is None or not aligned.is_credible:
         return measures, []
     motion = Motion.of(_in_files(first, second, aligned.matrix), _size(first))
@@ -115,11 +116,13 @@ def embedding_measures(vectors: Vectors, background: Background | None) -> dict[
     return measures
 
 
-def alignment_measures(aligned: Aligned | None) -> dict[str, float]:
+def alignment_measures(first: Looked, second: Looked, aligned: Aligned | None) -> dict[str, float]:
     """Give how well the pictures agree where one lies over the other."""
     if aligned is None:
         return {"inlier_count": 0.0}
+    off_px = displacement_px(first.view, second.view, aligned) if aligned.is_credible else None
     return {
+        **({} if off_px is None else {"displacement_px": off_px}),
         "inlier_count": float(aligned.inlier_count),
         "agreement": aligned.agreement,
         "contrast_share": aligned.contrast_share,

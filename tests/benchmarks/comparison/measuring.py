@@ -29,7 +29,7 @@ TOLD_EVERY = 100
 
 SOURCES = (
     *("local_features.py", "geometric_check.py"),
-    *("comparison/alignment.py", "comparison/looking.py"),
+    *("comparison/alignment.py", "comparison/displacement.py", "comparison/looking.py"),
 )
 """Of the Embedding service, that the measures come from."""
 
@@ -62,7 +62,9 @@ class Measurer:
             if aligned is None
             else self._copy.of_inputs([overlap_inputs(aligned, spec)]),
         )
-        measures = embedding_measures(vectors, self._background) | alignment_measures(aligned)
+        measures = embedding_measures(vectors, self._background) | alignment_measures(
+            first, second, aligned
+        )
         return Measured(pair, measures)
 
 

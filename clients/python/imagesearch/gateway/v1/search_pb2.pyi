@@ -735,7 +735,8 @@ class CompareImagesResponse(_message.Message):
         "copy_similarity", "copy_closeness", "semantic_similarity"; and of the
         alignment, where there is one: "inlier_count", "agreement" (of what both
         show, 0 to 1), "shown_of_a" and "shown_of_b" (share of each that the other
-        shows), "rotation_degrees" (clockwise), "scale", "aligned_ssim", …
+        shows), "displacement_px" (of parts, from where one homography would have
+        them), "rotation_degrees" (clockwise), "scale", "aligned_ssim", …
         """
 
     @_builtins.property
