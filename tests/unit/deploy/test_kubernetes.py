@@ -195,6 +195,13 @@ def test_network_policies_let_every_call_of_the_design_through_and_no_other() ->
     assert into == {call for call in expected if call[1] != "gateway"}
 
 
+def test_only_with_a_bucket_may_the_catalog_go_out() -> None:
+    policies, bucket = "components/network-policies", "components/s3-thumbnails"
+    assert 443 not in way_out(rendered(policies))
+    assert 443 in way_out(rendered(policies, bucket))
+    assert way_out(rendered(bucket)) == []
+
+
 @pytest.mark.parametrize("folder", [*COMPONENTS, *OVERLAYS, "../envoy"])
 def test_each_variation_has_a_readme_that_shows_how_to_use_it(folder: str) -> None:
     readme = (KUBERNETES / folder / "README.md").read_text()
@@ -231,6 +238,12 @@ def probe_ports(container: Document) -> Iterator[int | str]:
         for how in container.get(probe, {}).values():
             if isinstance(how, dict):
                 yield how["port"]
+
+
+def way_out(objects: list[Document]) -> list[int]:
+    """Return the ports that the Catalog may call by its own policy."""
+    policy = of_kind(objects, "NetworkPolicy").get("catalog", {"spec": {}})
+    return [port for rule in policy["spec"].get("egress", ()) for port in ports(rule)]
 
 
 def peers(rule: Document, key: str) -> Iterator[str]:
