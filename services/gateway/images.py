@@ -207,12 +207,11 @@ def _entry(image: NewImage, embedded: EmbeddedPicture | ServiceError) -> NewEntr
     subject = region.subject
     fields = image.fields
     warnings: Sequence[str] = ()
-    if subject is not None:
-        if fields.category is None:
-            fields = replace(fields, category=subject.category)
-        if is_subject_detected(image.subject_detection, image.region):
-            warnings = detection_warnings(embedded, image.fields.category)
-            subject = subject if embedded.chosen_subject is not None else None
+    if subject is not None and is_subject_detected(image.subject_detection, image.region):
+        warnings = detection_warnings(embedded, image.fields.category)
+        subject = subject if embedded.chosen_subject is not None else None
+    if subject is not None and fields.category is None:
+        fields = replace(fields, category=subject.category)
     return NewEntry(
         image_id=image.image_id,
         fields=fields,

@@ -200,7 +200,7 @@ async def test_where_nothing_stands_out_that_is_said() -> None:
     assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
     assert answer.warnings
     entry, told = await bench.add()
-    assert (entry.region, entry.subject, entry.fields.category) == (WHOLE, None, Category.OTHER)
+    assert (entry.region, entry.subject, entry.fields.category) == (WHOLE, None, None)
     assert told.warnings == answer.warnings
 
 
