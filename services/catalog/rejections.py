@@ -11,10 +11,10 @@ of the pairs of deleted entries, which a crash may leave undone.
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesearch_services.catalog import checks
+from imagesearch_services.catalog import checks, paging
 from imagesearch_services.catalog.filters import AllOf, Match
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Library, entry_uid
 from imagesearch_services.catalog.requests import METADATA, RequestKey, Requests
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imagesearch_services.catalog.tasks import Unbroken
 
 MAX_PAIRS = 1000
+PAGE_PAIRS = 1000
 SCROLL_POINTS = 1000
 BATCH = 1000
 
@@ -75,21 +76,42 @@ class Rejections:
             rejected = await self._rejected(library, pairs)
         return [pair for pair in pairs if _pair_uid(library, pair) in rejected]
 
-    async def of_images(self, library_id: str, image_ids: Sequence[str]) -> list[Pair]:
-        """Return every rejected pair that has one of the images, in the order of their uids."""
+    async def of_images(
+        self, library_id: str, image_ids: Sequence[str], page_token: str
+    ) -> tuple[list[Pair], str]:
+        """Return rejected pairs that have one of the images, and the token of the next page.
+
+        They come in the order of their uids; a page may hold fewer than others, or none.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, FIELD_INVALID, PAGE_TOKEN_INVALID.
+        """
         if len(image_ids) > MAX_PAIRS:
             raise field_error("image_ids", f"must be at most {MAX_PAIRS}")
         library = await self._libraries.get(library_id)
-        if not image_ids:
-            return []
+        members = list(dict.fromkeys(map(entry_uid, image_ids)))
+        scope = f"rejected pairs {library.uid} {b''.join(members).hex()}"
+        last = paging.read_token(scope, page_token)
+        if not members:
+            return [], ""
         async with self._libraries.steady(library):
-            where = _of_entries(library.uid, dict.fromkeys(map(entry_uid, image_ids)))
-            found = [payload async for payload in _scroll(self._storage, where)]
-            pairs = [Pair(*payload["image_ids"]) for payload in found]
+            found = await self._storage.scroll(
+                METADATA,
+                _of_entries(library.uid, members),
+                last,
+                PAGE_PAIRS + 1,  # one more than given tells whether there is a next page
+                Fields.ALL,
+            )
+            page = [record.payload for record in found[:PAGE_PAIRS]]
+            pairs = [Pair(*payload["image_ids"]) for payload in page]
             versions = await self._versions(library, pairs)
-        return [
-            pair for pair, payload in zip(pairs, found, strict=True) if _holds(payload, versions)
+        token = ""
+        if len(found) > PAGE_PAIRS:
+            token = paging.make_token(scope, found[PAGE_PAIRS - 1].uid)
+        held = [
+            pair for pair, payload in zip(pairs, page, strict=True) if _holds(payload, versions)
         ]
+        return held, token
 
     async def _add(self, library_id: str, pairs: Sequence[Pair], key: RequestKey) -> int:
         async with self._requests.attempt(key) as answer:
@@ -169,17 +191,6 @@ async def forget_library_pairs(storage: Storage, library_uid: str) -> None:
 async def _remove(storage: Storage, where: AllOf) -> None:
     while found := await storage.scroll(METADATA, where, None, SCROLL_POINTS, Fields.NONE):
         await storage.delete(METADATA, [record.uid for record in found])
-
-
-async def _scroll(storage: Storage, where: AllOf) -> AsyncIterator[Payload]:
-    after = None
-    while True:
-        found = await storage.scroll(METADATA, where, after, SCROLL_POINTS, Fields.ALL)
-        for record in found:
-            yield record.payload
-        if len(found) < SCROLL_POINTS:
-            return
-        after = found[-1].uid
 
 
 def _of_entries(library_uid: str, uids: Iterable[bytes]) -> AllOf:

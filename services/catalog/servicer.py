@@ -173,13 +173,20 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         library_id = _named(request.library_id)
         if request.pairs and request.image_ids:
             raise field_error("image_ids", "can't be given beside pairs")
+        token = ""
         if request.image_ids:
-            pairs = await self._rejections.of_images(library_id, request.image_ids)
+            pairs, token = await self._rejections.of_images(
+                library_id, request.image_ids, request.page_token
+            )
         else:
+            if request.page_token:
+                raise field_error("page_token", "is for image_ids only")
             pairs = await self._rejections.among_pairs(
                 library_id, messages.read_pairs(request.pairs)
             )
-        return pb.FilterRejectedPairsResponse(rejected_pairs=map(messages.write_pair, pairs))
+        return pb.FilterRejectedPairsResponse(
+            rejected_pairs=map(messages.write_pair, pairs), next_page_token=token
+        )
 
     async def GetThumbnails(  # noqa: N802
         self, request: pb.GetThumbnailsRequest, context: Any

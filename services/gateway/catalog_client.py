@@ -294,8 +294,13 @@ class CatalogClient:
         self, library_id: str, image_ids: Sequence[str]
     ) -> Sequence[tuple[str, str]]:
         request = pb.FilterRejectedPairsRequest(library_id=library_id, image_ids=image_ids)
-        response = await self._call(self._stub.FilterRejectedPairs, request)
-        return [(pair.image_id_a, pair.image_id_b) for pair in response.rejected_pairs]
+        pairs: list[tuple[str, str]] = []
+        while True:
+            page = await self._call(self._stub.FilterRejectedPairs, request)
+            pairs += ((pair.image_id_a, pair.image_id_b) for pair in page.rejected_pairs)
+            if not page.next_page_token:
+                return pairs
+            request.page_token = page.next_page_token
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)

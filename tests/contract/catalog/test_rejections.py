@@ -6,6 +6,7 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.catalog import rejections
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import Catalog, make_entry, refused
 
@@ -69,6 +70,27 @@ async def test_the_pairs_of_an_image_are_told(catalog: Catalog, library: str) ->
     assert await rejected_of(catalog, library, "a", "no such") == {frozenset(A_B)}
     assert await rejected_of(catalog, library, "b", "c") == set(map(frozenset, (A_B, B_C, C_D)))
     assert await rejected_of(catalog, library) == set()
+
+
+async def test_the_pairs_of_an_image_come_in_pages(
+    catalog: Catalog, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "PAGE_PAIRS", 2)
+    await stock(catalog, library)
+    pairs = [A_B, B_C, C_D, ("a", "c"), ("b", "d")]
+    await reject(catalog, library, *pairs)
+    request = pb.FilterRejectedPairsRequest(library_id=library, image_ids="abcd")
+    pages = [await catalog.stub.FilterRejectedPairs(request)]
+    while pages[-1].next_page_token:
+        request.page_token = pages[-1].next_page_token
+        pages.append(await catalog.stub.FilterRejectedPairs(request))
+    assert [len(page.rejected_pairs) for page in pages] == [2, 2, 1]
+    told = {(one.image_id_a, one.image_id_b) for page in pages for one in page.rejected_pairs}
+    assert told == set(pairs)
+    request.image_ids[:] = ["a"]
+    request.page_token = pages[0].next_page_token
+    with refused(Reason.PAGE_TOKEN_INVALID):
+        await catalog.stub.FilterRejectedPairs(request)
 
 
 async def test_pairs_of_one_library_are_none_of_another(

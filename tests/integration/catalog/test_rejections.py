@@ -1,4 +1,4 @@
-"""Rejected pairs, when the Catalog is killed in the middle of its work."""
+"""Rejected pairs: when the Catalog is killed in the middle of its work, and more than a page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import grpc.aio
+import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.catalog import rejections
+from imagesearch_services.gateway.catalog_client import CatalogClient
 from tests.contract.catalog.support import Catalog, make_entry, running_catalog, settings_for
 from tests.ports import free_port
 
@@ -78,3 +81,21 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
         assert (await catalog.stub.RejectPairs(again)).added_count == 1
         again.request_id = "another"
         assert (await catalog.stub.RejectPairs(again)).added_count == 0
+
+
+async def test_the_gateway_reads_every_page_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rejections, "PAGE_PAIRS", 3)
+    ids = names(9)
+    settings = settings_for(tmp_path)
+    async with (
+        running_catalog(settings) as catalog,
+        grpc.aio.insecure_channel(f"127.0.0.1:{settings.server.port}") as channel,
+    ):
+        await catalog.make_library("shop")
+        await catalog.store("shop", *(make_entry(image_id) for image_id in ids))
+        gateway = CatalogClient(channel, timeout_s=30)
+        await gateway.reject_pairs("shop", list(itertools.pairwise(ids)), "")
+        found = await gateway.rejected_pairs("shop", ids)
+        assert sorted(found) == list(itertools.pairwise(ids))

@@ -1097,8 +1097,11 @@ class FilterRejectedPairsRequest(_message.Message):
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     IMAGE_IDS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
+    page_token: _builtins.str
+    """From the page before, of the same image_ids; those of `pairs` fit in one page."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
         """At most 1,000."""
@@ -1113,10 +1116,11 @@ class FilterRejectedPairsRequest(_message.Message):
         library_id: _builtins.str = ...,
         pairs: _abc.Iterable[Global___EntryPair] | None = ...,
         image_ids: _abc.Iterable[_builtins.str] | None = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "page_token", b"page_token", "pairs", b"pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1129,18 +1133,24 @@ class FilterRejectedPairsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REJECTED_PAIRS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
     @_builtins.property
     def rejected_pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """In the order asked; those of `image_ids` in any order."""
+        """In the order asked; those of `image_ids` in any order, at most 1,000 a page,
+        which may be fewer, or none, on any page but the last, too.
+        """
 
     def __init__(
         self,
         *,
         rejected_pairs: _abc.Iterable[Global___EntryPair] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rejected_pairs", b"rejected_pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "rejected_pairs", b"rejected_pairs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -244,6 +244,7 @@ class CatalogServiceServicer:
 
     def FilterRejectedPairs(self, request, context):
         """Which of the given pairs are rejected, or which pairs of the given entries.
+        Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

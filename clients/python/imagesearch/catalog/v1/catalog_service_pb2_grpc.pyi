@@ -88,7 +88,9 @@ class CatalogServiceStub:
     with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
-    """Which of the given pairs are rejected, or which pairs of the given entries."""
+    """Which of the given pairs are rejected, or which pairs of the given entries.
+    Errors: PAGE_TOKEN_INVALID.
+    """
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
     """Small pictures of entries; one that is not there is empty.
     Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
@@ -153,7 +155,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
-    """Which of the given pairs are rejected, or which pairs of the given entries."""
+    """Which of the given pairs are rejected, or which pairs of the given entries.
+    Errors: PAGE_TOKEN_INVALID.
+    """
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
     """Small pictures of entries; one that is not there is empty.
     Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
@@ -299,7 +303,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.FilterRejectedPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.FilterRejectedPairsResponse, _abc.Awaitable[_catalog_service_pb2.FilterRejectedPairsResponse]]:
-        """Which of the given pairs are rejected, or which pairs of the given entries."""
+        """Which of the given pairs are rejected, or which pairs of the given entries.
+        Errors: PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def GetThumbnails(
