@@ -24,8 +24,10 @@ class EmbeddingSettings:
     pixel_budget: int
     """Pixels of pictures in work at once; calls beyond it are refused. At least 50,000,000.
 
-    A pixel takes 4 bytes when it is decoded and at most 20 while it is (WebP with transparency), so
-    20 × this many bytes bound the memory that pictures take.
+    A pixel takes 4 bytes when it is decoded and at most 20 while it is (WebP with transparency). A
+    call that needs more than the budget takes all of it and is let in alone; the largest needs
+    105,000,000 (a hundred small pictures checked for copies, or two large ones compared). So 20
+    bytes × this many, or × 105,000,000 where that is more, bound the memory that pictures take.
     """
     overload_retry_s: float
     """When a refused caller is told to come back."""

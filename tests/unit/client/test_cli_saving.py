@@ -51,6 +51,21 @@ def test_a_picture_that_is_read_is_not_replaced(
     assert not gateway.requests
 
 
+@pytest.mark.parametrize("command", [("search", "zoo"), ("detect",)])
+def test_no_page_is_mixed_into_what_is_printed(
+    gateway: FakeGateway,
+    picture: Path,
+    command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    result = run(gateway, *command, picture.name, "--html", "-")
+    assert result.exit_code == 2
+    assert "standard output is for the answers" in result.stderr
+    assert not gateway.requests
+    assert not Path("-").exists()
+
+
 def test_a_drawing_and_a_page_do_not_share_a_file(gateway: FakeGateway, picture: Path) -> None:
     both = picture.with_name("both.png")
     result = run(gateway, "detect", picture, "--save", both, "--html", both)

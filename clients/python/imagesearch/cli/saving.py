@@ -30,7 +30,12 @@ def check_folder(
     parameter: click.Parameter,  # noqa: ARG001
     path: Path | None,
 ) -> Path | None:
-    """Refuse a file in a folder that is not there, before an hour's work is lost to it."""
+    """Refuse a file in a folder that is not there, before an hour's work is lost to it.
+
+    And -, which stands for standard output elsewhere: answers are printed there.
+    """
+    if path is not None and str(path) == "-":
+        raise click.BadParameter("standard output is for the answers: name a file")
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"{path.parent} is no folder")
     return path
