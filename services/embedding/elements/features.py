@@ -7,6 +7,7 @@ search: its descriptors stay as they are, with the distance from which on a like
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -14,6 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
+from imagesearch_services.embedding.elements.segments import (
+    MAX_SEGMENTS,
+    flat_picture_mask,
+    segments,
+)
+from imagesearch_services.embedding.elements.shapes import (
+    SHAPE_BYTES,
+    WORD_WEIGHT,
+    WORDS_TRIED,
+    Shape,
+)
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.local_features import (
@@ -25,6 +37,7 @@ from imagesearch_services.embedding.local_features import (
 from imagesearch_services.embedding.pictures import Picture
 
 Floats = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 STORED_SIDE_PX = 400
 """Long side that an element is brought to."""
@@ -91,6 +104,8 @@ class StoredElement:
     keypoints: Keypoints
     codes: npt.NDArray[np.uint8]
     """[n, bytes]."""
+    shape: Shape | None = None
+    """Of an element of two colours, which is found even where it has hardly any features."""
 
     def to_bytes(self) -> bytes:
         points = np.clip(np.rint(self.keypoints.points * POINT_STEPS), 0, 65535).astype("<u2")
@@ -103,6 +118,7 @@ class StoredElement:
                 sizes.astype(np.uint8).tobytes(),
                 angles.astype(np.uint8).tobytes(),
                 self.codes.tobytes(),
+                self.shape.to_bytes() if self.shape else b"",
             )
         )
 
@@ -117,11 +133,12 @@ class StoredElement:
         if len(header) < STORED_HEADER.size or header[:2] != STORED_MAGIC:
             raise field_error(field, "are no features of this version")
         _, width, height, count = STORED_HEADER.unpack(header)
-        if len(body) != count * (6 + code_bytes):
+        local_bytes = count * (6 + code_bytes)
+        if len(body) not in {local_bytes, local_bytes + SHAPE_BYTES}:
             raise field_error(field, "are cut off")
         if not width or not height or count > MAX_KEYPOINTS:
             raise field_error(field, "are of no picture")
-        columns = np.frombuffer(body, np.uint8)
+        columns = np.frombuffer(body[:local_bytes], np.uint8)
         points, sizes, angles, codes = np.split(columns, [4 * count, 5 * count, 6 * count])
         return cls(
             width,
@@ -132,6 +149,7 @@ class StoredElement:
                 (angles / ANGLE_STEPS).astype(np.float32),
             ),
             codes.reshape(count, code_bytes),
+            Shape.from_bytes(body[local_bytes:], field=field) if body[local_bytes:] else None,
         )
 
 
@@ -149,6 +167,8 @@ class QueryFeatures:
     """Descriptors, [n, components]."""
     noise: Floats
     """Squared distance from which on a likeness means nothing, [n]."""
+    shapes: Sequence[Shape] = ()
+    """Parts in one colour, best first."""
 
     def inverted(self, vocabulary: Vocabulary) -> QueryFeatures:
         """Give the features of the negative picture."""
@@ -168,7 +188,8 @@ class QueryFeatures:
             self.noise.astype("<f4"),
             self.projected.astype("<f2"),
         )
-        return header + b"".join(column.tobytes() for column in columns)
+        shapes = (shape.to_bytes() for shape in self.shapes)
+        return b"".join((header, *(column.tobytes() for column in columns), *shapes))
 
     @classmethod
     def from_bytes(cls, raw: bytes, components: int, *, field: str) -> QueryFeatures:
@@ -181,11 +202,13 @@ class QueryFeatures:
         if len(header) < QUERY_HEADER.size or header[:2] != QUERY_MAGIC:
             raise field_error(field, "are no features of a query of this version")
         _, width, height, count, *edges = QUERY_HEADER.unpack(header)
-        if len(body) != count * (20 + 2 * components) or not np.isfinite(edges).all():
+        local_bytes = count * (20 + 2 * components)
+        shape_count, rest = divmod(len(body) - local_bytes, SHAPE_BYTES)
+        if rest or not 0 <= shape_count <= MAX_SEGMENTS or not np.isfinite(edges).all():
             raise field_error(field, "are cut off")
         numbers = np.frombuffer(body[: 20 * count], "<f4")
         points, sizes, angles, noise = np.split(numbers, [2 * count, 3 * count, 4 * count])
-        projected = np.frombuffer(body[20 * count :], "<f2").astype(np.float32)
+        projected = np.frombuffer(body[20 * count : local_bytes], "<f2").astype(np.float32)
         if not (np.isfinite(numbers).all() and np.isfinite(projected).all()):
             raise field_error(field, "must be finite")
         if (
@@ -203,15 +226,21 @@ class QueryFeatures:
             Keypoints(points.reshape(-1, 2), sizes, angles),
             projected.reshape(count, components),
             noise,
+            [
+                Shape.from_bytes(body[start : start + SHAPE_BYTES], field=field)
+                for start in range(local_bytes, len(body), SHAPE_BYTES)
+            ],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """A part of a picture, grey, at the size that it is described at."""
+    """A part of a picture at the size that it is described at."""
 
     region: Box
     grey: Grey
+    rgb: Pixels | None = None
+    """Without it no shapes are looked for."""
 
 
 def working(picture: Picture, region: Box, side_px: int) -> Working:
@@ -220,11 +249,15 @@ def working(picture: Picture, region: Box, side_px: int) -> Working:
     left, top = int(inner.x_min), int(inner.y_min)
     right = min(picture.image.width, max(left + 1, round(inner.x_max)))
     bottom = min(picture.image.height, max(top + 1, round(inner.y_max)))
-    grey = np.asarray(picture.image.crop((left, top, right, bottom)).convert("L"))
-    factor = min(side_px / max(grey.shape), MAX_ENLARGEMENT)
-    size = max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor))
+    cut = picture.image.crop((left, top, right, bottom))
+    factor = min(side_px / max(cut.size), MAX_ENLARGEMENT)
+    size = max(1, round(cut.width * factor)), max(1, round(cut.height * factor))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return Working(region, np.asarray(cv2.resize(grey, size, interpolation=way), np.uint8))
+    grey, rgb = (
+        np.asarray(cv2.resize(np.asarray(cut.convert(mode)), size, interpolation=way), np.uint8)
+        for mode in ("L", "RGB")
+    )
+    return Working(region, grey, rgb)
 
 
 def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredElement, Bag]:
@@ -232,12 +265,23 @@ def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredEleme
     found = extract(view.grey, STORED_LIMITS)
     projected = vocabulary.project(found.descriptors)
     height, width = view.grey.shape
-    element = StoredElement(width, height, _keypoints(found), vocabulary.encode(projected))
-    return element, stored_bag(projected, vocabulary)
+    flat = None if view.rgb is None else flat_picture_mask(view.rgb)
+    shape = None if flat is None else vocabulary.shapes.shape(flat)
+    element = StoredElement(width, height, _keypoints(found), vocabulary.encode(projected), shape)
+    words, _ = vocabulary.shapes.words([shape] if shape else [], 1)
+    weights = np.full(len(words), WORD_WEIGHT / max(len(words), 1), np.float32)
+    return element, _joined(stored_bag(projected, vocabulary), Bag(words, weights))
 
 
 def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag]:
     """Describe a query."""
+    return with_shapes(
+        describe_texture(view, vocabulary), query_shapes(view, vocabulary), vocabulary
+    )
+
+
+def describe_texture(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag]:
+    """Describe a query by its local features alone."""
     found = extract(view.grey, QUERY_LIMITS)
     projected = vocabulary.project(found.descriptors)
     height, width = view.grey.shape
@@ -250,6 +294,38 @@ def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures
         vocabulary.noise(projected),
     )
     return query, query_bag(projected, vocabulary)
+
+
+def query_shapes(view: Working, vocabulary: Vocabulary) -> list[Shape]:
+    """Find a query's parts in one colour."""
+    parts = [] if view.rgb is None else segments(view.rgb)
+    return [shape for part in parts if (shape := vocabulary.shapes.shape(part)) is not None]
+
+
+def with_shapes(
+    described: tuple[QueryFeatures, Bag], shapes: Sequence[Shape], vocabulary: Vocabulary
+) -> tuple[QueryFeatures, Bag]:
+    """Join what was found in a query."""
+    query, bag = described
+    return replace(query, shapes=shapes), _joined(bag, shape_bag(shapes, vocabulary))
+
+
+def shape_bag(shapes: Sequence[Shape], vocabulary: Vocabulary) -> Bag:
+    """Give a query's words of shapes, each as well as it fits the shape that it fits best."""
+    words, fits = vocabulary.shapes.words(shapes, WORDS_TRIED)
+    distinct, rows = np.unique(words, return_inverse=True)
+    weights = np.zeros(len(distinct), np.float32)
+    np.maximum.at(weights, rows.ravel(), fits)
+    return Bag(distinct, weights)
+
+
+def _joined(local: Bag, further: Bag) -> Bag:
+    """Put words beside each other; those of shapes are above all others."""
+    order = np.argsort(further.words)
+    return Bag(
+        np.concatenate([local.words, further.words[order]]),
+        np.concatenate([local.weights, further.weights[order]]),
+    )
 
 
 def stored_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:

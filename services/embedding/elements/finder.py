@@ -20,7 +20,9 @@ from imagesearch_services.embedding.elements.features import (
     StoredElement,
     Working,
     describe_element,
-    describe_query,
+    describe_texture,
+    query_shapes,
+    with_shapes,
     working,
 )
 from imagesearch_services.embedding.elements.regional import (
@@ -32,7 +34,6 @@ from imagesearch_services.embedding.elements.regional import (
     without_regional,
 )
 from imagesearch_services.embedding.elements.verification import (
-    Instance,
     Rules,
     Verified,
     verify,
@@ -60,6 +61,8 @@ SHARE_WEIGHT = 0.3
 """Of the logarithm of the share of an element's features that match."""
 FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
+SHAPE_WEIGHT, SHAPE_START = 2.5, -0.9
+"""Of how close a shape is, as much as features that are as seldom wrong."""
 REGIONAL_WEIGHT = 6.0
 """Of the similarity of regions beside the logarithm of what the features say."""
 UNVERIFIED = -1.0
@@ -256,7 +259,7 @@ class ElementFinder:
             async with asyncio.TaskGroup() as tasks:
                 regional = tasks.create_task(self._regionally(opened, steps))
                 with steps.step("describe"):
-                    extracted = await self._workers.run(self._described, opened, purpose)
+                    extracted = await self._described(opened, purpose)
         found = regional.result()
         features = with_regional(extracted.features, found)
         return replace(extracted, features=features, regional=found)
@@ -267,12 +270,18 @@ class ElementFinder:
         with steps.step("infer"):
             return await self._regional.describe(opened.dense)
 
-    def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
+    async def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
         described: QueryFeatures | StoredElement
         if purpose.for_query:
-            described, bag = describe_query(opened.view, self._vocabulary)
+            texture, shapes = await asyncio.gather(
+                self._workers.run(describe_texture, opened.view, self._vocabulary),
+                self._workers.run(query_shapes, opened.view, self._vocabulary),
+            )
+            described, bag = with_shapes(texture, shapes, self._vocabulary)
         else:
-            described, bag = describe_element(opened.view, self._vocabulary)
+            described, bag = await self._workers.run(
+                describe_element, opened.view, self._vocabulary
+            )
         return Extracted(
             opened.info,
             opened.view.region,
@@ -342,17 +351,31 @@ class _Read:
 
 
 def evidence(
-    element: StoredElement, instances: Sequence[Instance], regional_similarity: float | None
+    element: StoredElement, verified: Verified, regional_similarity: float | None
 ) -> float:
-    """Weigh what speaks for an element: its best instance, and the likeness of regions.
+    """Weigh what speaks for an element: its features or its shape, and the likeness of regions."""
+    local, shape = _local_evidence(element, verified), _shape_evidence(verified)
+    return max(local, shape) + REGIONAL_WEIGHT * (regional_similarity or 0.0)
+
+
+def _local_evidence(element: StoredElement, verified: Verified) -> float:
+    """Weigh the best instance.
 
     Matches that crowd in a small part of the element count less: two packages may share a word. And
     those count more that explain a large share of what the element has.
     """
-    best = instances[0]
-    local = math.log1p(best.weight * min(1.0, best.spread / FULL_SPREAD))
+    if not verified.instances:
+        return UNVERIFIED
+    best = verified.instances[0]
+    nearer = math.log1p(best.weight * min(1.0, best.spread / FULL_SPREAD))
     share = min(1.0, best.inlier_count / max(len(element.keypoints), FEWEST_KEYPOINTS))
-    return local + SHARE_WEIGHT * math.log(share) + REGIONAL_WEIGHT * (regional_similarity or 0.0)
+    return nearer + SHARE_WEIGHT * math.log(share)
+
+
+def _shape_evidence(verified: Verified) -> float:
+    if not verified.outlines:
+        return UNVERIFIED
+    return SHAPE_START + SHAPE_WEIGHT * verified.outlines[0].closeness
 
 
 def _in_picture(
@@ -362,9 +385,14 @@ def _in_picture(
     likeness = read.likeness[row]
     similarity = candidate.regional_similarity if likeness is None else likeness[0]
     if verified is not None:
-        found = evidence(read.elements[row], verified.instances, similarity)
-        return FoundElement(candidate.id, found, _appearances(read.query, verified.instances))
-    if likeness is None or read.regional is None:
+        element = read.elements[row]
+        return FoundElement(
+            candidate.id,
+            evidence(element, verified, similarity),
+            _appearances(read.query, places(element, verified)),
+        )
+    is_plain = not len(read.elements[row].keypoints)  # as like one plain colour as another
+    if likeness is None or read.regional is None or is_plain:
         return None
     # No features agree: it is where the window is that it resembles, roughly.
     box = Box(*map(float, read.regional.boxes[likeness[1]]))
@@ -375,12 +403,31 @@ def _in_picture(
     )
 
 
-def _appearances(query: QueryFeatures, instances: Sequence[Instance]) -> list[Appearance]:
+def places(element: StoredElement, verified: Verified) -> list[Appearance]:
+    """Give where an element was found, in the query's working size; best first.
+
+    What its shape tells and what its features tell are joined, but for the same place told twice.
+    """
+    by_features = [Appearance(one.corners, one.inlier_count) for one in verified.instances]
+    by_shape = [Appearance(one.corners, 0) for one in verified.outlines]
+    first, second = by_features, by_shape
+    if _shape_evidence(verified) > _local_evidence(element, verified):
+        first, second = by_shape, by_features
+    return first + [one for one in second if not any(_same_place(one, each) for each in first)]
+
+
+def _same_place(one: Appearance, other: Appearance) -> bool:
+    reach = np.ptp(other.corners, axis=0).max() / 2
+    apart = np.linalg.norm(one.corners.mean(axis=0) - other.corners.mean(axis=0))
+    return bool(apart < reach)
+
+
+def _appearances(query: QueryFeatures, found: Sequence[Appearance]) -> list[Appearance]:
     """Bring corners from the working size to the picture as shown."""
     region = query.region
     factors = np.array([region.width / query.width, region.height / query.height])
     origin = np.array([region.x_min, region.y_min])
-    return [Appearance(one.corners * factors + origin, one.inlier_count) for one in instances]
+    return [Appearance(one.corners * factors + origin, one.inlier_count) for one in found]
 
 
 def corners_of(box: Box) -> npt.NDArray[np.float64]:

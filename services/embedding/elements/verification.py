@@ -3,6 +3,8 @@
 Every pair of a query's feature and an element's that is nearer than what means nothing votes for a
 similarity; those that agree are refitted to an affine map, which must make sense. What one instance
 explains is taken away before the next is looked for.
+
+Elements of two colours are looked for by their shape as well.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from imagesearch_services.embedding.elements.features import (
     StoredElement,
     may_be_inverted,
 )
+from imagesearch_services.embedding.elements.shapes import ShapeMatch, compared, spectra
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -59,6 +62,10 @@ class Rules:
     max_instances: int = 8
     instance_share: float = 0.35
     """Evidence that a further instance must have, against the first."""
+    min_closeness: float = 0.0
+    """Of a shape: landmarks are no nearer."""
+    instance_closeness: float = 0.6
+    """Closeness that a further place of a shape must have, against the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +82,23 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """A place where an element's shape is seen."""
+
+    corners: Doubles
+    """As of an instance."""
+    closeness: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
-    """An element that appears."""
+    """An element that appears, by its features or by its shape."""
 
     row: int
     """Of the candidates."""
     instances: Sequence[Instance]
+    """Best first."""
+    outlines: Sequence[Outline] = ()
     """Best first."""
 
 
@@ -106,6 +124,7 @@ def verify(
     rules: Rules,
 ) -> list[Verified]:
     """Look for elements in a query; those found come in the order given."""
+    outlines = find_outlines(query, elements, rules)
     found = dict(_verified(query, elements, range(len(elements)), vocabulary, rules))
     plain = [row for row, one in enumerate(elements) if may_be_inverted(len(one.keypoints))]
     if plain:
@@ -113,7 +132,46 @@ def verify(
         for row, instances in _verified(negative, elements, plain, vocabulary, rules):
             if row not in found or instances[0].weight > found[row][0].weight:
                 found[row] = instances
-    return [Verified(row, found[row]) for row in sorted(found)]
+    return [
+        Verified(row, found.get(row, ()), outlines.get(row, ()))
+        for row in sorted(found.keys() | outlines.keys())
+    ]
+
+
+def find_outlines(
+    query: QueryFeatures, elements: Sequence[StoredElement], rules: Rules
+) -> dict[int, list[Outline]]:
+    """Look for the elements that have a shape; give where each is, by row."""
+    if not query.shapes:
+        return {}
+    prepared = spectra(np.stack([shape.profile for shape in query.shapes]))
+    found: dict[int, list[Outline]] = {}
+    for row, element in enumerate(elements):
+        if element.shape is not None:
+            outlines = _outlines(element, compared(element.shape, query.shapes, prepared), rules)
+            if outlines:
+                found[row] = outlines
+    return found
+
+
+def _outlines(element: StoredElement, seen: Sequence[ShapeMatch], rules: Rules) -> list[Outline]:
+    """Keep the best of those that lie over each other."""
+    kept: list[Outline] = []
+    for one in seen:
+        least = rules.instance_closeness * kept[0].closeness if kept else rules.min_closeness
+        if one.closeness <= least or len(kept) == rules.max_instances:
+            break
+        scale = np.sqrt(abs(np.linalg.det(one.matrix[:, :2])))
+        if not rules.scale_range[0] < scale < rules.scale_range[1]:
+            continue
+        if not _makes_sense(one.matrix, rules):
+            continue
+        corners = _frame(element) @ one.matrix[:, :2].T + one.matrix[:, 2]
+        reach = scale * max(element.width, element.height) / 2
+        middle = corners.mean(axis=0)
+        if all(np.linalg.norm(middle - each.corners.mean(axis=0)) > reach for each in kept):
+            kept.append(Outline(corners, one.closeness))
+    return kept
 
 
 def _verified(
@@ -277,11 +335,14 @@ def _refitted(
     spread = _spread(pairs.source[inliers], element)
     if spread < rules.min_spread or not _makes_sense(affine, rules):
         return None
-    frame = np.array(
-        [(0, 0), (element.width, 0), (element.width, element.height), (0, element.height)], float
-    )
-    corners = frame @ affine[:, :2].T + affine[:, 2]
+    corners = _frame(element) @ affine[:, :2].T + affine[:, 2]
     return Instance(corners, len(inliers), float(pairs.weights[inliers].sum()), spread), affine
+
+
+def _frame(element: StoredElement) -> Doubles:
+    """Give the corners of an element, clockwise from the top left."""
+    width, height = element.width, element.height
+    return np.array([(0, 0), (width, 0), (width, height), (0, height)], float)
 
 
 def _proposals(pairs: _Pairs, side: float, rules: Rules) -> list[Bools]:

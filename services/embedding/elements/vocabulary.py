@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.embedding.elements.shapes import ShapeBook
 from imagesearch_services.embedding.local_features import BINS, DIMENSIONS, DIRECTIONS
 
 Floats = npt.NDArray[np.float32]
@@ -62,6 +63,8 @@ class Vocabulary:
     """[parts, 256, components of a part]."""
     inversion: tuple[Floats, Floats]
     """Matrix and offset that make a projected descriptor that of the negative picture."""
+    shapes: ShapeBook
+    """What was learnt about shapes in one colour."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> Vocabulary:
@@ -75,6 +78,7 @@ class Vocabulary:
                 stored["landmarks"].astype(np.float32) * stored["landmark_scale"],
                 stored["codebooks"].astype(np.float32),
                 _inversion(mean, projection),
+                ShapeBook.load(),
             )
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements import features, vocabulary
+from imagesearch_services.embedding.elements import features, segments, shapes, vocabulary
 from imagesearch_services.embedding.elements.features import (
     Bag,
     QueryFeatures,
@@ -24,7 +24,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_query,
     working,
 )
-from imagesearch_services.embedding.elements.finder import evidence
+from imagesearch_services.embedding.elements.finder import evidence, places
 from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.geometry import Box
@@ -81,7 +81,8 @@ class Index:
 
 def describe(benchmark: Benchmark) -> Features:
     """Describe everything, or read what was described before with the same code."""
-    sources = (FILE, Path(features.__file__), Path(vocabulary.__file__))
+    modules = (features, segments, shapes, vocabulary)
+    sources = (FILE, shapes.FILE, *(Path(str(module.__file__)) for module in modules))
     key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
     file = CACHE / f"features-{benchmark.folder.name}-{key}.pkl"
     if file.exists():
@@ -123,8 +124,8 @@ def search(
 
 def _hit(query: QueryFeatures, element: StoredElement, row: int, one: Verified) -> Hit:
     factors = np.array([query.region.width / query.width, query.region.height / query.height])
-    corners = [instance.corners * factors for instance in one.instances]
-    return Hit(row, evidence(element, one.instances, None), corners)
+    corners = [place.corners * factors for place in places(element, one)]
+    return Hit(row, evidence(element, one, None), corners)
 
 
 def _view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:

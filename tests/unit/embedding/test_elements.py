@@ -119,7 +119,7 @@ def test_others_have_less_evidence_than_the_element(vocabulary: Vocabulary) -> N
     elements = [element(vocabulary, grey(seed, 400, 300))[0] for seed in (0, 3, 5, 8)]
     query, _ = describe_query(view(grey(5, 600, 450)), vocabulary)
     found = {
-        one.row: evidence(elements[one.row], one.instances, None)
+        one.row: evidence(elements[one.row], one, None)
         for one in verify(query, elements, vocabulary, Rules())
     }
     right = found.pop(2)
@@ -132,15 +132,15 @@ def test_a_mirrored_element_is_another_one(vocabulary: Vocabulary) -> None:
     mirrored = np.ascontiguousarray(grey(3, 400, 300)[:, ::-1])
     query, _ = describe_query(view(mirrored), vocabulary)
     found = verify(query, [stored], vocabulary, Rules())
-    assert all(evidence(stored, one.instances, None) < 1 for one in found)
+    assert all(evidence(stored, one, None) < 1 for one in found)
 
 
 def test_a_likeness_of_regions_adds_evidence(vocabulary: Vocabulary) -> None:
     stored, _ = element(vocabulary, grey(3, 400, 300))
     query, _ = describe_query(view(grey(3, 600, 450)), vocabulary)
     (found,) = verify(query, [stored], vocabulary, Rules())
-    alone = evidence(stored, found.instances, None)
-    assert evidence(stored, found.instances, 0.3) > alone
+    alone = evidence(stored, found, None)
+    assert evidence(stored, found, 0.3) > alone
     assert Candidate("a", b"").regional_similarity is None
 
 
