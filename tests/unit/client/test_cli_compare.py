@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -87,6 +88,20 @@ def test_the_overlay_is_saved_and_not_printed(
     printed = json.loads(result.stdout)
     assert printed["verdict"] == "VERDICT_SAME_PICTURE"
     assert printed["overlay"] == ""
+
+
+def test_a_page_shows_both_pictures_and_one_over_the_other(
+    gateway: FakeGateway, files: tuple[str, str], tmp_path: Path
+) -> None:
+    gateway.answers("CompareImages", CROPPED)
+    result = run(gateway, *files, "--html", tmp_path / "both.html")
+    assert result.exit_code == 0
+    assert gateway.requests[0].include_overlay
+    page = (tmp_path / "both.html").read_text()
+    assert "flipped horizontally" in page
+    assert "mean squared error" in page
+    assert f"data:image/png;base64,{base64.b64encode(b'a PNG').decode()}" in page
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_one_standard_input_is_not_two_pictures(gateway: FakeGateway) -> None:

@@ -49,10 +49,12 @@ OF_ALIGNMENT = frozenset(name for name, *_ in MEASURES[8:])
     "--save",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
+    callback=saving.check_folder,
     help="Save both pictures laid over each other: .png.",
 )
+@saving.html_option
 @connection_options()
-def compare(*, a: str, b: str, as_json: bool, save: Path | None) -> None:
+def compare(*, a: str, b: str, as_json: bool, save: Path | None, html: Path | None) -> None:
     """Tell what pictures A and B are to each other; - is standard input.
 
     The same file, the same picture edited (and how), related, or different. Edits lead from A to B.
@@ -61,15 +63,29 @@ def compare(*, a: str, b: str, as_json: bool, save: Path | None) -> None:
         raise click.UsageError(f"--save writes a PNG file: {save} must end in .png.")
     if a == b == "-":
         raise click.UsageError("Standard input holds one picture, not two.")
-    saving.refuse_to_replace((a, b), save)
+    saving.refuse_to_replace((a, b), save, html)
+    if html:
+        saving.require_report()
     image_a, image_b = read_named(a), read_named(b)
     with connected() as client:
         answer = client.compare_images(
-            image_a=image_a, image_b=image_b, include_overlay=save is not None
+            image_a=image_a, image_b=image_b, include_overlay=bool(save or html)
         )
+    if html:
+        from imagesearch.report import ComparedPicture, comparison_page
+
+        page = comparison_page(
+            ComparedPicture(a, image_a),
+            ComparedPicture(b, image_b),
+            answer,
+            verdict=_verdict(answer).splitlines(),
+            facts=list(_facts(answer)),
+            measures=list(_measures(answer)),
+        )
+        saving.write(html, page.encode())
     if save:
         saving.save_drawing(save, answer.overlay)
-        answer.ClearField("overlay")
+    answer.ClearField("overlay")
     if as_json:
         output.print_json(answer)
         return

@@ -14,6 +14,7 @@ words, a score with what it means, timings, notes. `render` fills a template in.
 True
 """
 
+from imagesearch.report.comparison import ComparedPicture, comparison_page
 from imagesearch.report.duplicates import duplicates_page
 from imagesearch.report.figures import Figure, Outline, data_uri, figure, thumbnail
 from imagesearch.report.rendering import render
@@ -21,10 +22,12 @@ from imagesearch.report.searches import Query, detection_page, search_page
 from imagesearch.report.words import chance_words, count_words, duration_words, size_words
 
 __all__ = [
+    "ComparedPicture",
     "Figure",
     "Outline",
     "Query",
     "chance_words",
+    "comparison_page",
     "count_words",
     "data_uri",
     "detection_page",

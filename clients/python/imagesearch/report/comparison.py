@@ -1,0 +1,61 @@
+"""The page of two pictures compared: what they are to each other, and one laid over the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imagesearch.client import CompareImagesResponse
+from imagesearch.report.figures import Figure, data_uri, figure
+from imagesearch.report.rendering import render
+from imagesearch.report.searches import step_views
+
+
+@dataclass(frozen=True)
+class ComparedPicture:
+    """One of the two."""
+
+    name: str
+    """Of the file."""
+    content: bytes
+
+
+def comparison_page(
+    a: ComparedPicture,
+    b: ComparedPicture,
+    answer: CompareImagesResponse,
+    *,
+    verdict: Sequence[str],
+    facts: Sequence[tuple[str, str, str]],
+    measures: Sequence[tuple[str, str, str]],
+) -> str:
+    """Make the page of a comparison.
+
+    Args:
+        a: one picture.
+        b: the other; edits lead to it.
+        answer: what came of it; its overlay is shown where there is one.
+        verdict: in words, a sentence each.
+        facts: name, of A, of B.
+        measures: name, value, scale.
+    """
+    total_ms, steps = step_views(answer.timings)
+    return render(
+        "comparison.html",
+        a=a.name,
+        b=b.name,
+        verdict=verdict,
+        figures=[
+            ("A", a.name, _figure(a, answer.info_a.width, answer.info_a.height)),
+            ("B", b.name, _figure(b, answer.info_b.width, answer.info_b.height)),
+        ],
+        overlay=data_uri(answer.overlay, "image/png") if answer.overlay else "",
+        facts=facts,
+        measures=measures,
+        total_ms=total_ms,
+        steps=steps,
+    )
+
+
+def _figure(picture: ComparedPicture, width: int, height: int) -> Figure:
+    return figure(picture.content, width, height, alt=f"The picture {picture.name}")
