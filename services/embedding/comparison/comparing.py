@@ -167,21 +167,19 @@ class Comparer:
             async with asyncio.TaskGroup() as tasks:
                 alignment = tasks.create_task(found())
                 with steps.step("infer"):
-                    copies = tasks.create_task(
-                        self._embed(copy, _whole(copy, first, second), tasks)
-                    )
+                    inputs = await self._workers.run(_whole, copy, first, second)
+                    copies = tasks.create_task(self._embed(copy, inputs, tasks))
                     of_semantic = None
                     if semantic is not None:
-                        inputs = _whole(semantic, first, second)
+                        inputs = await self._workers.run(_whole, semantic, first, second)
                         of_semantic = await self._embed(semantic, inputs, tasks)
                     of_copy = await copies
                 aligned = await alignment
                 of_overlap = None
                 if aligned is not None:
                     with steps.step("infer"):
-                        of_overlap = await self._embed(
-                            copy, overlap_inputs(aligned, copy.input), tasks
-                        )
+                        inputs = await self._workers.run(overlap_inputs, aligned, copy.input)
+                        of_overlap = await self._embed(copy, inputs, tasks)
         return aligned, Vectors(of_copy, of_semantic, of_overlap)
 
     async def _embed(self, model: Model, inputs: Inputs, tasks: asyncio.TaskGroup) -> Rows:

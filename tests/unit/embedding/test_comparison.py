@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from imagesearch_services.embedding.comparison.alignment import Aligned, Pixels, View, align
+from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edits import Edit, Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import (
     hash_measures,
@@ -77,6 +78,33 @@ def test_a_bent_copy_agrees_once_it_is_straightened() -> None:
     found = aligned(PHOTO, Image.fromarray(np.asarray(bent, np.uint8)))
     assert found.agreement > 0.85
     assert found.bend > 0.01
+
+
+def test_an_edit_moves_everything_by_one_homography() -> None:
+    original = view(PHOTO)
+    edited = view(PHOTO.crop((30, 20, 340, 260)).resize((400, 310)))
+    found = align(original, edited)
+    assert found is not None
+    off_px = displacement_px(original, edited, found)
+    assert off_px is not None
+    assert off_px < 0.2
+
+
+def test_what_is_near_moves_farther_than_what_is_far() -> None:
+    pixels = np.asarray(PHOTO).copy()
+    pixels[80:200, 100:260] = pixels[80:200, 106:266]
+    original, moved = view(PHOTO), view(Image.fromarray(pixels))
+    found = align(original, moved)
+    assert found is not None
+    off_px = displacement_px(original, moved, found)
+    assert off_px is not None
+    assert off_px > 0.6
+
+
+def test_what_has_no_texture_has_not_moved_anywhere() -> None:
+    smooth = view(PHOTO.filter(ImageFilter.GaussianBlur(60)))
+    found = align(smooth, smooth)
+    assert found is None or displacement_px(smooth, smooth, found) is None
 
 
 def with_noise(picture: Image.Image) -> Image.Image:

@@ -36,6 +36,7 @@ COPY = {
     "shown_of_a": 1.0,
     "shown_of_b": 1.0,
     "bend": 0.0,
+    "displacement_px": 0.1,
 }
 ALIKE = {
     "mse": 4000.0,
@@ -134,6 +135,16 @@ def test_what_one_shows_and_the_other_does_not_speaks_against_a_copy() -> None:
     beside = COPY | {"shown_of_a": 0.6, "shown_of_b": 0.6}
     cropped = COPY | {"shown_of_a": 0.2}
     assert JUDGE.evidence(beside) < JUDGE.evidence(cropped) == JUDGE.evidence(COPY)
+
+
+def test_what_no_single_movement_explains_speaks_against_a_copy() -> None:
+    values = [
+        features(COPY | {"displacement_px": px})["rigidity"] for px in (0.0, 0.2, 0.4, 0.6, 9)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert (values[0], values[-1]) == (1.0, 0.0)
+    del (unknown := dict(COPY))["displacement_px"]
+    assert features(unknown)["rigidity"] == 0.0
 
 
 @pytest.mark.parametrize("measure", ["copy_closeness", "agreement", "inlier_count", "shown_of_a"])
