@@ -1,7 +1,12 @@
-"""A server that speaks S3, for tests: moto's, with buckets in memory and unchecked signatures."""
+"""A server that speaks S3, for tests: moto's, with buckets in memory.
+
+It checks every request's signature (version 4, by Amazon's own library for Python) and whether the
+user that signed may do what was asked.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -23,6 +28,8 @@ class S3Server:
 
     port: int
     process: subprocess.Popen[bytes]
+    access_key_id: str = ""
+    secret_access_key: str = ""
 
     @property
     def endpoint(self) -> str:
@@ -34,15 +41,15 @@ class S3Server:
             "BLOB_STORE": f"s3://{BUCKET}/of/the/suite",
             "BLOB_ENDPOINT": self.endpoint,
             "BLOB_REGION": "us-east-1",
-            "BLOB_ACCESS_KEY_ID": "anybody",
-            "BLOB_SECRET_ACCESS_KEY": "anything",
+            "BLOB_ACCESS_KEY_ID": self.access_key_id,
+            "BLOB_SECRET_ACCESS_KEY": self.secret_access_key,
             **changes,
         }
 
 
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
-    """Start a server and make the bucket."""
+    """Start a server, make the bucket and a user who may use it, and check from then on."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
@@ -52,6 +59,8 @@ def running_s3() -> Iterator[S3Server]:
     server = S3Server(port, process)
     try:
         _make_bucket(server)
+        _make_user(server)
+        httpx.post(f"{server.endpoint}/moto-api/reset-auth", content="0").raise_for_status()
         yield server
     finally:
         process.kill()
@@ -69,3 +78,31 @@ def _make_bucket(server: S3Server) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def _make_user(server: S3Server) -> None:
+    _ask_iam(server, Action="CreateUser", UserName="catalog")
+    statement = {
+        "Effect": "Allow",
+        "Action": ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+        "Resource": "*",
+    }
+    _ask_iam(
+        server,
+        Action="PutUserPolicy",
+        UserName="catalog",
+        PolicyName="small-pictures",
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+    )
+    key = _ask_iam(server, Action="CreateAccessKey", UserName="catalog")
+    server.access_key_id, server.secret_access_key = (
+        key.partition(f"<{name}>")[2].partition("<")[0]
+        for name in ("AccessKeyId", "SecretAccessKey")
+    )
+
+
+def _ask_iam(server: S3Server, **request: str) -> str:
+    """Call the users' service, which the signature's scope tells from the others."""
+    scope = "AWS4-HMAC-SHA256 Credential=anybody/20200101/us-east-1/iam/aws4_request"
+    answer = httpx.post(server.endpoint, data=request, headers={"Authorization": scope})
+    return answer.raise_for_status().text

@@ -177,7 +177,7 @@ async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -
         assert young.exists()
 
 
-@pytest.mark.parametrize("store", ["folder", "bucket", "refused bucket"])
+@pytest.mark.parametrize("store", ["folder", "bucket", "refused bucket", "refused key"])
 async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
     tmp_path: Path, s3: S3Server, store: str
 ) -> None:
@@ -185,6 +185,7 @@ async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
         "folder": {},
         "bucket": bucket_at(free_port()),
         "refused bucket": s3.settings(BLOB_STORE="s3://no-such-bucket"),
+        "refused key": s3.settings(BLOB_SECRET_ACCESS_KEY="forged"),  # noqa: S106
     }[store]
     async with running_catalog(settings_for(tmp_path, **changes)) as catalog:
         if store == "folder":
