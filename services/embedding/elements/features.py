@@ -107,6 +107,11 @@ class StoredElement:
     shape: Shape | None = None
     """Of an element of two colours, which is found even where it has hardly any features."""
 
+    @property
+    def feature_count(self) -> int:
+        """How many keypoints and rings of a shape there are."""
+        return len(self.keypoints) + (len(self.shape.profile) if self.shape else 0)
+
     def to_bytes(self) -> bytes:
         points = np.clip(np.rint(self.keypoints.points * POINT_STEPS), 0, 65535).astype("<u2")
         sizes = np.clip(np.rint(np.log2(self.keypoints.sizes) * SIZE_STEPS), 0, 255)
@@ -169,6 +174,11 @@ class QueryFeatures:
     """Squared distance from which on a likeness means nothing, [n]."""
     shapes: Sequence[Shape] = ()
     """Parts in one colour, best first."""
+
+    @property
+    def feature_count(self) -> int:
+        """As of an element."""
+        return len(self.keypoints) + sum(len(shape.profile) for shape in self.shapes)
 
     def inverted(self, vocabulary: Vocabulary) -> QueryFeatures:
         """Give the features of the negative picture."""

@@ -286,7 +286,7 @@ class ElementFinder:
             opened.info,
             opened.view.region,
             described.to_bytes(),
-            len(described.keypoints),
+            described.feature_count,
             bag,
             opened.thumbnail,
         )

@@ -194,6 +194,12 @@ def test_shapes_come_back_from_their_bytes(vocabulary: Vocabulary) -> None:
     )
 
 
+def test_what_can_be_found_by_its_shape_counts_as_having_features(
+    elements: list[StoredElement],
+) -> None:
+    assert [element.feature_count for element in elements] == [len(shapes.RADII)] * len(LETTERS)
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf, 1e30, 0.0])
 def test_impossible_shapes_are_refused(vocabulary: Vocabulary, number: float) -> None:
     element, _ = describe_element(view(stored("R")), vocabulary)

@@ -487,7 +487,9 @@ class ExtractFeaturesResult(_message.Message):
     features: _builtins.bytes
     """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
     keypoint_count: _builtins.int
-    """How many keypoints are in there; 0 for a picture without texture."""
+    """How many keypoints are in there, and rings of a shape in one colour: what it
+    can be found by; 0 for a picture without either.
+    """
     thumbnail: _builtins.bytes
     """As in EmbedImageResult."""
     @_builtins.property
