@@ -146,6 +146,22 @@ def test_a_plain_colour_is_stored_with_a_warning_and_never_found(gateway: Stub, 
     assert not search(gateway, empty, photo(3), min_score=0.0).matches
 
 
+def test_a_bare_glyph_is_found_in_another_colour(gateway: Stub, empty: str) -> None:
+    ink = np.zeros((240, 240), np.uint8)
+    cv2.putText(ink, "R", (40, 200), cv2.FONT_HERSHEY_TRIPLEX, 7, 255, 18, cv2.LINE_AA)
+    request = image_pb2.AddImageRequest(parent=empty, image_id="r")
+    request.image.CopyFrom(content(Image.fromarray(255 - ink), "PNG"))
+    assert not gateway.AddImage(request).warnings
+    matrix = cv2.getRotationMatrix2D((120, 120), 25, 0.8)
+    matrix[:, 2] += (500, 300)
+    alpha = cv2.warpAffine(ink, matrix, (1200, 900))[..., None] / 255
+    pixels = np.asarray(photo(HOST, (1200, 900))) * (1 - alpha) + (250, 240, 60) * alpha
+    (match,) = search(gateway, empty, Image.fromarray(np.rint(pixels).astype(np.uint8))).matches
+    frame = np.array([(0, 0), (240, 0), (240, 240), (0, 240)], float)
+    truth = frame @ matrix[:, :2].T + matrix[:, 2]
+    np.testing.assert_allclose(points(match.query_corners), truth, atol=12)
+
+
 def test_a_tiny_element_is_stored(gateway: Stub, empty: str) -> None:
     tiny = content(photo(0, (16, 16)), "PNG")
     gateway.AddImage(image_pb2.AddImageRequest(parent=empty, image_id="tiny", image=tiny))
