@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements.vocabulary import NAME, VERSION, Vocabulary
+from imagesearch_services.embedding.elements.vocabulary import NAME, VERSION
 from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibration
 from tests.benchmarks.elements.dataset import prepare
-from tests.benchmarks.elements.offline import Index, describe, search
+from tests.benchmarks.elements.offline import search_all
 
 TAIL_SHARE = 0.1
 RESOLVED_COUNT = 5
@@ -38,12 +38,10 @@ Doubles = npt.NDArray[np.float64]
 
 def wrong_evidence(elements: int, queries: int, negatives: int) -> Doubles:
     """Give the best evidence of each photo without, ascending; the least where it has none."""
-    benchmark = prepare(elements, queries, negatives)
-    described = describe(benchmark)
-    index, vocabulary = Index(described.elements), Vocabulary.load()
+    searched = search_all(prepare(elements, queries, negatives))
     best = [
-        max((hit.evidence for hit in search(photo, index, vocabulary)), default=LEAST_EVIDENCE)
-        for photo in described.negatives[::2]
+        max((hit.evidence for hit in hits), default=LEAST_EVIDENCE)
+        for hits in searched.negatives[::2]
     ]
     return np.sort(np.array(best))
 

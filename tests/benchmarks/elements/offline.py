@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements import features, segments, shapes, vocabulary
+from imagesearch_services.embedding.elements import (
+    features,
+    finder,
+    segments,
+    shapes,
+    verification,
+    vocabulary,
+)
 from imagesearch_services.embedding.elements.features import (
     Bag,
     QueryFeatures,
@@ -33,8 +42,12 @@ from tests.benchmarks.elements.dataset import CACHE, Benchmark
 
 CANDIDATES = 100
 THREADS = 2
+PART = 40
+"""Pictures that are described, or searched, and then kept."""
 
 Described = tuple[QueryFeatures, Bag]
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +93,12 @@ class Index:
 
 
 def describe(benchmark: Benchmark) -> Features:
-    """Describe everything, or read what was described before with the same code."""
+    """Describe everything; what was described before with the same code is read.
+
+    Each few pictures are a file of their own, so that a run goes on where it was stopped.
+    """
     modules = (features, segments, shapes, vocabulary)
-    sources = (FILE, shapes.FILE, *(Path(str(module.__file__)) for module in modules))
-    key = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
-    file = CACHE / f"features-{benchmark.folder.name}-{key}.pkl"
-    if file.exists():
-        with file.open("rb") as stored:
-            read: Features = pickle.load(stored)  # noqa: S301  # our own file
-            return read
+    folder = CACHE / f"features-{benchmark.folder.name}-{_hash(modules, FILE, shapes.FILE)}"
     words = Vocabulary.load()
 
     def element(name: str) -> tuple[StoredElement, Bag]:
@@ -97,15 +107,57 @@ def describe(benchmark: Benchmark) -> Features:
     def query(name: str) -> Described:
         return describe_query(_view(benchmark, name, features.QUERY_SIDE_PX), words)
 
+    return Features(
+        in_parts(folder / "elements", element, [one.file for one in benchmark.elements]),
+        in_parts(folder / "queries", query, [one.file for one in benchmark.queries]),
+        in_parts(folder / "negatives", query, [one.file for one in benchmark.negatives]),
+    )
+
+
+def in_parts(
+    folder: Path, answer: Callable[[Asked], Answer], several: Sequence[Asked]
+) -> list[Answer]:
+    """Answer several, a file for each few."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[Answer] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        found = Features(
-            list(pool.map(element, [one.file for one in benchmark.elements])),
-            list(pool.map(query, [one.file for one in benchmark.queries])),
-            list(pool.map(query, [one.file for one in benchmark.negatives])),
-        )
-    with file.open("wb") as target:
-        pickle.dump(found, target)
+        for start in range(0, len(several), PART):
+            file = folder / f"{start:05d}.pkl"
+            if not file.exists():
+                part = list(pool.map(answer, several[start : start + PART]))
+                file.write_bytes(pickle.dumps(part))
+            found += pickle.loads(file.read_bytes())  # noqa: S301  # our own file
     return found
+
+
+def _hash(modules: Sequence[ModuleType], *files: Path) -> str:
+    paths = [*files, *(Path(str(module.__file__)) for module in modules)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What was found in every photo."""
+
+    queries: Sequence[Sequence[Hit]]
+    negatives: Sequence[Sequence[Hit]]
+
+
+def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
+    """Search every photo; what was searched before with the same code is read."""
+    described = describe(benchmark)
+    index, words = Index(described.elements), Vocabulary.load()
+    modules = (features, segments, shapes, vocabulary, verification, finder)
+    key = _hash(modules, FILE, shapes.FILE)
+    folder = CACHE / f"found-{benchmark.folder.name}-{candidates}-{key}"
+
+    def found(photo: Described) -> list[Hit]:
+        return search(photo, index, words, candidates)
+
+    return Searched(
+        in_parts(folder / "queries", found, described.queries),
+        in_parts(folder / "negatives", found, described.negatives),
+    )
 
 
 def search(
