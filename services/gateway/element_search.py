@@ -1,7 +1,7 @@
 """The way of a search through an element library.
 
-library → describe the query → elements that share most words with it → check which of them
-appear, and where
+library → describe the query → elements that share most words with it, or are nearest to any of its
+windows → check which of them appear, and where
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
 from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.elements import regional_space
 from imagesearch_services.gateway.first_page import (
     FirstPage,
     Found,
@@ -33,9 +34,11 @@ from imagesearch_services.gateway.model import (
     Quadrilateral,
     Relation,
     SearchAnswer,
+    SparseVector,
     StoredQuery,
+    Vector,
 )
-from imagesearch_services.gateway.ports import WordsQuery
+from imagesearch_services.gateway.ports import CandidatesQuery
 
 
 class ElementSearch(FirstPage):
@@ -77,7 +80,9 @@ class ElementSearch(FirstPage):
             raise ServiceError(Reason.INTERNAL, "a first page without a picture")
         with self._stopwatch.step("describe") as parts:
             described = await self._services.embedding.describe(
-                [PictureToEmbed(query.content, query.region)], for_query=True
+                [PictureToEmbed(query.content, query.region)],
+                for_query=True,
+                regional_space=regional_space(self._library),
             )
             parts.extend(described.timings)
         (picture,) = described.pictures
@@ -86,20 +91,29 @@ class ElementSearch(FirstPage):
         return picture
 
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
-        if not picture.words.indices:
-            return []
-        with self._stopwatch.step("words"):
-            candidates = await self._services.catalog.nearest_words(
-                WordsQuery(
+        ways = [
+            self._nearest_by(by, step)
+            for step, by in (("words", picture.words), ("windows", picture.vectors))
+            if (by.indices if isinstance(by, SparseVector) else by)
+        ]
+        lists = await both(*ways) if len(ways) > 1 else [await way for way in ways]
+        candidates = {one.image.uid: one for several in lists for one in several}
+        self._images.update((uid, one.image) for uid, one in candidates.items())
+        return list(candidates.values())
+
+    async def _nearest_by(
+        self, by: SparseVector | Sequence[Vector], step: str
+    ) -> Sequence[FeaturesHit]:
+        with self._stopwatch.step(step):
+            return await self._services.catalog.candidates(
+                CandidatesQuery(
                     library_id=self._library.library_id,
                     library_uid=self._library.uid,
-                    words=picture.words,
+                    by=by,
                     filter=self._filter,
                     limit=self._settings.element_candidates,
                 )
             )
-        self._images.update((one.image.uid, one.image) for one in candidates)
-        return candidates
 
     async def _appearing(
         self, picture: DescribedPicture, candidates: Sequence[FeaturesHit], threshold: Threshold

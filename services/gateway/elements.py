@@ -1,6 +1,6 @@
-"""Elements on their way into a library: described by local features, without any model.
+"""Elements on their way into a library: described by local features and by a dense model.
 
-library → describe pictures → entries with words and features
+library → describe pictures → entries with words, vectors and features
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from imagesearch_services.gateway.thumbnails import SIDE_PX
 
 WORDS_ROLE = "words"
 """Of the vocabulary that an element library is built with."""
+DENSE_ROLE = "element"
+"""Of the dense model; libraries that are older than it were built without."""
 
 FEW_KEYPOINTS = 12
 """Elements with fewer are seldom found."""
@@ -41,6 +43,7 @@ async def describe(
     answer = await embedding.describe(
         pictures,
         for_query=False,
+        regional_space=regional_space(library),
         thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
     )
     described = iter(answer.pictures)
@@ -48,6 +51,12 @@ async def describe(
         image if isinstance(image, ServiceError) else _entry(image, next(described))
         for image in images
     ]
+
+
+def regional_space(library: Library) -> str:
+    """Give the space of a library's dense model; empty where it has none."""
+    model = library.model(DENSE_ROLE)
+    return "" if model is None else model.space
 
 
 def _entry(image: NewImage, described: DescribedPicture | ServiceError) -> NewEntry | ServiceError:
@@ -58,6 +67,7 @@ def _entry(image: NewImage, described: DescribedPicture | ServiceError) -> NewEn
         fields=image.fields,
         region=described.region,
         info=described.info,
+        vectors=described.vectors,
         words=described.words if described.words.indices else None,
         features=described.features,
         thumbnail=described.thumbnail,

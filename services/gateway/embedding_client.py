@@ -99,10 +99,13 @@ class EmbeddingClient:
         pictures: Sequence[PictureToEmbed],
         *,
         for_query: bool,
+        regional_space: str = "",
         thumbnail_max_side_px: int = 0,
     ) -> Described:
         request = pb.ExtractFeaturesRequest(
-            for_query=for_query, thumbnail_max_side_px=thumbnail_max_side_px
+            for_query=for_query,
+            regional_space=regional_space,
+            thumbnail_max_side_px=thumbnail_max_side_px,
         )
         for picture in pictures:
             _write_item(picture, request.items.add())
@@ -119,9 +122,7 @@ class EmbeddingClient:
         request = pb.VerifyFeaturesRequest(
             query_features=query_features,
             candidates=[
-                pb.StoredFeatures(
-                    id=str(row), features=candidate.features, word_score=candidate.similarity
-                )
+                pb.StoredFeatures(id=str(row), features=candidate.features)
                 for row, candidate in enumerate(candidates)
             ],
         )
@@ -227,6 +228,7 @@ def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceEr
         result.features,
         result.keypoint_count,
         result.thumbnail,
+        [types.vector(one) for one in result.vectors],
     )
 
 

@@ -20,7 +20,7 @@ from imagesearch_services.gateway.calibration import (
     closeness,
     similarity_of_closeness,
 )
-from imagesearch_services.gateway.elements import WORDS_ROLE
+from imagesearch_services.gateway.elements import DENSE_ROLE, WORDS_ROLE
 from imagesearch_services.gateway.filters import conjunction, not_image
 from imagesearch_services.gateway.images import image_not_found
 from imagesearch_services.gateway.libraries import LibraryCache
@@ -58,7 +58,7 @@ from imagesearch_services.gateway.settings import SearchSettings
 
 ROLES = {Relation.SAME: "copy", Relation.SIMILAR: "semantic", Relation.UNSPECIFIED: "product"}
 """Which model answers for which relation; in product libraries there is none. In element
-libraries it is always the vocabulary."""
+libraries it is the dense model, or the vocabulary alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,7 +430,10 @@ def _applied(ranking: Ranking) -> AppliedThreshold:
 
 
 def model_of(library: Library, relation: Relation) -> ModelVersion:
-    role = WORDS_ROLE if library.type is LibraryType.ELEMENT else ROLES[relation]
+    role = ROLES[relation]
+    if library.type is LibraryType.ELEMENT:
+        # The calibration is that of both together, where there are both.
+        role = DENSE_ROLE if library.model(DENSE_ROLE) else WORDS_ROLE
     model = library.model(role)
     if model is None:
         raise ServiceError(

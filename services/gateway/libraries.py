@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 ROLES = {
     LibraryType.WHOLE_IMAGE: ("copy", "semantic"),
-    LibraryType.ELEMENT: ("words",),
+    LibraryType.ELEMENT: ("words", "element"),
     LibraryType.PRODUCT: ("product",),
 }
 """Models that a library needs, by its type."""

@@ -272,10 +272,9 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class FeaturesHit:
-    """A stored element whose words are like those of a query."""
+    """A stored element that may appear in a query."""
 
     image: StoredImage
-    similarity: float
     features: bytes
 
 
@@ -292,6 +291,8 @@ class DescribedPicture:
     keypoint_count: int
     thumbnail: bytes = b""
     """JPEG of the whole picture, where asked for."""
+    vectors: Sequence[Vector] = ()
+    """By a dense model, where asked for: of what was described, then of a query's windows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,9 +105,13 @@ class Embedding(Protocol):
         pictures: Sequence[PictureToEmbed],
         *,
         for_query: bool,
+        regional_space: str = "",
         thumbnail_max_side_px: int = 0,
     ) -> Described:
-        """Take the local features of pictures, or of a region of each."""
+        """Take the local features of pictures, or of a region of each.
+
+        With a space, its dense model describes them, too.
+        """
 
     async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
         """Say which elements appear in a query; their ids are rows of the candidates."""
@@ -142,12 +146,13 @@ class NearestQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WordsQuery:
-    """A search for the stored elements that share most words with a query."""
+class CandidatesQuery:
+    """A search for the stored elements that may appear in a query."""
 
     library_id: str
     library_uid: str
-    words: SparseVector
+    by: SparseVector | Sequence[Vector]
+    """Those that share most words with it, or are nearest to any of its windows."""
     filter: Filter | None
     limit: int
 
@@ -227,7 +232,7 @@ class Catalog(Protocol):
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         """The hits of each vector, best first."""
 
-    async def nearest_words(self, query: WordsQuery) -> Sequence[FeaturesHit]:
+    async def candidates(self, query: CandidatesQuery) -> Sequence[FeaturesHit]:
         """The best hits, with their features."""
 
     async def reject_pairs(

@@ -37,7 +37,8 @@ class SearchSettings:
     default_max_false_positive_rate: float = 0.01
     """For SAME, where the caller bounds neither score nor rate."""
     element_candidates: int = 100
-    """Elements that share most words with a query, which are looked at closely; at most 1,000."""
+    """Elements that share most words with a query, and as many that are nearest to its windows,
+    which are looked at closely; at most 500."""
     batch_concurrency: int = 8
     """Searches of one batch that run at the same time."""
 

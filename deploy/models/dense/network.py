@@ -107,11 +107,17 @@ def boxes() -> list[tuple[float, float, float, float]]:
 
 
 class Descriptor(nn.Module):
-    """Maps of any size → `embedding` [N, 512] of the whole, `windows` [N, len(boxes()), 512]."""
+    """Maps of any size → `embedding` [N, 512] of the whole, `windows` [N, len(boxes()), 512].
+
+    What all windows of photos have in common (`centre`) is taken away: it tells nothing.
+    """
+
+    centre: torch.Tensor
 
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
+        self.register_buffer("centre", torch.zeros(DIMENSIONS))
         for name, length, count in {
             (f"x{level}", width, across) for level, (width, _, across, _) in enumerate(LEVELS)
         } | {(f"y{level}", height, down) for level, (_, height, _, down) in enumerate(LEVELS)}:
@@ -128,5 +134,8 @@ class Descriptor(nn.Module):
             rows = coverage(*getattr(self, f"y{level}"), maps.shape[2])
             pooled = rows @ (maps @ columns.T)  # [N, C, down, across]
             averages.append(pooled.flatten(2).transpose(1, 2))
-        whole = self.head.describe(maps.mean((2, 3)))
-        return whole, self.head.describe(torch.cat(averages, 1))
+        whole, windows = maps.mean((2, 3)), torch.cat(averages, 1)
+        return self._centred(whole), self._centred(windows)
+
+    def _centred(self, averages: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.head.describe(averages) - self.centre, dim=-1)
