@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import grpc.aio
 import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
@@ -19,12 +20,16 @@ from imagesearch_services.catalog import sweep
 from imagesearch_services.catalog.app import make_blobs, make_storage
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.installation import OWNER
+from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Point
 from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_status
+from imagesearch_services.gateway.catalog_client import CatalogClient
+from imagesearch_services.gateway.model import Vector
+from imagesearch_services.gateway.ports import NearestQuery
 from tests.contract.catalog.support import (
     SPACE,
     Catalog,
@@ -409,3 +414,30 @@ def test_only_the_embedded_engine_has_a_folder_by_default(tmp_path: Path) -> Non
 def test_keys_are_never_shown() -> None:
     settings = Settings.from_env({"IMAGESEARCH_CATALOG_BLOB_SECRET_ACCESS_KEY": "hush"})
     assert "hush" not in repr(settings)
+
+
+async def test_the_gateway_asks_again_for_what_no_hit_brought(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path)
+    async with (
+        running_catalog(settings) as catalog,
+        grpc.aio.insecure_channel(f"127.0.0.1:{settings.server.port}") as channel,
+    ):
+        uid = (await catalog.make_library("a")).uid
+        entries = [make_entry(name, turned(5 * row)) for row, name in enumerate("xyz")]
+        entries[0].thumbnail = entries[2].thumbnail = JPEG
+        await catalog.store("a", *entries)
+        (lost,) = [name for name in await catalog.blob_names(uid) if entry_uid("z").hex() in name]
+        await catalog.blobs.delete([lost])
+        query = NearestQuery(
+            library_id="a",
+            library_uid=uid,
+            vectors=[Vector(SPACE, turned(0))],
+            filter=None,
+            limit=3,
+            min_similarity=None,
+            distinct_entities=False,
+            include_images=True,
+            thumbnail_count=3,
+        )
+        (hits,) = await CatalogClient(channel, timeout_s=30).nearest(query)
+        assert [hit.thumbnail for hit in hits] == [JPEG, b"", None]
