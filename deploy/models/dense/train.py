@@ -277,9 +277,7 @@ def export(data: Path, work: Path, output: Path, background: Path, *, tuned: boo
 
 
 @torch.no_grad()
-def photo_windows(
-    data: Path, trunk: bytes, module: FromMaps, names: Sequence[str]
-) -> torch.Tensor:
+def photo_windows(data: Path, trunk: bytes, module: FromMaps, names: Sequence[str]) -> torch.Tensor:
     """Vectors of the windows of photos, [photos * windows, 512]."""
     session = onnxruntime.InferenceSession(trunk)
     found = []
