@@ -37,16 +37,17 @@ from imagesearch_services.gateway.model import (
     LibraryType,
     NewEntry,
     NewLibrary,
+    SparseVector,
     StoredImage,
     TagValue,
 )
 from imagesearch_services.gateway.peers import check_health, item_error
 from imagesearch_services.gateway.ports import (
+    CandidatesQuery,
     Changes,
     ImagePage,
     LibraryPage,
     NearestQuery,
-    WordsQuery,
 )
 
 SERVICE = "imagesearch.catalog.v1.CatalogService"
@@ -262,21 +263,25 @@ class CatalogClient:
             for result in response.results
         ]
 
-    async def nearest_words(self, query: WordsQuery) -> Sequence[FeaturesHit]:
+    async def candidates(self, query: CandidatesQuery) -> Sequence[FeaturesHit]:
         request = pb.QueryEntriesRequest(
             library_id=query.library_id,
             library_uid=query.library_uid,
-            sparse_vector=types.sparse_vector_message(query.words),
             filter=_filter_message(query.filter) if query.filter else None,
             limit=query.limit,
+            merged=True,
             include_entries=True,
             include_features=True,
         )
+        if isinstance(query.by, SparseVector):
+            request.sparse_vector.CopyFrom(types.sparse_vector_message(query.by))
+        else:
+            request.vectors.extend(types.vector_message(one) for one in query.by)
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
             raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
         return [
-            FeaturesHit(_image(query.library_id, hit.entry), hit.similarity, hit.entry.features)
+            FeaturesHit(_image(query.library_id, hit.entry), hit.entry.features)
             for hit in response.results[0].hits
         ]
 
@@ -418,8 +423,9 @@ def _image(library_id: str, entry: pb.Entry) -> StoredImage:
     )
 
 
-def _thumbnail(entry: pb.Entry, error: ServiceError | None) -> bytes | ServiceError:
-    return error if error is not None and entry.has_thumbnail else entry.thumbnail
+def _thumbnail(entry: pb.Entry, error: ServiceError | None) -> bytes | ServiceError | None:
+    """Give a hit's small picture; None where it is to be asked for: older Catalogs gave none."""
+    return entry.thumbnail if entry.thumbnail or not entry.has_thumbnail else error
 
 
 def _set_change(message: pb.Entry, path: str, value: object) -> None:
