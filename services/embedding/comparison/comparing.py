@@ -86,9 +86,12 @@ class Comparer:
         self._overload_retry_s = overload_retry_s
         self._backgrounds = backgrounds
         self._workers = Workers(workers, "comparison")
+        # Of its own, so that a refusal never waits behind other comparisons.
+        self._header_reader = Workers(1, "comparison-headers")
 
     def close(self) -> None:
         self._workers.close()
+        self._header_reader.close()
 
     async def compare(self, first: bytes, second: bytes, *, draw: bool) -> Comparison:
         """Compare two picture files.
@@ -133,7 +136,7 @@ class Comparer:
         if not content:
             raise missing_field(f"{name}.content")
         try:
-            return await self._workers.run(PictureFile, content)
+            return await self._header_reader.run(PictureFile, content)
         except ServiceError as error:
             raise _of_picture(name, error) from error
 
