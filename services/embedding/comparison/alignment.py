@@ -143,8 +143,13 @@ def grey_of(pixels: Pixels) -> Grey:
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def align(first: View, second: View) -> Aligned | None:
+def align(first: View, second: View, *, side_px: int = AGREEMENT_SIDE_PX) -> Aligned | None:
     """Find how the first picture moved to become the second, or a part or the surroundings of it.
+
+    Args:
+        first: picture.
+        second: picture.
+        side_px: long side at which what both show is compared.
 
     Returns:
         The alignment under which they agree best; None where none makes sense.
@@ -152,7 +157,7 @@ def align(first: View, second: View) -> Aligned | None:
     best: Aligned | None = None
     for candidates in (_of_features, _of_mirrored_features, _of_whole_pictures):
         for matrix, inlier_count in candidates(first, second):
-            aligned = _judged(first, second, matrix, inlier_count)
+            aligned = _judged(first, second, matrix, inlier_count, side_px)
             if aligned is not None and (best is None or _weight(aligned) > _weight(best)):
                 best = aligned
         if best is not None and best.is_sure:
@@ -244,11 +249,13 @@ def _correlation(first: Floats, second: Floats) -> float:
     return float((a * b).sum()) / length if length > 0 else 0.0
 
 
-def _judged(first: View, second: View, matrix: Matrix, inlier_count: int) -> Aligned | None:
+def _judged(
+    first: View, second: View, matrix: Matrix, inlier_count: int, side_px: int
+) -> Aligned | None:
     shown = geometric_check.visible_shares(matrix, first.size, second.size)
     if min(shown) < MIN_OVERLAP:
         return None
-    overlap = lay_over(first, second, matrix, side_px=AGREEMENT_SIDE_PX)
+    overlap = lay_over(first, second, matrix, side_px=side_px)
     if overlap is None:
         return None
     agreement, contrast_share = _agreement(overlap)

@@ -70,7 +70,7 @@ class Measurer:
 
 def measure_all(pairs: Iterable[Pair], name: str) -> list[Measured]:
     """Measure pairs; what was measured before by the same code is read from a cache."""
-    cache = ROOT_CACHE / f"{name}-{_fingerprint()}.jsonl"
+    cache = ROOT_CACHE / f"{name}-{fingerprint(SOURCES)}.jsonl"
     known: dict[tuple[str, str], dict[str, object]] = {}
     if cache.exists():
         known = {(row["first"], row["second"]): row for row in map(json.loads, cache.open())}
@@ -95,8 +95,8 @@ def measure_all(pairs: Iterable[Pair], name: str) -> list[Measured]:
     return measured
 
 
-def _fingerprint() -> str:
-    """Tell this way of measuring from any other."""
+def fingerprint(sources: Iterable[str]) -> str:
+    """Tell this way of measuring from any other, by files of the Embedding service."""
     folder = Path(str(embedding.__file__)).parent
-    content = b"".join((folder / source).read_bytes() for source in SOURCES)
+    content = b"".join((folder / source).read_bytes() for source in sources)
     return hashlib.sha256(content).hexdigest()[:8]

@@ -33,6 +33,7 @@ from imagesearch_services.gateway.copy_check import Likeness, features
 from imagesearch_services.gateway.duplicates import CHECKED_RATE_GAIN
 from imagesearch_services.gateway.model import ModelVersion
 from imagesearch_services.gateway.ports import CopyEvidence
+from tests.benchmarks.comparison.measuring import fingerprint
 from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails
 
@@ -41,7 +42,8 @@ RATE = 0.01
 PENALTY = 1e-4
 """Of the squared weights of standardised features."""
 STEPS = 30
-CACHE = FOLDER / "evidence.npz"
+SOURCES = ("copies.py", "comparison/alignment.py", "geometric_check.py", "local_features.py")
+"""Of the Embedding service, that the evidence comes from."""
 COLUMNS = (
     "agreement",
     "contrast_share",
@@ -106,8 +108,9 @@ def _candidates(stored: Pictures) -> tuple[npt.NDArray[np.intp], list[Likeness]]
 
 def _evidence(stored: Pictures, data: Path, pairs: npt.NDArray[np.intp], processes: int) -> Floats:
     """Lay the pairs over each other; kept for the next time."""
-    if CACHE.exists():
-        with np.load(CACHE) as kept:
+    cache = FOLDER / f"evidence-{fingerprint(SOURCES)}.npz"
+    if cache.exists():
+        with np.load(cache) as kept:
             if np.array_equal(kept["pairs"], pairs):
                 known: Floats = kept["evidence"]
                 return known
@@ -119,7 +122,7 @@ def _evidence(stored: Pictures, data: Path, pairs: npt.NDArray[np.intp], process
     small = [picture.thumbnail for picture in thumbnails(names, files)]
     with ProcessPoolExecutor(processes, initializer=_share, initargs=(small,)) as pool:
         found = np.array(list(pool.map(_lay_over, pairs.tolist(), chunksize=20)))
-    np.savez(CACHE, pairs=pairs, evidence=found)
+    np.savez(cache, pairs=pairs, evidence=found)
     return found
 
 
