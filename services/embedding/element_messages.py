@@ -8,6 +8,7 @@ from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding import messages
 from imagesearch_services.embedding.elements import vocabulary
+from imagesearch_services.embedding.elements.features import Bag
 from imagesearch_services.embedding.elements.finder import (
     Appearance,
     Candidate,
@@ -87,11 +88,8 @@ def _extracted(outcome: Extracted | ServiceError, regional_space: str) -> pb.Ext
         info=messages.picture_info(outcome.info),
         features=outcome.features,
         keypoint_count=outcome.keypoint_count,
-        words=model_pb2.SparseVector(
-            space=vocabulary.SPACE,
-            indices=outcome.bag.words.tolist(),
-            values=outcome.bag.weights.tolist(),
-        ),
+        words=_sparse_vector(outcome.bag),
+        shape_words=_sparse_vector(outcome.shape_bag),
         box=geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
         thumbnail=outcome.thumbnail,
         vectors=_vectors(outcome.regional, regional_space),
@@ -107,6 +105,12 @@ def _vectors(regional: Regional | None, space: str) -> list[model_pb2.Vector]:
         )
         for vector, background in zip(regional.vectors, regional.backgrounds, strict=True)
     ]
+
+
+def _sparse_vector(bag: Bag) -> model_pb2.SparseVector:
+    return model_pb2.SparseVector(
+        space=vocabulary.SPACE, indices=bag.words.tolist(), values=bag.weights.tolist()
+    )
 
 
 def _instance(appearance: Appearance) -> pb.ElementInstance:

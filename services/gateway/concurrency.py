@@ -18,12 +18,23 @@ async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) ->
     `asyncio.gather` would leave the other one running; a task group would wrap the error.
     """
     tasks = (asyncio.create_task(first), asyncio.create_task(second))
+    await _all_done(tasks)
+    return tasks[0].result(), tasks[1].result()
+
+
+async def together(several: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
+    """Run several coroutines at once, as `both` runs two; give the results in their order."""
+    tasks = [asyncio.create_task(one) for one in several]
+    await _all_done(tasks)
+    return [task.result() for task in tasks]
+
+
+async def _all_done(tasks: Iterable[asyncio.Task[Any]]) -> None:
     try:
         await asyncio.gather(*tasks)
     except BaseException:
         await _cancel(tasks)
         raise
-    return tasks[0].result(), tasks[1].result()
 
 
 async def in_order(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
-from imagesearch_services.gateway.concurrency import both
+from imagesearch_services.gateway.concurrency import both, together
 from imagesearch_services.gateway.elements import regional_space
 from imagesearch_services.gateway.first_page import (
     FirstPage,
@@ -91,18 +91,24 @@ class ElementSearch(FirstPage):
         return picture
 
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
+        limit = self._settings.element_candidates
+        shape_limit = self._settings.element_shape_candidates
         ways = [
-            self._nearest_by(by, step)
-            for step, by in (("words", picture.words), ("windows", picture.vectors))
-            if (by.indices if isinstance(by, SparseVector) else by)
+            self._nearest_by(by, step, most)
+            for step, by, most in (
+                ("words", picture.words, limit),
+                ("windows", picture.vectors, limit),
+                ("shapes", picture.shape_words, shape_limit),
+            )
+            if by is not None and (by.indices if isinstance(by, SparseVector) else by)
         ]
-        lists = await both(*ways) if len(ways) > 1 else [await way for way in ways]
+        lists = await together(ways)
         candidates = {one.image.uid: one for several in lists for one in several}
         self._images.update((uid, one.image) for uid, one in candidates.items())
         return list(candidates.values())
 
     async def _nearest_by(
-        self, by: SparseVector | Sequence[Vector], step: str
+        self, by: SparseVector | Sequence[Vector], step: str, limit: int
     ) -> Sequence[FeaturesHit]:
         with self._stopwatch.step(step):
             return await self._services.catalog.candidates(
@@ -111,7 +117,7 @@ class ElementSearch(FirstPage):
                     library_uid=self._library.uid,
                     by=by,
                     filter=self._filter,
-                    limit=self._settings.element_candidates,
+                    limit=limit,
                 )
             )
 

@@ -229,6 +229,7 @@ def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceEr
         result.keypoint_count,
         result.thumbnail,
         [types.vector(one) for one in result.vectors],
+        types.sparse_vector(result.shape_words),
     )
 
 

@@ -293,6 +293,8 @@ class DescribedPicture:
     """JPEG of the whole picture, where asked for."""
     vectors: Sequence[Vector] = ()
     """By a dense model, where asked for: of what was described, then of a query's windows."""
+    shape_words: SparseVector | None = None
+    """Of a query's parts in one colour, to be asked for by themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,9 @@ class SearchSettings:
     """For SAME, where the caller bounds neither score nor rate."""
     element_candidates: int = 100
     """Elements that share most words with a query, and as many that are nearest to its windows,
-    which are looked at closely; at most 500."""
+    which are looked at closely; at most 450."""
+    element_shape_candidates: int = 30
+    """Elements in one colour whose shape is most like one in a query, beside those; at most 100."""
     batch_concurrency: int = 8
     """Searches of one batch that run at the same time."""
 

@@ -87,7 +87,7 @@ def test_an_element_is_found_with_its_corners(gateway: Stub, stocked: str) -> No
     assert 0 < match.score <= 1
     assert match.false_positive_rate < 0.01
     steps = [step.step for step in answer.timings if ":" not in step.step]
-    assert {"words", "windows"} == set(steps[1:-2])
+    assert {"words", "windows", "shapes"} == set(steps[1:-2])
     assert [steps[0], *steps[-2:]] == ["describe", "verify", "total"]
 
 

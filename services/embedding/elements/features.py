@@ -283,11 +283,11 @@ def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredEleme
     return element, _joined(stored_bag(projected, vocabulary), Bag(words, weights))
 
 
-def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag]:
-    """Describe a query."""
-    return with_shapes(
-        describe_texture(view, vocabulary), query_shapes(view, vocabulary), vocabulary
-    )
+def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag, Bag]:
+    """Describe a query: its features, its words, and the words of its shapes."""
+    query, bag = describe_texture(view, vocabulary)
+    shapes = query_shapes(view, vocabulary)
+    return replace(query, shapes=shapes), bag, shape_bag(shapes, vocabulary)
 
 
 def describe_texture(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag]:
@@ -312,14 +312,6 @@ def query_shapes(view: Working, vocabulary: Vocabulary) -> list[Shape]:
     return [shape for part in parts if (shape := vocabulary.shapes.shape(part)) is not None]
 
 
-def with_shapes(
-    described: tuple[QueryFeatures, Bag], shapes: Sequence[Shape], vocabulary: Vocabulary
-) -> tuple[QueryFeatures, Bag]:
-    """Join what was found in a query."""
-    query, bag = described
-    return replace(query, shapes=shapes), _joined(bag, shape_bag(shapes, vocabulary))
-
-
 def shape_bag(shapes: Sequence[Shape], vocabulary: Vocabulary) -> Bag:
     """Give a query's words of shapes, each as well as it fits the shape that it fits best."""
     words, fits = vocabulary.shapes.words(shapes, WORDS_TRIED)
@@ -331,10 +323,9 @@ def shape_bag(shapes: Sequence[Shape], vocabulary: Vocabulary) -> Bag:
 
 def _joined(local: Bag, further: Bag) -> Bag:
     """Put words beside each other; those of shapes are above all others."""
-    order = np.argsort(further.words)
     return Bag(
-        np.concatenate([local.words, further.words[order]]),
-        np.concatenate([local.weights, further.weights[order]]),
+        np.concatenate([local.words, further.words]),
+        np.concatenate([local.weights, further.weights]),
     )
 
 

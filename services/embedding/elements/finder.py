@@ -22,7 +22,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_element,
     describe_texture,
     query_shapes,
-    with_shapes,
+    shape_bag,
     working,
 )
 from imagesearch_services.embedding.elements.regional import (
@@ -61,10 +61,11 @@ SHARE_WEIGHT = 0.3
 """Of the logarithm of the share of an element's features that match."""
 FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
-SHAPE_WEIGHT, SHAPE_START = 2.5, -0.9
+SHAPE_WEIGHT, SHAPE_START = 3.5, -1.0
 """Of how close a shape is, as much as features that are as seldom wrong."""
 REGIONAL_WEIGHT = 6.0
 """Of the similarity of regions beside the logarithm of what the features say."""
+NO_WORDS = Bag(np.empty(0, np.int64), np.empty(0, np.float32))
 UNVERIFIED = -1.0
 """What the features say where none agree."""
 
@@ -78,6 +79,8 @@ class Extracted:
     features: bytes
     keypoint_count: int
     bag: Bag
+    shape_bag: Bag
+    """Of a query's shapes; those of an element are in `bag`."""
     thumbnail: bytes
     """JPEG of the whole picture, where asked for."""
     regional: Regional | None = None
@@ -272,12 +275,15 @@ class ElementFinder:
 
     async def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
         described: QueryFeatures | StoredElement
+        shape_words = NO_WORDS
         if purpose.for_query:
             texture, shapes = await asyncio.gather(
                 self._workers.run(describe_texture, opened.view, self._vocabulary),
                 self._workers.run(query_shapes, opened.view, self._vocabulary),
             )
-            described, bag = with_shapes(texture, shapes, self._vocabulary)
+            texture_only, bag = texture
+            described = replace(texture_only, shapes=shapes)
+            shape_words = shape_bag(shapes, self._vocabulary)
         else:
             described, bag = await self._workers.run(
                 describe_element, opened.view, self._vocabulary
@@ -288,6 +294,7 @@ class ElementFinder:
             described.to_bytes(),
             described.feature_count,
             bag,
+            shape_words,
             opened.thumbnail,
         )
 

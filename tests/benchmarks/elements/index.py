@@ -166,7 +166,7 @@ class Queries:
     async def ask(self, catalog: Catalog) -> tuple[float, float, list[float]]:
         """Give recall, how many are right first, and how long each took, in ms."""
         found, first, times_ms = 0, [], []
-        for row, (element, shown, (_, bag)) in enumerate(self._asked):
+        for row, (element, shown, (_, bag, _)) in enumerate(self._asked):
             request = pb.QueryEntriesRequest(
                 library_id=LIBRARY,
                 sparse_vector={

@@ -41,11 +41,13 @@ from imagesearch_services.embedding.pictures import PictureFile
 from tests.benchmarks.elements.dataset import CACHE, Benchmark
 
 CANDIDATES = 100
+SHAPE_CANDIDATES = 30
 THREADS = 2
 PART = 40
 """Pictures that are described, or searched, and then kept."""
 
-Described = tuple[QueryFeatures, Bag]
+Described = tuple[QueryFeatures, Bag, Bag]
+"""Of a query, its words, and those of its shapes."""
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -90,6 +92,12 @@ class Index:
                 for row, stored in found:
                     scores[row] += weight * frequency * stored
         return scores
+
+    def nearest(self, bag: Bag, count: int) -> npt.NDArray[np.int64]:
+        """Give the rows that share most with a bag."""
+        scores = self.scores(bag)
+        rows = np.argsort(-scores, kind="stable")[:count]
+        return rows[scores[rows] > 0]
 
 
 def describe(benchmark: Benchmark) -> Features:
@@ -164,10 +172,8 @@ def search(
     described: Described, index: Index, words: Vocabulary, candidates: int = CANDIDATES
 ) -> list[Hit]:
     """Search one photo; best first."""
-    query, bag = described
-    scores = index.scores(bag)
-    rows = np.argsort(-scores, kind="stable")[:candidates]
-    rows = rows[scores[rows] > 0]
+    query, bag, shape_bag = described
+    rows = np.union1d(index.nearest(bag, candidates), index.nearest(shape_bag, SHAPE_CANDIDATES))
     elements = [index.elements[row] for row in rows]
     found = verify(query, elements, words, Rules())
     hits = [_hit(query, elements[one.row], int(rows[one.row]), one) for one in found]

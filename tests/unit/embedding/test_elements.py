@@ -81,7 +81,7 @@ def test_an_element_is_small_and_comes_back_from_its_bytes(vocabulary: Vocabular
 
 
 def test_a_query_comes_back_from_its_bytes(vocabulary: Vocabulary) -> None:
-    query, bag = describe_query(view(grey(3, 400, 300)), vocabulary)
+    query, bag, _ = describe_query(view(grey(3, 400, 300)), vocabulary)
     again = QueryFeatures.from_bytes(query.to_bytes(), vocabulary.components, field=FIELD)
     assert again.region == query.region
     np.testing.assert_array_equal(again.keypoints.points, query.keypoints.points)
@@ -94,7 +94,7 @@ def test_a_plain_colour_has_neither_features_nor_words(vocabulary: Vocabulary) -
     stored, bag = element(vocabulary, plain)
     assert not len(stored.keypoints)
     assert not len(bag.words)
-    query, query_bag = describe_query(view(plain), vocabulary)
+    query, query_bag, _ = describe_query(view(plain), vocabulary)
     assert not len(query_bag.words)
     assert not verify(query, [stored], vocabulary, Rules())
 
@@ -108,7 +108,7 @@ def test_an_element_is_found_where_it_was_put(
     stored, _ = element(vocabulary, pixels)
     matrix = cv2.getRotationMatrix2D((200, 150), degrees, scale)
     matrix[:, 2] += (200, 150)
-    query, _ = describe_query(view(warped(pixels, matrix)), vocabulary)
+    query, *_ = describe_query(view(warped(pixels, matrix)), vocabulary)
     (found,) = verify(query, [stored], vocabulary, Rules())
     frame = np.array([(0, 0), (400, 0), (400, 300), (0, 300)], float)
     truth = frame @ matrix[:, :2].T + matrix[:, 2]
@@ -117,7 +117,7 @@ def test_an_element_is_found_where_it_was_put(
 
 def test_others_have_less_evidence_than_the_element(vocabulary: Vocabulary) -> None:
     elements = [element(vocabulary, grey(seed, 400, 300))[0] for seed in (0, 3, 5, 8)]
-    query, _ = describe_query(view(grey(5, 600, 450)), vocabulary)
+    query, *_ = describe_query(view(grey(5, 600, 450)), vocabulary)
     found = {
         one.row: evidence(elements[one.row], one, None)
         for one in verify(query, elements, vocabulary, Rules())
@@ -130,14 +130,14 @@ def test_others_have_less_evidence_than_the_element(vocabulary: Vocabulary) -> N
 def test_a_mirrored_element_is_another_one(vocabulary: Vocabulary) -> None:
     stored, _ = element(vocabulary, grey(3, 400, 300))
     mirrored = np.ascontiguousarray(grey(3, 400, 300)[:, ::-1])
-    query, _ = describe_query(view(mirrored), vocabulary)
+    query, *_ = describe_query(view(mirrored), vocabulary)
     found = verify(query, [stored], vocabulary, Rules())
     assert all(evidence(stored, one, None) < 1 for one in found)
 
 
 def test_a_likeness_of_regions_adds_evidence(vocabulary: Vocabulary) -> None:
     stored, _ = element(vocabulary, grey(3, 400, 300))
-    query, _ = describe_query(view(grey(3, 600, 450)), vocabulary)
+    query, *_ = describe_query(view(grey(3, 600, 450)), vocabulary)
     (found,) = verify(query, [stored], vocabulary, Rules())
     alone = evidence(stored, found, None)
     assert evidence(stored, found, 0.3) > alone
@@ -169,7 +169,7 @@ def test_bytes_of_others_are_refused(raw: bytes, is_tagged: bool) -> None:
 @given(st.data())
 def test_altered_features_are_refused_or_searched(data: st.DataObject) -> None:
     vocabulary = Vocabulary.load()
-    query, _ = describe_query(view(grey(3, 120, 90)), vocabulary)
+    query, *_ = describe_query(view(grey(3, 120, 90)), vocabulary)
     stored, _ = element(vocabulary, grey(3, 120, 90))
     query_bytes, element_bytes = bytearray(query.to_bytes()), bytearray(stored.to_bytes())
     for raw in (query_bytes, element_bytes):

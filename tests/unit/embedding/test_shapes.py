@@ -105,7 +105,7 @@ def test_a_glyph_is_found_in_any_colour_and_turn(
     degrees: float,
 ) -> None:
     rgb, truth = pasted("R", ink, degrees)
-    query, _ = describe_query(view(rgb), vocabulary)
+    query, *_ = describe_query(view(rgb), vocabulary)
     found = verify(query, elements, vocabulary, Rules())
     strongest = max(found, key=lambda one: evidence(elements[one.row], one, None))
     assert strongest.row == LETTERS.index("R")
@@ -116,7 +116,7 @@ def test_a_glyph_is_found_in_any_colour_and_turn(
 def test_other_glyphs_have_less_evidence(
     vocabulary: Vocabulary, elements: list[StoredElement]
 ) -> None:
-    query, _ = describe_query(view(pasted("Q", (0, 0, 0))[0]), vocabulary)
+    query, *_ = describe_query(view(pasted("Q", (0, 0, 0))[0]), vocabulary)
     weighed = dict.fromkeys(range(len(elements)), NO_EVIDENCE)
     for one in verify(query, elements, vocabulary, Rules()):
         weighed[one.row] = evidence(elements[one.row], one, None)
@@ -130,7 +130,7 @@ def test_every_place_of_a_glyph_is_told(
 ) -> None:
     first, _ = pasted("5", (0, 0, 0), 0, scale=0.7, middle=(220, 250))
     both, _ = pasted("5", (250, 250, 0), 15, scale=0.6, middle=(650, 450), onto=first)
-    query, _ = describe_query(view(both), vocabulary)
+    query, *_ = describe_query(view(both), vocabulary)
     row = LETTERS.index("5")
     (found,) = [one for one in verify(query, elements, vocabulary, Rules()) if one.row == row]
     middles = np.array([place.corners.mean(axis=0) for place in places(elements[row], found)])
@@ -141,7 +141,7 @@ def test_every_place_of_a_glyph_is_told(
 def test_a_glyph_shares_words_of_shapes_with_the_photo_that_shows_it(
     vocabulary: Vocabulary,
 ) -> None:
-    _, in_photo = describe_query(view(pasted("R", (250, 250, 250))[0]), vocabulary)
+    *_, in_photo = describe_query(view(pasted("R", (250, 250, 250))[0]), vocabulary)
     shared = []
     for letters in LETTERS:
         _, bag = describe_element(view(stored(letters)), vocabulary)
@@ -167,7 +167,7 @@ def test_narrow_pictures_are_described(vocabulary: Vocabulary, size: tuple[int, 
     rgb = np.full((*size, 3), 255, np.uint8)
     rgb[:, size[1] // 3 : size[1] // 2] = 0
     describe_element(view(rgb), vocabulary)
-    query, _ = describe_query(view(rgb), vocabulary)
+    query, *_ = describe_query(view(rgb), vocabulary)
     assert not query.shapes
 
 
@@ -183,7 +183,7 @@ def test_shapes_come_back_from_their_bytes(vocabulary: Vocabulary) -> None:
     raw = element.to_bytes()
     again = StoredElement.from_bytes(raw, vocabulary.code_bytes, field="features")
     assert again.to_bytes() == raw
-    query, _ = describe_query(view(pasted("R", (0, 0, 0))[0]), vocabulary)
+    query, *_ = describe_query(view(pasted("R", (0, 0, 0))[0]), vocabulary)
     query_again = QueryFeatures.from_bytes(
         query.to_bytes(), vocabulary.components, field="query_features"
     )

@@ -484,6 +484,7 @@ class ExtractFeaturesResult(_message.Message):
     BOX_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
+    SHAPE_WORDS_FIELD_NUMBER: _builtins.int
     features: _builtins.bytes
     """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
     keypoint_count: _builtins.int
@@ -514,6 +515,12 @@ class ExtractFeaturesResult(_message.Message):
         those of its windows after it, as they are in `features`, too.
         """
 
+    @_builtins.property
+    def shape_words(self) -> _model_pb2.SparseVector:
+        """Words of a query's parts in one colour, of the space of `words`: to be asked
+        for by themselves. Those of an element to be stored are among `words`.
+        """
+
     def __init__(
         self,
         *,
@@ -525,10 +532,11 @@ class ExtractFeaturesResult(_message.Message):
         box: _geometry_pb2.Box | None = ...,
         thumbnail: _builtins.bytes = ...,
         vectors: _abc.Iterable[_model_pb2.Vector] | None = ...,
+        shape_words: _model_pb2.SparseVector | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "info", b"info", "words", b"words"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "info", b"info", "shape_words", b"shape_words", "words", b"words"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "thumbnail", b"thumbnail", "vectors", b"vectors", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "error", b"error", "features", b"features", "info", b"info", "keypoint_count", b"keypoint_count", "shape_words", b"shape_words", "thumbnail", b"thumbnail", "vectors", b"vectors", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
