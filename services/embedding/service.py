@@ -16,6 +16,7 @@ from imagesearch_services.embedding.elements.finder import ElementFinder
 from imagesearch_services.embedding.elements.regional import RegionalDescriber
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.memory import keep_freed_memory
 from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.servicer import EmbeddingServicer
 from imagesearch_services.embedding.settings import EmbeddingSettings
@@ -30,6 +31,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
     threadpool_limits(1, "blas")
     # As many pictures at once as there are workers; OpenCV would part each among all processors.
     cv2.setNumThreads(1)
+    keep_freed_memory()
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)
     registry = ModelRegistry(
         triton,
