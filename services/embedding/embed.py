@@ -26,15 +26,17 @@ from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
 from imagesearch_services.embedding.preparing import (
     MAX_SUBJECTS,
     Described,
+    Look,
     Plan,
     Prepared,
     describe,
+    open_closer,
     open_for_parser,
     prepare,
     prepare_subjects,
 )
 from imagesearch_services.embedding.spaces import ModelInput, Space
-from imagesearch_services.embedding.stacking import Rows, Stacker
+from imagesearch_services.embedding.stacking import Inputs, Rows, Stacker
 from imagesearch_services.embedding.subjects.labels import Labels, Told
 from imagesearch_services.embedding.triton import TritonClient, WrongAnswerError
 from imagesearch_services.embedding.workers import Workers
@@ -45,6 +47,9 @@ them busy, few enough that another call's picture gets its turn soon."""
 
 HEADER_READERS = 2
 """Threads that look at headers."""
+
+MAX_LOOKS = 3
+"""Of the parser at one picture: at all of it, and at the halves of whoever is there."""
 
 PARSER_ROLE = "subjects"
 """Of the model that finds subjects."""
@@ -261,7 +266,7 @@ class Embedder:
             most_regions = MAX_SUBJECTS
         input_pixels = most_regions * sum(one.model.input.pixels for one in plan.inputs)
         if item.subject_detection and plan.parser is not None:
-            input_pixels += plan.parser.input.pixels
+            input_pixels += MAX_LOOKS * plan.parser.input.pixels
         async with call.admission.admit(file.pixels + input_pixels) as grant:
             prepared = await self._prepared(call, file, place, item)
             call.timings.add(prepared.timings)
@@ -290,11 +295,14 @@ class Embedder:
         async with call.lane:
             opened = await self._workers.run(open_for_parser, file, place, item, call.plan, parser)
         began_s = time.perf_counter()
-        rows = await call.stacker(parser).run(opened.parser_input)
-        (maps,) = parser.outputs_in(rows)[parser.output_name]
+        looks = await _looks(call, parser, [opened.within], opened.parser_input)
+        async with call.lane:
+            boxes, inputs = await self._workers.run(open_closer, opened, looks[0], parser)
+        if boxes:
+            looks += await _looks(call, parser, boxes, inputs)
         opened.timings.find_subjects_s = time.perf_counter() - began_s
         async with call.lane:
-            return await self._workers.run(prepare_subjects, opened, maps, item, call.plan, parser)
+            return await self._workers.run(prepare_subjects, opened, looks, item, call.plan, parser)
 
     def _embedded(self, answer: _Answer, spaces: Sequence[Space]) -> EmbeddedPicture:
         prepared, described = answer.prepared, answer.described
@@ -322,6 +330,15 @@ class Embedder:
             return [0.0] * len(vectors)
         similarities: list[float] = background.similarities(vectors).tolist()
         return similarities
+
+
+async def _looks(call: _Call, parser: Model, boxes: Sequence[Box], inputs: Inputs) -> list[Look]:
+    """Let the parser look at parts of a picture."""
+    outputs = parser.outputs_in(await call.stacker(parser).run(inputs))
+    return [
+        Look(box, {name: rows[row] for name, rows in outputs.items()})
+        for row, box in enumerate(boxes)
+    ]
 
 
 def _vectors(space: Space, answer: _Answer) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,11 +25,15 @@ from imagesearch_services.embedding.subjects.finding import (
     colours_in,
     colours_of,
     find_subjects,
+    look_closer,
 )
 from imagesearch_services.embedding.thumbnails import thumbnail
 
 PROPOSAL_SIDE_PX = 1600
 """Long side that a picture keeps, if it has it, where regions or subjects of it are looked for."""
+
+DRESS_OUTPUT = "dress"
+"""Of a parser that tells it: log odds that what is worn is a dress, [1]."""
 
 MAX_SUBJECTS = 20
 """Of one picture; the main ones are kept."""
@@ -79,6 +83,15 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What the parser says of a part of a picture."""
+
+    box: Box
+    outputs: Mapping[str, npt.NDArray[np.float32]]
+    """By name, without the dimension of rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class Described:
     """What the pixels tell without a model."""
 
@@ -121,14 +134,34 @@ def open_for_parser(file: PictureFile, place: str, item: Item, plan: Plan, parse
     return Opened(picture, within, parser_input, timings)
 
 
+def open_closer(opened: Opened, first: Look, parser: Model) -> tuple[Sequence[Box], Inputs]:
+    """Make the parser's inputs of what it should look at again, and tell where that is."""
+    maps, stride = first.outputs[parser.output_name], int(parser.parameters["stride"])
+    boxes = look_closer(first.box, maps, parser.input, stride)
+    return boxes, preprocess(opened.picture, boxes, parser.input)
+
+
 def prepare_subjects(
-    opened: Opened, maps: npt.NDArray[np.float32], item: Item, plan: Plan, parser: Model
+    opened: Opened, looks: Sequence[Look], item: Item, plan: Plan, parser: Model
 ) -> Prepared:
-    """Find subjects in the parser's maps, choose among them, and make inputs of the chosen."""
+    """Find subjects in the parser's maps, choose among them, and make inputs of the chosen.
+
+    `looks` has the first look first, then closer ones.
+    """
     picture, timings = opened.picture, opened.timings
     began_s = time.perf_counter()
-    stride = int(parser.parameters["stride"])
-    found = find_subjects(picture, opened.within, maps, parser.input, stride)[:MAX_SUBJECTS]
+    first, *closer = looks
+    name = parser.output_name
+    dress = first.outputs.get(DRESS_OUTPUT)
+    found = find_subjects(
+        picture,
+        first.box,
+        first.outputs[name],
+        parser.input,
+        int(parser.parameters["stride"]),
+        closer=[(look.box, look.outputs[name]) for look in closer],
+        dress=0.0 if dress is None else float(dress[0]),
+    )[:MAX_SUBJECTS]
     timings.find_subjects_s += time.perf_counter() - began_s
     chosen = None
     if found:

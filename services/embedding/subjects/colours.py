@@ -26,6 +26,18 @@ CHROMA_OF_GREYS = 9.0
 CHROMA_OF_COLOURS = 5.0
 """Lab chroma under which a pixel can hardly have a hue."""
 
+LIGHT_SIDE_PX = 64
+LIGHT_SHARE = 0.05
+"""Of a picture, its brightest pixels: what is white there, if anything is."""
+LIGHT_STRENGTH = 0.5
+"""Eyes adapt to the light by about as much."""
+LIGHT_CHROMA = (16.0, 30.0)
+"""Lab chroma of the brightest pixels up to which they are trusted, and from which not at all."""
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+Gains = npt.NDArray[np.float32]
+"""Factors of red, green and blue, [3]."""
+
 PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "black": ((18, 18, 20), (55, 54, 55)),
     "grey": ((108, 108, 109), (150, 150, 150)),
@@ -71,12 +83,40 @@ class Colour:
     """Part of the masked pixels, 0 to 1."""
 
 
-def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) -> list[Colour]:
+def light_of(picture: npt.NDArray[np.uint8]) -> Gains:
+    """Estimates by what a picture's light has to be multiplied to be white.
+
+    Half of what the brightest pixels suggest, and nothing where they are so colourful that they
+    are rather things of that colour. Chosen on `colour_training_labels.json`.
+
+    Args:
+        picture: All of it, RGB, [height, width, 3].
+
+    Returns:
+        Factors of red, green and blue.
+    """
+    size = tuple(max(1, round(side * LIGHT_SIDE_PX / max(picture.shape[:2])))
+                 for side in picture.shape[1::-1])  # fmt: skip
+    pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
+    pixels = pixels.astype(np.float32)
+    luma = pixels @ LUMA
+    light = pixels[luma >= np.quantile(luma, 1 - LIGHT_SHARE)].mean(axis=0)
+    _, a, b = _lab(np.rint(light)[None].astype(np.uint8))[0]
+    least, most = LIGHT_CHROMA
+    trust = float(np.clip((most - np.hypot(a, b)) / (most - least), 0, 1))
+    gains: Gains = (light @ LUMA / np.maximum(light, 1)) ** (LIGHT_STRENGTH * trust)
+    return gains
+
+
+def name_colours(
+    picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], light: Gains | None = None
+) -> list[Colour]:
     """Names up to three colours, the largest first.
 
     Args:
         picture: RGB, [height, width, 3].
         mask: What belongs to the subject, [height, width].
+        light: Of the whole picture that this is of, see `light_of`; None: white.
 
     Returns:
         Colours with a share of at least 12 %; none where the mask is all but empty.
@@ -92,7 +132,10 @@ def name_colours(picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_]) ->
     pixels = np.asarray(small, np.uint8)[inside > 0]
     if len(pixels) < MIN_PIXELS:
         return []
-    names = _names_of(pixels)
+    seen = pixels
+    if light is not None:
+        seen = np.clip(pixels * light, 0, 255).astype(np.uint8)
+    names = _names_of(seen)
     found = []
     for index, name in enumerate(PROTOTYPES):
         own = pixels[names == index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,11 +17,18 @@ from imagesearch_services.embedding.preprocess import InputSpec, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out
 from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,
+    MIN_WORN_SCORES,
     OF_CATEGORY,
     SUBJECT,
     find_clothing,
 )
-from imagesearch_services.embedding.subjects.colours import Colour, name_colours
+from imagesearch_services.embedding.subjects.colours import (
+    Colour,
+    Gains,
+    light_of,
+    name_colours,
+)
+from imagesearch_services.embedding.subjects.halves import merged, worth_a_look
 
 CLASSES = max(max(classes) for classes in OF_CATEGORY) + 1
 """Of the parser: background, person and those of clothing."""
@@ -62,8 +70,26 @@ class Found:
     """What of the box is the subject, [rows, columns] of any size."""
 
 
+def look_closer(within: Box, maps: Floats, spec: InputSpec, stride: int) -> list[Box]:
+    """Say where the parser should look again, for what is small in `within`.
+
+    Args are those of `find_subjects`.
+
+    Returns:
+        Boxes in pixels of the picture as shown; none where nobody is.
+    """
+    return [_part(within, half) for half in worth_a_look(without_frame(maps, within, spec, stride))]
+
+
 def find_subjects(
-    picture: Picture, within: Box, maps: Floats, spec: InputSpec, stride: int
+    picture: Picture,
+    within: Box,
+    maps: Floats,
+    spec: InputSpec,
+    stride: int,
+    *,
+    closer: Sequence[tuple[Box, Floats]] = (),
+    dress: float = 0.0,
 ) -> list[Found]:
     """Find garments, or where nobody wears any the one thing that stands out.
 
@@ -73,12 +99,18 @@ def find_subjects(
         maps: of the parser for `within`, letterboxed: [maps, height, width].
         spec: what the parser took.
         stride: pixels of the parser's input for each cell of its maps.
+        closer: where was looked again (see `look_closer`), and the maps of that.
+        dress: how much likelier (log odds) the parser finds that a dress is worn than none.
 
     Returns:
         The main subject first; none where nothing stands out.
     """
-    inside = _without_frame(maps, within, spec, stride)
-    garments = find_clothing(inside[:CLASSES], MIN_SCORES)
+    inside = merged(
+        without_frame(maps, within, spec, stride),
+        [(_shares(within, box), without_frame(part, box, spec, stride)) for box, part in closer],
+    )
+    min_scores = MIN_WORN_SCORES if closer else MIN_SCORES
+    garments = find_clothing(inside[:CLASSES], min_scores, dress=dress)
     thing = None
     worn_area = sum(garment.area for garment in garments)
     if worn_area < MAX_DOUBTED_AREA:
@@ -111,7 +143,7 @@ def colours_of(picture: Picture, found: Found) -> list[Colour]:
     pixels = cut_out(picture, found.box, COLOURS_SIDE_PX)
     height, width = pixels.shape[:2]
     mask = cv2.resize(found.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return name_colours(pixels, mask > 0)
+    return name_colours(pixels, mask > 0, _light(picture))
 
 
 def colours_in(picture: Picture, box: Box) -> list[Colour]:
@@ -119,8 +151,13 @@ def colours_in(picture: Picture, box: Box) -> list[Colour]:
     pixels = cut_out(picture, box, COLOURS_SIDE_PX)
     mask = stands_out(pixels)
     if mask is None or mask.mean() < MIN_SHARE_OF_BOX:
-        return name_colours(pixels, np.ones(pixels.shape[:2], np.bool_))
-    return name_colours(pixels, mask)
+        mask = np.ones(pixels.shape[:2], np.bool_)
+    return name_colours(pixels, mask, _light(picture))
+
+
+def _light(picture: Picture) -> Gains:
+    whole = Box(0, 0, picture.width, picture.height)
+    return light_of(cut_out(picture, whole, COLOURS_SIDE_PX))
 
 
 def cut_out(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:
@@ -137,7 +174,7 @@ def cut_out(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:
     return np.asarray(part)
 
 
-def _without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> Floats:
+def without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> Floats:
     """Cut off what the letterbox filled."""
     left, top, width, height = letterboxed(within, spec)
     rows = slice(round(top / stride), max(round(top / stride) + 1, round((top + height) / stride)))
@@ -194,6 +231,16 @@ def _part(within: Box, shares: tuple[float, float, float, float]) -> Box:
         within.y_min + y_min * within.height,
         within.x_min + x_max * within.width,
         within.y_min + y_max * within.height,
+    )
+
+
+def _shares(within: Box, box: Box) -> tuple[float, float, float, float]:
+    """Give where in a box another lies, as shares of its sides."""
+    return (
+        (box.x_min - within.x_min) / within.width,
+        (box.y_min - within.y_min) / within.height,
+        (box.x_max - within.x_min) / within.width,
+        (box.y_max - within.y_min) / within.height,
     )
 
 

@@ -49,7 +49,11 @@ def subject_vectors(data: Path, names: Sequence[str], *, subject_detection: bool
 def _models() -> str:
     """Tell the models of now from those of another day."""
     repository = prepared_models() / "repository"
-    files = [repository / model / VERSION / "model.onnx" for model in (MODEL, "subject_parser")]
+    files = [
+        file
+        for model in (MODEL, "subject_parser")
+        for file in sorted((repository / model).glob("*/model.onnx"))
+    ]
     return " ".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
 
 

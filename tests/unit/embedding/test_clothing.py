@@ -41,6 +41,14 @@ def test_a_body_wears_a_dress_or_a_top_with_something_as_a_whole(
     assert sorted(subject.category for subject in found) == told
 
 
+@pytest.mark.parametrize(("dress", "told"), [(-4.0, "BOTTOMS"), (4.0, "DRESS")])
+def test_what_else_is_known_of_a_dress_settles_a_doubt(dress: float, told: str) -> None:
+    doubtful = body({TOPS: 0.5, DRESS: 0.45}, {DRESS: 0.48, BOTTOMS: 0.47})
+    found = find_clothing(doubtful, dress=dress)
+    assert told in {subject.category for subject in found}
+    assert len({subject.category for subject in found} & {"DRESS", "BOTTOMS"}) == 1
+
+
 def test_labels_are_cut_as_they_are() -> None:
     labels = body({TOPS: 1.0}, {DRESS: 1.0})
     found = cut_into_subjects(labels)

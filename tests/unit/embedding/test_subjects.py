@@ -14,11 +14,16 @@ from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background
 from imagesearch_services.embedding.subjects.clothing import find_clothing
-from imagesearch_services.embedding.subjects.colours import PROTOTYPES, name_colours
+from imagesearch_services.embedding.subjects.colours import (
+    PROTOTYPES,
+    light_of,
+    name_colours,
+)
 from imagesearch_services.embedding.subjects.finding import (
     colours_in,
     colours_of,
     find_subjects,
+    look_closer,
 )
 from imagesearch_services.embedding.subjects.labels import Labels
 from tests.goods import BOX, RED, SIZE, carton, nothing
@@ -27,6 +32,20 @@ SPEC = InputSpec(352, 512, Resize.LETTERBOX)
 STRIDE = 8
 CELLS = (64, 44)
 BACKGROUND, PERSON, TOPS, BOTTOMS, THING = 0, 1, 2, 5, 9
+PLAIN = {
+    "black": (18, 18, 20),
+    "grey": (120, 120, 121),
+    "white": (245, 245, 243),
+    "red": (200, 25, 35),
+    "orange": (240, 125, 30),
+    "yellow": (248, 215, 50),
+    "green": (50, 140, 60),
+    "blue": (35, 85, 190),
+    "purple": (120, 60, 150),
+    "pink": (245, 165, 185),
+    "brown": (110, 70, 42),
+    "beige": (222, 202, 170),
+}
 Floats = npt.NDArray[np.float32]
 
 
@@ -152,13 +171,35 @@ def test_a_region_of_any_shape_can_be_looked_at(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("name", PROTOTYPES)
-def test_every_prototype_bears_its_own_name(name: str) -> None:
-    for prototype in PROTOTYPES[name]:
-        flat = np.full((40, 40, 3), prototype, np.uint8)
-        (colour,) = name_colours(flat, np.ones((40, 40), np.bool_))
-        assert colour.name == name
-        assert colour.hex == "#{:02x}{:02x}{:02x}".format(*prototype)
-        assert colour.share == pytest.approx(1.0)
+def test_a_plain_colour_bears_its_name(name: str) -> None:
+    flat = np.full((40, 40, 3), PLAIN[name], np.uint8)
+    (colour,) = name_colours(flat, np.ones((40, 40), np.bool_))
+    assert colour.name == name
+    assert colour.hex == "#{:02x}{:02x}{:02x}".format(*PLAIN[name])
+    assert colour.share == pytest.approx(1.0)
+
+
+def test_white_in_warm_light_is_white() -> None:
+    """The brightest pixels tell the light; the colour that is shown stays that of the pixels."""
+    warm = np.full((60, 60, 3), (236, 222, 200), np.uint8)
+    warm[30:] = (70, 50, 40)
+    shirt = np.zeros((60, 60), np.bool_)
+    shirt[:30] = True
+    (seen,) = name_colours(warm, shirt, light_of(warm))
+    assert seen.name == "white"
+    assert seen.hex == "#ecdec8"
+    (taken,) = name_colours(warm, shirt)
+    assert taken.name == "beige"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (64, 64)])
+def test_a_picture_of_one_strong_colour_tells_no_light(size: tuple[int, int]) -> None:
+    flat = np.full((*size, 3), (200, 30, 40), np.uint8)
+    np.testing.assert_allclose(light_of(flat), 1.0)
+
+
+def test_black_pictures_have_a_light_too() -> None:
+    assert np.isfinite(light_of(np.zeros((20, 20, 3), np.uint8))).all()
 
 
 def test_colours_are_those_of_the_mask_the_largest_first() -> None:
@@ -263,3 +304,41 @@ def test_labels_that_do_not_fit_together_are_refused() -> None:
         Labels.from_parameters(parameters)
     with pytest.raises(KeyError):
         replace(LABELS, attributes={}).tell(TSHIRT, WORN)
+
+
+def test_somebody_is_looked_at_twice_and_a_thing_once() -> None:
+    image = Image.new("RGB", (430, 640), "#777777")
+    nobody = maps((TOPS, (130, 60, 300, 220)), size=image.size)
+    assert look_closer(whole(image), nobody, SPEC, STRIDE) == []
+    somebody = maps((TOPS, (130, 100, 300, 220)), (PERSON, (170, 20, 260, 100)), size=image.size)
+    upper, lower = look_closer(whole(image), somebody, SPEC, STRIDE)
+    assert upper.y_min < 20
+    assert upper.y_max > lower.y_min
+    assert lower.y_max > 220
+
+
+def test_a_bag_that_only_the_second_look_saw_is_found() -> None:
+    image = Image.new("RGB", (430, 640), "#777777")
+    shirt, bag = (130, 60, 300, 220), (150, 400, 260, 520)
+    first = maps((TOPS, shirt), size=image.size)
+    first[:2, 30:58, 14:30] = 0.45
+    lower = Box(100, 300, 330, 640)
+    closer = np.zeros((10, *CELLS), np.float32)
+    closer[BACKGROUND] = 1.0
+    left, top, width, height = letterboxed(lower, SPEC)
+    rows = slice(
+        round((top + (bag[1] - 300) / 340 * height) / STRIDE),
+        round((top + (bag[3] - 300) / 340 * height) / STRIDE),
+    )
+    columns = slice(
+        round((left + (bag[0] - 100) / 230 * width) / STRIDE),
+        round((left + (bag[2] - 100) / 230 * width) / STRIDE),
+    )
+    closer[:9, rows, columns] = 0.0
+    closer[7, rows, columns] = 1.0
+    both = find_subjects(
+        picture(image), whole(image), first, SPEC, STRIDE, closer=[(lower, closer)] * 8
+    )
+    assert {one.clothing for one in both} == {"TOPS", "BAG"}
+    (found,) = (one for one in both if one.clothing == "BAG")
+    assert overlap(found.box, bag) > 0.8
