@@ -100,10 +100,8 @@ def _vectors(regional: Regional | None, space: str) -> list[model_pb2.Vector]:
     if regional is None:
         return []
     return [
-        model_pb2.Vector(
-            space=space, values=vector.astype("<f4").tobytes(), background_similarity=background
-        )
-        for vector, background in zip(regional.vectors, regional.backgrounds, strict=True)
+        model_pb2.Vector(space=space, values=vector.astype("<f4").tobytes())
+        for vector in regional.vectors
     ]
 
 

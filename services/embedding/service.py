@@ -65,7 +65,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
     )
     elements = ElementFinder(
         Vocabulary.load(),
-        RegionalDescriber(triton, registry, backgrounds),
+        RegionalDescriber(triton, registry),
         workers=settings.workers,
         budget=embedder.budget,
         overload_retry_s=settings.overload_retry_s,

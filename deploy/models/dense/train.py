@@ -43,9 +43,7 @@ from scenes import SCENE_SIZES, SINGLE_SIZES, Maker
 sys.path.append(str(Path(__file__).parents[1] / "product"))
 from backbone import OPSET, Backbone, quantize, store_weights_as_float16
 
-ROOT = Path(__file__).parents[3]
-OUTPUT = ROOT / "deploy/triton/models/dense/1/model.onnx"
-BACKGROUND = ROOT / "services/embedding/backgrounds/dense@1.npy"
+OUTPUT = Path(__file__).parents[2] / "triton/models/dense/1/model.onnx"
 SCENES_PER_SHARD = 64
 SINGLES_PER_SHARD = 160
 MAPS = ("c8", "c16", "c32")
@@ -56,7 +54,7 @@ RELATION_WEIGHT = 0.25
 PEAK_RATE, FLOOR_RATE = 2e-3, 2e-5
 BATCH = {"scene": 12, "single": 40}
 WARM_UP_STEPS = 60
-BACKGROUND_PHOTOS, BACKGROUND_WINDOWS = 60, 1500
+CENTRE_PHOTOS = 60
 
 
 class LastStage(torch.nn.Module):
@@ -246,8 +244,8 @@ def export_trunk(data: Path, work: Path) -> None:
     quantize(exact, work / "trunk.onnx", pictures, last_block=FINE_TUNED_FROM_BLOCK - 1)
 
 
-def export(data: Path, work: Path, output: Path, background: Path, *, tuned: bool) -> None:
-    """Writes the model, image → embedding, windows; and windows of photos, to judge others by."""
+def export(data: Path, work: Path, output: Path, *, tuned: bool) -> None:
+    """Writes the model: image → embedding, windows."""
     kept = torch.load(work / "head.pt", map_location="cpu")
     head, stage = Head(), LastStage()
     head.load_state_dict(kept["head"])
@@ -263,7 +261,6 @@ def export(data: Path, work: Path, output: Path, background: Path, *, tuned: boo
     trunk = onnx.load(work / "trunk.onnx")
     seen = photo_windows(data, trunk.SerializeToString(), module, names)
     module.descriptor.centre.copy_(seen.mean(0))
-    write_background(seen - seen.mean(0), background)
     after = _program(module, tuple(maps), names, OUTPUTS, {"maps": tuple(shapes)})
     after = onnx.compose.add_prefix(after, "head/", rename_inputs=False, rename_outputs=False)
     model = onnx.compose.merge_models(
@@ -282,21 +279,13 @@ def photo_windows(data: Path, trunk: bytes, module: FromMaps, names: Sequence[st
     session = onnxruntime.InferenceSession(trunk)
     found = []
     photos = bank.learned_photos(data)
-    for name in photos[:: len(photos) // BACKGROUND_PHOTOS]:
+    for name in photos[:: len(photos) // CENTRE_PHOTOS]:
         photo = bank.read(data / name)
         size = (480, 640) if photo.shape[0] > photo.shape[1] else (640, 480)
         image = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         maps = session.run(names, {"image": image[None]})
         found.append(module(*(torch.from_numpy(each) for each in maps))[1][0])
     return torch.cat(found)
-
-
-def write_background(windows: torch.Tensor, file: Path) -> None:
-    """Keeps some of them, a byte a component; no picture can be made from it."""
-    chosen = np.random.default_rng(0).choice(len(windows), BACKGROUND_WINDOWS, replace=False)
-    kept = windows[np.sort(chosen)].numpy()
-    scale = 127 / np.abs(kept).max(axis=1, keepdims=True)
-    np.save(file, np.round(kept * scale).astype(np.int8))
 
 
 def _program(
@@ -342,7 +331,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="as Torch calls it")
     parser.add_argument("--tune", action="store_true", help="the backbone's last stage too")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--background", type=Path, default=BACKGROUND)
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -361,9 +349,7 @@ def main() -> None:
     elif options.step == "learn":
         learn(options.work, options.minutes, options.device, tune=options.tune)
     else:
-        export(
-            options.pictures, options.work, options.output, options.background, tuned=options.tune
-        )
+        export(options.pictures, options.work, options.output, tuned=options.tune)
 
 
 if __name__ == "__main__":

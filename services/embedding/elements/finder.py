@@ -61,9 +61,9 @@ SHARE_WEIGHT = 0.3
 """Of the logarithm of the share of an element's features that match."""
 FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
-SHAPE_WEIGHT, SHAPE_START = 3.5, -1.0
+SHAPE_WEIGHT, SHAPE_START = 3.5, -2.2
 """Of how close a shape is, as much as features that are as seldom wrong."""
-REGIONAL_WEIGHT = 6.0
+REGIONAL_WEIGHT = 3.0
 """Of the similarity of regions beside the logarithm of what the features say."""
 NO_WORDS = Bag(np.empty(0, np.int64), np.empty(0, np.float32))
 UNVERIFIED = -1.0

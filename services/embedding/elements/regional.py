@@ -1,21 +1,20 @@
 """Regional descriptors: what a dense model makes of an element, and of the windows of a query.
 
 One pass over a query gives a vector for each of many windows; the likeness of an element is that
-of the window nearest to it, less what unrelated windows give it: some elements (a plain ring, a
-page of text) resemble a part of almost any photo.
+of the window nearest to it. (Less what unrelated windows give it, as copies are judged, was tried:
+no better beside the local features.)
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
-from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.models import Model, ModelRegistry, run
 from imagesearch_services.embedding.pictures import Picture
@@ -28,8 +27,7 @@ Floats = npt.NDArray[np.float32]
 MAGIC = b"R1"
 HEADER = struct.Struct("<2sHHI")
 """What it is, how many vectors, their components, how many bytes of local features come first."""
-NUMBERS = 5
-"""Beside each vector: how close it lies to unrelated windows, and the edges of its box."""
+EDGES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,6 @@ class Regional:
 
     vectors: Floats
     """Unit length, [n, dimensions]."""
-    backgrounds: Floats
-    """How close each lies to windows of unrelated photos, [n]."""
     boxes: Floats
     """What each describes, in the picture as shown: x_min, y_min, x_max, y_max, [n, 4]."""
 
@@ -47,7 +43,7 @@ class Regional:
         """Give the likeness of an element to the nearest of these, and which that is."""
         similarities = self.vectors @ element.vectors[0]
         row = int(similarities.argmax())
-        return float(similarities[row] - element.backgrounds[0]), row
+        return float(similarities[row]), row
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +69,9 @@ class DenseView:
 class RegionalDescriber:
     """Runs dense models."""
 
-    def __init__(
-        self,
-        triton: TritonClient,
-        registry: ModelRegistry,
-        backgrounds: Mapping[str, Background],
-    ) -> None:
-        """Set up.
-
-        Args:
-            triton: to infer with.
-            registry: of the models that it serves.
-            backgrounds: windows of unrelated photos, by vector space.
-        """
+    def __init__(self, triton: TritonClient, registry: ModelRegistry) -> None:
         self._triton = triton
         self._registry = registry
-        self._backgrounds = backgrounds
 
     def model(self, space: str) -> Model:
         """Return the dense model that embeds into a space.
@@ -114,10 +97,7 @@ class RegionalDescriber:
         if view.is_query:
             vectors = np.concatenate([vectors, outputs["windows"][0]])
             boxes += Windows.from_parameters(model.parameters).boxes(view.region)
-        backgrounds = np.zeros(len(vectors), np.float32)
-        if not view.is_query and model.space in self._backgrounds:
-            backgrounds = self._backgrounds[model.space].similarities(vectors)
-        return Regional(vectors, backgrounds, np.array(boxes, np.float32))
+        return Regional(vectors, np.array(boxes, np.float32))
 
 
 def with_regional(local: bytes, regional: Regional | None) -> bytes:
@@ -128,8 +108,7 @@ def with_regional(local: bytes, regional: Regional | None) -> bytes:
     scales = np.abs(regional.vectors).max(axis=1, keepdims=True) / 127
     rounded = np.rint(regional.vectors / np.maximum(scales, 1e-9)).astype(np.int8)
     header = HEADER.pack(MAGIC, count, components, len(local))
-    numbers = np.column_stack([regional.backgrounds, regional.boxes])
-    return b"".join([header, local, numbers.astype("<f4").tobytes(), rounded.tobytes()])
+    return b"".join([header, local, regional.boxes.astype("<f4").tobytes(), rounded.tobytes()])
 
 
 def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
@@ -142,16 +121,16 @@ def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]
         return raw, None
     _, count, components, local_bytes = HEADER.unpack_from(raw)
     body = raw[HEADER.size :]
-    starts = [local_bytes, local_bytes + 4 * NUMBERS * count]
+    starts = [local_bytes, local_bytes + 4 * EDGES * count]
     local, rest, rounded = np.split(np.frombuffer(body, np.uint8), starts)
     if not count or not components or rounded.size != count * components:
         raise field_error(field, "are cut off")
     vectors = rounded.view(np.int8).reshape(count, components).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    numbers = np.frombuffer(rest.tobytes(), "<f4").reshape(count, NUMBERS)
-    if not (lengths.all() and np.isfinite(numbers).all()):
+    boxes = np.frombuffer(rest.tobytes(), "<f4").reshape(count, EDGES)
+    if not (lengths.all() and np.isfinite(boxes).all()):
         raise field_error(field, "are of no picture")
-    return local.tobytes(), Regional(vectors / lengths, numbers[:, 0], numbers[:, 1:])
+    return local.tobytes(), Regional(vectors / lengths, boxes)
 
 
 def likeness(

@@ -31,7 +31,7 @@ def regional(seed: int, count: int) -> Regional:
     vectors = chance.normal(size=(count, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     boxes = chance.uniform(0, 500, (count, 4)).astype(np.float32)
-    return Regional(vectors, chance.uniform(0, 0.5, count).astype(np.float32), boxes)
+    return Regional(vectors, boxes)
 
 
 def test_windows_reach_from_edge_to_edge(windows: Windows) -> None:
@@ -72,7 +72,6 @@ def test_vectors_come_back_from_their_bytes_beside_the_local_features() -> None:
     assert local == b"local"
     assert after is not None
     assert (np.einsum("ij,ij->i", before.vectors, after.vectors) > 0.998).all()
-    np.testing.assert_array_equal(after.backgrounds, before.backgrounds)
     np.testing.assert_array_equal(after.boxes, before.boxes)
 
 
@@ -95,13 +94,11 @@ def test_vectors_of_nothing_are_refused() -> None:
         without_regional(with_regional(b"", nothing), field=FIELD)
 
 
-def test_an_element_is_like_the_nearest_window_less_what_chance_gives() -> None:
+def test_an_element_is_like_the_nearest_window() -> None:
     query = regional(1, 24)
-    element = replace(
-        regional(2, 1), vectors=query.vectors[7:8], backgrounds=np.array([0.25], np.float32)
-    )
+    element = replace(regional(2, 1), vectors=query.vectors[7:8])
     first, second = likeness(query, [element, None])
-    assert first == (pytest.approx(0.75), 7)
+    assert first == (pytest.approx(1.0), 7)
     assert second is None
 
 
