@@ -50,10 +50,13 @@ FULL_PICTURE = 0.9
 PADDING = 0.08
 GROUND_RANGE = 24
 """Of the colours along a flat picture's edge, each channel."""
-MOSTLY = 0.9
+MOSTLY = 0.96
 INK_DISTANCE = 35
 MOSTLY_TWO_COLOURS = 0.97
 LEAST_INK = 0.004
+HALF = 0.5
+MOST_PIECES = 32
+"""Of a shape; more are a pattern, which has no outline of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,5 +344,8 @@ def flat_picture_mask(rgb: Pixels) -> Segment | None:
     shares = np.clip((colours - ground) @ contrast / (contrast @ contrast), 0, 1)
     misses = np.linalg.norm(colours - (ground + shares[..., None] * contrast), axis=2)
     if (misses > INK_DISTANCE).mean() > 1 - MOSTLY_TWO_COLOURS:
+        return None
+    pieces, _ = cv2.connectedComponents((shares > HALF).astype(np.uint8), connectivity=8)
+    if pieces - 1 > MOST_PIECES:
         return None
     return Segment(np.asarray(shares, np.float32), (0.0, 0.0), scale, 1.0)

@@ -40,10 +40,10 @@ MANY_INLIERS = 6
 class Rules:
     """What counts as an appearance."""
 
-    max_matches_a_feature: int = 4
+    max_matches_a_feature: int = 16
     """Of a query's feature with one element: repeating patterns have many that are as near, and
     would leave room for no other features."""
-    max_matches: int = 400
+    max_matches: int = 1200
     """Of an element, the nearest."""
     max_proposals: int = 120
     """Matches of an element, the nearest, that propose how it was moved; all vote."""
