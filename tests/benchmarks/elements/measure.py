@@ -1,6 +1,6 @@
 """How well elements are found, and where the time goes.
 
-    python -m tests.benchmarks.elements.measure            # the pipeline in this process
+    python -m tests.benchmarks.elements.measure            # local features alone, in this process
     python -m tests.benchmarks.elements.measure --suite    # through every service
 
 Prints Markdown. "Found" counts the right element first with more evidence than all but 1 in 100 of
@@ -10,21 +10,13 @@ the photos without have; of these every second one is used, those that calibrate
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from imagesearch.client import Client, LibraryType
-from imagesearch.type.v1 import geometry_pb2
-from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.elements.calibrate import LEAST_EVIDENCE
 from tests.benchmarks.elements.dataset import (
     EDITIONS,
     KINDS,
@@ -33,36 +25,17 @@ from tests.benchmarks.elements.dataset import (
     Query,
     prepare,
 )
-from tests.benchmarks.elements.offline import CANDIDATES, Hit, search_all
-from tests.triton_server import prepared_models
+from tests.benchmarks.elements.offline import CANDIDATES, search_all
+from tests.benchmarks.elements.suite import (
+    LEAST_EVIDENCE,
+    Answer,
+    Corners,
+    answers_folder,
+    suite_answers,
+)
 
-LIBRARY = "elements"
 IOU = 0.5
 ALLOWED_WRONG = 0.01
-
-Corners = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a search gave."""
-
-    hits: Sequence[tuple[str, Hit]]
-    """Element ids, best first."""
-    duration_ms: float
-    steps_ms: dict[str, float]
-
-    def rank(self, element: str, others: Sequence[str]) -> int | None:
-        """Give the rank of an element, leaving out others that are there, too; None: not there."""
-        ids = [name for name, _ in self.hits if name == element or name not in others]
-        return ids.index(element) if element in ids else None
-
-    def hit(self, element: str) -> Hit | None:
-        return next((hit for name, hit in self.hits if name == element), None)
-
-    @property
-    def best(self) -> float:
-        return max((hit.evidence for _, hit in self.hits), default=LEAST_EVIDENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,74 +84,17 @@ def overlap(first: Corners, second: Corners) -> float:
     return float(shared / max(cv2.contourArea(a) + cv2.contourArea(b) - shared, 1e-6))
 
 
-Searcher = Callable[[Query], Answer]
-
-
-@contextmanager
-def in_process(benchmark: Benchmark, candidates: int) -> Iterator[Searcher]:
+def process_answers(benchmark: Benchmark, candidates: int) -> dict[str, Answer]:
+    """Answer every photo by local features, by file."""
     searched = search_all(benchmark, candidates)
-    found = {
-        one.file: [(benchmark.elements[hit.row].id, hit) for hit in hits]
+    return {
+        one.file: Answer([(benchmark.elements[hit.row].id, hit) for hit in hits], 0.0, {})
         for several, those in (
             (benchmark.queries, searched.queries),
             (benchmark.negatives, searched.negatives),
         )
         for one, hits in zip(several, those, strict=True)
     }
-
-    def searcher(query: Query) -> Answer:
-        return Answer(found[query.file], 0.0, {})
-
-    yield searcher
-
-
-@contextmanager
-def running_suite() -> Iterator[Suite]:
-    with tempfile.TemporaryDirectory() as folder:
-        suite = Suite.start(
-            SuiteSettings(
-                port=free_ports(1)[0], data_dir=Path(folder), models_dir=prepared_models()
-            )
-        )
-        try:
-            yield suite
-        finally:
-            suite.stop()
-
-
-@contextmanager
-def through_suite(benchmark: Benchmark) -> Iterator[Searcher]:
-    with running_suite() as suite, Client(suite.target) as client:
-        client.create_library(library_id=LIBRARY, library_type=LibraryType.LIBRARY_TYPE_ELEMENT)
-        for element in benchmark.elements:
-            client.add_image(
-                parent=f"libraries/{LIBRARY}",
-                image=(benchmark.folder / element.file).read_bytes(),
-                image_id=element.id,
-            )
-
-        def searcher(query: Query) -> Answer:
-            content = (benchmark.folder / query.file).read_bytes()
-            started_s = time.perf_counter()
-            answer = client.search_images(
-                parent=f"libraries/{LIBRARY}", image=content, min_score=0.0, page_size=100
-            )
-            duration_ms = (time.perf_counter() - started_s) * 1e3
-            hits = [
-                (
-                    match.image.image_id,
-                    Hit(-1, match.similarity, [_corners(one) for one in match.instances]),
-                )
-                for match in answer.matches
-            ]
-            steps = {one.step: one.duration_ms for one in answer.timings}
-            return Answer(hits, duration_ms, steps)
-
-        yield searcher
-
-
-def _corners(outline: geometry_pb2.Quadrilateral) -> Corners:
-    return np.array([(corner.x, corner.y) for corner in outline.corners])
 
 
 def report(outcomes: Sequence[Outcome], wrong: Sequence[float]) -> Iterator[str]:
@@ -224,14 +140,19 @@ def main() -> None:
     parser.add_argument("--edition", choices=EDITIONS, default=REPORTED.name)
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--suite", action="store_true")
+    parser.add_argument("--anew", action="store_true", help="forget what the suite answered")
     options = parser.parse_args()
     benchmark = prepare(
         options.elements, options.queries, options.negatives, edition=EDITIONS[options.edition]
     )
-    way = through_suite(benchmark) if options.suite else in_process(benchmark, options.candidates)
-    with way as searcher:
-        outcomes = [Outcome(one, searcher(one)) for one in benchmark.queries if one.appearances]
-        wrong = [searcher(one).best for one in benchmark.negatives[1::2]]
+    if options.anew:
+        shutil.rmtree(answers_folder(benchmark), ignore_errors=True)
+    if options.suite:
+        answers = suite_answers(benchmark)
+    else:
+        answers = process_answers(benchmark, options.candidates)
+    outcomes = [Outcome(one, answers[one.file]) for one in benchmark.queries if one.appearances]
+    wrong = [answers[one.file].best for one in benchmark.negatives[1::2]]
     print("\n".join(report(outcomes, wrong)))  # noqa: T201
 
 
