@@ -1,9 +1,11 @@
 """Measures the dense descriptor beside its teacher, on pictures that it never learned from.
 
     python deploy/models/dense/measure.py elements --elements 300
+    python deploy/models/dense/measure.py scale
     python deploy/models/dense/measure.py copies --sscd .models/repository/sscd/1/model.onnx
 
-`elements`: each stored element by its whole, each photo by its windows in one pass. `copies`:
+`elements`: each stored element by its whole, each photo by its windows in one pass. `scale`: the
+same among 10,000 and 100,000, most of them windows of photos that nothing else uses. `copies`:
 whole pictures alone, no regions, no mirrored queries: less than the suite finds with that model.
 """
 
@@ -29,9 +31,13 @@ from tests.benchmarks.copies import dataset as copies  # noqa: E402
 from tests.benchmarks.elements import dataset as elements  # noqa: E402
 
 STEP_PX = 32
-WHOLE_PX, ELEMENT_PX, PHOTO_PX = 288, 288, 640
+WHOLE_PX, PHOTO_PX = 288, 640
 BACKGROUND = 50
 """Photos without any element, of which each element's usual best is taken."""
+
+SCALES = (10_000, 100_000)
+UNUSED_FROM = 1200
+"""The first of the garment photos that neither the benchmark nor the training uses."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -46,10 +52,6 @@ class Student:
 
     def whole(self, picture: Picture) -> Floats:
         image = cv2.resize(picture, (WHOLE_PX, WHOLE_PX), interpolation=cv2.INTER_AREA)
-        return np.asarray(self.session.run(["embedding"], {"image": image[None]})[0][0])
-
-    def element(self, picture: Picture) -> Floats:
-        image = fitted(picture, ELEMENT_PX)
         return np.asarray(self.session.run(["embedding"], {"image": image[None]})[0][0])
 
     def windows(self, picture: Picture) -> Floats:
@@ -69,7 +71,7 @@ def fitted(picture: Picture, longer_px: int) -> Picture:
 
 def measure_elements(student: Student, sizes: Sequence[int]) -> None:
     made = elements.prepare(*sizes)
-    stored = np.stack([student.element(read(made.folder / one.file)) for one in made.elements])
+    stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
     row = {one.id: index for index, one in enumerate(made.elements)}
 
     def best(query: elements.Query) -> Floats:
@@ -96,6 +98,29 @@ def measure_elements(student: Student, sizes: Sequence[int]) -> None:
         print(f"| {kind} | {chosen.sum()} | {first.mean():.2f} | {ten.mean():.2f} "
               f"| {np.array(found)[chosen].mean():.2f} |")  # fmt: skip
     print(f"\n{statistics.median(took_ms):.0f} ms a photo on one thread, reading it included")
+
+
+def measure_scale(student: Student, sizes: Sequence[int]) -> None:
+    made = elements.prepare(*sizes)
+    stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
+    row = {one.id: index for index, one in enumerate(made.elements)}
+    queries = [student.windows(read(made.folder / query.file)) for query in made.queries]
+    data = copies.data_folder()
+    garments = [name for name in copies.all_names(data) if name.startswith("garments")]
+    others: list[Floats] = []
+    print("| elements | R@1 | R@10 | in the first 100 | in the first 200 |")
+    print("|---:|---:|---:|---:|---:|")
+    for size in (len(stored), *(size for size in SCALES if size > len(stored))):
+        while len(stored) + sum(map(len, others)) < size:
+            others.append(student.windows(read(data / garments[UNUSED_FROM + len(others)])))
+        library = np.concatenate([stored, *others])[:size]
+        ranks = []
+        for query, windows in zip(made.queries, queries, strict=True):
+            scores = (windows @ library.T).max(0)
+            ranks.append(min(int((scores > scores[row[one.element]]).sum())
+                             for one in query.appearances))  # fmt: skip
+        shares = " | ".join(f"{np.mean(np.array(ranks) < k):.3f}" for k in (1, 10, 100, 200))
+        print(f"| {size:,} | {shares} |", flush=True)
 
 
 def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -> None:
@@ -133,7 +158,7 @@ def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", choices=["elements", "copies"])
+    parser.add_argument("what", choices=["elements", "scale", "copies"])
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--sscd", type=Path)
     parser.add_argument("--limit", type=int, default=500, help="about how many edits and strangers")
@@ -145,6 +170,8 @@ def main() -> None:
     student = Student(options.model)
     if options.what == "elements":
         measure_elements(student, (options.elements, options.queries, options.negatives))
+    elif options.what == "scale":
+        measure_scale(student, (options.elements, options.queries, options.negatives))
     else:
         measure_copies(student, Teacher(options.sscd), options.limit, options.stored)
 
