@@ -29,29 +29,35 @@ import numpy.typing as npt
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
+from imagesearch_services.embedding.elements import features as features_module
+from imagesearch_services.embedding.elements import vocabulary as vocabulary_module
 from imagesearch_services.embedding.elements.features import (
+    QUERY_SIDE_PX,
     STORED_LIMITS,
     STORED_SIDE_PX,
     Bag,
     Keypoints,
+    QueryFeatures,
     StoredElement,
-    stored_bag,
+    describe_element,
+    describe_texture,
+    may_be_inverted,
 )
 from imagesearch_services.embedding.elements.finder import evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
-from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
+from imagesearch_services.embedding.elements.vocabulary import FILE, SPACE, Vocabulary
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.copies.dataset import all_names, data_folder
 from tests.benchmarks.elements import dataset
-from tests.benchmarks.elements.offline import CANDIDATES, Described, describe
+from tests.benchmarks.elements.offline import CANDIDATES, code_hash, in_parts, view
 from tests.contract.catalog.support import Catalog
 
 SIZES = (1_080, 10_000, 100_000)
 PHOTO_SIDE_PX = 1000
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
-CROPS_A_PHOTO = 66
-PHOTOS_A_FILE = 50
+CROPS_A_PHOTO = 100
+PHOTOS_A_FILE = 25
 CROP_SIDES_PX = (240, STORED_SIDE_PX)
 LIBRARY = "index"
 BATCH = 200
@@ -115,6 +121,9 @@ def _crops(photo: Path, vocabulary: Vocabulary) -> Iterator[Distractor]:
     found = extract(np.asarray(grey, np.uint8), PHOTO_LIMITS)
     projected = vocabulary.project(found.descriptors)
     codes = vocabulary.encode(projected)
+    words, negative_words = (
+        vocabulary.words(one, 1)[0][:, 0] for one in (projected, vocabulary.inverted(projected))
+    )
     rng = dataset.random_source("distractor", photo.name)
     height, width = grey.shape
     for _ in range(CROPS_A_PHOTO):
@@ -127,7 +136,10 @@ def _crops(photo: Path, vocabulary: Vocabulary) -> Iterator[Distractor]:
         points = found.points[rows] - np.array((left, top), np.float32)
         keypoints = Keypoints(points, found.sizes[rows], found.angles[rows])
         element = StoredElement(wide, high, keypoints, codes[rows])
-        yield element.to_bytes(), stored_bag(projected[rows], vocabulary).words
+        several = [words[rows]]
+        if may_be_inverted(len(rows)):
+            several.append(negative_words[rows])
+        yield element.to_bytes(), np.unique(np.concatenate(several))
 
 
 def _entry(image_id: str, features: bytes, bag: Bag) -> pb.Entry:
@@ -137,6 +149,26 @@ def _entry(image_id: str, features: bytes, bag: Bag) -> pb.Entry:
             space=SPACE, indices=bag.words.tolist(), values=bag.weights.tolist()
         )
     return entry
+
+
+def described(
+    benchmark: dataset.Benchmark,
+) -> tuple[list[tuple[StoredElement, Bag]], list[tuple[QueryFeatures, Bag]]]:
+    """Describe elements and every second query, by their local features alone."""
+    vocabulary = Vocabulary.load()
+    key = code_hash((features_module, vocabulary_module), FILE)
+    folder = dataset.CACHE / f"index-{benchmark.folder.name}-{key}"
+
+    def element(name: str) -> tuple[StoredElement, Bag]:
+        return describe_element(view(benchmark, name, STORED_SIDE_PX), vocabulary)
+
+    def query(name: str) -> tuple[QueryFeatures, Bag]:
+        return describe_texture(view(benchmark, name, QUERY_SIDE_PX), vocabulary)
+
+    return (
+        in_parts(folder / "elements", element, [one.file for one in benchmark.elements]),
+        in_parts(folder / "queries", query, [one.file for one in benchmark.queries[::2]]),
+    )
 
 
 async def put(catalog: Catalog, entries: Sequence[pb.Entry]) -> None:
@@ -152,11 +184,14 @@ class Queries:
     """Asks, and remembers what was checked: a larger library brings few new candidates."""
 
     def __init__(
-        self, benchmark: dataset.Benchmark, described: Sequence[Described], step: int
+        self,
+        benchmark: dataset.Benchmark,
+        described: Sequence[tuple[QueryFeatures, Bag]],
+        step: int,
     ) -> None:
         self._asked = [
             (query.appearances[0].element, {one.element for one in query.appearances}, features)
-            for query, features in zip(benchmark.queries, described, strict=True)
+            for query, features in zip(benchmark.queries[::2], described, strict=True)
             if query.appearances
         ]
         self._checked = set(range(0, len(self._asked), step))
@@ -166,7 +201,7 @@ class Queries:
     async def ask(self, catalog: Catalog) -> tuple[float, float, list[float]]:
         """Give recall, how many are right first, and how long each took, in ms."""
         found, first, times_ms = 0, [], []
-        for row, (element, shown, (_, bag, _)) in enumerate(self._asked):
+        for row, (element, shown, (_, bag)) in enumerate(self._asked):
             request = pb.QueryEntriesRequest(
                 library_id=LIBRARY,
                 sparse_vector={
@@ -208,14 +243,13 @@ class Queries:
         return bool(right > max(others, default=-np.inf))
 
 
-async def measure_words(sizes: Sequence[int], step: int) -> None:
-    benchmark = dataset.prepare(1080, 460, 520)
-    described = describe(benchmark)
+async def measure_words(benchmark: dataset.Benchmark, sizes: Sequence[int], step: int) -> None:
+    stored_elements, asked = described(benchmark)
     own = [
         _entry(element.id, features.to_bytes(), bag)
-        for element, (features, bag) in zip(benchmark.elements, described.elements, strict=True)
+        for element, (features, bag) in zip(benchmark.elements, stored_elements, strict=True)
     ]
-    queries = Queries(benchmark, described.queries, step)
+    queries = Queries(benchmark, asked, step)
     others = distractors(sizes[-1] - len(own))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -322,6 +356,9 @@ def line(row: Row) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--elements", type=int, default=1080)
+    parser.add_argument("--queries", type=int, default=460)
+    parser.add_argument("--negatives", type=int, default=520)
     parser.add_argument("--check-every", type=int, default=3, help="queries whose first is told")
     parser.add_argument("--dense", type=int, default=0, help="dimensions of vectors instead")
     options = parser.parse_args()
@@ -330,11 +367,12 @@ def main() -> None:
         print("|---:|---:|---:|---:|---:|")  # noqa: T201
         asyncio.run(measure_dense(options.sizes, options.dense))
         return
+    benchmark = dataset.prepare(options.elements, options.queries, options.negatives)
     print(  # noqa: T201
         "| elements | among 100 | right first | p50, ms | p95, ms | kB on disk | kB in memory |\n"
         "|---:|---:|---:|---:|---:|---:|---:|"
     )
-    asyncio.run(measure_words(options.sizes, options.check_every))
+    asyncio.run(measure_words(benchmark, options.sizes, options.check_every))
 
 
 if __name__ == "__main__":

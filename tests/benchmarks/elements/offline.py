@@ -106,14 +106,14 @@ def describe(benchmark: Benchmark) -> Features:
     Each few pictures are a file of their own, so that a run goes on where it was stopped.
     """
     modules = (features, segments, shapes, vocabulary)
-    folder = CACHE / f"features-{benchmark.folder.name}-{_hash(modules, FILE, shapes.FILE)}"
+    folder = CACHE / f"features-{benchmark.folder.name}-{code_hash(modules, FILE, shapes.FILE)}"
     words = Vocabulary.load()
 
     def element(name: str) -> tuple[StoredElement, Bag]:
-        return describe_element(_view(benchmark, name, features.STORED_SIDE_PX), words)
+        return describe_element(view(benchmark, name, features.STORED_SIDE_PX), words)
 
     def query(name: str) -> Described:
-        return describe_query(_view(benchmark, name, features.QUERY_SIDE_PX), words)
+        return describe_query(view(benchmark, name, features.QUERY_SIDE_PX), words)
 
     return Features(
         in_parts(folder / "elements", element, [one.file for one in benchmark.elements]),
@@ -138,7 +138,7 @@ def in_parts(
     return found
 
 
-def _hash(modules: Sequence[ModuleType], *files: Path) -> str:
+def code_hash(modules: Sequence[ModuleType], *files: Path) -> str:
     paths = [*files, *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
 
@@ -156,7 +156,7 @@ def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
     described = describe(benchmark)
     index, words = Index(described.elements), Vocabulary.load()
     modules = (features, segments, shapes, vocabulary, verification, finder)
-    key = _hash(modules, FILE, shapes.FILE)
+    key = code_hash(modules, FILE, shapes.FILE)
     folder = CACHE / f"found-{benchmark.folder.name}-{candidates}-{key}"
 
     def found(photo: Described) -> list[Hit]:
@@ -186,6 +186,6 @@ def _hit(query: QueryFeatures, element: StoredElement, row: int, one: Verified) 
     return Hit(row, evidence(element, one, None), corners)
 
 
-def _view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:
+def view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:
     picture = PictureFile((benchmark.folder / name).read_bytes()).decode()
     return working(picture, Box(0, 0, picture.width, picture.height), side_px)
