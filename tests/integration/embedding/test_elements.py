@@ -15,6 +15,7 @@ from imagesearch_services.embedding.elements.vocabulary import SPACE
 from tests.integration.embedding.harness import Client
 from tests.pictures import encoded, photo
 
+DENSE = "dense@1"
 ELEMENT = encoded(photo(3, (400, 300)))
 PICTURE = encoded(photo(3, (800, 600)))
 OTHER = encoded(photo(5, (400, 300)))
@@ -33,6 +34,10 @@ async def extract(
 
 async def verify(client: Client, **fields: object) -> pb.VerifyFeaturesResponse:
     return await client.embedding.VerifyFeatures(pb.VerifyFeaturesRequest(**fields), timeout=60)
+
+
+def units(result: pb.ExtractFeaturesResult) -> np.ndarray:
+    return np.stack([np.frombuffer(vector.values, "<f4") for vector in result.vectors])
 
 
 async def candidates(client: Client) -> list[pb.StoredFeatures]:
@@ -123,6 +128,60 @@ async def test_what_can_not_be_checked_is_refused_by_field(client: Client) -> No
     assert (await refusal(client)).reason is Reason.FIELD_REQUIRED
     many = [pb.StoredFeatures(id="x")] * 1001
     assert (await refusal(client, image=image, candidates=many)).reason is Reason.FIELD_INVALID
+
+
+async def test_with_a_dense_model_an_element_has_a_vector_and_a_query_one_of_each_window(
+    client: Client,
+) -> None:
+    (plain,) = await extract(client, item(ELEMENT))
+    assert not plain.vectors
+    element, other = await extract(client, item(ELEMENT), item(OTHER), regional_space=DENSE)
+    (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
+    assert [len(each.vectors) for each in (element, other, query)] == [1, 1, 126]
+    windows = units(query)
+    np.testing.assert_allclose(np.linalg.norm(windows, axis=1), 1, atol=1e-3)
+    assert (windows @ units(element)[0]).max() > (windows @ units(other)[0]).max() + 0.2
+
+
+async def test_regional_likeness_adds_to_the_evidence(client: Client) -> None:
+    (local,) = await extract(client, item(ELEMENT))
+    (both,) = await extract(client, item(ELEMENT), regional_space=DENSE)
+    (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
+    stored = [
+        pb.StoredFeatures(id="local", features=local.features),
+        pb.StoredFeatures(id="both", features=both.features),
+    ]
+    answer = await verify(client, query_features=query.features, candidates=stored)
+    evidence = {one.id: one.evidence for one in answer.elements}
+    assert evidence["both"] > evidence["local"] + 1
+
+
+async def test_an_element_that_features_do_not_show_is_where_the_nearest_window_is(
+    client: Client,
+) -> None:
+    (element,) = await extract(client, item(OTHER), regional_space=DENSE)
+    (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
+    stored = [pb.StoredFeatures(id="other", features=element.features)]
+    answer = await verify(client, query_features=query.features, candidates=stored)
+    (found,) = answer.elements
+    assert found.evidence < 1
+    (instance,) = found.instances
+    assert instance.inlier_count == 0
+    for corner in instance.corners.corners:
+        assert 0 <= corner.x <= 800
+        assert 0 <= corner.y <= 600
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [("sscd@1", Reason.FIELD_INVALID), ("dense@99", Reason.MODEL_NOT_SERVED)],
+)
+async def test_a_space_without_windows_is_refused(
+    client: Client, space: str, reason: Reason
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await extract(client, item(ELEMENT), regional_space=space)
+    assert from_rpc_error(caught.value, peer=Reason.EMBEDDING_UNAVAILABLE).reason is reason
 
 
 async def test_a_picture_of_fifty_megapixels_is_described(client: Client) -> None:
