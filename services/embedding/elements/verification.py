@@ -202,20 +202,22 @@ def match(
         nothing = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
         return [nothing] * len(elements)
     stored = vocabulary.decode(np.concatenate([element.codes for element in elements]))
-    norms = np.einsum("ij,ij->i", stored, stored)
+    # Noise less the squared distance as one product: 2 q·s - |s|² + (noise - |q|²).
+    ones = np.ones((len(stored), 1), np.float32)
+    norms = np.einsum("ij,ij->i", stored, stored)[:, None]
+    right = np.ascontiguousarray(np.hstack([2 * stored, -norms, ones]).T)
     pairs: list[tuple[Ints, Ints, Floats]] = []
     step = max(1, PAIRS_A_TURN // len(stored))
     for start in range(0, len(query.projected), step):
         part = query.projected[start : start + step]
-        noise = query.noise[start : start + step, None]
-        own = np.einsum("ij,ij->i", part, part)[:, None]
-        nearer = part @ stored.T
-        nearer *= 2
-        nearer -= norms
-        flat = np.flatnonzero(nearer > own - noise)
+        noise = query.noise[start : start + step]
+        own = np.einsum("ij,ij->i", part, part)
+        left = np.column_stack([part, np.ones(len(part), np.float32), noise - own])
+        nearer = left @ right
+        flat = np.flatnonzero(nearer > 0)
         rows, columns = np.divmod(flat, len(stored))
-        squared = np.maximum(own[rows, 0] - nearer.ravel()[flat], 0)
-        weights = 1 - np.sqrt(squared / np.maximum(noise[rows, 0], 1e-9))
+        squared = np.maximum(noise[rows] - nearer.ravel()[flat], 0)
+        weights = 1 - np.sqrt(squared / np.maximum(noise[rows], 1e-9))
         pairs.append((rows + start, columns, weights.astype(np.float32)))
     rows, columns, weights = (np.concatenate(column) for column in zip(*pairs, strict=True))
     owners = np.repeat(np.arange(len(elements)), counts)[columns]
@@ -351,18 +353,28 @@ def _proposals(pairs: _Pairs, side: float, rules: Rules) -> list[Bools]:
     Each is judged loosely, as far as one match can tell, and strictly: where a pattern repeats,
     what lies one repeat off agrees loosely too, and blurs the fit.
     """
-    source, target, scales, turns = pairs.source, pairs.target, pairs.scales, pairs.turns
+    source, target, scales, cosine, sine = (
+        column.astype(np.float32)
+        for column in (
+            pairs.source,
+            pairs.target,
+            pairs.scales,
+            np.cos(pairs.turns),
+            np.sin(pairs.turns),
+        )
+    )
     proposing = slice(rules.max_proposals)
     growth = np.exp(scales[proposing])[:, None]
-    cosines = growth * np.cos(turns[proposing])[:, None]
-    sines = growth * np.sin(turns[proposing])[:, None]
+    cosines = growth * cosine[proposing, None]
+    sines = growth * sine[proposing, None]
     across = source[None, :, 0] - source[proposing, None, 0]
     down = source[None, :, 1] - source[proposing, None, 1]
     x = target[proposing, None, 0] + cosines * across - sines * down - target[None, :, 0]
     y = target[proposing, None, 1] + sines * across + cosines * down - target[None, :, 1]
     squared = x * x + y * y
+    turned = cosine[proposing, None] * cosine[None] + sine[proposing, None] * sine[None]
     alike = (np.abs(scales[proposing, None] - scales[None]) < rules.scale_tolerance) & (
-        np.abs(_wrapped(turns[proposing, None] - turns[None])) < rules.angle_tolerance
+        turned > np.cos(rules.angle_tolerance)
     )
     found: list[Bools] = []
     for tolerance in (rules.tolerances[0], rules.tolerances[2]):
