@@ -87,7 +87,7 @@ class Models:
     def find(self, picture: Picture) -> list[Subject]:
         """Clothing in the maps, whatever else stands out."""
         first, maps, dress = self.look(picture)
-        return find_clothing(maps[: len(CLASSES)], least_scores(first), dress=dress)
+        return find_as_served(first, maps[: len(CLASSES)], dress)
 
     def serve(self, picture: Picture) -> list[Found]:
         """Subjects as the service finds them."""
@@ -124,8 +124,11 @@ class Models:
         return [replace(found[0], category=CATEGORY_OF_KIND[KINDS[int(kinds.argmax())]])]
 
 
-def least_scores(first: Array) -> tuple[float, ...]:
-    return MIN_WORN_SCORES if worth_a_look(first) else MIN_SCORES
+def find_as_served(first: Array, maps: Array, dress: float) -> list[Subject]:
+    """Finds clothing as the service does: otherwise where somebody is than where nobody is."""
+    if worth_a_look(first):
+        return find_clothing(maps, MIN_WORN_SCORES, dress=dress)
+    return find_clothing(maps, MIN_SCORES)
 
 
 def cut(picture: Picture, part: Shares) -> Picture:
@@ -230,10 +233,10 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         ],
         "… and a second look": [find_clothing(both, even, dress=dress) for _, both, dress in looks],
         "… and scores by category": [
-            find_clothing(both, least_scores(first), dress=dress) for first, both, dress in looks
+            find_as_served(first, both, dress) for first, both, dress in looks
         ],
         "the same, the first look alone": [
-            find_clothing(first, least_scores(first), dress=dress) for first, _, dress in looks
+            find_as_served(first, first, dress) for first, _, dress in looks
         ],
     }
     print(f"street, {len(photos)} photos held out, IoU {MIN_OVERLAP}")

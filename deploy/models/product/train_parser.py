@@ -19,7 +19,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +32,8 @@ from backbone import STRIDE_32, Backbone, export, quantize
 from pictures import Picture, catalogue, garments, letterbox, read, shelf, street
 from PIL import Image
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imagesearch_services.embedding.subjects.border import subject_on_plain_background
-from imagesearch_services.embedding.subjects.halves import halves
 
 HEIGHT_PX, WIDTH_PX = 512, 352
 MAP_HEIGHT, MAP_WIDTH = HEIGHT_PX // 8, WIDTH_PX // 8
@@ -67,10 +65,8 @@ BACKGROUND_CUTS = 120
 """Pieces of street photos without any person: what is not clothing."""
 SAMPLING = {"street": 1.0, "garments": 0.5, "groceries": 0.35}
 """Share of each set that an epoch sees."""
-SAMPLING_WITH_HALVES = {"street": 0.6, "halves": 0.6, "garments": 0.4, "groceries": 0.3}
 BATCH = 16
 STREET_VIEWS = 3
-HALVES_VIEWS = 4
 DRESS_DECAY = 1e-3
 """Chosen by five folds of the learned photos."""
 MIN_DRESS_CELLS = 14
@@ -272,7 +268,6 @@ def cache(data: Path, work: Path, split: dict[str, list[str]], saliency: Path) -
     salient = Saliency(saliency)
     sets: dict[str, Callable[[], Iterator[Example]]] = {
         "street": lambda: street_examples(learned),
-        "halves": lambda: halves_examples(learned),
         "garments": lambda: garment_examples(data, held_out["garments"], salient),
         "groceries": lambda: grocery_examples(data, held_out["groceries"], learned, salient),
     }
@@ -355,28 +350,6 @@ def street_examples(photos: list[Path]) -> Iterator[Example]:
         part = (slice(top, top + rows), slice(left, left + columns))
         turned = Placement(mirrored=chance.random() < 0.5)  # noqa: PLR2004 a coin
         yield jittered(place(picture[part], classes[part], saliency[part], turned), chance)
-
-
-def halves_examples(photos: list[Path]) -> Iterator[Example]:
-    """The upper and the lower half of each body, large, as the second look sees them; twice."""
-    chance = random.Random(7)  # noqa: S311
-    for photo in photos:
-        picture, classes = read_street(photo)
-        saliency = np.where(classes >= 2, SALIENT, 0).astype(np.uint8)  # noqa: PLR2004 clothing
-        saliency[classes == IGNORE] = IGNORE
-        height, width = classes.shape
-        rows, columns = np.nonzero(classes)
-        body = (
-            columns.min() / width, rows.min() / height,
-            (columns.max() + 1) / width, (rows.max() + 1) / height,
-        )  # fmt: skip
-        for mirrored in (False, True):
-            for half in halves(body, chance.uniform(0.0, 0.12)):
-                left, right = (round(half[side] * width) for side in (0, 2))
-                top, bottom = (round(half[side] * height) for side in (1, 3))
-                part = (slice(top, bottom), slice(left, right))
-                where = Placement(chance.uniform(0.85, 1), mirrored=mirrored)
-                yield jittered(place(picture[part], classes[part], saliency[part], where), chance)
 
 
 def garment_examples(data: Path, held_out: set[str], salient: Saliency) -> Iterator[Example]:
@@ -484,93 +457,55 @@ class Stage:
     rate: float
     last_stage_rate: float
     """0: only the head learns."""
-    sampling: Mapping[str, float]
-    pasted_share: float = 0.0
-    """Of the examples of a batch that get a piece of another one."""
-    averaging: float = 0.0
-    """Decay of the running mean of the weights that is kept; 0: the last weights are."""
 
 
-STAGES = (
-    Stage(2, 4e-3, 0.0, SAMPLING),
-    Stage(9, 2e-3, 3e-4, SAMPLING),
-    Stage(4, 1.5e-3, 3e-4, SAMPLING_WITH_HALVES, pasted_share=0.5, averaging=0.995),
-)
+STAGES = (Stage(2, 4e-3, 0.0), Stage(9, 2e-3, 3e-4))
 MIRRORED_SHARE = 0.5
 
 
 def train(work: Path, weights: Path) -> None:
     """Trains the head alone, then the backbone's last stage with it."""
+    files = {name: sorted((work / "maps" / name).glob("*.npz")) for name in SAMPLING}
+    files["street"] = [
+        file for file in files["street"] if int(file.stem) // STREET_VIEWS % TUNING_STEP
+    ]
     # Convolutions over few channels are twice as fast this way round.
-    parts = nn.ModuleDict({"head": Head(), "last_stage": LastStage()})
-    parts = parts.to(memory_format=torch.channels_last)
-    balance = None
+    head = Head().to(memory_format=torch.channels_last)
+    last_stage = LastStage().to(memory_format=torch.channels_last)
+    balance = class_balance(files["street"][::6])
+    chance = np.random.default_rng(0)
     for number, stage in enumerate(STAGES):
         kept = weights.with_suffix(f".{number}.pt")
-        if not kept.exists():
-            files = learned_files(work, stage.sampling)
-            balance = class_balance(files["street"][::6]) if balance is None else balance
-            told = f"stage {number}"
-            for learned in learn(parts, stage, files, balance, told):
-                torch.save(states(learned), weights.with_suffix(".latest.pt"))
-            weights.with_suffix(".latest.pt").replace(kept)
-        load(parts["head"], parts["last_stage"], kept)
-    torch.save(states(parts), weights)
-
-
-def learned_files(work: Path, sampling: Mapping[str, float]) -> dict[str, list[Path]]:
-    """Lists the kept maps of each set, less those of photos that choose thresholds."""
-    files = {name: sorted((work / "maps" / name).glob("*.npz")) for name in sampling}
-    for name, views in (("street", STREET_VIEWS), ("halves", HALVES_VIEWS)):
-        if name in files:
-            files[name] = [file for file in files[name] if int(file.stem) // views % TUNING_STEP]
-    return files
-
-
-def learn(
-    parts: nn.ModuleDict,
-    stage: Stage,
-    files: dict[str, list[Path]],
-    balance: torch.Tensor,
-    label: str,
-) -> Iterator[nn.Module]:
-    """Goes through a stage and gives the parts to keep after each epoch."""
-    head, last_stage = parts["head"], parts["last_stage"]
-    groups = [{"params": head.parameters(), "lr": stage.rate}]
-    if stage.last_stage_rate:
-        groups.append({"params": last_stage.parameters(), "lr": stage.last_stage_rate})
-    optimizer = torch.optim.AdamW(groups, weight_decay=1e-2)
-    steps = len(epoch(files, stage.sampling, np.random.default_rng(0))) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=stage.epochs * steps,
-        pct_start=0.15,
-    )  # fmt: skip
-    mean = None
-    if stage.averaging:
-        mean = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(stage.averaging),
-                             use_buffers=True)  # fmt: skip
-    chance = np.random.default_rng(0)
-    head.train()
-    start = time.monotonic()
-    for round_ in range(stage.epochs):
-        order, losses = epoch(files, stage.sampling, chance), []
-        for step in range(steps):
-            batch = [np.load(file) for file in order[step * BATCH : (step + 1) * BATCH]]
-            value = loss(head, last_stage, batch, balance, stage)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            if mean is not None:
-                mean.update_parameters(parts)
-            losses.append(value.item())
-        print(f"{label}, epoch {round_}: loss {np.mean(losses):.3f}, "
-              f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
-        yield parts if mean is None else mean.module
-
-
-def states(parts: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
-    return {name: part.state_dict() for name, part in parts.named_children()}
+        if kept.exists():
+            load(head, last_stage, kept)
+            continue
+        groups = [{"params": head.parameters(), "lr": stage.rate}]
+        if stage.last_stage_rate:
+            groups.append({"params": last_stage.parameters(), "lr": stage.last_stage_rate})
+        optimizer = torch.optim.AdamW(groups, weight_decay=1e-2)
+        steps = len(epoch(files, np.random.default_rng(0))) // BATCH
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [group["lr"] for group in groups], total_steps=stage.epochs * steps,
+            pct_start=0.15,
+        )  # fmt: skip
+        head.train()
+        start = time.monotonic()
+        for round_ in range(stage.epochs):
+            order, losses = epoch(files, chance), []
+            for step in range(steps):
+                batch = [np.load(file) for file in order[step * BATCH : (step + 1) * BATCH]]
+                value = loss(head, last_stage, batch, balance, frozen=not stage.last_stage_rate)
+                optimizer.zero_grad()
+                value.backward()
+                optimizer.step()
+                schedule.step()
+                losses.append(value.item())
+            torch.save({"head": head.state_dict(), "last_stage": last_stage.state_dict()},
+                       weights.with_suffix(".latest.pt"))  # fmt: skip
+            print(f"stage {number}, epoch {round_}: loss {np.mean(losses):.3f}, "
+                  f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
+        torch.save({"head": head.state_dict(), "last_stage": last_stage.state_dict()}, kept)
+    torch.save({"head": head.state_dict(), "last_stage": last_stage.state_dict()}, weights)
 
 
 def load(head: Head, last_stage: LastStage, weights: Path) -> None:
@@ -581,11 +516,14 @@ def load(head: Head, last_stage: LastStage, weights: Path) -> None:
 
 def learned_dress(work: Path) -> Dress:
     """Fits the head that tells a dress, on whole street photos and on garments alone."""
-    files = learned_files(work, {"street": 1.0, "garments": 1.0})
-    whole = [file for file in files["street"] if int(file.stem) % STREET_VIEWS < 2]  # noqa: PLR2004
+    whole = [
+        file
+        for file in sorted((work / "maps/street").glob("*.npz"))
+        if int(file.stem) // STREET_VIEWS % TUNING_STEP and int(file.stem) % STREET_VIEWS < 2  # noqa: PLR2004
+    ]
     head = Dress()
     features, is_dress = [], []
-    for file in whole + files["garments"]:
+    for file in [*whole, *sorted((work / "maps/garments").glob("*.npz"))]:
         example = np.load(file)
         classes = torch.from_numpy(example["classes"])
         worn = sum((classes == index).float() for index in WORN)
@@ -611,13 +549,11 @@ def learned_dress(work: Path) -> Dress:
     return head
 
 
-def epoch(
-    files: dict[str, list[Path]], sampling: Mapping[str, float], chance: np.random.Generator
-) -> list[Path]:
+def epoch(files: dict[str, list[Path]], chance: np.random.Generator) -> list[Path]:
     chosen = [
         own[index]
         for name, own in files.items()
-        for index in chance.permutation(len(own))[: int(len(own) * sampling[name])]
+        for index in chance.permutation(len(own))[: int(len(own) * SAMPLING[name])]
     ]
     return [chosen[index] for index in chance.permutation(len(chosen))]
 
@@ -634,17 +570,16 @@ def loss(
     last_stage: LastStage,
     batch: list[dict[str, npt.NDArray[np.generic]]],
     balance: torch.Tensor,
-    stage: Stage,
+    *,
+    frozen: bool,
 ) -> torch.Tensor:
     mirrored = torch.rand(len(batch)) < MIRRORED_SHARE
     c8, c16, classes, saliency = (
         _mirror(torch.from_numpy(np.stack([example[key] for example in batch])), mirrored)
         for key in ("c8", "c16", "classes", "saliency")
     )
-    if stage.pasted_share:
-        _paste(c8, c16, classes, saliency, count=int(len(batch) * stage.pasted_share))
     c8, c16 = (maps.float().contiguous(memory_format=torch.channels_last) for maps in (c8, c16))
-    with torch.set_grad_enabled(stage.last_stage_rate > 0):
+    with torch.set_grad_enabled(not frozen):
         c32 = last_stage(c16)
     logits = head(c8, c16, c32)
     told = nn.functional.cross_entropy(
@@ -661,26 +596,6 @@ def _mirror(maps: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     """Mirrors some of a batch, [N, …, width]; near enough to the maps of the mirrored picture."""
     maps[which] = maps[which].flip(-1)
     return maps
-
-
-def _paste(
-    c8: torch.Tensor,
-    c16: torch.Tensor,
-    classes: torch.Tensor,
-    saliency: torch.Tensor,
-    *,
-    count: int,
-) -> None:
-    """Gives the first examples of a batch a rectangle of the next one each (CutMix, on maps)."""
-    rows, columns = c16.shape[-2:]
-    for index in range(count):
-        height, width = (int(size * (0.2 + 0.4 * torch.rand(1).item())) for size in (rows, columns))
-        top = int(torch.randint(rows - height + 1, (1,)))
-        left = int(torch.randint(columns - width + 1, (1,)))
-        for maps, scale in ((c16, 1), (c8, 2), (classes, 2), (saliency, 2)):
-            inner = (..., slice(top * scale, (top + height) * scale),
-                     slice(left * scale, (left + width) * scale))  # fmt: skip
-            maps[index][inner] = maps[index + 1][inner]
 
 
 def _one_thread() -> onnxruntime.SessionOptions:

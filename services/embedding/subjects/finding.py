@@ -109,8 +109,10 @@ def find_subjects(
         without_frame(maps, within, spec, stride),
         [(_shares(within, box), without_frame(part, box, spec, stride)) for box, part in closer],
     )
-    min_scores = MIN_WORN_SCORES if closer else MIN_SCORES
-    garments = find_clothing(inside[:CLASSES], min_scores, dress=dress)
+    if closer:
+        garments = find_clothing(inside[:CLASSES], MIN_WORN_SCORES, dress=dress)
+    else:
+        garments = find_clothing(inside[:CLASSES], MIN_SCORES)
     thing = None
     worn_area = sum(garment.area for garment in garments)
     if worn_area < MAX_DOUBTED_AREA:
