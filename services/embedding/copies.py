@@ -23,8 +23,8 @@ MAX_SIDE_PX = 1024
 
 LIMITS = ExtractionLimits(max_features=300)
 """Of a picture of 320 pixels; more cost time and tell no more copies."""
-AGREEMENT_SIDE_PX = 160
-"""Long side at which what both show is compared: half that of the pictures."""
+AGREEMENT_SIDE_PX = 256
+"""Long side at which what both show is compared: at 160 px one in a hundred is told less well."""
 FEATURES_SCALE = 0.5
 """At which they are taken: finer ones take three times as long and tell no more copies."""
 

@@ -19,21 +19,21 @@ from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
 MAX_PICTURES = 100
 """Of one call."""
 
-BIAS = -28.434
+BIAS = -25.952
 WEIGHTS: Mapping[str, float] = {
-    "agreement": -0.592,
-    "agreement_squared": 2.433,
-    "shown": 18.244,
-    "agreement_and_shown": 9.141,
-    "shown_of_both": 0.601,
-    "contrast": -0.130,
-    "bend": -46.513,
-    "inliers": -0.116,
-    "no_inliers": -0.568,
-    "similarity": -4.504,
-    "closeness": 15.940,
-    "strict_closeness": -11.368,
-    "agreement_and_closeness": 7.995,
+    "agreement": -2.633,
+    "agreement_squared": 3.235,
+    "shown": 20.098,
+    "agreement_and_shown": 7.691,
+    "shown_of_both": -1.154,
+    "contrast": -1.691,
+    "bend": -47.601,
+    "inliers": -0.088,
+    "no_inliers": -2.690,
+    "similarity": -4.941,
+    "closeness": 19.599,
+    "strict_closeness": -13.249,
+    "agreement_and_closeness": 8.015,
 }
 """Of `features`, for a logistic model."""
 
