@@ -39,8 +39,9 @@ class SearchSettings:
     element_candidates: int = 100
     """Elements that share most words with a query, and as many that are nearest to its windows,
     which are looked at closely; at most 450."""
-    element_shape_candidates: int = 30
-    """Elements in one colour whose shape is most like one in a query, beside those; at most 100."""
+    element_shape_candidates: int = 100
+    """Elements in one colour whose shape is most like one in a query, beside those; at most 100.
+    They have few features, which makes them quick to check."""
     batch_concurrency: int = 8
     """Searches of one batch that run at the same time."""
 
