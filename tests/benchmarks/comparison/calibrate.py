@@ -27,7 +27,7 @@ from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.copies.vectors import COPY_MODEL, SEMANTIC_MODEL, VERSION
 
 ORIGINALS = 10
-NEAREST = 1150
+NEAREST = 600
 UNRELATED = 100
 
 SAME_RATE = 0.004
