@@ -36,6 +36,8 @@ from tests.benchmarks.elements.suite import (
 
 IOU = 0.5
 ALLOWED_WRONG = 0.01
+PLAIN = "plain"
+"""Photos with nothing pasted into them; others show what is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,16 @@ def process_answers(benchmark: Benchmark, candidates: int) -> dict[str, Answer]:
     }
 
 
-def report(outcomes: Sequence[Outcome], wrong: Sequence[float]) -> Iterator[str]:
+def report(
+    outcomes: Sequence[Outcome], wrong: Sequence[float], wrong_plain: Sequence[float]
+) -> Iterator[str]:
     """Write the tables."""
-    threshold = float(np.quantile(wrong, 1 - ALLOWED_WRONG)) if wrong else 0.0
-    yield "| elements | n | right first | in the first 10 | found at 1 in 100 | IoU > .5 |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    threshold, plain_threshold = _threshold(wrong), _threshold(wrong_plain)
+    yield (
+        "| elements | n | right first | in the first 10 | found at 1 in 100 | … plain photos "
+        "| IoU > .5 |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for kind in (*KINDS, "all"):
         several = [one for one in outcomes if kind in {one.query.kind, "all"}]
         if not several:
@@ -109,13 +116,17 @@ def report(outcomes: Sequence[Outcome], wrong: Sequence[float]) -> Iterator[str]
         first = [one for one in several if one.rank == 0]
         ten = [one for one in several if one.rank is not None and one.rank < 10]
         found = [one for one in first if one.evidence > threshold]
+        found_plain = [one for one in first if one.evidence > plain_threshold]
         placed = [one for one in first if one.iou > IOU]
-        cells = [len(first), len(ten), len(found)]
+        cells = [len(first), len(ten), len(found), len(found_plain)]
         shares = " | ".join(f"{count / len(several):.3f}" for count in cells)
         yield f"| {kind} | {len(several)} | {shares} | {len(placed) / max(1, len(first)):.3f} |"
     several = [one for one in outcomes if len(one.query.appearances) > 1]
     yield ""
-    yield f"Threshold {threshold:.2f} from {len(wrong)} photos without."
+    yield (
+        f"Threshold {threshold:.2f} from {len(wrong)} photos without, {plain_threshold:.2f} from "
+        f"the {len(wrong_plain)} of them without any pattern or logo."
+    )
     if several:
         share = np.mean([one.instance_share for one in several])
         yield f"Of photos with two places, {share:.2f} of the places were told (n={len(several)})."
@@ -130,6 +141,10 @@ def report(outcomes: Sequence[Outcome], wrong: Sequence[float]) -> Iterator[str]
     yield "|---|---:|---:|"
     for step, durations in steps.items():
         yield f"| {step} | {np.median(durations):.0f} | {np.quantile(durations, 0.95):.0f} |"
+
+
+def _threshold(wrong: Sequence[float]) -> float:
+    return float(np.quantile(wrong, 1 - ALLOWED_WRONG)) if wrong else 0.0
 
 
 def main() -> None:
@@ -152,8 +167,10 @@ def main() -> None:
     else:
         answers = process_answers(benchmark, options.candidates)
     outcomes = [Outcome(one, answers[one.file]) for one in benchmark.queries if one.appearances]
-    wrong = [answers[one.file].best for one in benchmark.negatives[1::2]]
-    print("\n".join(report(outcomes, wrong)))  # noqa: T201
+    judged = benchmark.negatives[1::2]
+    wrong = [answers[one.file].best for one in judged]
+    wrong_plain = [answers[one.file].best for one in judged if one.kind == PLAIN]
+    print("\n".join(report(outcomes, wrong, wrong_plain)))  # noqa: T201
 
 
 if __name__ == "__main__":
