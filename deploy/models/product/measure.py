@@ -228,7 +228,7 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         f"one outfit a body, scores from {EVEN_MIN_SCORE}": [
             find_clothing(first, even) for first, _, _ in looks
         ],
-        "… and how likely a dress is": [
+        "… and how likely a dress is, accessories twice": [
             find_clothing(first, even, dress=dress) for first, _, dress in looks
         ],
         "… and a second look": [find_clothing(both, even, dress=dress) for _, both, dress in looks],
