@@ -9,7 +9,7 @@ around its middle.
   are reduced to what tells icons apart and stays under edits (linear discriminant analysis), and
   quantised several times in other directions. They stand beside the words of local features.
 - Two shapes are as alike as their rings correlate at the best turn. How much better that is than
-  any of the landmarks, flat parts of photos in general, is what counts: a disc is like many things.
+  any of the landmarks, flat parts of photos and letters, is what counts: many things are like a V.
 
 What is learnt is committed; tests/benchmarks/elements/shapes.py learns it.
 """

@@ -6,7 +6,7 @@
 
 From icons of everyday things (Material Design Icons, Apache-2.0; Phosphor, MIT), which hold no
 brand, each as it is and twice as a photo could show it; landmarks are flat parts of photos that the
-benchmark neither stores nor asks with.
+benchmark neither stores nor asks with, and letters.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ SHRINKAGE = 0.1
 LANDMARKS = 400
 LANDMARK_PHOTOS = 60
 TURNS = 8
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+LETTER_FONTS = ("sans bold", "serif")
 
 
 def icons(count: int, rng: np.random.Generator) -> Iterator[Floats]:
@@ -135,6 +137,22 @@ def landmarks(data: Path) -> Floats:
     return np.stack(found)[:: max(1, len(found) // LANDMARKS)][:LANDMARKS]
 
 
+def letters() -> Floats:
+    """Give profiles of letters and digits: what is like one is seen wherever something is written.
+
+    Only single ones; a word is a shape of its own.
+    """
+    found = []
+    for font in LETTER_FONTS:
+        for letter in LETTERS:
+            drawn = pyvips.Image.text(letter, font=font, width=SIDE_PX, height=SIDE_PX).numpy()
+            mask = np.asarray(drawn, np.float32).reshape(drawn.shape[:2]) / 255
+            one = profile(mask)
+            if one is not None:
+                found.append(one)
+    return np.stack(found)
+
+
 def learn(seen_as: Floats, of_photos: Floats) -> dict[str, npt.NDArray[np.generic]]:
     flat = seen_as.reshape(-1, *seen_as.shape[2:])
     described = shapes.ring_strengths(flat).reshape(len(seen_as), 1 + VIEWS, -1)
@@ -178,7 +196,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=shapes.FILE)
     options = parser.parse_args()
     seen_as = pairs(options.icons, np.random.default_rng(0))
-    learnt = learn(seen_as, landmarks(data_folder()))
+    learnt = learn(seen_as, np.concatenate([landmarks(data_folder()), letters()]))
     np.savez_compressed(options.output, **learnt)
     print(f"learnt from {len(seen_as)} icons: {options.output}")  # noqa: T201
 
