@@ -4,13 +4,15 @@
 
 Every query is searched without and with a drawing in turns, through the public contract of a suite
 of its own: copies, which the whole picture answers surely, and strangers, where the suite looks at
-regions too. Prints a Markdown report: medians of the time, the median of the ratios of pairs, and
-the processor time that all processes of the suite took, which others on the machine don't disturb.
+regions too. Prints a Markdown report: medians of the time and of the processor time that all
+processes of the suite took, which others on the machine disturb less, and the medians of the ratios
+of pairs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import statistics
@@ -138,16 +140,14 @@ def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
 
 
 def processor_ms(groups: AbstractSet[int]) -> float:
-    """Sum up what all processes of some process groups have used (proc(5), `stat`)."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        if int(fields[2]) in groups:
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks * 1e3 / os.sysconf("SC_CLK_TCK")
+    """Sum up what all threads of some process groups have used (proc(5), `schedstat`)."""
+    used_ns = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if os.getpgid(int(process.name)) in groups:
+                for thread in process.glob("task/*/schedstat"):
+                    used_ns += int(thread.read_text().split()[0])
+    return used_ns / 1e6
 
 
 def report(results: dict[str, Pairs]) -> None:
@@ -163,12 +163,15 @@ def report(results: dict[str, Pairs]) -> None:
             )
             ratio = statistics.median(after.wall_ms / before.wall_ms for before, after in pairs)
             plain_cpu, drawn_cpu = (
-                statistics.mean(cost.processor_ms for cost in column)
+                statistics.median(cost.processor_ms for cost in column)
                 for column in zip(*pairs, strict=True)
+            )
+            more_cpu = statistics.median(
+                after.processor_ms / before.processor_ms for before, after in pairs
             )
             lines.append(
                 f"| {query} | {kind} | {plain:.1f} | {drawn:.1f} | {ratio - 1:+.0%} "
-                f"| {plain_cpu:.0f} | {drawn_cpu:.0f} | {drawn_cpu / plain_cpu - 1:+.0%} |"
+                f"| {plain_cpu:.0f} | {drawn_cpu:.0f} | {more_cpu - 1:+.0%} |"
             )
     sys.stdout.write("\n".join([*lines, ""]))
 
