@@ -359,6 +359,7 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1080)
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
+    parser.add_argument("--edition", choices=dataset.EDITIONS, default=dataset.REPORTED.name)
     parser.add_argument("--check-every", type=int, default=3, help="queries whose first is told")
     parser.add_argument("--dense", type=int, default=0, help="dimensions of vectors instead")
     options = parser.parse_args()
@@ -367,7 +368,12 @@ def main() -> None:
         print("|---:|---:|---:|---:|---:|")  # noqa: T201
         asyncio.run(measure_dense(options.sizes, options.dense))
         return
-    benchmark = dataset.prepare(options.elements, options.queries, options.negatives)
+    benchmark = dataset.prepare(
+        options.elements,
+        options.queries,
+        options.negatives,
+        edition=dataset.EDITIONS[options.edition],
+    )
     print(  # noqa: T201
         "| elements | among 100 | right first | p50, ms | p95, ms | kB on disk | kB in memory |\n"
         "|---:|---:|---:|---:|---:|---:|---:|"
