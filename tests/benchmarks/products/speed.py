@@ -165,7 +165,7 @@ def main() -> None:
             )
         )
         try:
-            with Client(suite.target) as client:
+            with Client(suite.target, timeout_s=300) as client:
                 parent = stock(client, options.data, options.stored)
                 for label, queries in pictures(options.data, options.queries).items():
                     print(f"\n{label}: " + "\n".join(measure(client, parent, queries)))  # noqa: T201
