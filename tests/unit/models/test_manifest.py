@@ -12,7 +12,7 @@ DEPLOY = Path(__file__).parents[3] / "deploy"
 def test_the_committed_manifest_pins_every_model_and_the_server() -> None:
     manifest = read_manifest(DEPLOY / "models.toml")
     names = [model.name for model in manifest.models]
-    assert names == ["sscd", "efficientnet_lite2", "subject_parser", "product"]
+    assert names == ["sscd", "efficientnet_lite2", "subject_parser", "product", "dense"]
     assert manifest.wheel("triton").folders
     assert (DEPLOY / manifest.backend_env.requirements).exists()
 

@@ -36,7 +36,7 @@ def test_each_description_says_what_a_caller_must_know(model: str) -> None:
     text = configuration(DEPLOY, model, CONFIGURATIONS["config.pbtxt"])
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
     told = {key: value.string_value for key, value in config.parameters.items()}
-    assert told["role"] in {"copy", "semantic", "subjects", "product"}
+    assert told["role"] in {"copy", "semantic", "subjects", "product", "element"}
     assert set(told["library_types"].split(",")) <= {"WHOLE_IMAGE", "ELEMENT", "PRODUCT"}
     assert told["resize"] in {"squash", "letterbox"}
     assert list(config.input[0].dims) == [int(told["input_height"]), int(told["input_width"]), 3]
