@@ -259,11 +259,13 @@ class ElementFinder:
             with steps.step("decode"):
                 opened = await self._workers.run(_opened, file, item, place, purpose, model)
             grant.shrink_to(WORKING_PIXELS)
-            async with asyncio.TaskGroup() as tasks:
-                regional = tasks.create_task(self._regionally(opened, steps))
+            regional = asyncio.create_task(self._regionally(opened, steps))
+            try:
                 with steps.step("describe"):
                     extracted = await self._described(opened, purpose)
-        found = regional.result()
+                found = await regional
+            finally:
+                regional.cancel()
         features = with_regional(extracted.features, found)
         return replace(extracted, features=features, regional=found)
 
