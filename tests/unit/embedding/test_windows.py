@@ -98,7 +98,9 @@ def test_an_element_is_like_the_nearest_window() -> None:
     query = regional(1, 24)
     element = replace(regional(2, 1), vectors=query.vectors[7:8])
     first, second = likeness(query, [element, None])
-    assert first == (pytest.approx(1.0), 7)
+    assert first is not None
+    assert first[0] == pytest.approx(1.0)
+    assert first[1] == 7
     assert second is None
 
 
