@@ -38,7 +38,8 @@ def repository_with_wrong_answer(models_dir: Path, tmp_path: Path) -> Callable[[
         for source in (models_dir / "repository").iterdir():
             target = tmp_path / "repository" / source.name
             (target / "configs").mkdir(parents=True)
-            (target / "1").symlink_to(source / "1")
+            for version in source.glob("[0-9]*"):
+                (target / version.name).symlink_to(version)
             for config in ("config.pbtxt", "configs/python.pbtxt"):
                 text = (source / config).read_text()
                 if source.name == model:

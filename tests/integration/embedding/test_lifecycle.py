@@ -34,7 +34,7 @@ from tests.integration.embedding.harness import NOT_SERVING, SERVING, Client, ru
 from tests.pictures import encoded, photo
 from tests.ports import free_port
 
-COPY, SEMANTIC = "sscd@1", "efficientnet_lite2@1"
+COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@1"
 
 FAST_S = 1.0
 """An error that takes longer than this is a hang in the making."""
@@ -162,7 +162,7 @@ async def test_a_model_that_answers_its_probe_wrongly_never_serves(
             await client.until(SERVING)
             listed = await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
             spaces = {model.space for model in listed.models if model.space}
-            assert spaces == {SEMANTIC, vocabulary.SPACE}
+            assert spaces == {SEMANTIC, DENSE, vocabulary.SPACE}
             content = encoded(photo(1))
             assert await refusal(client, request(content, SEMANTIC)) is None
             error = await refusal(client, request(content, COPY))
