@@ -56,8 +56,8 @@ from tests.contract.catalog.support import Catalog
 SIZES = (1_080, 10_000, 100_000)
 PHOTO_SIDE_PX = 1000
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
-CROPS_A_PHOTO = 500
-PHOTOS_A_FILE = 10
+CROPS_A_PHOTO = 100
+PHOTOS_A_FILE = 25
 CROP_SIDES_PX = (240, STORED_SIDE_PX)
 LIBRARY = "index"
 BATCH = 200
