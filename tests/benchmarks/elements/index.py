@@ -171,6 +171,18 @@ def described(
     )
 
 
+async def create_library(catalog: Catalog, space: pb.VectorSpace) -> None:
+    await catalog.stub.CreateLibrary(
+        pb.CreateLibraryRequest(
+            library=pb.Library(
+                library_id=LIBRARY,
+                type=library_type_pb2.LIBRARY_TYPE_ELEMENT,
+                spaces=[space],
+            )
+        )
+    )
+
+
 async def put(catalog: Catalog, entries: Sequence[pb.Entry]) -> None:
     for start in range(0, len(entries), BATCH):
         answer = await catalog.stub.PutEntries(
@@ -254,15 +266,7 @@ async def measure_words(benchmark: dataset.Benchmark, sizes: Sequence[int], step
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with bench.running(folder, INDEXING_THRESHOLD="0") as (catalog, pid):
-            await catalog.stub.CreateLibrary(
-                pb.CreateLibraryRequest(
-                    library={
-                        "library_id": LIBRARY,
-                        "type": library_type_pb2.LIBRARY_TYPE_ELEMENT,
-                        "spaces": [{"name": SPACE, "sparse": True}],
-                    }
-                )
-            )
+            await create_library(catalog, pb.VectorSpace(name=SPACE, sparse=True))
             empty_mib = sum(bench.rss_mib(pid).values())
             await put(catalog, own)
             stored = len(own)
@@ -297,15 +301,8 @@ async def measure_dense(sizes: Sequence[int], dimensions: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with bench.running(folder) as (catalog, pid):
-            await catalog.stub.CreateLibrary(
-                pb.CreateLibraryRequest(
-                    library={
-                        "library_id": LIBRARY,
-                        "type": library_type_pb2.LIBRARY_TYPE_ELEMENT,
-                        "spaces": [{"name": DENSE_SPACE, "dimensions": dimensions}],
-                    }
-                )
-            )
+            space = pb.VectorSpace(name=DENSE_SPACE, dimensions=dimensions)
+            await create_library(catalog, space)
             empty_mib = sum(bench.rss_mib(pid).values())
             stored = 0
             for size in sizes:
