@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import shapely
 
 from imagesearch_services.embedding.local_features import LocalFeatures, Matches
 
@@ -284,9 +285,9 @@ def visible_shares(matrix: Matrix, first_size: Size, second_size: Size) -> tuple
 
     Of the first it is measured on its outline in the second, so perspective weighs in.
     """
-    outline = moved(matrix, corners(first_size))
-    frame = corners(second_size)
-    area = abs(quadrilateral_area(outline))
-    shared, _ = cv2.intersectConvexConvex(outline.astype(np.float32), frame.astype(np.float32))
-    of_first = min(1.0, shared / max(area, 1e-9))
+    outline = shapely.Polygon(moved(matrix, corners(first_size)))
+    frame = shapely.box(0, 0, *second_size)
+    # OpenCV's intersectConvexConvex gives half of it or less where sides nearly coincide.
+    shared = shapely.intersection(outline, frame).area
+    of_first = min(1.0, shared / max(outline.area, 1e-9))
     return of_first, min(1.0, shared / (second_size[0] * second_size[1]))

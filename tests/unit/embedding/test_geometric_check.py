@@ -137,6 +137,13 @@ def test_what_each_picture_shows_of_the_other_is_measured() -> None:
     assert visible_shares(similarity(1, 0, 900, 0), SIZE, SIZE) == pytest.approx((0, 0))
 
 
+def test_pictures_whose_sides_nearly_coincide_show_each_other_whole() -> None:
+    source = np.random.default_rng(0)
+    for _ in range(50):
+        nearly_still = np.eye(3) + source.normal(scale=1e-14, size=(3, 3))
+        assert visible_shares(nearly_still, SIZE, SIZE) == pytest.approx((1, 1), abs=1e-6)
+
+
 def test_areas_have_the_sign_of_their_sense() -> None:
     assert quadrilateral_area(corners(SIZE)) == 400 * 300
     assert quadrilateral_area(corners(SIZE)[::-1]) == -400 * 300
