@@ -3,7 +3,7 @@
 Every match proposes a similarity by the places, sizes and directions of its two keypoints, so that
 one right match among hundreds of wrong ones is enough and nothing is drawn by chance (Philbin et
 al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007). The best are
-refined to an affine map, and on request to a homography.
+refined to an affine map, and on request simplified to a similarity or refined to a homography.
 """
 
 from __future__ import annotations
@@ -97,6 +97,31 @@ def align(
         if best is None or found.inlier_count > best.inlier_count:
             best = found
     return best
+
+
+def as_similarity(
+    found: Alignment,
+    first: LocalFeatures,
+    second: LocalFeatures,
+    matches: Matches,
+    *,
+    rules: GeometricRules,
+) -> Alignment | None:
+    """Simplify an affine alignment to a turn, one scale and a shift.
+
+    Few matches, or matches in one corner, leave more freedom than they can hold: what is far from
+    them would be skewed.
+
+    Returns:
+        What fits the alignment's inliers best; None where they are all in one place.
+    """
+    source = first.points[matches.first].astype(np.float64)
+    target = second.points[matches.second].astype(np.float64)
+    fitted = _similarity_fit(source[found.inliers], target[found.inliers])
+    if fitted is None:
+        return None
+    matrix = np.vstack([fitted, [0.0, 0.0, 1.0]])
+    return Alignment(matrix, _agreeing(matrix, source, target, rules.tolerance_px))
 
 
 def with_perspective(
@@ -262,6 +287,20 @@ def _affine_fit(source: Points, target: Points) -> Matrix | None:
     design = np.column_stack([source, np.ones(len(source))])
     solution, _, rank, _ = np.linalg.lstsq(design, target, rcond=1e-9)
     return None if rank < 3 else np.ascontiguousarray(solution.T)  # noqa: PLR2004
+
+
+def _similarity_fit(source: Points, target: Points) -> Matrix | None:
+    """Fit by least squares, points as complex numbers: target = factor * source + shift."""
+    a, b = source @ (1, 1j), target @ (1, 1j)
+    centred = a - a.mean()
+    spread = float((np.abs(centred) ** 2).sum())
+    if spread == 0:
+        return None
+    factor = (centred.conj() * (b - b.mean())).sum() / spread
+    shift = b.mean() - factor * a.mean()
+    return np.array(
+        [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
+    )
 
 
 def _spread(

@@ -30,6 +30,9 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LIMITS = ExtractionLimits(max_features=800)
+FAINT_LIMITS = ExtractionLimits(max_features=800, contrast_threshold=0.006)
+FEW_FEATURES = 150
+"""With fewer a picture is looked at again for faint ones: a plain dress has hardly any others."""
 RULES = GeometricRules()
 MAX_RATIO = 0.85
 MAX_MATCHES = 400
@@ -58,6 +61,11 @@ SURE_AGREEMENT = 0.8
 SURE_INLIERS = 40
 """With both, no other alignment comes near."""
 
+EXACT_AGREEMENT = 0.98
+"""Where it is sure, too, a movement with more freedom has nothing to gain."""
+FREEDOM_GAIN = 1.01
+"""How many times better a movement with more freedom must fit: it fits anything a little better."""
+
 BEND_SMOOTHING_PX = 8.0
 """Standard deviation over which neighbours bend together."""
 MAX_BEND = 0.06
@@ -81,7 +89,10 @@ class View:
     @classmethod
     def of(cls, pixels: Pixels) -> View:
         grey = grey_of(pixels)
-        return cls(pixels, grey, extract(grey, LIMITS))
+        features = extract(grey, LIMITS)
+        if len(features) < FEW_FEATURES:
+            features = extract(grey, FAINT_LIMITS)
+        return cls(pixels, grey, features)
 
     @property
     def size(self) -> Size:
@@ -135,6 +146,11 @@ class Aligned:
         """Whether no other way to lay the pictures over each other need be tried."""
         return self.agreement >= SURE_AGREEMENT and self.inlier_count >= SURE_INLIERS
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is sure, and leaves nothing that more freedom would explain."""
+        return self.is_sure and self.agreement >= EXACT_AGREEMENT
+
 
 def grey_of(pixels: Pixels) -> Grey:
     """Give the luma of RGB, [height, width, 3] → [height, width]; grey stays as it is."""
@@ -158,8 +174,12 @@ def align(first: View, second: View, *, side_px: int = AGREEMENT_SIDE_PX) -> Ali
     for candidates in (_of_features, _of_mirrored_features, _of_whole_pictures):
         for matrix, inlier_count in candidates(first, second):
             aligned = _judged(first, second, matrix, inlier_count, side_px)
-            if aligned is not None and (best is None or _weight(aligned) > _weight(best)):
+            if aligned is None:
+                continue
+            if best is None or _weight(aligned) > FREEDOM_GAIN * _weight(best):
                 best = aligned
+            if best.is_exact:
+                break
         if best is not None and best.is_sure:
             break
     return None if best is None else _unbent(best)
@@ -187,7 +207,7 @@ def _of_mirrored_features(first: View, second: View) -> Iterator[tuple[Matrix, i
 
 
 def _matched(first: View, features: LocalFeatures, second: View) -> Iterator[tuple[Matrix, int]]:
-    """Give the affine movement that local features tell, and the homography near it."""
+    """Give the movements that local features tell, those with the least freedom first."""
     matches = match(features, second.features, max_ratio=MAX_RATIO, max_matches=MAX_MATCHES)
     found = geometric_check.align(
         features,
@@ -199,6 +219,9 @@ def _matched(first: View, features: LocalFeatures, second: View) -> Iterator[tup
     )
     if found is None:
         return
+    similar = geometric_check.as_similarity(found, features, second.features, matches, rules=RULES)
+    if similar is not None:
+        yield similar.matrix, similar.inlier_count
     yield found.matrix, found.inlier_count
     bent = geometric_check.with_perspective(
         found, features, second.features, matches, first_size=first.size, rules=RULES
@@ -285,7 +308,7 @@ def _unbent(aligned: Aligned) -> Aligned:
     flow = (flow * np.minimum(1.0, most_px / np.maximum(lengths, 1e-6))).astype(np.float32)
     bent_back = replace(overlap, first=shifted(overlap.first, flow))
     agreement, contrast_share = _agreement(bent_back)
-    if agreement <= aligned.agreement:
+    if agreement <= FREEDOM_GAIN * aligned.agreement:
         return aligned
     bend = float(np.percentile(np.minimum(lengths, most_px), 90)) / max(height, width)
     return replace(

@@ -67,6 +67,19 @@ def test_a_picture_without_features_is_aligned_by_its_thumbnail() -> None:
     assert found.agreement > 0.95
 
 
+def test_a_crop_of_a_faint_picture_is_cropped_and_nothing_else() -> None:
+    faint = Image.blend(Image.new("RGB", PHOTO.size, "beige"), PHOTO, 0.05)
+    assert [each.name for each in edits(faint, faint.crop((60, 45, 300, 225)))] == ["cropped"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_encoding_a_picture_anew_is_no_other_edit(seed: int) -> None:
+    picture = photo(seed, (225, 300))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=90)
+    assert not edits(picture, Image.open(file))
+
+
 def test_one_colour_is_aligned_with_nothing() -> None:
     assert align(view(Image.new("RGB", (90, 90), "red")), view(PHOTO)) is None
 

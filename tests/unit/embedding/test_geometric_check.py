@@ -13,6 +13,7 @@ from imagesearch_services.embedding.geometric_check import (
     GeometricRules,
     Matrix,
     align,
+    as_similarity,
     corners,
     is_plausible,
     moved,
@@ -107,6 +108,29 @@ def test_perspective_is_refined() -> None:
     assert bent is not None
     assert bent.inlier_count > affine.inlier_count
     assert moved(bent.matrix, corners(SIZE)) == pytest.approx(moved(truth, corners(SIZE)), abs=2)
+
+
+def test_few_matches_in_a_corner_do_not_skew_a_similarity() -> None:
+    truth = similarity(0.8, 10, 40, 5)
+    random = np.random.default_rng(3)
+    source = random.uniform((0, 0), (90, 70), (12, 2))
+    target = moved(truth, source) + random.normal(scale=0.8, size=(12, 2))
+    first, second, order = features(source), features(target, 0.8, 10), np.arange(12)
+    affine = Alignment(truth, order)
+    similar = as_similarity(affine, first, second, Matches(order, order), rules=RULES)
+    assert similar is not None
+    linear = similar.matrix[:2, :2]
+    assert linear @ linear.T == pytest.approx(0.8**2 * np.eye(2), abs=0.1)
+    assert linear @ linear.T / np.linalg.det(linear) == pytest.approx(np.eye(2))
+    assert moved(similar.matrix, corners(SIZE)) == pytest.approx(
+        moved(truth, corners(SIZE)), abs=12
+    )
+
+
+def test_matches_in_one_place_are_no_similarity() -> None:
+    both, order = features(np.full((5, 2), 50.0)), np.arange(5)
+    still = Alignment(np.eye(3), order)
+    assert as_similarity(still, both, both, Matches(order, order), rules=RULES) is None
 
 
 IMPLAUSIBLE = {
