@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.embedding import geometric_check
-from imagesearch_services.embedding.comparison.alignment import Aligned, Overlap, View
+from imagesearch_services.embedding.comparison.alignment import Aligned, View
+from imagesearch_services.embedding.comparison.changes import changes
+from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.geometric_check import Matrix, Size
 
 Floats = npt.NDArray[np.float32]
@@ -45,34 +47,6 @@ PERSPECTIVE_CHANGE = 0.06
 """Of the scale, between the nearest and the farthest corner."""
 BEND = 0.012
 """Share of the long side that parts were moved."""
-
-GREY_CHROMA = 4.0
-"""Mean distance from grey, of levels, in a picture without colours."""
-CHROMA_CHANGE = 6.0
-"""Mean distance between colours that no change of saturation explains, levels."""
-SATURATION_FACTOR = 1.4
-SHIFT = 14.0
-"""Of the mean grey level."""
-GAIN_FACTOR = 1.3
-BLUR_FACTOR = 0.65
-"""Detail of its edges that a blurred copy keeps, at most."""
-DETAIL_FACTOR = 1.8
-"""Fine detail that noise or sharpening add, at least."""
-DETAIL_CORRELATION = 0.9
-"""Of the fine detail of both, below which what was added is noise."""
-OVERLAID_LEVELS = 18.0
-"""Grey levels between what lies on a picture and what it covers."""
-OVERLAID_SHARE = (0.003, 0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """An edit that may have made one picture from the other."""
-
-    name: str
-    amount: float | None = None
-    """Degrees clockwise for a rotation, the share of the area for crops and covers, else a
-    factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +106,7 @@ def likely_edits(first: View, second: View, aligned: Aligned, motion: Motion) ->
     """
     return [
         *_movements(first, second, aligned, motion),
-        *_changes(aligned.overlap),
+        *changes(aligned.overlap, is_bent=aligned.bend > BEND),
     ]
 
 
@@ -223,90 +197,3 @@ def _levels(view: View, points: geometric_check.Points) -> tuple[Floats, Mask]:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     levels = view.grey[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
     return levels.astype(np.float32), inside
-
-
-def _changes(overlap: Overlap) -> Iterator[Edit]:
-    """Tell what became of the pixels that both show."""
-    mask = cv2.erode(overlap.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    if mask.sum() < 64:  # noqa: PLR2004  # nothing to tell by
-        return
-    first, second = (
-        np.asarray(cv2.cvtColor(each, cv2.COLOR_RGB2YCrCb), np.float32)
-        for each in (overlap.first, overlap.second)
-    )
-    smooth_first, smooth_second = _smooth(first, 2.0), _smooth(second, 2.0)
-    gain, shift = _grey_fit(smooth_first[..., 0][mask], smooth_second[..., 0][mask])
-    yield from _color_changes(smooth_first[mask], smooth_second[mask], gain, shift)
-    yield from _detail_changes(first[..., 0], second[..., 0], mask, gain)
-    covered = _covered(gain * first[..., 0] + shift, second[..., 0])[mask].mean()
-    if OVERLAID_SHARE[0] <= covered <= OVERLAID_SHARE[1]:
-        yield Edit("overlaid", float(covered))
-
-
-def _smooth(values: Floats, sigma_px: float) -> Floats:
-    return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px), np.float32)
-
-
-def _covered(expected: Floats, levels: Floats) -> Mask:
-    """Say where grey levels are far from any that are expected within a pixel of them."""
-    near = np.ones((3, 3), np.uint8)
-    expected, levels = _smooth(expected, 1.0), _smooth(levels, 1.0)
-    low, high = cv2.erode(expected, near), cv2.dilate(expected, near)
-    return (levels < low - OVERLAID_LEVELS) | (levels > high + OVERLAID_LEVELS)
-
-
-def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:
-    """Fit grey levels by a line; twice, so that what lies on one of them has no say."""
-    kept = np.ones(first.shape, bool)
-    gain, shift = 1.0, 0.0
-    for _ in range(3):
-        a, b = first[kept], second[kept]
-        variance = float(a.var())
-        gain = float(((a - a.mean()) * (b - b.mean())).mean() / variance) if variance > 1 else 1.0
-        shift = float(b.mean() - gain * a.mean())
-        errors = np.abs(second - gain * first - shift)
-        kept = errors <= max(4.0, 2 * float(np.median(errors)))
-    return gain, shift
-
-
-def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> Iterator[Edit]:
-    """Compare [pixels, 3] in luma and two differences of colour."""
-    moved = gain * float(first[:, 0].mean()) + shift - float(first[:, 0].mean())
-    if abs(moved) > SHIFT or not 1 / GAIN_FACTOR < gain < GAIN_FACTOR:
-        yield Edit("brightness_changed", gain)
-    of_first, of_second = first[:, 1:] - 128, second[:, 1:] - 128
-    chroma_first, chroma_second = (
-        float(np.linalg.norm(each, axis=1).mean()) for each in (of_first, of_second)
-    )
-    if min(chroma_first, chroma_second) < GREY_CHROMA:
-        if max(chroma_first, chroma_second) > 1.5 * GREY_CHROMA:
-            yield Edit("greyscale" if chroma_second < chroma_first else "recoloured")
-        return
-    factor = float((of_first * of_second).sum() / max(float((of_first**2).sum()), 1e-6))
-    distance = float(np.linalg.norm(of_second - factor * of_first, axis=1).mean())
-    relative = factor / max(abs(gain), 1e-3)
-    if distance > CHROMA_CHANGE or not 1 / SATURATION_FACTOR < relative < SATURATION_FACTOR:
-        yield Edit("recoloured")
-
-
-def _detail_changes(first: Floats, second: Floats, mask: Mask, gain: float) -> Iterator[Edit]:
-    """Compare what is finer than the smoothing leaves: on edges, and where there is little."""
-    a, b = (
-        (each - _smooth(each, 1.0))[mask] * factor
-        for each, factor in ((first, abs(gain) or 1.0), (second, 1.0))
-    )
-    edges, flats = (_growth(a, b, share) for share in (0.9, 0.5))
-    length = float(np.sqrt((a * a).sum() * (b * b).sum()))
-    correlation = float((a * b).sum()) / length if length > 0 else 1.0
-    if edges < BLUR_FACTOR:
-        yield Edit("blurred", edges)
-    elif flats > DETAIL_FACTOR and correlation < DETAIL_CORRELATION:
-        yield Edit("noisy", flats)
-    elif edges > DETAIL_FACTOR and correlation >= DETAIL_CORRELATION:
-        yield Edit("sharpened", edges)
-
-
-def _growth(first: Floats, second: Floats, share: float) -> float:
-    """Say how many times more detail the second has, at that share of the pixels."""
-    amounts = (float(np.quantile(np.abs(each), share)) + 0.5 for each in (second, first))
-    return next(amounts) / next(amounts)

@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from imagesearch_services.embedding.comparison.alignment import Aligned, Pixels, View, align
 from imagesearch_services.embedding.comparison.displacement import displacement_px
-from imagesearch_services.embedding.comparison.edits import Edit, Motion, likely_edits
+from imagesearch_services.embedding.comparison.edit import Edit
+from imagesearch_services.embedding.comparison.edits import Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import (
     hash_measures,
     pixel_measures,
