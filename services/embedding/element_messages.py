@@ -9,13 +9,8 @@ from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding import messages
 from imagesearch_services.embedding.elements import vocabulary
 from imagesearch_services.embedding.elements.features import Bag
-from imagesearch_services.embedding.elements.finder import (
-    Appearance,
-    Candidate,
-    Extracted,
-    Extraction,
-    Verification,
-)
+from imagesearch_services.embedding.elements.finder import Extracted, Extraction, Verification
+from imagesearch_services.embedding.elements.fusion import Appearance, Candidate
 from imagesearch_services.embedding.elements.regional import Regional
 from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.steps import Steps

@@ -47,23 +47,32 @@ class Regional:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseModel:
+    """A dense model, to describe elements or queries with."""
+
+    model: Model
+    windows: Windows | None
+    """That a query is looked through by; None for elements."""
+
+    @property
+    def input_pixels(self) -> int:
+        """How many pixels it takes, at most."""
+        return self.model.input.pixels if self.windows is None else self.windows.side_px**2
+
+    def view(self, picture: Picture, region: Box) -> DenseView:
+        """Bring a region to its size: elements as every model sees pictures, queries by aspect."""
+        spec = self.model.input if self.windows is None else self.windows.input_for(region)
+        return DenseView(self, region, preprocess(picture, [region], spec))
+
+
+@dataclass(frozen=True, slots=True)
 class DenseView:
     """A region as a dense model looks at it."""
 
-    model: Model
+    dense: DenseModel
     region: Box
     pixels: npt.NDArray[np.uint8]
     """RGB, [1, height, width, 3]."""
-    is_query: bool
-    """Looked through window by window."""
-
-    @classmethod
-    def of(cls, picture: Picture, region: Box, model: Model, *, is_query: bool) -> DenseView:
-        """Bring a region to its size: elements as every model sees pictures, queries by aspect."""
-        spec = model.input
-        if is_query:
-            spec = Windows.from_parameters(model.parameters).input_for(region)
-        return cls(model, region, preprocess(picture, [region], spec), is_query)
 
 
 class RegionalDescriber:
@@ -73,7 +82,7 @@ class RegionalDescriber:
         self._triton = triton
         self._registry = registry
 
-    def model(self, space: str) -> Model:
+    def dense(self, space: str, *, for_query: bool) -> DenseModel:
         """Return the dense model that embeds into a space.
 
         Raises:
@@ -83,7 +92,7 @@ class RegionalDescriber:
         (model,) = self._registry.resolve([space])
         if "windows" not in model.parameters:
             raise field_error("regional_space", f"{space} is the space of a model without windows")
-        return model
+        return DenseModel(model, Windows.from_parameters(model.parameters) if for_query else None)
 
     async def describe(self, view: DenseView) -> Regional:
         """Run the model on a view.
@@ -91,12 +100,12 @@ class RegionalDescriber:
         Raises:
             ServiceError: as `models.run`.
         """
-        model = view.model
+        model, windows = view.dense.model, view.dense.windows
         outputs = model.outputs_in(await run(self._triton, model, view.pixels))
         vectors, boxes = outputs[model.output_name], [view.region]
-        if view.is_query:
+        if windows is not None:
             vectors = np.concatenate([vectors, outputs["windows"][0]])
-            boxes += Windows.from_parameters(model.parameters).boxes(view.region)
+            boxes += windows.boxes(view.region)
         return Regional(vectors, np.array(boxes, np.float32))
 
 

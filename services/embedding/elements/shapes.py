@@ -30,7 +30,7 @@ from imagesearch_services.embedding.elements.segments import Segment
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
-Complexes = npt.NDArray[np.complex128]
+Complexes = npt.NDArray[np.complex64]
 Ints = npt.NDArray[np.int64]
 
 FILE = Path(__file__).parent / "shapes.npz"
@@ -102,16 +102,6 @@ MAX_NUMBER = 65_536
 """No place and no size in a picture is further, in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeMatch:
-    """A place where a shape is seen."""
-
-    matrix: Doubles
-    """From the stored picture to the query, affine, [2, 3]."""
-    closeness: float
-    """How many times nearer than what landmarks reach, as a logarithm."""
-
-
 @dataclass(frozen=True)
 class ShapeBook:
     """What was learnt about shapes."""
@@ -158,7 +148,7 @@ class ShapeBook:
             profile,
             stretch @ ((middle + 0.5) / segment.scale + np.array(segment.origin)),
             stretch @ frame / segment.scale,
-            float(correlations(spectra(profile[None])[0], self._landmark_spectra)[0].max()),
+            float(correlations(spectra(profile[None]), self._landmark_spectra)[0].max()),
             segment.quality,
         )
 
@@ -231,45 +221,46 @@ def spectra(profiles: Floats) -> Complexes:
     rest = profiles - (profiles * weights).sum(axis=(1, 2), keepdims=True)
     rest = rest * np.sqrt(weights)
     lengths = np.sqrt((rest * rest).sum(axis=(1, 2), keepdims=True))
-    return np.asarray(np.fft.rfft(rest / np.maximum(lengths, 1e-9), axis=2))
+    return np.fft.rfft(rest / np.maximum(lengths, 1e-9), axis=2).astype(np.complex64)
 
 
-def correlations(one: Complexes, several: Complexes) -> tuple[Doubles, Ints]:
-    """Correlate a profile with others at the best turn.
+def correlations(some: Complexes, others: Complexes) -> tuple[Floats, Ints]:
+    """Correlate profiles with others at the best turn.
 
     Returns:
-        Correlations and turns of the others against it, in directions; both [n].
+        Correlations, and turns of the others against the first, in directions; both [n, others].
     """
-    crossed = (np.conj(one)[None] * several).sum(axis=1)
-    by_turn = np.fft.irfft(crossed, DIRECTIONS, axis=1)
-    turns = by_turn.argmax(axis=1)
-    return np.take_along_axis(by_turn, turns[:, None], 1)[:, 0], turns
+    # A product of matrices for each frequency.
+    first, second = np.conj(some).transpose(2, 0, 1), others.transpose(2, 1, 0)
+    by_turn = np.fft.irfft((first @ second).transpose(1, 2, 0), DIRECTIONS, axis=2)
+    turns = by_turn.argmax(axis=2)
+    best = np.take_along_axis(by_turn, turns[..., None], 2)[..., 0]
+    return best.astype(np.float32), turns
 
 
-def compared(stored: Shape, found: Sequence[Shape], found_spectra: Complexes) -> list[ShapeMatch]:
-    """Compare a stored shape with all of a query's, best first.
+def compared(stored: Sequence[Shape], found: Sequence[Shape]) -> tuple[Floats, Ints]:
+    """Compare stored shapes with a query's.
 
-    Args:
-        stored: of an element.
-        found: in the query.
-        found_spectra: of these.
+    Returns:
+        How many times nearer than what landmarks reach each pair is, as a logarithm, and turns of
+        the found ones against the stored ones, in directions; both [stored, found].
     """
-    alike, turns = correlations(spectra(stored.profile[None])[0], found_spectra)
-    order = np.argsort(-alike, kind="stable")
-    return [
-        ShapeMatch(
-            _map(stored, found[row], float(turns[row]) * 2 * np.pi / DIRECTIONS),
-            float(np.log(_missing(stored.noise) / _missing(alike[row]))),
-        )
-        for row in order.tolist()
-    ]
+    one, other = (
+        spectra(np.stack([shape.profile for shape in shapes])) for shapes in (stored, found)
+    )
+    alike, turns = correlations(one, other)
+    noise = np.array([[shape.noise] for shape in stored], np.float32)
+    return np.log(_missing(noise) / _missing(alike)), turns
 
 
-def _missing(correlation: float) -> float:
-    return max(1 - correlation, 0.0) + CLOSENESS_FLOOR
-
-
-def _map(stored: Shape, found: Shape, turn: float) -> Doubles:
-    rotation = np.array([(np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))])
+def placed(stored: Shape, found: Shape, turn: int) -> Doubles:
+    """Give the affine map, [2, 3], that brings a stored picture to where a shape was found."""
+    angle = turn * 2 * np.pi / DIRECTIONS
+    cosine, sine = np.cos(angle), np.sin(angle)
+    rotation = np.array([(cosine, -sine), (sine, cosine)])
     linear = found.frame @ rotation @ np.linalg.inv(stored.frame)
     return np.column_stack([linear, found.middle - linear @ stored.middle])
+
+
+def _missing(correlations: Floats) -> Floats:
+    return np.maximum(1 - correlations, 0.0) + np.float32(CLOSENESS_FLOOR)

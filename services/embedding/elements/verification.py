@@ -9,9 +9,8 @@ Elements of two colours are looked for by their shape as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,8 @@ from imagesearch_services.embedding.elements.features import (
     StoredElement,
     may_be_inverted,
 )
-from imagesearch_services.embedding.elements.shapes import ShapeMatch, compared, spectra
+from imagesearch_services.embedding.elements.matching import Gallery, Matches, match
+from imagesearch_services.embedding.elements.shapes import Shape, compared, placed
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -30,8 +30,6 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-PAIRS_A_TURN = 8_000_000
-"""Pairs of features compared at once: bounds the memory."""
 MANY_INLIERS = 6
 """From so many on an affine map is fitted, a similarity to fewer."""
 
@@ -40,9 +38,12 @@ MANY_INLIERS = 6
 class Rules:
     """What counts as an appearance."""
 
-    max_matches_a_feature: int = 16
-    """Of a query's feature with one element: repeating patterns have many that are as near, and
-    would leave room for no other features."""
+    max_looked_for: int = 40
+    """Elements whose places are looked for, a negative counted as another one: with more than 30
+    nothing more is found."""
+    likeness_weight: float = 10.0
+    """Of the likeness of regions beside the weights of matches that agree, when these are chosen.
+    """
     max_matches: int = 1200
     """Of an element, the nearest."""
     max_proposals: int = 120
@@ -102,39 +103,50 @@ class Verified:
     """Best first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """Pairs of features of a query and one element, best first."""
-
-    query: Ints
-    element: Ints
-    weights: Floats
-
-    def __len__(self) -> int:
-        return len(self.query)
-
-    def take(self, rows: Ints | Bools) -> Matches:
-        return Matches(self.query[rows], self.element[rows], self.weights[rows])
-
-
 def verify(
     query: QueryFeatures,
     elements: Sequence[StoredElement],
     vocabulary: Vocabulary,
     rules: Rules,
+    likeness: Sequence[float] = (),
 ) -> list[Verified]:
-    """Look for elements in a query; those found come in the order given."""
-    outlines = find_outlines(query, elements, rules)
-    found = dict(_verified(query, elements, range(len(elements)), vocabulary, rules))
-    plain = [row for row, one in enumerate(elements) if may_be_inverted(len(one.keypoints))]
-    if plain:
+    """Look for elements in a query.
+
+    Elements with few features are looked for as negatives, too. Places are looked for where it
+    pays: where most agrees, or regions are alike.
+
+    Args:
+        query: what was seen.
+        elements: that may appear.
+        vocabulary: of both.
+        rules: what counts.
+        likeness: of each element to the nearest region of the query, where that is known.
+
+    Returns:
+        Those found, in the order given.
+    """
+    if not elements:
+        return []
+    gallery = Gallery.of(elements, vocabulary)
+    plain = np.array([may_be_inverted(len(one.keypoints)) for one in elements], bool)
+    sides = [(query, match(query, gallery, vocabulary))]
+    if plain.any():
         negative = query.inverted(vocabulary)
-        for row, instances in _verified(negative, elements, plain, vocabulary, rules):
-            if row not in found or instances[0].weight > found[row][0].weight:
-                found[row] = instances
+        sides.append((negative, match(negative, gallery.only(plain), vocabulary)))
+    promise = np.stack([matches.agreement for _, matches in sides])
+    if likeness:
+        promise += rules.likeness_weight * np.array(likeness)
+    instances: dict[int, list[Instance]] = {}
+    for place in np.argsort(-promise, axis=None, kind="stable")[: rules.max_looked_for].tolist():
+        side, row = divmod(place, len(elements))
+        seen, matches = sides[side]
+        found = find_instances(seen, elements[row], matches.of(row), rules)
+        if found and (row not in instances or found[0].weight > instances[row][0].weight):
+            instances[row] = found
+    outlines = find_outlines(query, elements, rules)
     return [
-        Verified(row, found.get(row, ()), outlines.get(row, ()))
-        for row in sorted(found.keys() | outlines.keys())
+        Verified(row, instances.get(row, ()), outlines.get(row, ()))
+        for row in sorted(instances.keys() | outlines.keys())
     ]
 
 
@@ -142,104 +154,44 @@ def find_outlines(
     query: QueryFeatures, elements: Sequence[StoredElement], rules: Rules
 ) -> dict[int, list[Outline]]:
     """Look for the elements that have a shape; give where each is, by row."""
-    if not query.shapes:
+    rows = [row for row, element in enumerate(elements) if element.shape is not None]
+    stored = [element.shape for element in elements if element.shape is not None]
+    if not query.shapes or not rows:
         return {}
-    prepared = spectra(np.stack([shape.profile for shape in query.shapes]))
-    found: dict[int, list[Outline]] = {}
-    for row, element in enumerate(elements):
-        if element.shape is not None:
-            outlines = _outlines(element, compared(element.shape, query.shapes, prepared), rules)
-            if outlines:
-                found[row] = outlines
-    return found
+    seen = zip(*compared(stored, query.shapes), strict=True)
+    found = {
+        row: _outlines(elements[row], shape, query.shapes, pairs, rules)
+        for row, shape, pairs in zip(rows, stored, seen, strict=True)
+    }
+    return {row: outlines for row, outlines in found.items() if outlines}
 
 
-def _outlines(element: StoredElement, seen: Sequence[ShapeMatch], rules: Rules) -> list[Outline]:
+def _outlines(
+    element: StoredElement,
+    stored: Shape,
+    shapes: Sequence[Shape],
+    pairs: tuple[Floats, Ints],
+    rules: Rules,
+) -> list[Outline]:
     """Keep the best of those that lie over each other."""
     kept: list[Outline] = []
-    for one in seen:
+    closeness, turns = pairs
+    for place in np.argsort(-closeness, kind="stable").tolist():
         least = rules.instance_closeness * kept[0].closeness if kept else rules.min_closeness
-        if one.closeness <= least or len(kept) == rules.max_instances:
+        if closeness[place] <= least or len(kept) == rules.max_instances:
             break
-        scale = np.sqrt(abs(np.linalg.det(one.matrix[:, :2])))
+        matrix = placed(stored, shapes[place], int(turns[place]))
+        scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
         if not rules.scale_range[0] < scale < rules.scale_range[1]:
             continue
-        if not _makes_sense(one.matrix, rules):
+        if not _makes_sense(matrix, rules):
             continue
-        corners = _frame(element) @ one.matrix[:, :2].T + one.matrix[:, 2]
+        corners = _frame(element) @ matrix[:, :2].T + matrix[:, 2]
         reach = scale * max(element.width, element.height) / 2
         middle = corners.mean(axis=0)
         if all(np.linalg.norm(middle - each.corners.mean(axis=0)) > reach for each in kept):
-            kept.append(Outline(corners, one.closeness))
+            kept.append(Outline(corners, float(closeness[place])))
     return kept
-
-
-def _verified(
-    query: QueryFeatures,
-    elements: Sequence[StoredElement],
-    rows: Sequence[int],
-    vocabulary: Vocabulary,
-    rules: Rules,
-) -> Iterator[tuple[int, list[Instance]]]:
-    """Look for the elements of these rows."""
-    looked_for = [elements[row] for row in rows]
-    for row, matches in zip(rows, match(query, looked_for, vocabulary, rules), strict=True):
-        instances = find_instances(query, elements[row], matches, rules)
-        if instances:
-            yield row, instances
-
-
-def match(
-    query: QueryFeatures,
-    elements: Sequence[StoredElement],
-    vocabulary: Vocabulary,
-    rules: Rules,
-) -> list[Matches]:
-    """Pair features by likeness, for each element."""
-    counts = [len(element.keypoints) for element in elements]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    if not starts[-1] or not len(query.keypoints):
-        nothing = Matches(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
-        return [nothing] * len(elements)
-    stored = vocabulary.decode(np.concatenate([element.codes for element in elements]))
-    # Noise less the squared distance as one product: 2 q·s - |s|² + (noise - |q|²).
-    ones = np.ones((len(stored), 1), np.float32)
-    norms = np.einsum("ij,ij->i", stored, stored)[:, None]
-    right = np.ascontiguousarray(np.hstack([2 * stored, -norms, ones]).T)
-    pairs: list[tuple[Ints, Ints, Floats]] = []
-    step = max(1, PAIRS_A_TURN // len(stored))
-    for start in range(0, len(query.projected), step):
-        part = query.projected[start : start + step]
-        noise = query.noise[start : start + step]
-        own = np.einsum("ij,ij->i", part, part)
-        left = np.column_stack([part, np.ones(len(part), np.float32), noise - own])
-        nearer = left @ right
-        flat = np.flatnonzero(nearer > 0)
-        rows, columns = np.divmod(flat, len(stored))
-        squared = np.maximum(noise[rows] - nearer.ravel()[flat], 0)
-        weights = 1 - np.sqrt(squared / np.maximum(noise[rows], 1e-9))
-        pairs.append((rows + start, columns, weights.astype(np.float32)))
-    rows, columns, weights = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    owners = np.repeat(np.arange(len(elements)), counts)[columns]
-    order = np.lexsort((-weights, rows, owners))
-    kept = order[
-        _places(owners[order] * len(query.projected) + rows[order]) < rules.max_matches_a_feature
-    ]
-    order = kept[np.lexsort((-weights[kept], owners[kept]))]
-    rows, columns, weights = rows[order], columns[order], weights[order]
-    bounds = np.searchsorted(owners[order], np.arange(len(elements) + 1))
-    return [
-        Matches(rows[low:high], columns[low:high] - starts[row], weights[low:high])
-        for row, (low, high) in enumerate(pairwise(bounds))
-    ]
-
-
-def _places(groups: Ints) -> Ints:
-    """Number the members of each group; members stand together."""
-    rows = np.arange(len(groups))
-    begins = np.concatenate([[True], groups[1:] != groups[:-1]]) if len(groups) else rows > 0
-    places: Ints = rows - np.maximum.accumulate(np.where(begins, rows, 0))
-    return places
 
 
 def find_instances(
@@ -308,7 +260,8 @@ def _best(
     pairs = _Pairs.of(query, element.keypoints, matches)
     side = float(max(element.width, element.height))
     best: tuple[Instance, Doubles] | None = None
-    for agreeing in _proposals(pairs, side, rules):
+    proposals = {agreeing.tobytes(): agreeing for agreeing in _proposals(pairs, side, rules)}
+    for agreeing in proposals.values():
         found = _refitted(pairs, agreeing, element, rules)
         if found is not None and (best is None or found[0].weight > best[0].weight):
             best = found

@@ -43,7 +43,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_texture,
     may_be_inverted,
 )
-from imagesearch_services.embedding.elements.finder import evidence
+from imagesearch_services.embedding.elements.fusion import evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, SPACE, Vocabulary
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from imagesearch_services.embedding.elements import (
     features,
-    finder,
+    fusion,
+    matching,
     segments,
     shapes,
     verification,
@@ -33,7 +34,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_query,
     working,
 )
-from imagesearch_services.embedding.elements.finder import evidence, places
+from imagesearch_services.embedding.elements.fusion import evidence, places
 from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.geometry import Box
@@ -155,7 +156,7 @@ def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
     """Search every photo; what was searched before with the same code is read."""
     described = describe(benchmark)
     index, words = Index(described.elements), Vocabulary.load()
-    modules = (features, segments, shapes, vocabulary, verification, finder)
+    modules = (features, segments, shapes, vocabulary, matching, verification, fusion)
     key = code_hash(modules, FILE, shapes.FILE)
     folder = CACHE / f"found-{benchmark.folder.name}-{candidates}-{key}"
 

@@ -19,7 +19,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_element,
     describe_query,
 )
-from imagesearch_services.embedding.elements.finder import Candidate, evidence
+from imagesearch_services.embedding.elements.fusion import Candidate, evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.geometry import Box

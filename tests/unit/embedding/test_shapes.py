@@ -17,7 +17,7 @@ from imagesearch_services.embedding.elements.features import (
     describe_element,
     describe_query,
 )
-from imagesearch_services.embedding.elements.finder import evidence, places
+from imagesearch_services.embedding.elements.fusion import evidence, places
 from imagesearch_services.embedding.elements.shapes import FIRST_WORD, SHAPE_BYTES, Shape
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
