@@ -119,11 +119,8 @@ FAINT_TEXT = """
 """Tells of every text with less contrast than WCAG 2.2 asks for (1.4.3, level AA)."""
 
 
-def cut_text(page: Page) -> list[str]:
-    found: list[str] = page.evaluate(CUT_TEXT)
-    return found
-
-
-def faint_text(page: Page) -> list[str]:
-    found: list[str] = page.evaluate(FAINT_TEXT)
-    return found
+def unreadable(page: Page) -> list[str]:
+    """Open what is folded, and tell of every text that is cut or faint."""
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    cut, faint = page.evaluate(CUT_TEXT), page.evaluate(FAINT_TEXT)
+    return [*(f"cut: {each}" for each in cut), *(f"faint: {each}" for each in faint)]

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from imagesearch.client import Client, LibraryType
 from imagesearch_services.runner.suite import Suite
-from tests.browser import SIZES, cut_text, opened, running_browser
+from tests.browser import SIZES, opened, running_browser, unreadable
 from tests.e2e.cli.conftest import Program
 from tests.pictures import encoded, photo, photograph
 
@@ -91,7 +91,7 @@ def test_a_page_shows_all_queries_with_boxes_and_matches(
     assert done.returncode == 1  # two of four can't be searched
     for size in SIZES:
         with opened(browser, page_file.as_uri(), size=size) as page:
-            assert cut_text(page) == []
+            assert unreadable(page) == []
             assert page.locator("article").count() == 4
             assert page.locator("#q1 .picture.large .badge.match").count() >= 1
             assert page.locator("#q2-m1 .id").inner_text() == f"{SCRIPTS[1]} <b>1.jpg"
@@ -113,7 +113,7 @@ def test_a_picture_s_subjects_are_saved(
         assert drawing.width / drawing.height == pytest.approx(1.5, rel=0.01)
     for size in SIZES:
         with opened(browser, (tmp_path / "seen.html").as_uri(), size=size) as page:
-            assert cut_text(page) == []
+            assert unreadable(page) == []
 
 
 @pytest.mark.parametrize(
