@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+from garment_heads import CATEGORY_OF_KIND, KINDS
 from pictures import Picture, catalogue, crop, letterbox, read, shelf
 from PIL import Image
-from train_embedding import CATEGORY_OF_KIND, KINDS
 from train_parser import CLASSES, HEIGHT_PX, IGNORE, WIDTH_PX, read_street
 
 from imagesearch_services.embedding.geometry import Box
@@ -155,7 +155,7 @@ def main() -> None:
     session.add_session_config_entry("session.intra_op.allow_spinning", "0")
     models = Models(
         onnxruntime.InferenceSession(MODELS / "subject_parser/2/model.onnx", session),
-        onnxruntime.InferenceSession(MODELS / "product/1/model.onnx", session),
+        onnxruntime.InferenceSession(MODELS / "product/2/model.onnx", session),
     )
     split = json.loads((HERE / "parser_split.json").read_text())
     data = options.pictures
