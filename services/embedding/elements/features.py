@@ -25,6 +25,7 @@ from imagesearch_services.embedding.elements.shapes import (
     WORD_WEIGHT,
     WORDS_TRIED,
     Shape,
+    shape_of,
 )
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.geometry import Box
@@ -276,7 +277,7 @@ def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredEleme
     projected = vocabulary.project(found.descriptors)
     height, width = view.grey.shape
     flat = None if view.rgb is None else flat_picture_mask(view.rgb)
-    shape = None if flat is None else vocabulary.shapes.shape(flat)
+    shape = None if flat is None else vocabulary.shapes.stored(flat)
     element = StoredElement(width, height, _keypoints(found), vocabulary.encode(projected), shape)
     words, _ = vocabulary.shapes.words([shape] if shape else [], 1)
     weights = np.full(len(words), WORD_WEIGHT / max(len(words), 1), np.float32)
@@ -286,7 +287,7 @@ def describe_element(view: Working, vocabulary: Vocabulary) -> tuple[StoredEleme
 def describe_query(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatures, Bag, Bag]:
     """Describe a query: its features, its words, and the words of its shapes."""
     query, bag = describe_texture(view, vocabulary)
-    shapes = query_shapes(view, vocabulary)
+    shapes = query_shapes(view)
     return replace(query, shapes=shapes), bag, shape_bag(shapes, vocabulary)
 
 
@@ -306,10 +307,10 @@ def describe_texture(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatur
     return query, query_bag(projected, vocabulary)
 
 
-def query_shapes(view: Working, vocabulary: Vocabulary) -> list[Shape]:
+def query_shapes(view: Working) -> list[Shape]:
     """Find a query's parts in one colour."""
     parts = [] if view.rgb is None else segments(view.rgb)
-    return [shape for part in parts if (shape := vocabulary.shapes.shape(part)) is not None]
+    return [shape for part in parts if (shape := shape_of(part)) is not None]
 
 
 def shape_bag(shapes: Sequence[Shape], vocabulary: Vocabulary) -> Bag:

@@ -237,7 +237,7 @@ class ElementFinder:
         if purpose.for_query:
             texture, shapes = await asyncio.gather(
                 self._workers.run(describe_texture, opened.view, self._vocabulary),
-                self._workers.run(query_shapes, opened.view, self._vocabulary),
+                self._workers.run(query_shapes, opened.view),
             )
             texture_only, bag = texture
             described = replace(texture_only, shapes=shapes)

@@ -31,7 +31,7 @@ BIN = np.array((6, 4, 4), np.uint8)
 """Of the histogram, in L*a*b* as OpenCV scales it to bytes."""
 TOLERANCE = np.array((16, 9, 9))
 """How far from its colour a pixel may be."""
-MAX_COLOURS = 16
+MAX_COLOURS = 12
 LEAST_SHARE = 0.0004
 """Of the picture's pixels that a colour must have."""
 FLAT_RANGE = 6
@@ -55,6 +55,8 @@ INK_DISTANCE = 35
 MOSTLY_TWO_COLOURS = 0.97
 LEAST_INK = 0.004
 HALF = 0.5
+BLUR_SHRINK = 4
+"""How much smaller the ground's colours are blurred at."""
 MOST_PIECES = 32
 """Of a shape; more are a pattern, which has no outline of its own."""
 
@@ -212,14 +214,17 @@ def _pieces(lab: Pixels, flat: Bools, colour: Doubles) -> _Pieces:
     is_ground = (boxes[:, 2] > FULL_PICTURE * width) & (boxes[:, 3] > FULL_PICTURE * height)
     kept = (boxes[:, 4] >= LEAST_PIECE_PX) & ~is_ground
     kept[0] = False
-    grown = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.int32)
-    around = (grown > 0) & (cv2.dilate(close, np.ones((5, 5), np.uint8)) == 0)
+    # The rim as places in the picture: there are far fewer of them than pixels.
+    grown = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8))
+    rim = np.flatnonzero((grown > 0) & (cv2.dilate(close, np.ones((5, 5), np.uint8)) == 0))
+    owners = grown.ravel()[rim].astype(np.int64)
+    sharp = wide.ravel()[rim] == 0
     return _Pieces(
         np.asarray(labels, np.int32),
         np.asarray(boxes, np.int32),
-        np.bincount(labels[flat], minlength=count),
-        np.bincount(grown[around], minlength=count),
-        np.bincount(grown[around & (wide == 0)], minlength=count),
+        np.bincount(labels.ravel()[np.flatnonzero(close & flat)], minlength=count),
+        np.bincount(owners, minlength=count),
+        np.bincount(owners[sharp], minlength=count),
         np.asarray(kept, bool),
     )
 
@@ -316,15 +321,23 @@ def _soft_mask(crop: Pixels, mask: Pixels) -> Floats:
     inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
     ink = np.median(colours[(inner if inner.sum() > LEAST_PIECE_PX else mask) > 0], axis=0)
     outside = (cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0).astype(np.float32)
-    reach = MASK_SIDE_PX / 10
-    share = cv2.GaussianBlur(outside, (0, 0), reach)
-    ground = cv2.GaussianBlur(colours * outside[..., None], (0, 0), reach)
-    ground /= np.maximum(share, 1e-3)[..., None]
+    ground = _ground(colours, outside)
     contrast = ink.astype(np.float32) - ground
-    power = np.maximum((contrast * contrast).sum(axis=2), 60)  # less is noise
-    shares = ((colours - ground) * contrast).sum(axis=2) / power
+    power = np.maximum(np.einsum("yxc,yxc->yx", contrast, contrast), 60)  # less is noise
+    shares = np.einsum("yxc,yxc->yx", colours - ground, contrast) / power
     near = cv2.dilate(mask, np.ones((7, 7), np.uint8))
     return np.asarray(np.clip(shares, 0, 1) * near, np.float32)
+
+
+def _ground(colours: Floats, outside: Floats) -> Floats:
+    """Give the colour around each pixel; blurred small, since so wide a blur leaves no detail."""
+    weighed = np.dstack([colours * outside[..., None], outside])
+    height, width = outside.shape
+    size = max(1, width // BLUR_SHRINK), max(1, height // BLUR_SHRINK)
+    small = cv2.resize(weighed, size, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), MASK_SIDE_PX / 10 / BLUR_SHRINK)
+    blurred = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-3), np.float32)
 
 
 def flat_picture_mask(rgb: Pixels) -> Segment | None:

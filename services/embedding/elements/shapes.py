@@ -17,7 +17,7 @@ What is learnt is committed; tests/benchmarks/elements/shapes.py learns it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Shape:
     frame: Doubles
     """From the rings' frame to that picture, around the middle, [2, 2]."""
     noise: float
-    """How alike landmarks are to it at most."""
+    """How alike landmarks are to it at most; 0 of a query's, for which it is not asked."""
     quality: float
     """Of the segment that it was found as, 0 to 1."""
 
@@ -132,25 +132,13 @@ class ShapeBook:
     def _landmark_spectra(self) -> Complexes:
         return spectra(self.landmarks)
 
-    def shape(self, segment: Segment, scale: tuple[float, float] = (1.0, 1.0)) -> Shape | None:
-        """Describe a segment; None where it is but a line.
-
-        Args:
-            segment: as found.
-            scale: brings its picture's pixels to those that the shape is to be told in.
-        """
-        ringed = rings(segment.mask)
-        if ringed is None:
+    def stored(self, segment: Segment) -> Shape | None:
+        """Describe a segment that is to be stored, with what landmarks reach."""
+        shape = shape_of(segment)
+        if shape is None:
             return None
-        profile, middle, frame = ringed
-        stretch = np.diag(scale)
-        return Shape(
-            profile,
-            stretch @ ((middle + 0.5) / segment.scale + np.array(segment.origin)),
-            stretch @ frame / segment.scale,
-            float(correlations(spectra(profile[None]), self._landmark_spectra)[0].max()),
-            segment.quality,
-        )
+        alike, _ = correlations(spectra(shape.profile[None]), self._landmark_spectra)
+        return replace(shape, noise=float(alike.max()))
 
     def described(self, profiles: Floats) -> Floats:
         """Describe profiles whatever their turn, [n, rings, directions] → [n, components]."""
@@ -176,6 +164,21 @@ class ShapeBook:
             softness = max(float(np.median(misses[:, 0])), 1e-9)
             fits.append(np.exp((misses[:, :1] - misses) / softness))
         return np.concatenate(words, axis=None), np.concatenate(fits, axis=None).astype(np.float32)
+
+
+def shape_of(segment: Segment) -> Shape | None:
+    """Describe a segment, all but its noise, which a query's has no use for; None for a line."""
+    ringed = rings(segment.mask)
+    if ringed is None:
+        return None
+    profile, middle, frame = ringed
+    return Shape(
+        profile,
+        (middle + 0.5) / segment.scale + np.array(segment.origin),
+        frame / segment.scale,
+        0.0,
+        segment.quality,
+    )
 
 
 def rings(mask: Floats) -> tuple[Floats, Doubles, Doubles] | None:
