@@ -30,9 +30,15 @@ DETAIL_CORRELATION = 0.9
 """Of the fine detail of both, below which what was added is noise."""
 OVERLAID_LEVELS = 18.0
 """Grey levels between what lies on a picture and what it covers."""
-OVERLAID_SHARE = (0.003, 0.5)
-OVERLAY_EDGE_PX = 5
-"""How far from it what lies on a picture changes the smoothed colours."""
+OVERLAID_SHARE = (0.002, 0.5)
+OVERLAY_EDGE_PX = 6
+"""How far from it what lies on a picture changes what is smoothed; and so does what was around a
+picture that was pasted."""
+EDGE_PX = 2
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Of red, green and blue (ITU-R BT.601)."""
+SAMPLED = 3
+"""Of so many pixels each first one tells what became of the colours."""
 VAGUE_REACH_PX = 10
 """How far from its place a grey level may be in what is blurred or bent."""
 FITS = 3
@@ -46,7 +52,7 @@ def changes(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
         overlap: of two aligned pictures.
         is_bent: parts had to be bent to agree, so that some are still off their place.
     """
-    mask = cv2.erode(overlap.mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    mask = _inside(overlap.mask, EDGE_PX)
     if mask.sum() < 64:  # noqa: PLR2004  # nothing to tell by
         return
     first, second = (
@@ -56,11 +62,12 @@ def changes(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
     smooth_first, smooth_second = _smooth(first, 2.0), _smooth(second, 2.0)
     gain, shift = _grey_fit(smooth_first[..., 0][mask], smooth_second[..., 0][mask])
     detail = list(_detail_changes(first[..., 0], second[..., 0], mask, gain))
-    expected = _expected_luma(first, smooth_first[mask], smooth_second[..., 0][mask])
     is_blurred = any(each.name == "blurred" for each in detail)
     reach_px = VAGUE_REACH_PX if is_blurred or is_bent else 1
+    expected = _expected_luma(overlap, mask)
     covered = _covered(expected, second[..., 0], reach_px, OVERLAID_LEVELS * max(1.0, gain))
-    share = float(covered[mask].mean())
+    inside = _inside(overlap.mask, OVERLAY_EDGE_PX)
+    share = float(covered[inside].mean()) if inside.any() else 0.0
     is_overlaid = OVERLAID_SHARE[0] <= share <= OVERLAID_SHARE[1]
     clear = mask & ~_near(covered, OVERLAY_EDGE_PX) if is_overlaid else mask
     if clear.sum() < mask.sum() / 4:
@@ -71,41 +78,57 @@ def changes(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
         yield Edit("overlaid", share)
 
 
+def _inside(mask: Mask, edge_px: int) -> Mask:
+    """Give what is farther from the end of what both show than that."""
+    padded = np.pad(mask.astype(np.uint8), edge_px)
+    eroded = cv2.erode(padded, _square(edge_px))
+    return np.asarray(eroded[edge_px:-edge_px, edge_px:-edge_px] > 0)
+
+
+def _near(places: Mask, reach_px: int) -> Mask:
+    return np.asarray(cv2.dilate(places.astype(np.uint8), _square(reach_px)) > 0)
+
+
+def _square(reach_px: int) -> npt.NDArray[np.uint8]:
+    return np.ones((2 * reach_px + 1,) * 2, np.uint8)
+
+
 def _smooth(values: Floats, sigma_px: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px), np.float32)
 
 
-def _near(places: Mask, reach_px: int) -> Mask:
-    around = np.ones((2 * reach_px + 1,) * 2, np.uint8)
-    return np.asarray(cv2.dilate(places.astype(np.uint8), around) > 0)
-
-
 def _covered(expected: Floats, levels: Floats, reach_px: int, least: float) -> Mask:
     """Say where grey levels are at least so far from any that are expected within reach."""
-    near = np.ones((2 * reach_px + 1,) * 2, np.uint8)
+    near = _square(reach_px)
     expected, levels = _smooth(expected, 1.0), _smooth(levels, 1.0)
     low, high = cv2.erode(expected, near), cv2.dilate(expected, near)
     return (levels < low - least) | (levels > high + least)
 
 
-def _expected_luma(first: Floats, samples: Floats, luma: Floats) -> Floats:
+def _expected_luma(overlap: Overlap, mask: Mask) -> Floats:
     """Give the grey levels that the first picture's colours became, [height, width].
 
-    A filter may make reds dark and blues bright: a linear function of all three channels.
-
-    Args:
-        first: luma and two differences of colour, [height, width, 3].
-        samples: of it, [samples, 3].
-        luma: of the second picture at the same places, [samples].
+    A filter may make reds dark and blues bright: each channel is a linear function of all three, as
+    far as there are levels for it.
     """
+    first, second = overlap.first.astype(np.float32), overlap.second.astype(np.float32)
+    samples = _smooth(first, 2.0)[mask][::SAMPLED]
+    became = _smooth(second, 2.0)[mask][::SAMPLED]
     design = np.column_stack([samples, np.ones(len(samples), np.float32)])
-    kept = np.ones(len(samples), bool)
-    weights = np.zeros(4, np.float32)
+    channels = [_linear_fit(design, each) for each in became.T]
+    expected = [np.clip(first @ each[:3] + each[3], 0, 255) for each in channels]
+    return np.asarray(np.tensordot(LUMA, expected, axes=1), np.float32)
+
+
+def _linear_fit(design: Floats, values: Floats) -> Floats:
+    """Fit by least squares what most of the samples follow, [samples, n] → [n]."""
+    kept = np.ones(len(values), bool)
+    weights = np.zeros(design.shape[1], np.float32)
     for _ in range(FITS):
-        weights = np.linalg.lstsq(design[kept], luma[kept], rcond=1e-6)[0]
-        errors = np.abs(luma - design @ weights)
+        weights = np.linalg.lstsq(design[kept], values[kept], rcond=1e-6)[0]
+        errors = np.abs(values - design @ weights)
         kept = errors <= max(4.0, 2 * float(np.median(errors)))
-    return np.asarray(np.clip(first @ weights[:3] + weights[3], 0, 255), np.float32)
+    return weights
 
 
 def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:

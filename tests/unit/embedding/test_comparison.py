@@ -8,7 +8,7 @@ import math
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from imagesearch_services.embedding.comparison.alignment import Aligned, Pixels, View, align
 from imagesearch_services.embedding.comparison.displacement import displacement_px
@@ -71,6 +71,22 @@ def test_a_picture_without_features_is_aligned_by_its_thumbnail() -> None:
 def test_a_crop_of_a_faint_picture_is_cropped_and_nothing_else() -> None:
     faint = Image.blend(Image.new("RGB", PHOTO.size, "beige"), PHOTO, 0.05)
     assert [each.name for each in edits(faint, faint.crop((60, 45, 300, 225)))] == ["cropped"]
+
+
+def with_a_word(picture: Image.Image) -> Image.Image:
+    marked = picture.copy()
+    ImageDraw.Draw(marked).text((120, 110), "SOLD", "white", ImageFont.load_default(60))
+    return marked
+
+
+def test_what_lies_on_a_picture_is_told_and_changes_no_colours() -> None:
+    assert [each.name for each in edits(PHOTO, with_a_word(PHOTO))] == ["overlaid"]
+
+
+def test_what_lies_on_a_blurred_picture_is_told_and_a_blur_alone_lays_nothing_on_it() -> None:
+    blurred = PHOTO.filter(ImageFilter.GaussianBlur(3))
+    assert [each.name for each in edits(PHOTO, blurred)] == ["blurred"]
+    assert [each.name for each in edits(PHOTO, with_a_word(blurred))] == ["blurred", "overlaid"]
 
 
 @pytest.mark.parametrize("seed", range(8))
