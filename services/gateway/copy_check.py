@@ -19,21 +19,21 @@ from imagesearch_services.gateway.ports import Catalog, CopyEvidence, Embedding
 MAX_PICTURES = 100
 """Of one call."""
 
-BIAS = -25.952
+BIAS = -28.241
 WEIGHTS: Mapping[str, float] = {
-    "agreement": -2.633,
-    "agreement_squared": 3.235,
-    "shown": 20.098,
-    "agreement_and_shown": 7.691,
-    "shown_of_both": -1.154,
-    "contrast": -1.691,
-    "bend": -47.601,
-    "inliers": -0.088,
-    "no_inliers": -2.690,
-    "similarity": -4.941,
-    "closeness": 19.599,
-    "strict_closeness": -13.249,
-    "agreement_and_closeness": 8.015,
+    "agreement": -2.808,
+    "agreement_squared": 3.476,
+    "shown": 20.522,
+    "agreement_and_shown": 7.973,
+    "shown_of_both": -1.457,
+    "contrast": -0.961,
+    "bend": -63.396,
+    "inliers": -0.103,
+    "no_inliers": -2.260,
+    "similarity": -2.027,
+    "closeness": 21.480,
+    "strict_closeness": -12.410,
+    "agreement_and_closeness": 3.764,
 }
 """Of `features`, for a logistic model."""
 
