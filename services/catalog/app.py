@@ -7,10 +7,12 @@ from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blo
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.installation import Installation
 from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.requests import Requests
-from imagesearch_services.catalog.servicer import CatalogServicer
+from imagesearch_services.catalog.servicer import CatalogDomain, CatalogServicer
 from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.small_pictures import SmallPictures
 from imagesearch_services.catalog.storage import Storage
 from imagesearch_services.catalog.sweep import Sweeper
 from imagesearch_services.catalog.tasks import Unbroken
@@ -119,9 +121,16 @@ async def make_service(
     except BaseException:
         await storage.close()
         raise
-    entries = Entries(storage, libraries, requests, unbroken, thumbnails)
-    rejections = Rejections(storage, libraries, requests, unbroken)
-    servicer = CatalogServicer(libraries, entries, rejections)
+    small_pictures = SmallPictures(storage, libraries, thumbnails)
+    servicer = CatalogServicer(
+        CatalogDomain(
+            libraries=libraries,
+            entries=Entries(storage, libraries, requests, unbroken, thumbnails),
+            queries=Queries(storage, libraries, small_pictures),
+            small_pictures=small_pictures,
+            rejections=Rejections(storage, libraries, requests, unbroken),
+        )
+    )
     if sweeper is not None:
         sweeper.start()
 

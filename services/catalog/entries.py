@@ -1,36 +1,18 @@
-"""Entries: storing, reading, changing, deleting and searching them."""
+"""Entries: storing, reading, changing and deleting them."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 
 from imagesearch_services.catalog import checks, paging
 from imagesearch_services.catalog.batch import Batch, PutItem, named_thumbnails, new_tag_types
-from imagesearch_services.catalog.blobs import unavailable as blob_store_unavailable
-from imagesearch_services.catalog.filters import (
-    NAME,
-    Bound,
-    Filter,
-    Match,
-    all_of,
-    any_of,
-    bind,
-    negate,
-)
+from imagesearch_services.catalog.bounds import bound_filter, for_engine
+from imagesearch_services.catalog.filters import NAME, Filter
 from imagesearch_services.catalog.libraries import Libraries
-from imagesearch_services.catalog.model import (
-    Entry,
-    Library,
-    SparseVector,
-    Vector,
-    VectorSpace,
-    entry_uid,
-)
+from imagesearch_services.catalog.model import Entry, Library, entry_uid
 from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
     entry_from_payload,
@@ -38,78 +20,14 @@ from imagesearch_services.catalog.payloads import (
 )
 from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
-from imagesearch_services.catalog.storage import (
-    Fields,
-    Record,
-    Scored,
-    Search,
-    Storage,
-)
+from imagesearch_services.catalog.storage import Fields, Record, Storage
 from imagesearch_services.catalog.tasks import Unbroken
-from imagesearch_services.catalog.thumbnails import (
-    NOT_KEPT,
-    Thumbnail,
-    Thumbnails,
-)
-from imagesearch_services.common.context import time_remaining_s
+from imagesearch_services.catalog.thumbnails import NOT_KEPT, Thumbnail, Thumbnails
 from imagesearch_services.common.errors import ServiceError, field_error
 
 MAX_BATCH = 1000
-MAX_VECTORS = 200
-DEFAULT_LIMIT = 10
-MAX_LIMIT = 1001
-"""One more than a caller shows, so that a full page can be told from a cut one."""
 UID_BYTES = 16
-MAX_THUMBNAILS = 100
-"""Small pictures read in one call."""
-THUMBNAIL_TIME_SHARE = 0.8
-"""Of the time that is left to a query, what the small pictures of its hits may take."""
-MOST_WAITED_S = 60.0
-"""For them, where the caller set no deadline; the store's own is nearer."""
 DELETE_POINTS = 1000
-OVER_FETCH = 3
-"""Hits asked for where only one of each entity is wanted, per hit wanted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A search as it was asked for."""
-
-    library_id: str
-    library_uid: str = ""
-    space: str
-    vectors: Sequence[bytes] = ()
-    """Of `space`; or else `sparse`."""
-    sparse: SparseVector | None = None
-    filter: Filter | None = None
-    limit: int = 0
-    min_similarity: float | None = None
-    include_entries: bool = False
-    include_features: bool = False
-    thumbnail_count: int = 0
-    """How many of the first hits of each vector come with their small pictures."""
-    distinct_entities: bool = False
-    merged: bool = False
-    """One list for all vectors, each entry once."""
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """An entry near a query vector; `entry` is None unless it was asked for."""
-
-    uid: bytes
-    similarity: float
-    entry: Entry | None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The hits of each query vector, best first."""
-
-    hits: Sequence[Sequence[Hit]]
-    thumbnails_error: ServiceError | None = None
-    """Why small pictures that were asked for are missing."""
 
 
 class Entries:
@@ -191,11 +109,11 @@ class Entries:
             raise field_error("page_size", "must not be negative")
         scope = f"entries {library.uid} {where!r}"
         last = paging.read_token(scope, page_token)
-        bound = _bind(library, where)
+        bound = bound_filter(library, where)
         if bound is False:
             return [], "", 0
         size = paging.page_size(page_size)
-        engine_filter = _for_engine(bound)
+        engine_filter = for_engine(bound)
         async with self._libraries.steady(library):
             total = await self._storage.count(library.uid, engine_filter)
             # One more than asked tells whether there is a next page.
@@ -209,11 +127,11 @@ class Entries:
     async def count(self, library_id: str, where: Filter | None) -> int:
         """Count exactly."""
         library = await self._libraries.get(library_id)
-        bound = _bind(library, where)
+        bound = bound_filter(library, where)
         if bound is False:
             return 0
         async with self._libraries.steady(library):
-            return await self._storage.count(library.uid, _for_engine(bound))
+            return await self._storage.count(library.uid, for_engine(bound))
 
     async def update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
@@ -241,45 +159,6 @@ class Entries:
         if bool(image_ids) == (where is not None):
             raise field_error("image_ids", "exactly one of image_ids and filter must be set")
         return await self._unbroken.run(self._delete(library_id, image_ids, where, key))
-
-    async def thumbnails(
-        self, library_id: str, library_uid: str, image_ids: Sequence[str]
-    ) -> list[bytes]:
-        """Return small pictures in the order asked; empty for those that are not there.
-
-        Raises:
-            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID, BLOB_STORE_UNAVAILABLE.
-        """
-        library = await self._libraries.get(library_id, uid=library_uid)
-        if len(image_ids) > MAX_THUMBNAILS:
-            raise field_error("image_ids", f"must be at most {MAX_THUMBNAILS}")
-        wanted = [entry_uid(image_id) for image_id in image_ids]
-        named = await self._named_thumbnails(library, wanted)
-        found = await self._read_thumbnails(library, named)
-        return [found.get(uid, b"") for uid in wanted]
-
-    async def query(self, query: Query) -> Found:
-        """Find the nearest entries of each vector.
-
-        Raises:
-            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID.
-        """
-        library = await self._libraries.get(query.library_id, uid=query.library_uid)
-        search = _search(library, query)
-        bound = _bind(library, query.filter)
-        if bound is False:
-            return Found([[]] * (1 if query.merged else len(search.vectors)))
-        search = replace(search, filter=_for_engine(bound))
-        async with self._libraries.steady(library):
-            if query.distinct_entities:
-                results = await self._search_distinct(library, search)
-            elif query.merged:
-                results = [await self._search_merged(library, search)]
-            else:
-                results = await self._storage.search(library.uid, search)
-        found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
-        shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
-        return Found(found, await self._show(library, shown))
 
     async def _put(
         self, library: Library, items: Sequence[PutItem | ServiceError]
@@ -359,58 +238,6 @@ class Entries:
         wanted = asked.thumbnail and not library.thumbnails_disabled and self._thumbnails.can_keep
         return (NOT_KEPT,) if wanted and not stored.thumbnail_version else ()
 
-    async def _show(self, library: Library, entries: Sequence[Entry]) -> ServiceError | None:
-        """Give entries their small pictures; return why they can't be had.
-
-        The entries are at hand already: the store gets a part of the time that is left, so that
-        they can be answered without.
-        """
-        named = [
-            Thumbnail(library.uid, entry.uid, entry.thumbnail_version)
-            for entry in entries
-            if entry.thumbnail_version
-        ]
-        try:
-            async with asyncio.timeout(THUMBNAIL_TIME_SHARE * time_remaining_s(MOST_WAITED_S)):
-                found = await self._read_thumbnails(library, named)
-        except TimeoutError:
-            return blob_store_unavailable()
-        except ServiceError as error:
-            return error
-        for entry in entries:
-            entry.thumbnail = found.get(entry.uid, b"")
-        return None
-
-    async def _read_thumbnails(
-        self, library: Library, named: Sequence[Thumbnail]
-    ) -> dict[bytes, bytes]:
-        """Read small pictures by the uids of their entries; what is lost is left out."""
-        found = await self._read_files(named)
-        lost = [each.entry_uid for each in named if each.entry_uid not in found]
-        if lost:
-            # Replaced, most likely, between the point that names it and the blob.
-            found |= await self._read_files(await self._named_thumbnails(library, lost))
-        return found
-
-    async def _read_files(self, named: Sequence[Thumbnail]) -> dict[bytes, bytes]:
-        named = list(dict.fromkeys(named))
-        files = await self._thumbnails.read(named) if named else []
-        return {
-            each.entry_uid: file
-            for each, file in zip(named, files, strict=True)
-            if file is not None
-        }
-
-    async def _named_thumbnails(self, library: Library, uids: Sequence[bytes]) -> list[Thumbnail]:
-        """Return which small pictures entries name now."""
-        if not uids:
-            return []
-        async with self._libraries.steady(library):
-            found = await self._storage.retrieve(
-                library.uid, list(dict.fromkeys(uids)), Fields.THUMBNAIL
-            )
-        return named_thumbnails(library, found)
-
     async def _update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
     ) -> Entry:
@@ -475,61 +302,13 @@ class Entries:
             if found := await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL):
                 yield found
             return
-        bound = _bind(library, where)
+        bound = bound_filter(library, where)
         while bound is not False and (
             found := await self._storage.scroll(
-                library.uid, _for_engine(bound), None, DELETE_POINTS, Fields.THUMBNAIL
+                library.uid, for_engine(bound), None, DELETE_POINTS, Fields.THUMBNAIL
             )
         ):
             yield found
-
-    async def _search_merged(self, library: Library, search: Search) -> list[Scored]:
-        """Search for all vectors together; what is found by several is read once."""
-        results = await self._storage.search(library.uid, replace(search, fields=Fields.NONE))
-        best: dict[bytes, Scored] = {}
-        for hit in sorted(chain.from_iterable(results), key=lambda hit: -hit.similarity):
-            best.setdefault(hit.uid, hit)
-        top = list(best.values())[: search.limit]
-        if search.fields is Fields.NONE:
-            return top
-        uids = [hit.uid for hit in top]
-        records = await self._storage.retrieve(library.uid, uids, search.fields)
-        payloads = {record.uid: record.payload for record in records}
-        return [hit._replace(payload=payloads[hit.uid]) for hit in top if hit.uid in payloads]
-
-    async def _search_distinct(self, library: Library, search: Search) -> list[list[Scored]]:
-        fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
-        first = replace(search, limit=search.limit * OVER_FETCH, fields=fields)
-        results = await self._storage.search(library.uid, first)
-        return [
-            await self._fill(library, replace(first, vectors=[vector]), hits, search.limit)
-            for vector, hits in zip(search.vectors, results, strict=True)
-        ]
-
-    async def _fill(
-        self, library: Library, search: Search, hits: list[Scored], limit: int
-    ) -> list[Scored]:
-        """Go on behind the first hits, leaving out what was found, until there are enough."""
-        best: dict[str | bytes, Scored] = {}
-        while True:
-            for hit in hits:
-                best.setdefault(hit.payload.get("entity_id") or hit.uid, hit)
-            if len(best) >= limit or len(hits) < search.limit:
-                break
-            entities = tuple(name for name in best if isinstance(name, str))
-            ids = tuple(
-                hit.payload["image_id"] for name, hit in best.items() if isinstance(name, bytes)
-            )
-            seen = any_of(
-                Match("entity_id", entities) if entities else False,
-                Match("image_id", ids) if ids else False,
-            )
-            rest = all_of(True if search.filter is None else search.filter, negate(seen))
-            (hits,) = await self._storage.search(
-                library.uid, replace(search, filter=_for_engine(rest))
-            )
-        ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
-        return ranked[:limit]
 
 
 def _checked(
@@ -559,61 +338,8 @@ def _checked(
     return checked
 
 
-def _search(library: Library, query: Query) -> Search:
-    space = library.space(query.space)
-    vectors: Sequence[Vector] = query.vectors
-    if space is None or space.sparse != (query.sparse is not None):
-        raise field_error("vectors", f"the library has no such space: {query.space}")
-    if query.sparse is not None:
-        checks.check_sparse("sparse_vector", query.sparse)
-        vectors = [query.sparse]
-    else:
-        _check_dense(space, query.vectors)
-    if query.limit < 0 or query.limit > MAX_LIMIT:
-        raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
-    if query.merged and query.distinct_entities:
-        raise field_error("merged", "can't be beside distinct_entities")
-    if query.include_features and not query.include_entries:
-        raise field_error("include_features", "needs include_entries")
-    if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:
-        raise field_error(
-            "thumbnail_count", f"must be 0 to {MAX_THUMBNAILS} for all vectors together"
-        )
-    if query.thumbnail_count and not query.include_entries:
-        raise field_error("thumbnail_count", "needs include_entries")
-    fields = Fields.ENTRY if query.include_entries else Fields.NONE
-    return Search(
-        space=query.space,
-        vectors=vectors,
-        limit=query.limit or DEFAULT_LIMIT,
-        min_similarity=query.min_similarity,
-        exact=query.exact,
-        fields=Fields.ALL if query.include_features else fields,
-    )
-
-
-def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
-    if not 1 <= len(vectors) <= MAX_VECTORS:
-        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}")
-    checks.check_query_vectors(space, vectors)
-
-
-def _bind(library: Library, where: Filter | None) -> Bound:
-    return bind(where, library.tag_types, library.attribute_names)
-
-
-def _for_engine(bound: Bound) -> Filter | None:
-    """Return what an engine is asked; None for everything."""
-    return None if isinstance(bound, bool) else bound
-
-
 def _entry(record: Record) -> Entry:
     return entry_from_payload(record.payload, record.vectors)
-
-
-def _hit(scored: Scored, include_entry: bool) -> Hit:
-    entry = entry_from_payload(scored.payload) if include_entry else None
-    return Hit(scored.uid, scored.similarity, entry)
 
 
 def _check_path(path: str) -> None:

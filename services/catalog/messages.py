@@ -18,7 +18,6 @@ from imagesearch.type.v1 import (
     tag_pb2,
 )
 from imagesearch_services.catalog.batch import PutItem
-from imagesearch_services.catalog.entries import Found, Hit, Query
 from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
 from imagesearch_services.catalog.model import (
     Attribute,
@@ -34,6 +33,7 @@ from imagesearch_services.catalog.model import (
     TagValue,
     VectorSpace,
 )
+from imagesearch_services.catalog.queries import Found, Hit, Query
 from imagesearch_services.catalog.rejections import Pair
 from imagesearch_services.catalog.requests import RequestKey
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -12,17 +13,32 @@ from imagesearch_services.catalog import messages
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import Library, LibraryStats
+from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
+from imagesearch_services.catalog.small_pictures import SmallPictures
 from imagesearch_services.common.errors import field_error, missing_field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogDomain:
+    """What the service does, by what it is about."""
+
+    libraries: Libraries
+    entries: Entries
+    queries: Queries
+    small_pictures: SmallPictures
+    rejections: Rejections
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
     """imagesearch.catalog.v1.CatalogService; what the RPCs do stands in the proto."""
 
-    def __init__(self, libraries: Libraries, entries: Entries, rejections: Rejections) -> None:
-        self._libraries = libraries
-        self._entries = entries
-        self._rejections = rejections
+    def __init__(self, domain: CatalogDomain) -> None:
+        self._libraries = domain.libraries
+        self._entries = domain.entries
+        self._queries = domain.queries
+        self._small_pictures = domain.small_pictures
+        self._rejections = domain.rejections
 
     async def CreateLibrary(  # noqa: N802  # the contract's name
         self, request: pb.CreateLibraryRequest, context: Any
@@ -152,7 +168,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         del context
         _named(request.library_id)
         return messages.write_query_response(
-            await self._entries.query(messages.read_query(request))
+            await self._queries.query(messages.read_query(request))
         )
 
     async def RejectPairs(  # noqa: N802
@@ -192,7 +208,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetThumbnailsRequest, context: Any
     ) -> pb.GetThumbnailsResponse:
         del context
-        thumbnails = await self._entries.thumbnails(
+        thumbnails = await self._small_pictures.get(
             _named(request.library_id), request.library_uid, request.image_ids
         )
         return pb.GetThumbnailsResponse(thumbnails=thumbnails)

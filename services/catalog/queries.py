@@ -1,0 +1,197 @@
+"""Searching entries by their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from imagesearch_services.catalog import checks
+from imagesearch_services.catalog.bounds import bound_filter, for_engine
+from imagesearch_services.catalog.filters import Filter, Match, all_of, any_of, negate
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.model import (
+    Entry,
+    Library,
+    SparseVector,
+    Vector,
+    VectorSpace,
+)
+from imagesearch_services.catalog.payloads import entry_from_payload
+from imagesearch_services.catalog.small_pictures import MAX_THUMBNAILS, SmallPictures
+from imagesearch_services.catalog.storage import Fields, Scored, Search, Storage
+from imagesearch_services.common.errors import ServiceError, field_error
+
+MAX_VECTORS = 200
+DEFAULT_LIMIT = 10
+MAX_LIMIT = 1001
+"""One more than a caller shows, so that a full page can be told from a cut one."""
+OVER_FETCH = 3
+"""Hits asked for where only one of each entity is wanted, per hit wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A search as it was asked for."""
+
+    library_id: str
+    library_uid: str = ""
+    space: str
+    vectors: Sequence[bytes] = ()
+    """Of `space`; or else `sparse`."""
+    sparse: SparseVector | None = None
+    filter: Filter | None = None
+    limit: int = 0
+    min_similarity: float | None = None
+    include_entries: bool = False
+    include_features: bool = False
+    thumbnail_count: int = 0
+    """How many of the first hits of each vector come with their small pictures."""
+    distinct_entities: bool = False
+    merged: bool = False
+    """One list for all vectors, each entry once."""
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An entry near a query vector; `entry` is None unless it was asked for."""
+
+    uid: bytes
+    similarity: float
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The hits of each query vector, best first."""
+
+    hits: Sequence[Sequence[Hit]]
+    thumbnails_error: ServiceError | None = None
+    """Why small pictures that were asked for are missing."""
+
+
+class Queries:
+    """Searches of all libraries."""
+
+    def __init__(
+        self, storage: Storage, libraries: Libraries, small_pictures: SmallPictures
+    ) -> None:
+        self._storage = storage
+        self._libraries = libraries
+        self._small_pictures = small_pictures
+
+    async def query(self, query: Query) -> Found:
+        """Find the nearest entries of each vector.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID.
+        """
+        library = await self._libraries.get(query.library_id, uid=query.library_uid)
+        search = _search(library, query)
+        bound = bound_filter(library, query.filter)
+        if bound is False:
+            return Found([[]] * (1 if query.merged else len(search.vectors)))
+        search = replace(search, filter=for_engine(bound))
+        async with self._libraries.steady(library):
+            if query.distinct_entities:
+                results = await self._search_distinct(library, search)
+            elif query.merged:
+                results = [await self._search_merged(library, search)]
+            else:
+                results = await self._storage.search(library.uid, search)
+        found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
+        shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
+        return Found(found, await self._small_pictures.show(library, shown))
+
+    async def _search_merged(self, library: Library, search: Search) -> list[Scored]:
+        """Search for all vectors together; what is found by several is read once."""
+        results = await self._storage.search(library.uid, replace(search, fields=Fields.NONE))
+        best: dict[bytes, Scored] = {}
+        for hit in sorted(chain.from_iterable(results), key=lambda hit: -hit.similarity):
+            best.setdefault(hit.uid, hit)
+        top = list(best.values())[: search.limit]
+        if search.fields is Fields.NONE:
+            return top
+        uids = [hit.uid for hit in top]
+        records = await self._storage.retrieve(library.uid, uids, search.fields)
+        payloads = {record.uid: record.payload for record in records}
+        return [hit._replace(payload=payloads[hit.uid]) for hit in top if hit.uid in payloads]
+
+    async def _search_distinct(self, library: Library, search: Search) -> list[list[Scored]]:
+        fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
+        first = replace(search, limit=search.limit * OVER_FETCH, fields=fields)
+        results = await self._storage.search(library.uid, first)
+        return [
+            await self._fill(library, replace(first, vectors=[vector]), hits, search.limit)
+            for vector, hits in zip(search.vectors, results, strict=True)
+        ]
+
+    async def _fill(
+        self, library: Library, search: Search, hits: list[Scored], limit: int
+    ) -> list[Scored]:
+        """Go on behind the first hits, leaving out what was found, until there are enough."""
+        best: dict[str | bytes, Scored] = {}
+        while True:
+            for hit in hits:
+                best.setdefault(hit.payload.get("entity_id") or hit.uid, hit)
+            if len(best) >= limit or len(hits) < search.limit:
+                break
+            entities = tuple(name for name in best if isinstance(name, str))
+            ids = tuple(
+                hit.payload["image_id"] for name, hit in best.items() if isinstance(name, bytes)
+            )
+            seen = any_of(
+                Match("entity_id", entities) if entities else False,
+                Match("image_id", ids) if ids else False,
+            )
+            rest = all_of(True if search.filter is None else search.filter, negate(seen))
+            (hits,) = await self._storage.search(
+                library.uid, replace(search, filter=for_engine(rest))
+            )
+        ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
+        return ranked[:limit]
+
+
+def _search(library: Library, query: Query) -> Search:
+    space = library.space(query.space)
+    vectors: Sequence[Vector] = query.vectors
+    if space is None or space.sparse != (query.sparse is not None):
+        raise field_error("vectors", f"the library has no such space: {query.space}")
+    if query.sparse is not None:
+        checks.check_sparse("sparse_vector", query.sparse)
+        vectors = [query.sparse]
+    else:
+        _check_dense(space, query.vectors)
+    if query.limit < 0 or query.limit > MAX_LIMIT:
+        raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
+    if query.merged and query.distinct_entities:
+        raise field_error("merged", "can't be beside distinct_entities")
+    if query.include_features and not query.include_entries:
+        raise field_error("include_features", "needs include_entries")
+    if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:
+        raise field_error(
+            "thumbnail_count", f"must be 0 to {MAX_THUMBNAILS} for all vectors together"
+        )
+    if query.thumbnail_count and not query.include_entries:
+        raise field_error("thumbnail_count", "needs include_entries")
+    fields = Fields.ENTRY if query.include_entries else Fields.NONE
+    return Search(
+        space=query.space,
+        vectors=vectors,
+        limit=query.limit or DEFAULT_LIMIT,
+        min_similarity=query.min_similarity,
+        exact=query.exact,
+        fields=Fields.ALL if query.include_features else fields,
+    )
+
+
+def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
+    if not 1 <= len(vectors) <= MAX_VECTORS:
+        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}")
+    checks.check_query_vectors(space, vectors)
+
+
+def _hit(scored: Scored, include_entry: bool) -> Hit:
+    entry = entry_from_payload(scored.payload) if include_entry else None
+    return Hit(scored.uid, scored.similarity, entry)
