@@ -270,6 +270,7 @@ class CatalogClient:
             filter=_filter_message(query.filter) if query.filter else None,
             limit=query.limit,
             merged=True,
+            merged_hits_per_vector=query.limit_of_each,
             include_entries=True,
             include_features=True,
         )

@@ -8,7 +8,7 @@ from imagesearch.gateway.v1 import search_pb2
 from imagesearch_services.common.errors import field_error
 from imagesearch_services.gateway import limits, messages, names
 from imagesearch_services.gateway.duplicate_graph import KeepPolicy
-from imagesearch_services.gateway.duplicates import (
+from imagesearch_services.gateway.duplicate_scan import (
     DuplicateImage,
     DuplicatesNews,
     DuplicatesRequest,

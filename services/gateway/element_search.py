@@ -6,6 +6,7 @@ windows → check which of them appear, and where
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from imagesearch_services.common.errors import Reason, ServiceError
@@ -39,6 +40,10 @@ from imagesearch_services.gateway.model import (
     Vector,
 )
 from imagesearch_services.gateway.ports import CandidatesQuery
+
+SHARE_OF_ONE_WINDOW = 0.16
+"""Of the candidates, those that one window brings at most: what is nearest to any of 127 windows is
+among the first of one."""
 
 
 class ElementSearch(FirstPage):
@@ -118,6 +123,7 @@ class ElementSearch(FirstPage):
                     by=by,
                     filter=self._filter,
                     limit=limit,
+                    limit_of_each=math.ceil(limit * SHARE_OF_ONE_WINDOW),
                 )
             )
 

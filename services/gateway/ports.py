@@ -155,6 +155,8 @@ class CandidatesQuery:
     """Those that share most words with it, or are nearest to any of its windows."""
     filter: Filter | None
     limit: int
+    limit_of_each: int
+    """Of the nearest to one window."""
 
 
 @dataclass(frozen=True, slots=True)

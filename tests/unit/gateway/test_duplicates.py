@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway import duplicates as module
+from imagesearch_services.gateway import duplicate_scan as module
 from imagesearch_services.gateway.copy_check import CopyCheck
 from imagesearch_services.gateway.duplicate_graph import KeepPolicy
 from imagesearch_services.gateway.duplicate_messages import duplicates_responses
-from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens
-from imagesearch_services.gateway.duplicates import (
+from imagesearch_services.gateway.duplicate_scan import (
     DuplicateImage,
-    Duplicates,
     DuplicatesNews,
     DuplicatesRequest,
 )
+from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens
+from imagesearch_services.gateway.duplicates import Duplicates
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.libraries import LibraryCache
 from imagesearch_services.gateway.limits import Admission
