@@ -207,6 +207,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         thumbnail_count=request.thumbnail_count,
         distinct_entities=request.distinct_entities,
         merged=request.merged,
+        merged_hits_per_vector=request.merged_hits_per_vector,
         exact=request.exact,
     )
 

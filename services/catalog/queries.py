@@ -50,6 +50,8 @@ class Query:
     distinct_entities: bool = False
     merged: bool = False
     """One list for all vectors, each entry once."""
+    merged_hits_per_vector: int = 0
+    """Of how many hits of each; 0: as many as are asked for."""
     exact: bool = False
 
 
@@ -97,16 +99,19 @@ class Queries:
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
             elif query.merged:
-                results = [await self._search_merged(library, search)]
+                results = [await self._search_merged(library, search, query)]
             else:
                 results = await self._storage.search(library.uid, search)
         found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
         shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
         return Found(found, await self._small_pictures.show(library, shown))
 
-    async def _search_merged(self, library: Library, search: Search) -> list[Scored]:
+    async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
         """Search for all vectors together; what is found by several is read once."""
-        results = await self._storage.search(library.uid, replace(search, fields=Fields.NONE))
+        each = min(search.limit, query.merged_hits_per_vector or search.limit)
+        results = await self._storage.search(
+            library.uid, replace(search, limit=each, fields=Fields.NONE)
+        )
         best: dict[bytes, Scored] = {}
         for hit in sorted(chain.from_iterable(results), key=lambda hit: -hit.similarity):
             best.setdefault(hit.uid, hit)
@@ -167,6 +172,8 @@ def _search(library: Library, query: Query) -> Search:
         raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
     if query.merged and query.distinct_entities:
         raise field_error("merged", "can't be beside distinct_entities")
+    if query.merged_hits_per_vector < 0:
+        raise field_error("merged_hits_per_vector", "must not be negative")
     if query.include_features and not query.include_entries:
         raise field_error("include_features", "needs include_entries")
     if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:

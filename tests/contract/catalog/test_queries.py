@@ -57,6 +57,23 @@ async def test_merged_every_entry_comes_once_at_its_best(catalog: Catalog, libra
         await catalog.query(library, turned(0), merged=True, distinct_entities=True)
 
 
+async def test_of_each_vector_as_many_hits_take_part_as_asked(
+    catalog: Catalog, library: str
+) -> None:
+    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 2, 4, 60, 62)))
+    query = {"merged": True, "include_entries": True, "limit": 4}
+    (hits,) = await catalog.query(library, turned(-1), turned(66), **query)
+    assert [hit.entry.image_id for hit in hits] == ["0", "2", "62", "4"]
+    (hits,) = await catalog.query(
+        library, turned(-1), turned(66), merged_hits_per_vector=1, **query
+    )
+    assert [hit.entry.image_id for hit in hits] == ["0", "62"]
+    (hits,) = await catalog.query(library, turned(-1), merged_hits_per_vector=9, **query)
+    assert len(hits) == 4
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), merged=True, merged_hits_per_vector=-1)
+
+
 async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
     ((hit,),) = await catalog.query(library, turned(0))

@@ -852,6 +852,7 @@ class QueryEntriesRequest(_message.Message):
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
+    MERGED_HITS_PER_VECTOR_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
     library_uid: _builtins.str
@@ -881,6 +882,11 @@ class QueryEntriesRequest(_message.Message):
     """Give one result for all vectors: each entry once, at its best similarity.
     Not together with distinct_entities.
     """
+    merged_hits_per_vector: _builtins.int
+    """If `merged`: how many of each vector's hits take part; 0: `limit`. The first
+    so many are exact; behind them an entry is missing that no vector ranks
+    among its own. Many vectors are searched much faster with few of each.
+    """
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
         """1 to 200, all of one space; each is a search of its own, answered in order."""
@@ -909,10 +915,11 @@ class QueryEntriesRequest(_message.Message):
         include_features: _builtins.bool = ...,
         thumbnail_count: _builtins.int = ...,
         merged: _builtins.bool = ...,
+        merged_hits_per_vector: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "merged_hits_per_vector", b"merged_hits_per_vector", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
