@@ -43,20 +43,18 @@ Pixels = npt.NDArray[np.uint8]
 STORED_SIDE_PX = 400
 """Long side that an element is brought to."""
 STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
-QUERY_SIDE_PX = 1000
+QUERY_SIDE_PX = 800
 QUERY_LIMITS = ExtractionLimits(max_features=2000, border_px=0)
 
 MAX_ENLARGEMENT = 4.0
 """Small elements are enlarged so far at most: there is nothing more in them."""
 
-QUERY_WORDS = 3
-"""Nearest words of a descriptor that a query's bag counts; an element's counts the nearest."""
-WORD_SOFTNESS = 0.1
-"""Squared distance beyond the nearest word at which a further one counts a third."""
 FEW_KEYPOINTS = 150
 """Elements with more are looked for as they are; those with fewer also as negatives."""
-FEWEST_WORDS = 10
-"""Elements with fewer words are judged as if they had so many: they would match by chance."""
+LEAST_COMMONNESS = 0.03
+"""Of a word in a photo: none is rarer than what could be learnt."""
+LEAST_EXPECTED = 1.0
+"""Of an element's weight in a usual photo: those with few words would match by chance."""
 
 STORED_MAGIC, QUERY_MAGIC = b"E1", b"Q1"
 STORED_HEADER = struct.Struct("<2sHHH")
@@ -331,18 +329,25 @@ def _joined(local: Bag, further: Bag) -> Bag:
 
 
 def stored_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
-    """Give an element's words, each once: repeats say little more.
-
-    Weights add up to one, so that elements with many features have no advantage in photos, which
-    hold some of everything.
-    """
+    """Give an element's words, each once: repeats say little more."""
     words, _ = vocabulary.words(projected, 1)
     if may_be_inverted(len(projected)):
         inverted, _ = vocabulary.words(vocabulary.inverted(projected), 1)
         words = np.concatenate([words, inverted])
+    return weighted(words.ravel(), vocabulary)
+
+
+def weighted(words: npt.NDArray[np.int64], vocabulary: Vocabulary) -> Bag:
+    """Weigh an element's words by how rare they are in photos.
+
+    All are divided by what they add up to in a usual photo, which holds some of everything: else
+    elements with many features, or of cloth and noise, would be found in every one.
+    """
     distinct = np.unique(words)
-    weights = np.full(len(distinct), 1 / max(len(distinct), FEWEST_WORDS), np.float32)
-    return Bag(distinct, weights)
+    commonness = vocabulary.commonness[distinct]
+    rarity = np.log1p(1 / (commonness + LEAST_COMMONNESS))
+    expected = float(rarity @ commonness)
+    return Bag(distinct, (rarity / (expected + LEAST_EXPECTED)).astype(np.float32))
 
 
 def may_be_inverted(keypoint_count: int) -> bool:
@@ -351,12 +356,10 @@ def may_be_inverted(keypoint_count: int) -> bool:
 
 
 def query_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
-    """Give a query's words: of each feature also the next ones, as far as they are as near."""
-    words, squared = vocabulary.words(projected, QUERY_WORDS)
-    weights = np.exp((squared[:, :1] - squared) / WORD_SOFTNESS)
-    distinct, rows = np.unique(words, return_inverse=True)
-    sums = np.bincount(rows.ravel(), weights.ravel().astype(np.float64), len(distinct))
-    return Bag(distinct, np.sqrt(sums).astype(np.float32))
+    """Give a query's words: of repeats each further one counts less."""
+    words, _ = vocabulary.words(projected, 1)
+    distinct, counts = np.unique(words, return_counts=True)
+    return Bag(distinct, np.sqrt(counts).astype(np.float32))
 
 
 def _keypoints(found: LocalFeatures) -> Keypoints:
