@@ -20,7 +20,7 @@ from imagesearch_services.gateway.calibration import (
     closeness,
     similarity_of_closeness,
 )
-from imagesearch_services.gateway.elements import DENSE_ROLE, WORDS_ROLE
+from imagesearch_services.gateway.elements import DENSE_ROLE
 from imagesearch_services.gateway.filters import conjunction, not_image
 from imagesearch_services.gateway.images import image_not_found
 from imagesearch_services.gateway.libraries import LibraryCache
@@ -432,8 +432,8 @@ def _applied(ranking: Ranking) -> AppliedThreshold:
 def model_of(library: Library, relation: Relation) -> ModelVersion:
     role = ROLES[relation]
     if library.type is LibraryType.ELEMENT:
-        # The calibration is that of both together, where there are both.
-        role = DENSE_ROLE if library.model(DENSE_ROLE) else WORDS_ROLE
+        # Calibrated with the words beside it.
+        role = DENSE_ROLE
     model = library.model(role)
     if model is None:
         raise ServiceError(

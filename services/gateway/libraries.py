@@ -11,6 +11,7 @@ from imagesearch_services.common.errors import (
     ServiceError,
 )
 from imagesearch_services.gateway.calibration import Calibrations
+from imagesearch_services.gateway.elements import WORDS_ROLE
 from imagesearch_services.gateway.model import (
     Library,
     LibraryFields,
@@ -152,7 +153,9 @@ class Libraries:
                 )
             # Of two versions the later one: numbers by value, other names by their letters.
             newest = max(candidates, key=lambda one: _version_order(one.model.version))
-            self._calibrations.of(newest.model)
+            if role != WORDS_ROLE:
+                # Words bring candidates and tell no score.
+                self._calibrations.of(newest.model)
             chosen.append(newest)
         return chosen
 

@@ -7,6 +7,7 @@ variance).
   multi-index", CVPR 2012): a million words of two books with a thousand centres each. The library
   must be able to tell very many elements apart by words alone (Sivic and Zisserman, "Video Google",
   ICCV 2003).
+- How common a word is in photos is learnt, too: what is in every photo tells nothing of any.
 - Its code, from which it can be approximated again, takes 16 bytes (Jégou et al., "Product
   quantization for nearest neighbor search", PAMI 2011).
 - How near it lies to landmarks, centres of descriptors in general, tells from which distance on a
@@ -33,10 +34,12 @@ Codes = npt.NDArray[np.uint8]
 FILE = Path(__file__).parent / "vocabulary.npz"
 
 NAME = "rootsift_words"
-VERSION = "1"
+VERSION = "2"
 SPACE = f"{NAME}@{VERSION}"
 """Of the bags of words, as libraries name it."""
 
+COMMONNESS_STEPS = 128
+"""Of the root of how common a word is, as it is kept."""
 NOISE_NEIGHBOUR = 8
 """Which nearest landmark tells the distance that means nothing."""
 NOISE_GROUPS = 64
@@ -61,6 +64,8 @@ class Vocabulary:
     """[landmarks, components]."""
     codebooks: Floats
     """[parts, 256, components of a part]."""
+    commonness: Floats
+    """Weight of each word in the bag of a photo, on average, [words]."""
     inversion: tuple[Floats, Floats]
     """Matrix and offset that make a projected descriptor that of the negative picture."""
     shapes: ShapeBook
@@ -77,6 +82,7 @@ class Vocabulary:
                 stored["halves"].astype(np.float32),
                 stored["landmarks"].astype(np.float32) * stored["landmark_scale"],
                 stored["codebooks"].astype(np.float32),
+                (stored["commonness_roots"].astype(np.float32) / COMMONNESS_STEPS) ** 2,
                 _inversion(mean, projection),
                 ShapeBook.load(),
             )
@@ -84,6 +90,10 @@ class Vocabulary:
     @property
     def components(self) -> int:
         return int(self.projection.shape[1])
+
+    @property
+    def word_count(self) -> int:
+        return int(self.halves.shape[1]) ** 2
 
     @property
     def code_bytes(self) -> int:

@@ -1,9 +1,12 @@
 """Learns the committed vocabulary of visual words and codes.
 
     python -m tests.benchmarks.elements.vocabulary
+    python -m tests.benchmarks.elements.vocabulary --commonness   # of the words that are there
 
 From photos and icons that the benchmark neither stores nor asks with: garments, groceries on
-shelves, and drawn logos and repeats, as they are stored and as they appear in photos.
+shelves, and drawn logos and repeats, as they are stored and as they appear in photos. How common
+words are in photos is learnt from shelves, garments and streets that neither a query nor a photo
+without is made of, nor any distractor.
 """
 
 from __future__ import annotations
@@ -16,11 +19,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements.vocabulary import FILE
+from imagesearch_services.embedding.elements.features import QUERY_LIMITS, query_bag
+from imagesearch_services.embedding.elements.vocabulary import (
+    COMMONNESS_STEPS,
+    FILE,
+    Vocabulary,
+)
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from tests.benchmarks.copies.dataset import all_names, data_folder
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.dataset import Sources
+from tests.benchmarks.elements.distractors import PHOTOS as PHOTOS_DESCRIBED
+from tests.benchmarks.elements.distractors import chosen_photos
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,6 +40,9 @@ SAMPLES = 160_000
 FEATURES_A_PICTURE = 150
 PHOTOS = 900
 DRAWINGS = 250
+USUAL_SIDE_PX = 1000
+USUAL_PHOTOS = 220
+"""That tell how common words are; half of them streets."""
 FIRST_DRAWING = 240
 """Numbers before it are stored by the benchmark, those counted from the end are its strangers."""
 
@@ -55,6 +68,30 @@ def pictures(data: Path) -> Iterator[npt.NDArray[np.uint8]]:
         )
         photo.paste(drawn.pasted)
         yield _grey(photo.pixels)
+
+
+def usual_photos(data: Path) -> list[str]:
+    """Name the photos that tell how common words are."""
+    names = all_names(data)
+    street, shelves = (
+        [name for name in names if name.startswith(kind)] for kind in ("street", "grocery/shelf")
+    )
+    garments = [name for name in chosen_photos(data)[PHOTOS_DESCRIBED:] if "garments" in name]
+    turns = zip(street[:220:2], street[1:220:2], garments, shelves[::7], strict=False)
+    return [name for turn in turns for name in turn][:USUAL_PHOTOS]
+
+
+def commonness(data: Path, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
+    """Give the root of each word's average weight in the bag of a photo, in steps."""
+    sums = np.zeros(vocabulary.word_count)
+    for name in usual_photos(data):
+        pixels = dataset.read_pixels(data / name)
+        factor = USUAL_SIDE_PX / max(pixels.shape[:2])
+        grey = _grey(cv2.resize(pixels, None, fx=factor, fy=factor))
+        bag = query_bag(vocabulary.project(extract(grey, QUERY_LIMITS).descriptors), vocabulary)
+        sums[bag.words] += bag.weights
+    steps = np.rint(np.sqrt(sums / USUAL_PHOTOS) * COMMONNESS_STEPS)
+    return np.minimum(steps, np.iinfo(np.uint8).max).astype(np.uint8)
 
 
 def descriptors(data: Path) -> Floats:
@@ -134,11 +171,19 @@ def main() -> None:
     parser.add_argument("--landmarks", type=int, default=4096)
     parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--output", type=Path, default=FILE)
+    parser.add_argument("--commonness", action="store_true", help="of the words that are there")
     options = parser.parse_args()
-    points = descriptors(data_folder())
-    learnt = learn(points, options.centres, options.landmarks, options.turns)
+    data = data_folder()
+    if not options.commonness:
+        points = descriptors(data)
+        learnt = learn(points, options.centres, options.landmarks, options.turns)
+        learnt["commonness_roots"] = np.zeros(options.centres**2, np.uint8)
+        np.savez_compressed(options.output, **learnt)
+        print(f"learnt from {len(points)} descriptors: {options.output}")  # noqa: T201
+    with np.load(options.output) as stored:
+        learnt = dict(stored)
+    learnt["commonness_roots"] = commonness(data, Vocabulary.load(options.output))
     np.savez_compressed(options.output, **learnt)
-    print(f"learnt from {len(points)} descriptors: {options.output}")  # noqa: T201
 
 
 if __name__ == "__main__":
