@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the pictures")
     parser.add_argument("--only", choices=("pictures", "synthetic"))
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--vectors", type=int, nargs="*", default=SYNTHETIC_SIZES)
     parser.add_argument("--report", type=Path, help="write every proposal to this file, as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="imagesearch-duplicates-") as folder:
@@ -82,7 +83,7 @@ def main() -> None:
             if options.only != "synthetic":
                 _measure_pictures(suite, options)
             if options.only != "pictures":
-                _measure_synthetic(suite)
+                _measure_synthetic(suite, options.vectors)
         finally:
             suite.stop()
 
@@ -100,8 +101,8 @@ def _measure_pictures(suite: Suite, options: argparse.Namespace) -> None:
             options.report.write_text(json.dumps([list(group) for group in run.groups]))
 
 
-def _measure_synthetic(suite: Suite) -> None:
-    for size in SYNTHETIC_SIZES:
+def _measure_synthetic(suite: Suite, sizes: Sequence[int]) -> None:
+    for size in sizes:
         library = f"vectors-{size}"
         vectors = _synthetic(size)
         asyncio.run(_store(suite, library, _vector_entries(vectors)))
