@@ -22,6 +22,17 @@ def carton(colour: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
     return picture
 
 
+def shirt(colour: str) -> Image.Image:
+    """Draw a t-shirt, laid flat on a plain ground."""
+    picture = Image.new("RGB", SIZE, "#ffffff")
+    draw = ImageDraw.Draw(picture)
+    right = [(295, 50), (370, 110), (335, 155), (305, 132), (305, 320)]
+    left = [(480 - x, y) for x, y in reversed(right)]
+    draw.polygon([(185, 50), (215, 62), (265, 62), *right, *left], fill=colour)
+    draw.ellipse((212, 40, 268, 78), fill="#ffffff")
+    return picture
+
+
 def nothing() -> Image.Image:
     """Draw a picture of nothing at all."""
     return Image.new("RGB", SIZE, "#9a9a9a")

@@ -53,6 +53,7 @@ from imagesearch_services.embedding.subjects.halves import Shares, merged, worth
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "triton/models"
+PARSER, PRODUCT = MODELS / "subject_parser/2/model.onnx", MODELS / "product/2/model.onnx"
 STRIDE = 8
 SPEC = InputSpec(WIDTH_PX, HEIGHT_PX, Resize.LETTERBOX)
 PRODUCT_SIDE_PX = 384
@@ -154,8 +155,8 @@ def main() -> None:
     session.intra_op_num_threads = options.threads
     session.add_session_config_entry("session.intra_op.allow_spinning", "0")
     models = Models(
-        onnxruntime.InferenceSession(MODELS / "subject_parser/2/model.onnx", session),
-        onnxruntime.InferenceSession(MODELS / "product/2/model.onnx", session),
+        onnxruntime.InferenceSession(PARSER, session),
+        onnxruntime.InferenceSession(PRODUCT, session),
     )
     split = json.loads((HERE / "parser_split.json").read_text())
     data = options.pictures
@@ -332,11 +333,11 @@ def measure_time() -> None:
     """Of the bare models, on pictures of noise; the least of many runs, others may be busy."""
     chance = np.random.default_rng(0)
     print("| model | file | 1 thread | 2 threads |\n|---|---|---|---|")
-    for name, size in (
-        ("subject_parser", (HEIGHT_PX, WIDTH_PX)),
-        ("product", (PRODUCT_SIDE_PX,) * 2),
+    for file, size in (
+        (PARSER, (HEIGHT_PX, WIDTH_PX)),
+        (PRODUCT, (PRODUCT_SIDE_PX,) * 2),
     ):
-        (file,), least_ms = (MODELS / name).glob("*/model.onnx"), []
+        name, least_ms = file.parents[1].name, []
         for threads in (1, 2):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads

@@ -124,14 +124,14 @@ class Tail:
         return RESOLVED_COUNT / self.best.size / self.comparisons
 
 
-def write_table(model: str, tails: Sequence[Tail], about: str) -> Path:
+def write_table(model: str, tails: Sequence[Tail], about: str, version: str = VERSION) -> Path:
     """Write a model's table: at each similarity the worst rate of all populations."""
     rates = np.max([tail.rates(GRID) for tail in tails], axis=0)
     rates = np.clip(np.minimum.accumulate(rates), LOWEST_RATE, 1.0)
     scores = np.clip(np.abs(np.log(rates) / np.log(rates[-1])), 0.0, 1.0)
     table = {
         "model": model,
-        "version": VERSION,
+        "version": version,
         "about": about,
         "extrapolated_below": float(f"{max(tail.resolved for tail in tails):.2e}"),
         "raw": GRID.tolist(),
@@ -186,10 +186,10 @@ def semantic_tail(data: Path) -> Tail:
     return Tail.of(unlike, np.arange(len(unlike)))
 
 
-def thresholds(role: str, model: str) -> Iterator[str]:
+def thresholds(role: str, model: str, version: str = VERSION) -> Iterator[str]:
     """Write the raw similarities that keep a rate of wrong answers, as Markdown."""
-    calibration = Calibrations.load([BUILT_IN_TABLES]).of(ModelVersion(role, model, VERSION))
-    yield f"Similarity for `{model}@{VERSION}` (* beyond the data):"
+    calibration = Calibrations.load([BUILT_IN_TABLES]).of(ModelVersion(role, model, version))
+    yield f"Similarity for `{model}@{version}` (* beyond the data):"
     yield ""
     yield "| stored | " + " | ".join(f"{rate:g} of queries wrong" for rate in RATES) + " |"
     yield "|---:|" + "---:|" * len(RATES)

@@ -103,8 +103,8 @@ def main() -> None:
         Tail.of(among_clothes, np.arange(len(clothes))),
     ]
     about = "pictures of different grocery products, and of different garments of all kinds"
-    write_table(MODEL, tails, about)
-    print("\n".join(thresholds("product", MODEL)))  # noqa: T201
+    write_table(MODEL, tails, about, VERSION)
+    print("\n".join(thresholds("product", MODEL, VERSION)))  # noqa: T201
     calibration = Calibrations.load([BUILT_IN_TABLES]).of(ModelVersion("product", MODEL, VERSION))
     in_shop, same = values[:, is_shop], ~different[:, is_shop]
     for label, sample in (

@@ -17,7 +17,7 @@ from tests.integration.embedding.harness import SERVING, running_embedding
 from tests.triton_server import prepared_models, running_triton
 
 MODEL = "product"
-VERSION = "1"
+VERSION = "2"
 SPACE = f"{MODEL}@{VERSION}"
 CACHE = ROOT / ".cache" / "products"
 BATCH = 8

@@ -14,16 +14,19 @@ from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.type.v1 import category_pb2, geometry_pb2, picture_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error, from_status
-from tests.goods import BOX, RED, SIZE, carton, nothing
+from tests.goods import BLUE, BOX, RED, SIZE, carton, nothing, shirt
 from tests.integration.embedding.harness import Client
 from tests.pictures import encoded
 
-SPACE, COPY = "product@1", "sscd@1"
+SPACE, COPY = "product@2", "sscd@1"
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 GOODS = encoded(carton(RED, "cola"), "PNG")
 MARGIN = 0.05
 JOINED_WEIGHT = 0.3
 JOINED_DIMENSIONS = 512
+KINDS = slice(246, 256)
+"""Components of the embedding that are the kinds of garment, in the order of the attribute."""
+T_SHIRT = 9
 
 
 def item(content: bytes = GOODS, **fields: Any) -> pb.EmbedImageItem:
@@ -91,6 +94,15 @@ async def test_the_joined_part_is_the_copy_descriptor_of_the_crop_with_its_margi
         np.sqrt(JOINED_WEIGHT / (1 + JOINED_WEIGHT)), abs=1e-3
     )
     assert tail / np.linalg.norm(tail) @ values(copy.results[0].regions[0]) > 0.99
+
+
+async def test_kinds_of_garment_join_the_embedding_of_clothing_alone(client: Client) -> None:
+    response = await embed(client, item(subject_detection=True), item(encoded(shirt(BLUE), "PNG")))
+    of_goods, of_shirt = (values(result.regions[0])[KINDS] for result in response.results)
+    np.testing.assert_array_equal(of_goods, 0)
+    assert of_shirt.argmax() == T_SHIRT
+    # Beside the projection and the copy descriptor.
+    assert np.linalg.norm(of_shirt) > 1 / 3
 
 
 async def test_where_nothing_stands_out_all_is_embedded_and_no_subject_told(
