@@ -44,8 +44,6 @@ NOISE_NEIGHBOUR = 8
 """Which nearest landmark tells the distance that means nothing."""
 NOISE_GROUPS = 64
 """Groups of landmarks, of the same size each."""
-CENTRES_TRIED = 8
-"""Nearest centres of each half whose pairs are looked at."""
 ROWS_A_TURN = 512
 """Descriptors compared with all centres at once: bounds the memory."""
 
@@ -122,13 +120,14 @@ class Vocabulary:
             Words, nearest first, and squared distances to them; both [n, count].
         """
         centres = self.halves.shape[1]
+        # None of the nearest pairs has a centre behind so many nearer ones of its half.
         first, second = (
-            _nearest(half, book, CENTRES_TRIED)
+            _nearest(half, book, count)
             for half, book in zip(np.split(projected, 2, axis=1), self.halves, strict=True)
         )
         pairs = first[0][:, :, None] * centres + second[0][:, None, :]
         squared = first[1][:, :, None] + second[1][:, None, :]
-        shape = len(projected), CENTRES_TRIED**2
+        shape = len(projected), count**2
         pairs, squared = pairs.reshape(shape), squared.reshape(shape)
         order = np.argsort(squared, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(pairs, order, 1), np.take_along_axis(squared, order, 1)
@@ -140,11 +139,15 @@ class Vocabulary:
         ever in one group, and sorting all of them would take five times as long.
         """
         squared = np.empty(len(projected), np.float32)
-        norms = np.einsum("ij,ij->i", self.landmarks, self.landmarks)
+        # Groups are put across, so that their minima are taken of whole rows.
+        across = self.landmarks.reshape(NOISE_GROUPS, -1, self.components).transpose(1, 0, 2)
+        landmarks = across.reshape(-1, self.components)
+        norms = np.einsum("ij,ij->i", landmarks, landmarks)
         for start in range(0, len(projected), ROWS_A_TURN):
             part = projected[start : start + ROWS_A_TURN]
-            distances = norms - 2 * (part @ self.landmarks.T)
-            nearest = distances.reshape(len(part), NOISE_GROUPS, -1).min(axis=2)
+            distances = part @ (-2 * landmarks.T)
+            distances += norms
+            nearest = distances.reshape(len(part), -1, NOISE_GROUPS).min(axis=1)
             place = NOISE_NEIGHBOUR - 1
             own = np.einsum("ij,ij->i", part, part)
             squared[start : start + ROWS_A_TURN] = np.partition(nearest, place)[:, place] + own
@@ -176,18 +179,19 @@ def _inversion(mean: Floats, projection: Floats) -> tuple[Floats, Floats]:
 
 
 def _nearest(points: Floats, centres: Floats, count: int) -> tuple[Ints, Floats]:
-    """Find the nearest centres of points, nearest first, and the squared distances to them."""
+    """Find the few nearest centres of points, nearest first, and the squared distances to them."""
     norms = np.einsum("ij,ij->i", centres, centres)
     rows = np.empty((len(points), count), np.int64)
     squared = np.empty((len(points), count), np.float32)
     for start in range(0, len(points), ROWS_A_TURN):
-        turn = slice(start, start + ROWS_A_TURN)
-        part = points[turn]
-        distances = norms - 2 * (part @ centres.T)
-        near = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(distances, near, axis=1)
-        order = np.argsort(values, axis=1, kind="stable")
-        rows[turn] = np.take_along_axis(near, order, axis=1)
-        own = np.einsum("ij,ij->i", part, part)[:, None]
-        squared[turn] = np.maximum(np.take_along_axis(values, order, axis=1) + own, 0)
+        part = points[start : start + ROWS_A_TURN]
+        distances = part @ (-2 * centres.T)
+        distances += norms
+        every = np.arange(len(part))
+        own = np.einsum("ij,ij->i", part, part)
+        for place in range(count):
+            nearest = distances.argmin(axis=1)
+            rows[start + every, place] = nearest
+            squared[start + every, place] = np.maximum(distances[every, nearest] + own, 0)
+            distances[every, nearest] = np.inf
     return rows, squared
