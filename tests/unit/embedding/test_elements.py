@@ -18,6 +18,8 @@ from imagesearch_services.embedding.elements.features import (
     Working,
     describe_element,
     describe_query,
+    query_bag,
+    weighted,
 )
 from imagesearch_services.embedding.elements.fusion import Candidate, evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
@@ -80,6 +82,29 @@ def test_an_element_is_small_and_comes_back_from_its_bytes(vocabulary: Vocabular
     assert len(bag.words) == len(bag.weights)
 
 
+def test_common_words_weigh_less_than_rare_ones(vocabulary: Vocabulary) -> None:
+    common, rare = int(vocabulary.commonness.argmax()), int(vocabulary.commonness.argmin())
+    bag = weighted(np.array([rare, common, common]), vocabulary)
+    weights = dict(zip(bag.words.tolist(), bag.weights.tolist(), strict=True))
+    assert weights[common] < 0.5 * weights[rare]
+
+
+def test_what_every_photo_holds_is_no_candidate_for_all(vocabulary: Vocabulary) -> None:
+    order = np.argsort(-vocabulary.commonness)
+    common, rare = weighted(order[:200], vocabulary), weighted(order[-200:], vocabulary)
+    fewer = weighted(order[-20:], vocabulary)
+    assert rare.weights.sum() > 10 * common.weights.sum()
+    assert fewer.weights.sum() < rare.weights.sum()
+
+
+def test_a_word_seen_four_times_in_a_query_counts_twice(vocabulary: Vocabulary) -> None:
+    projected = describe_query(view(grey(3, 400, 300)), vocabulary)[0].projected
+    once = query_bag(projected[:1], vocabulary)
+    again = query_bag(np.repeat(projected[:1], 4, axis=0), vocabulary)
+    assert again.words.tolist() == once.words.tolist()
+    np.testing.assert_allclose(again.weights, 2 * once.weights)
+
+
 def test_a_query_comes_back_from_its_bytes(vocabulary: Vocabulary) -> None:
     query, bag, _ = describe_query(view(grey(3, 400, 300)), vocabulary)
     again = QueryFeatures.from_bytes(query.to_bytes(), vocabulary.components, field=FIELD)
@@ -94,8 +119,8 @@ def test_a_plain_colour_has_neither_features_nor_words(vocabulary: Vocabulary) -
     stored, bag = element(vocabulary, plain)
     assert not len(stored.keypoints)
     assert not len(bag.words)
-    query, query_bag, _ = describe_query(view(plain), vocabulary)
-    assert not len(query_bag.words)
+    query, asked, _ = describe_query(view(plain), vocabulary)
+    assert not len(asked.words)
     assert not verify(query, [stored], vocabulary, Rules())
 
 
