@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
 from imagesearch_services.gateway.concurrency import both, together
-from imagesearch_services.gateway.elements import regional_space
+from imagesearch_services.gateway.elements import check_words, regional_space
 from imagesearch_services.gateway.first_page import (
     FirstPage,
     Found,
@@ -93,6 +93,7 @@ class ElementSearch(FirstPage):
         (picture,) = described.pictures
         if isinstance(picture, ServiceError):
             raise picture
+        check_words(self._library, picture)
         return picture
 
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:

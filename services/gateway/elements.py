@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.model import (
     DescribedPicture,
     Library,
@@ -15,6 +15,7 @@ from imagesearch_services.gateway.model import (
     NewImage,
     PictureToEmbed,
 )
+from imagesearch_services.gateway.names import library_name
 from imagesearch_services.gateway.ports import Embedding
 from imagesearch_services.gateway.thumbnails import SIDE_PX
 
@@ -46,6 +47,9 @@ async def describe(
         regional_space=regional_space(library),
         thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
     )
+    for picture in answer.pictures:
+        if isinstance(picture, DescribedPicture):
+            check_words(library, picture)
     described = iter(answer.pictures)
     return [
         image if isinstance(image, ServiceError) else _entry(image, next(described))
@@ -57,6 +61,22 @@ def regional_space(library: Library) -> str:
     """Give the space of a library's dense model; empty where it has none."""
     model = library.model(DENSE_ROLE)
     return "" if model is None else model.space
+
+
+def check_words(library: Library, picture: DescribedPicture) -> None:
+    """Make sure that a picture is described by the words that a library was built with.
+
+    Raises:
+        ServiceError: MODEL_NOT_SERVED.
+    """
+    model = library.model(WORDS_ROLE)
+    if model is not None and picture.words.space != model.space:
+        raise ServiceError(
+            Reason.MODEL_NOT_SERVED,
+            f"{library_name(library.library_id)} was built with {model.space}, and "
+            f"{picture.words.space} is served",
+            metadata={"model": model.name, "version": model.version},
+        )
 
 
 def _entry(image: NewImage, described: DescribedPicture | ServiceError) -> NewEntry | ServiceError:
