@@ -57,7 +57,8 @@ async def infer_once(address: str) -> npt.NDArray[np.float32]:
 
 
 def in_process(model: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(MODELS_DIR / "repository" / model / "1/model.onnx")
+    (weights,) = (MODELS_DIR / "repository" / model).glob("*/model.onnx")
+    session = onnxruntime.InferenceSession(weights)
     outputs: list[npt.NDArray[np.float32]] = session.run(["embedding"], {"image": images})
     return outputs[0]
 
