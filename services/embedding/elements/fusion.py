@@ -28,9 +28,9 @@ SHARE_WEIGHT = 0.3
 """Of the logarithm of the share of an element's features that match."""
 FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
-SHAPE_WEIGHT, SHAPE_START = 3.5, -1.0
+SHAPE_WEIGHT, SHAPE_START = 3.5, -1.5
 """Of how close a shape is, as much as features that are as seldom wrong."""
-REGIONAL_WEIGHT = 3.0
+REGIONAL_WEIGHT = 2.5
 """Of the similarity of regions beside the logarithm of what the features say."""
 UNVERIFIED = -1.0
 """What the features say where none agree."""
