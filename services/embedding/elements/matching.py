@@ -184,7 +184,8 @@ def _agreement(query: Keypoints, best: Matches, gallery: Gallery) -> Doubles:
     turn = np.floor(turns / (2 * np.pi) * TURN_BINS) % TURN_BINS
     shape = gallery.count, SCALE_BINS, TURN_BINS
     bins = (gallery.owners[best.element] * SCALE_BINS + scale.astype(int)) * TURN_BINS
-    votes = np.bincount(bins + turn.astype(int), best.weights, int(np.prod(shape))).reshape(shape)
+    counted = np.bincount(bins + turn.astype(int), best.weights, int(np.prod(shape)))
+    votes = counted.astype(np.float64).reshape(shape)  # whole numbers where there is nothing
     votes[:, :-1] += votes[:, 1:].copy()
     return np.asarray((votes + np.roll(votes, -1, axis=2)).max(axis=(1, 2), initial=0))
 

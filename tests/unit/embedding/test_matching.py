@@ -111,6 +111,7 @@ def test_without_features_nothing_matches(
         matches = match(seen, Gallery.of(stored, vocabulary), vocabulary)
         assert not len(matches.matches)
         assert not matches.agreement.any()
+        assert not verify(seen, stored, vocabulary, Rules(), [0.5] * len(stored))
     assert not verify(query, [], vocabulary, Rules())
 
 
