@@ -48,6 +48,11 @@ class Windows:
     def count(self) -> int:
         return sum(level.across * level.down for level in self.levels)
 
+    @property
+    def most_pixels(self) -> int:
+        """Of a model's input, whatever the region."""
+        return self.side_px**2
+
     def input_for(self, region: Box) -> InputSpec:
         """Say what a region is brought to: its aspect, as nearly as the steps allow."""
         factor = self.side_px / max(region.width, region.height)

@@ -50,6 +50,13 @@ def test_a_region_keeps_its_aspect_in_whole_steps(windows: Windows) -> None:
     assert (spec.width, spec.height) == (64, 640)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (640, 640), (623, 640), (9000, 31), (3, 4)])
+def test_no_input_has_more_pixels_than_are_counted_for_it(
+    windows: Windows, size: tuple[float, float]
+) -> None:
+    assert windows.input_for(Box(0, 0, *size)).pixels <= windows.most_pixels
+
+
 @pytest.mark.parametrize(
     "changes",
     [
