@@ -222,7 +222,7 @@ def _pieces(lab: Pixels, flat: Bools, colour: Doubles) -> _Pieces:
     return _Pieces(
         np.asarray(labels, np.int32),
         np.asarray(boxes, np.int32),
-        np.bincount(labels.ravel()[np.flatnonzero(close & flat)], minlength=count),
+        np.bincount(labels.ravel()[np.flatnonzero((close > 0) & flat)], minlength=count),
         np.bincount(owners, minlength=count),
         np.bincount(owners[sharp], minlength=count),
         np.asarray(kept, bool),
