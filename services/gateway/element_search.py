@@ -12,7 +12,11 @@ from collections.abc import Sequence
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
 from imagesearch_services.gateway.concurrency import both, together
-from imagesearch_services.gateway.elements import check_words, regional_space
+from imagesearch_services.gateway.elements import (
+    candidate_count,
+    check_words,
+    regional_space,
+)
 from imagesearch_services.gateway.first_page import (
     FirstPage,
     Found,
@@ -97,7 +101,7 @@ class ElementSearch(FirstPage):
         return picture
 
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
-        limit = self._settings.element_candidates
+        limit = candidate_count(self._settings.element_candidates, self._library.image_count)
         shape_limit = self._settings.element_shape_candidates
         ways = [
             self._nearest_by(by, step, most)

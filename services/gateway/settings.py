@@ -38,7 +38,8 @@ class SearchSettings:
     """For SAME, where the caller bounds neither score nor rate."""
     element_candidates: int = 100
     """Elements that share most words with a query, and as many that are nearest to its windows,
-    which are looked at closely; at most 450."""
+    which are looked at closely, in a library of a thousand. Where there are ten times as many
+    stored, as many again, since more others come before the right one; never over 450."""
     element_shape_candidates: int = 100
     """Elements in one colour whose shape is most like one in a query, beside those; at most 100.
     They have few features, which makes them quick to check."""

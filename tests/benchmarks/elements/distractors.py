@@ -117,8 +117,10 @@ def _parts(photos: int) -> Iterator[list[list[Distractor]]]:
         if not file.exists():
             part = chosen[start : start + PHOTOS_A_FILE]
             made = [list(_windows(data / name, vocabulary, dense)) for name in part]
-            file.write_bytes(pickle.dumps(made))
-        yield pickle.loads(file.read_bytes())  # noqa: S301  # our own file
+            rows = [[(one.features, one.words, one.vector) for one in photo] for photo in made]
+            file.write_bytes(pickle.dumps(rows))
+        read = pickle.loads(file.read_bytes())  # noqa: S301  # our own file
+        yield [[Distractor(*one) for one in photo] for photo in read]
 
 
 def _windows(photo: Path, vocabulary: Vocabulary, dense: Dense) -> Iterator[Distractor]:

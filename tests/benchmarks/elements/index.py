@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
+import scipy.sparse  # type: ignore[import-untyped]
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
@@ -33,6 +33,7 @@ from imagesearch_services.embedding.elements.shapes import FIRST_WORD
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW
+from imagesearch_services.gateway.elements import candidate_count
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.entries import Asked, Stored, described, others
@@ -48,8 +49,8 @@ INDEXING_THRESHOLD = 5_000
 POLL_S = 2.0
 
 
-Nearest = Callable[[Asked, str], Awaitable[dict[str, bytes]]]
-"""Gives the candidates of a query by one way, with their features."""
+Nearest = Callable[[Asked, str, int], Awaitable[dict[str, bytes]]]
+"""Gives so many candidates of a query by one way, with their features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,12 @@ class Asking:
     queries: Sequence[Asked]
     ways: Sequence[str]
     candidates: int
-    """Of each way."""
+    """Of each way, where few are stored, as the Gateway counts them."""
     check_every: int
     """Queries of which one is checked, and told whether the right element comes first."""
+
+    def limit(self, way: str, stored: int) -> int:
+        return self.candidates if way == "shapes" else candidate_count(self.candidates, stored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +148,15 @@ def _request(query: Asked, way: str, limit: int) -> pb.QueryEntriesRequest:
     return request
 
 
-def by_catalog(catalog: Catalog, limit: int) -> Nearest:
-    async def nearest(query: Asked, way: str) -> dict[str, bytes]:
+def by_catalog(catalog: Catalog) -> Nearest:
+    async def nearest(query: Asked, way: str, limit: int) -> dict[str, bytes]:
         answer = await catalog.stub.QueryEntries(_request(query, way, limit))
         return {hit.entry.image_id: hit.entry.features for hit in answer.results[0].hits}
 
     return nearest
 
 
-def by_comparing(stored: Sequence[Stored], limit: int) -> Nearest:
+def by_comparing(stored: Sequence[Stored]) -> Nearest:
     """Compare with every element; words as Qdrant does, with the inverse document frequency."""
     ends = np.cumsum([0, *(len(one.bag.words) for one in stored)])
     words = np.concatenate([one.bag.words for one in stored])
@@ -163,7 +167,7 @@ def by_comparing(stored: Sequence[Stored], limit: int) -> Nearest:
     rarity = np.log1p((len(stored) - counts + 0.5) / (counts + 0.5))
     vectors = np.stack([one.vector for one in stored])
 
-    async def nearest(query: Asked, way: str) -> dict[str, bytes]:
+    async def nearest(query: Asked, way: str, limit: int) -> dict[str, bytes]:
         if way == "windows":
             scores = (query.vectors @ vectors.T).max(axis=0)
         else:
@@ -177,7 +181,7 @@ def by_comparing(stored: Sequence[Stored], limit: int) -> Nearest:
     return nearest
 
 
-async def ask(nearest: Nearest, asking: Asking) -> Answers:
+async def ask(nearest: Nearest, asking: Asking, size: int) -> Answers:
     vocabulary = Vocabulary.load()
     found = dict.fromkeys((*asking.ways, "any"), 0)
     times_ms: dict[str, list[float]] = {way: [] for way in asking.ways}
@@ -188,7 +192,7 @@ async def ask(nearest: Nearest, asking: Asking) -> Answers:
             if way == "shapes" and not len(query.shape_bag.words):
                 continue
             started_s = time.perf_counter()
-            several = await nearest(query, way)
+            several = await nearest(query, way, asking.limit(way, size))
             times_ms[way].append((time.perf_counter() - started_s) * 1e3)
             found[way] += query.element in several
             candidates |= several
@@ -224,7 +228,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
                     await put(catalog, [_entry(one, ways) for one in part])
                     stored += len(part)
                 await indexed(catalog)
-                answers = await ask(by_catalog(catalog, asking.candidates), asking)
+                answers = await ask(by_catalog(catalog), asking, size)
                 mib = sum(bench.rss_mib(pid).values()) - empty_mib
                 disk_kb = bench.disk_bytes(folder) / size / 1e3
                 memory_kb = mib * 2**20 / size / 1e3
@@ -237,7 +241,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
 async def measure_exactly(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -> None:
     stored = [*own, *others(sizes[-1] - len(own))]
     for size in sizes:
-        answers = await ask(by_comparing(stored[:size], asking.candidates), asking)
+        answers = await ask(by_comparing(stored[:size]), asking, size)
         print(f"| {size:,} | {answers.cells()} |", flush=True)  # noqa: T201
 
 

@@ -91,7 +91,7 @@ def commonness(data: Path, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
         bag = query_bag(vocabulary.project(extract(grey, QUERY_LIMITS).descriptors), vocabulary)
         sums[bag.words] += bag.weights
     steps = np.rint(np.sqrt(sums / USUAL_PHOTOS) * COMMONNESS_STEPS)
-    return np.minimum(steps, np.iinfo(np.uint8).max).astype(np.uint8)
+    return np.asarray(np.minimum(steps, np.iinfo(np.uint8).max), np.uint8)
 
 
 def descriptors(data: Path) -> Floats:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.elements import WORDS_ROLE, check_words
+from imagesearch_services.gateway.elements import (
+    MOST_CANDIDATES,
+    WORDS_ROLE,
+    candidate_count,
+    check_words,
+)
 from imagesearch_services.gateway.model import (
     Box,
     DescribedPicture,
@@ -35,3 +40,14 @@ def test_words_of_another_version_are_never_mixed_into_a_library() -> None:
 def test_words_of_the_same_version_are_taken() -> None:
     same = library(type=LibraryType.ELEMENT, models=(ModelVersion(WORDS_ROLE, "words", "2"),))
     check_words(same, PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("stored", "count"), [(0, 100), (1_000, 100), (10_000, 200), (100_000, 300), (10**6, 400)]
+)
+def test_larger_libraries_have_more_candidates_looked_at(stored: int, count: int) -> None:
+    assert candidate_count(100, stored) == count
+
+
+def test_candidates_are_bounded_however_large_a_library_is() -> None:
+    assert candidate_count(100, 10**12) == MOST_CANDIDATES
