@@ -44,7 +44,7 @@ STORED_SIDE_PX = 400
 """Long side that an element is brought to."""
 STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
 QUERY_SIDE_PX = 800
-QUERY_LIMITS = ExtractionLimits(max_features=2000, border_px=0)
+QUERY_LIMITS = ExtractionLimits(max_features=3000, border_px=0)
 
 MAX_ENLARGEMENT = 4.0
 """Small elements are enlarged so far at most: there is nothing more in them."""
