@@ -85,7 +85,7 @@ protos: install ## Generate the Python stubs anew
 readme-pictures: models system-packages ## Make the README's pictures anew, from real searches
 	$(BIN)/python -m tests.readme_pictures
 
-# The models of product search, made anew from their data: an hour and a half on one processor.
+# The models of product search, made anew from their data: a good hour on one processor.
 PICTURES ?= ../shared/data
 PRODUCT_MODELS := deploy/models/product
 PRODUCT_WORK := .cache/product
