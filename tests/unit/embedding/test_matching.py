@@ -78,7 +78,10 @@ def test_matches_come_best_first_and_weigh_as_they_are_near(
 def test_most_agrees_with_the_element_that_is_shown(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
-    agreement = match(query, Gallery.of(elements, vocabulary), vocabulary).agreement
+    matches = match(query, Gallery.of(elements, vocabulary), vocabulary)
+    agreement, own = matches.agreement, matches.of(SHOWN)
+    _, best = np.unique(own.query, return_index=True)
+    assert agreement[SHOWN] > 0.5 * own.weights[best].sum()
     assert agreement.argmax() == SHOWN
     assert agreement[SHOWN] > 3 * np.delete(agreement, SHOWN).max()
 
