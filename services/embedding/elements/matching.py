@@ -36,6 +36,8 @@ CELLS_TRIED = 16
 MAX_MATCHES_A_FEATURE = 16
 """Of a query's feature with one element: repeating patterns have many that are as near, and would
 leave room for no other features."""
+ROWS_A_TURN = 8192
+"""Features that are sorted into cells at once: bounds the memory."""
 SCALE_BIN = float(np.log(1.8))
 SCALE_BINS = 16
 TURN_BINS = 9
@@ -94,7 +96,7 @@ class Gallery:
                 np.concatenate([empty, *(one.angles for one in stored)]),
             ),
             descriptors,
-            _scores_of_cells(descriptors, vocabulary).argmax(axis=1),
+            _cells(descriptors, vocabulary),
         )
 
     def only(self, kept: Bools) -> Gallery:
@@ -188,6 +190,15 @@ def _agreement(query: Keypoints, best: Matches, gallery: Gallery) -> Doubles:
     votes = counted.astype(np.float64).reshape(shape)  # whole numbers where there is nothing
     votes[:, :-1] += votes[:, 1:].copy()
     return np.asarray((votes + np.roll(votes, -1, axis=2)).max(axis=(1, 2), initial=0))
+
+
+def _cells(descriptors: Floats, vocabulary: Vocabulary) -> Ints:
+    """Give the cell that each lies in, [n]."""
+    cells = np.empty(len(descriptors), np.int64)
+    for start in range(0, len(descriptors), ROWS_A_TURN):
+        part = slice(start, start + ROWS_A_TURN)
+        cells[part] = _scores_of_cells(descriptors[part], vocabulary).argmax(axis=1)
+    return cells
 
 
 def _scores_of_cells(descriptors: Floats, vocabulary: Vocabulary) -> Floats:
