@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+import shapely
 
 from tests.benchmarks.elements.dataset import (
     EDITIONS,
@@ -81,9 +81,8 @@ class Outcome:
 
 def overlap(first: Corners, second: Corners) -> float:
     """Give the intersection over the union of two outlines."""
-    a, b = (cv2.convexHull(each.astype(np.float32)) for each in (first, second))
-    shared, _ = cv2.intersectConvexConvex(a, b)
-    return float(shared / max(cv2.contourArea(a) + cv2.contourArea(b) - shared, 1e-6))
+    a, b = (shapely.MultiPoint(each).convex_hull for each in (first, second))
+    return float(a.intersection(b).area / max(a.union(b).area, 1e-6))
 
 
 def process_answers(benchmark: Benchmark, candidates: int) -> dict[str, Answer]:
