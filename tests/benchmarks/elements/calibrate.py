@@ -1,7 +1,6 @@
 """Make the Gateway's calibration table from photos that show no stored element.
 
-    python -m tests.benchmarks.elements.calibrate            # local features alone
-    python -m tests.benchmarks.elements.calibrate --suite    # with the dense model, as served
+    python -m tests.benchmarks.elements.calibrate    # from what measure --suite was answered
 
 How much evidence does the best of all stored elements get in a photo without any? Counted up to the
 best tenth of the photos; beyond it the excess is taken as exponential (peaks over threshold:
@@ -22,14 +21,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements.vocabulary import NAME, VERSION
 from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibration
 from tests.benchmarks.elements.dataset import Benchmark, prepare
-from tests.benchmarks.elements.offline import search_all
 from tests.benchmarks.elements.suite import LEAST_EVIDENCE, suite_answers
 
-DENSE = "dense"
-"""The model whose libraries are judged by what the suite answers."""
+MODEL, VERSION = "dense", "1"
+"""Whose libraries the table is for."""
 TAIL_SHARE = 0.1
 RESOLVED_COUNT = 5
 """A rate is no extrapolation where at least so many photos show it."""
@@ -40,13 +37,10 @@ LOWEST_RATE = 1e-30
 Doubles = npt.NDArray[np.float64]
 
 
-def wrong_evidence(benchmark: Benchmark, *, through_suite: bool) -> Doubles:
+def wrong_evidence(benchmark: Benchmark) -> Doubles:
     """Give the best evidence of each photo without, ascending; the least where it has none."""
-    if through_suite:
-        answers = suite_answers(benchmark)
-        return np.sort([answers[one.file].best for one in benchmark.negatives[::2]])
-    found = search_all(benchmark).negatives[::2]
-    return np.sort([max((hit.evidence for hit in hits), default=LEAST_EVIDENCE) for hits in found])
+    answers = suite_answers(benchmark)
+    return np.sort([answers[one.file].best for one in benchmark.negatives[::2]])
 
 
 def rates(best: Doubles, elements: int) -> Doubles:
@@ -61,11 +55,11 @@ def rates(best: Doubles, elements: int) -> Doubles:
     return np.clip(np.minimum.accumulate(of_one), LOWEST_RATE, 1.0)
 
 
-def write_table(name: str, best: Doubles, elements: int) -> Path:
+def write_table(best: Doubles, elements: int) -> Path:
     of_one = rates(best, elements)
     scores = np.clip(np.log(of_one / of_one[0]) / np.log(of_one[-1] / of_one[0]), 0.0, 1.0)
     table = {
-        "model": name,
+        "model": MODEL,
         "version": VERSION,
         "about": f"{len(best)} photos without, {elements} stored elements",
         "extrapolated_below": float(f"{RESOLVED_COUNT / len(best) / elements:.2e}"),
@@ -79,7 +73,7 @@ def write_table(name: str, best: Doubles, elements: int) -> Path:
         false_positive_rate=table["false_positive_rate"],
         extrapolated_below=table["extrapolated_below"],
     )
-    file = BUILT_IN_TABLES / f"{name}.json"
+    file = BUILT_IN_TABLES / f"{MODEL}.json"
     file.write_text(json.dumps(table, indent=1) + "\n")
     return file
 
@@ -89,11 +83,10 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1080)
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
-    parser.add_argument("--suite", action="store_true")
     options = parser.parse_args()
     benchmark = prepare(options.elements, options.queries, options.negatives)
-    best = wrong_evidence(benchmark, through_suite=options.suite)
-    file = write_table(DENSE if options.suite else NAME, best, options.elements)
+    best = wrong_evidence(benchmark)
+    file = write_table(best, options.elements)
     quantiles = np.quantile(best, [0.5, 0.9, 0.99, 1]).round(2)
     print(f"best wrong evidence {quantiles}; {file.name} written")  # noqa: T201
 
