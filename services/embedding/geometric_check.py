@@ -84,8 +84,7 @@ def align(
     """
     if len(matches) < rules.min_inliers:
         return None
-    source = first.points[matches.first].astype(np.float64)
-    target = second.points[matches.second].astype(np.float64)
+    source, target = _places(first, second, matches)
     hypotheses = _similarities(first, second, matches, rules.max_hypotheses)
     best: Alignment | None = None
     for hypothesis in _most_agreed(hypotheses, source, target, rules):
@@ -115,8 +114,7 @@ def as_similarity(
     Returns:
         What fits the alignment's inliers best; None where they are all in one place.
     """
-    source = first.points[matches.first].astype(np.float64)
-    target = second.points[matches.second].astype(np.float64)
+    source, target = _places(first, second, matches)
     fitted = _similarity_fit(source[found.inliers], target[found.inliers])
     if fitted is None:
         return None
@@ -140,8 +138,7 @@ def with_perspective(
         CVPR 2020) finds among the matches nearby; None where that makes no sense or has fewer
         inliers.
     """
-    source = first.points[matches.first].astype(np.float64)
-    target = second.points[matches.second].astype(np.float64)
+    source, target = _places(first, second, matches)
     near = _agreeing(found.matrix, source, target, rules.loose_tolerance_px)
     if len(near) < 2 * rules.min_inliers:
         return None
@@ -210,6 +207,14 @@ def local_affine(matrix: Matrix, size: Size) -> Matrix:
 def _singular_values(linear: Matrix) -> tuple[float, float]:
     high, low = np.linalg.svd(linear, compute_uv=False)
     return float(low), float(high)
+
+
+def _places(first: LocalFeatures, second: LocalFeatures, matches: Matches) -> tuple[Points, Points]:
+    """Give where the features of each match lie in either picture, both [matches, 2]."""
+    return (
+        first.points[matches.first].astype(np.float64),
+        second.points[matches.second].astype(np.float64),
+    )
 
 
 def _similarities(

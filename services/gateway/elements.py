@@ -30,7 +30,6 @@ FEW_KEYPOINTS = 12
 NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
 LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
 
-
 MOST_CANDIDATES = 450
 """Of one way to find some: their features fill a message of the Catalog."""
 FEW_STORED = 1000

@@ -127,7 +127,7 @@ def _linear_fit(design: Floats, values: Floats) -> Floats:
     for _ in range(FITS):
         weights = np.linalg.lstsq(design[kept], values[kept], rcond=1e-6)[0]
         errors = np.abs(values - design @ weights)
-        kept = errors <= max(4.0, 2 * float(np.median(errors)))
+        kept = _followed(errors)
     return weights
 
 
@@ -141,8 +141,13 @@ def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:
         gain = float(((a - a.mean()) * (b - b.mean())).mean() / variance) if variance > 1 else 1.0
         shift = float(b.mean() - gain * a.mean())
         errors = np.abs(second - gain * first - shift)
-        kept = errors <= max(4.0, 2 * float(np.median(errors)))
+        kept = _followed(errors)
     return gain, shift
+
+
+def _followed(errors: Floats) -> Mask:
+    """Say which samples follow a fit, by how many levels they are off: the rest has no say."""
+    return np.asarray(errors <= max(4.0, 2 * float(np.median(errors))))
 
 
 def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> Iterator[Edit]:

@@ -108,15 +108,17 @@ def find(
         candidate.regional_similarity if alike is None else alike[0]
         for candidate, alike in zip(candidates, read.likeness, strict=True)
     ]
-    likeness = [similarity or 0.0 for similarity in similarities]
-    verified = {
-        one.row: one for one in verify(read.query, read.elements, vocabulary, rules, likeness)
-    }
-    found = [
-        one
-        for row, candidate in enumerate(candidates)
-        if (one := _in_picture(read, row, candidate, verified.get(row))) is not None
-    ]
+    known = [similarity or 0.0 for similarity in similarities]
+    verified = {one.row: one for one in verify(read.query, read.elements, vocabulary, rules, known)}
+    found = []
+    for row, candidate in enumerate(candidates):
+        if row in verified:
+            element = read.elements[row]
+            weight = evidence(element, verified[row], similarities[row])
+            appearances = _appearances(read.query, places(element, verified[row]))
+            found.append(FoundElement(candidate.id, weight, appearances))
+        elif (alike := _alike(read, row, candidate.id)) is not None:
+            found.append(alike)
     return sorted(found, key=lambda one: (-one.evidence, one.id))
 
 
@@ -148,27 +150,20 @@ def _shape_evidence(verified: Verified) -> float:
     return SHAPE_START + SHAPE_WEIGHT * verified.outlines[0].closeness
 
 
-def _in_picture(
-    read: _Read, row: int, candidate: Candidate, verified: Verified | None
-) -> FoundElement | None:
-    """Say where a candidate appears; None where nothing speaks for it."""
-    likeness = read.likeness[row]
-    similarity = candidate.regional_similarity if likeness is None else likeness[0]
-    if verified is not None:
-        element = read.elements[row]
-        return FoundElement(
-            candidate.id,
-            evidence(element, verified, similarity),
-            _appearances(read.query, places(element, verified)),
-        )
+def _alike(read: _Read, row: int, element_id: str) -> FoundElement | None:
+    """Say where an element appears of which no features agree: where the window is that is like it.
+
+    None where there is no such window.
+    """
+    nearest = read.likeness[row]
     is_plain = not len(read.elements[row].keypoints)  # as like one plain colour as another
-    if likeness is None or read.regional is None or is_plain:
+    if nearest is None or read.regional is None or is_plain:
         return None
-    # No features agree: it is where the window is that it resembles, roughly.
-    box = Box(*map(float, read.regional.boxes[likeness[1]]))
+    similarity, window = nearest
+    box = Box(*map(float, read.regional.boxes[window]))
     return FoundElement(
-        candidate.id,
-        UNVERIFIED + REGIONAL_WEIGHT * likeness[0],
+        element_id,
+        UNVERIFIED + REGIONAL_WEIGHT * similarity,
         [Appearance(corners_of(box), inlier_count=0)],
     )
 
