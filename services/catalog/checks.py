@@ -27,6 +27,8 @@ MAX_CUSTOM_CONTENT_BYTES = 4096
 MAX_FEATURES_BYTES = 256 * 1024
 MAX_THUMBNAIL_BYTES = 1024 * 1024
 MAX_SPARSE_COMPONENTS = 65_536
+LARGEST_HALF = 65_504.0
+"""Weight that a compact sparse space can hold: the largest number of half precision."""
 
 UNIT_LENGTH_TOLERANCE = 1e-3
 """How far a dense vector's length may be from 1; float16 on the way costs less."""
@@ -120,7 +122,8 @@ def check_query_vectors(space: VectorSpace, vectors: Sequence[bytes]) -> None:
         raise field_error(f"vectors[{row}].values", "must be finite and of unit length")
 
 
-def check_sparse(field: str, vector: SparseVector) -> None:
+def check_sparse(field: str, vector: SparseVector, *, most: float = math.inf) -> None:
+    """Refuse what is no sparse vector, or has weights beyond `most`."""
     indices, values = vector.indices, vector.values
     if len(indices) != len(values) or len(indices) > MAX_SPARSE_COMPONENTS:
         raise field_error(
@@ -130,6 +133,8 @@ def check_sparse(field: str, vector: SparseVector) -> None:
         raise field_error(f"{field}.indices", "must ascend without repeats")
     if not all(map(math.isfinite, values)):
         raise field_error(f"{field}.values", "must be finite")
+    if most < max(map(abs, values), default=0.0):
+        raise field_error(f"{field}.values", f"must not be over {most:,.0f} in a compact space")
 
 
 def find_not_unit(vectors: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> list[int]:
@@ -148,7 +153,7 @@ def _vectors_fault(library: Library, field: str, entry: Entry) -> ServiceError |
             return field_error(field, f"the library has no such space: {name}")
         if isinstance(vector, SparseVector):
             try:
-                check_sparse(field, vector)
+                check_sparse(field, vector, most=LARGEST_HALF if space.compact else math.inf)
             except ServiceError as error:
                 return error
         elif len(vector) != space.dimensions * BYTES_A_COMPONENT:

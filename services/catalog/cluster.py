@@ -48,6 +48,8 @@ WITH_PAYLOAD: dict[Fields, bool | list[str] | models.PayloadSelector] = {
     Fields.ALL: True,
 }
 
+COMPACT_SPARSE = models.SparseIndexParams(datatype=models.Datatype.FLOAT16)
+
 KB_A_VECTOR = 2
 """Qdrant counts its indexing threshold in kilobytes of vectors; ours is in vectors, of about
 512 single precision components."""
@@ -109,13 +111,18 @@ class ClusterStorage:
                     _full(name),
                     vectors_config={
                         space.name: models.VectorParams(
-                            size=space.dimensions, distance=models.Distance.COSINE
+                            size=space.dimensions,
+                            distance=models.Distance.COSINE,
+                            datatype=models.Datatype.TURBO8 if space.compact else None,
                         )
                         for space in spaces
                         if not space.sparse
                     },
                     sparse_vectors_config={
-                        space.name: models.SparseVectorParams(modifier=models.Modifier.IDF)
+                        space.name: models.SparseVectorParams(
+                            modifier=models.Modifier.IDF,
+                            index=COMPACT_SPARSE if space.compact else None,
+                        )
                         for space in spaces
                         if space.sparse
                     },

@@ -43,7 +43,7 @@ CLOSE_S = 20.0
 """How long the engine may take to flush and close."""
 
 REST_S = 60.0
-"""How long to leave a library alone whose index could not be built."""
+"""How long to leave a library alone whose index could not be built, or brought nothing."""
 
 STUCK_S = 120.0
 """A command that runs longer than this counts as hung in the health check."""
@@ -362,6 +362,9 @@ class _Indexer:
         now = asyncio.get_running_loop().time()
         return name not in self._tasks and now >= self._resting_until.get(name, now)
 
+    def _rest(self, name: str) -> None:
+        self._resting_until[name] = asyncio.get_running_loop().time() + REST_S
+
     def _due(self, stats: CollectionStats) -> bool:
         # Copies cost as much as the library is large: a tenth of it is worth one.
         threshold = self._settings.indexing_threshold
@@ -371,11 +374,17 @@ class _Indexer:
 
     async def _look(self, name: str) -> None:
         try:
-            while self._due(await self._storage.command("stats", name)):
+            stats = await self._storage.command("stats", name)
+            while self._due(stats):
                 async with self._builder:
                     await self._build(name)
+                before, stats = stats, await self._storage.command("stats", name)
+                if stats.unindexed_vector_count >= before.unindexed_vector_count:
+                    # Where entries have no sparse vector, dense ones count as unindexed for ever.
+                    self._rest(name)
+                    break
         except Exception as error:  # noqa: BLE001  # searches go on without the index
-            self._resting_until[name] = asyncio.get_running_loop().time() + REST_S
+            self._rest(name)
             logger().warning("building an index failed", collection=name, error=str(error))
         finally:
             if self._tasks.get(name) is asyncio.current_task():
@@ -438,6 +447,8 @@ class _Indexer:
 
 
 def _copy_folder(source: Path, target: Path) -> None:
+    # With its log, flushed as it is: that holds the number of the last write, by which the engine
+    # tells new ones from those that it has.
     shutil.copytree(source, target, copy_function=_copy_sparse)
 
 

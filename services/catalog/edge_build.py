@@ -11,12 +11,21 @@ import ctypes
 import json
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import qdrant_edge as q
 
 PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that we get when our parent dies."""
+
+DATATYPES = {
+    "float32": q.VectorStorageDatatype.Float32,
+    "float16": q.VectorStorageDatatype.Float16,
+    "turbo8": q.VectorStorageDatatype.Turbo8,
+}
+"""As a shard's configuration names them; where it names none, the engine's default holds."""
 
 SMALLEST_INDEXED_KB = 64
 """Segments above this get an index. The threshold that people set is kept by who starts us."""
@@ -29,12 +38,14 @@ def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int
         folder,
         q.EdgeConfig(
             vectors={
-                name: q.EdgeVectorParams(space["size"], q.Distance.Cosine)
+                name: q.EdgeVectorParams(
+                    space["size"], q.Distance.Cosine, datatype=_datatype(space)
+                )
                 for name, space in stored["vectors"].items()
             },
             sparse_vectors={
-                name: q.EdgeSparseVectorParams(modifier=q.Modifier.Idf)
-                for name in stored["sparse_vectors"]
+                name: q.EdgeSparseVectorParams(modifier=q.Modifier.Idf, datatype=_datatype(space))
+                for name, space in stored["sparse_vectors"].items()
             },
             hnsw_config=q.HnswIndexConfig(
                 m=m,
@@ -50,6 +61,12 @@ def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int
     shard.optimize()
     shard.flush()
     shard.close()
+
+
+def _datatype(space: Mapping[str, Any]) -> q.VectorStorageDatatype | None:
+    """Give what a space was made with: it stays so for ever."""
+    name = space.get("datatype")
+    return None if name is None else DATATYPES[name]
 
 
 def main() -> None:

@@ -58,6 +58,10 @@ INDEX_PARAMS = {
     FieldType.BOOLEAN: q.BoolIndexParams,
 }
 
+COMPACT_DENSE = q.VectorStorageDatatype.Turbo8
+"""A byte a component, as near as half precision: of 512 components, cosines err by .0003."""
+COMPACT_SPARSE = q.VectorStorageDatatype.Float16
+
 PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
 """A shard needs a space; collections without one, the metadata, get this, and never fill it."""
 
@@ -177,11 +181,18 @@ class Engine:
             str(generation),
             q.EdgeConfig(
                 vectors={
-                    space.name: q.EdgeVectorParams(space.dimensions, q.Distance.Cosine)
+                    space.name: q.EdgeVectorParams(
+                        space.dimensions,
+                        q.Distance.Cosine,
+                        datatype=COMPACT_DENSE if space.compact else None,
+                    )
                     for space in dense
                 },
                 sparse_vectors={
-                    space.name: q.EdgeSparseVectorParams(modifier=q.Modifier.Idf)
+                    space.name: q.EdgeSparseVectorParams(
+                        modifier=q.Modifier.Idf,
+                        datatype=COMPACT_SPARSE if space.compact else None,
+                    )
                     for space in spaces
                     if space.sparse
                 },

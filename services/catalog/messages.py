@@ -68,7 +68,8 @@ def read_library(message: pb.Library) -> Library:
         uid="",
         type=message.type,
         spaces=tuple(
-            VectorSpace(space.name, space.dimensions, space.sparse) for space in message.spaces
+            VectorSpace(space.name, space.dimensions, space.sparse, space.compact)
+            for space in message.spaces
         ),
         models=tuple(
             ModelVersion(model.role, model.name, model.version) for model in message.models
@@ -86,7 +87,12 @@ def write_library(library: Library, stats: LibraryStats) -> pb.Library:
         uid=library.uid,
         type=library.type,  # type: ignore[arg-type]  # a number of the enum, kept as it came
         spaces=[
-            pb.VectorSpace(name=space.name, dimensions=space.dimensions, sparse=space.sparse)
+            pb.VectorSpace(
+                name=space.name,
+                dimensions=space.dimensions,
+                sparse=space.sparse,
+                compact=space.compact,
+            )
             for space in library.spaces
         ],
         models=[

@@ -54,6 +54,8 @@ class VectorSpace:
     dimensions: int
     """Components; 0 where sparse."""
     sparse: bool = False
+    compact: bool = False
+    """Kept in a quarter of the bits, sparse weights in half, at the price of some exactness."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,10 @@ def library_to_payload(library: Library, state: str) -> Payload:
         "library_id": library.library_id,
         "uid": library.uid,
         "type": library.type,
-        "spaces": [[space.name, space.dimensions, space.sparse] for space in library.spaces],
+        # Libraries that are older than compact spaces have three members here.
+        "spaces": [
+            [space.name, space.dimensions, space.sparse, space.compact] for space in library.spaces
+        ],
         "models": [[model.role, model.name, model.version] for model in library.models],
         "display_name": library.display_name,
         "description": library.description,

@@ -95,6 +95,8 @@ class CatalogClient:
                     name=served.model.space,
                     dimensions=served.dimensions,
                     sparse=not served.dimensions,
+                    # Elements that are near are looked at closely before anything is said.
+                    compact=library.type is LibraryType.ELEMENT,
                 )
                 for served in library.models
             ],

@@ -219,3 +219,46 @@ async def test_rare_words_weigh_more_in_sparse_spaces(catalog: Catalog, new_id: 
     assert list(read.sparse_vectors[0].indices) == [1, 7]
     results = await catalog.put(new_id, described("unsorted", 2, 1), described("twice", 1, 1))
     assert all("ascend" in result.error.message for result in results)
+
+
+async def test_compact_spaces_find_the_same_by_nearly_the_same_similarity(
+    catalog: Catalog, new_id: str
+) -> None:
+    spaces = [
+        {"name": SPACE, "dimensions": 128, "compact": True},
+        {"name": "words@1", "sparse": True, "compact": True},
+    ]
+    made = await catalog.make_library(new_id, spaces=spaces)
+    assert [space.compact for space in made.spaces] == [True, True]
+    assert (await catalog.library(new_id)).spaces == made.spaces
+    vectors = random_units(50, seed=5, dimensions=128)
+    bags = [{"space": "words@1", "indices": [1, 9 + n], "values": [0.25, 1.1]} for n in range(50)]
+    for number, (vector, bag) in enumerate(zip(vectors, bags, strict=True)):
+        entry = make_entry(f"{number}", vector, sparse_vectors=[bag])
+        await catalog.store(new_id, entry)
+    (hits,) = await catalog.query(new_id, vectors[7], limit=50, include_entries=True)
+    exact = np.frombuffer(b"".join(vectors), "<f4").reshape(-1, 128)
+    cosines = exact @ exact[7]
+    assert hits[0].entry.image_id == "7"
+    assert [hit.similarity for hit in hits] == pytest.approx(
+        [cosines[int(hit.entry.image_id)] for hit in hits], abs=5e-3
+    )
+    request = pb.QueryEntriesRequest(
+        library_id=new_id, sparse_vector=bags[7], limit=1, include_entries=True
+    )
+    ((hit,),) = [list(one.hits) for one in (await catalog.stub.QueryEntries(request)).results]
+    assert hit.entry.image_id == "7"
+    (entry,) = await catalog.get(new_id, "7", include_vectors=True)
+    np.testing.assert_allclose(np.frombuffer(entry.vectors[0].values, "<f4"), exact[7], atol=5e-3)
+
+
+@pytest.mark.parametrize(("compact", "message"), [(True, "65,504"), (False, "")])
+async def test_compact_weights_have_a_bound(
+    catalog: Catalog, new_id: str, compact: bool, message: str
+) -> None:
+    spaces = [{"name": "words@1", "sparse": True, "compact": compact}]
+    await catalog.make_library(new_id, spaces=spaces)
+    bag = {"space": "words@1", "indices": [1], "values": [-65_505.0]}
+    (result,) = await catalog.put(new_id, pb.Entry(image_id="a", sparse_vectors=[bag]))
+    assert message in result.error.message
+    assert result.HasField("error") == compact

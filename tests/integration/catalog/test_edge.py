@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -319,6 +320,30 @@ async def test_searches_and_writes_go_on_while_an_index_is_built(tmp_path: Path)
         reopened = await catalog.library("shop")
         assert reopened.entry_count == 6000
         assert reopened.unindexed_vector_count <= 4 * turns
+
+
+@pytest.mark.parametrize("compact", [True, False])
+async def test_a_library_keeps_the_datatypes_it_was_made_with(
+    tmp_path: Path, compact: bool
+) -> None:
+    async with edge_catalog(tmp_path, INDEXING_THRESHOLD="1500") as (catalog, storage):
+        spaces = [
+            {"name": SPACE, "dimensions": 64, "compact": compact},
+            {"name": "words@1", "sparse": True, "compact": compact},
+        ]
+        await catalog.make_library("shop", spaces=spaces)
+        vectors = await fill(catalog, "shop", 1500)
+        (uid,) = storage._indexer._tasks
+        await until(lambda: uid not in storage._indexer._tasks)
+        folder = collections_of(tmp_path) / uid / "1"
+        config = json.loads((folder / "edge_config.json").read_text())
+        kinds = [config["vectors"][SPACE], config["sparse_vectors"]["words@1"]]
+        names = ["turbo8", "float16"] if compact else [None, None]
+        assert [kind.get("datatype") for kind in kinds] == names
+        file = "tq_vectors.dat" if compact else "matrix.dat"
+        (kept,) = folder.glob(f"segments/*/vector_storage-{SPACE}/{file}")
+        assert kept.stat().st_size // 1500 in (range(64, 80) if compact else range(256, 260))
+        assert await catalog.nearest("shop", vectors[77], limit=1) == ["image 77"]
 
 
 async def test_a_tag_first_used_while_an_index_is_built_is_filterable(tmp_path: Path) -> None:
