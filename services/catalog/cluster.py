@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from imagesearch_services.catalog.storage import (
     Scored,
     Search,
     has_links,
+    merged,
     storage_error,
 )
 from imagesearch_services.common.logs import logger
@@ -44,6 +46,7 @@ WITH_PAYLOAD: dict[Fields, bool | list[str] | models.PayloadSelector] = {
     Fields.NONE: False,
     Fields.ENTITY: ["entity_id", "image_id"],
     Fields.THUMBNAIL: [THUMBNAIL_KEY],
+    Fields.FEATURES: [FEATURES_KEY],
     Fields.ENTRY: models.PayloadSelectorExclude(exclude=[FEATURES_KEY]),
     Fields.ALL: True,
 }
@@ -274,6 +277,9 @@ class ClusterStorage:
             [Scored(_uid(hit.id), hit.score, hit.payload or {}) for hit in response.points]
             for response in responses
         ]
+
+    async def search_merged(self, name: str, search: Search, limit: int) -> list[Scored]:
+        return merged(chain.from_iterable(await self.search(name, search)), limit)
 
     async def _create_index(self, name: str, field_name: str, field_type: FieldType) -> None:
         await self._client.create_payload_index(

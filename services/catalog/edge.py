@@ -26,6 +26,7 @@ from imagesearch_services.catalog.storage import (
     Record,
     Scored,
     Search,
+    merged,
     storage_error,
 )
 from imagesearch_services.common.logs import logger
@@ -170,6 +171,18 @@ class EdgeStorage:
             turn = search.vectors[start : start + VECTORS_A_TURN]
             results += await self._command("search", name, replace(search, vectors=turn))
         return results
+
+    async def search_merged(self, name: str, search: Search, limit: int) -> list[Scored]:
+        found: list[Scored] = []
+        for start in range(0, len(search.vectors), VECTORS_A_TURN):
+            turn = replace(search, vectors=search.vectors[start : start + VECTORS_A_TURN])
+            if len(found) == limit:
+                # What is further away than all of these has no say any more.
+                turn = replace(turn, min_similarity=found[-1].similarity)
+            found = merged(
+                [*found, *await self._command("search_merged", name, turn, limit)], limit
+            )
+        return found
 
     def write_lock(self, name: str) -> asyncio.Lock:
         """Return the lock under which nothing is written to the collection."""

@@ -17,6 +17,7 @@ from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
     entry_from_payload,
     entry_to_payload,
+    features_from_payload,
 )
 from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
@@ -71,28 +72,23 @@ class Entries:
         image_ids: Sequence[str],
         uids: Sequence[bytes],
         *,
+        library_uid: str = "",
         vectors: bool,
         features: bool,
     ) -> list[Entry]:
         """Return entries in the order asked, ids first; those that are gone are left out."""
-        library = await self._libraries.get(library_id)
-        if len(image_ids) + len(uids) > MAX_BATCH:
-            raise field_error("image_ids", f"with uids, must be at most {MAX_BATCH}")
-        for number, uid in enumerate(uids):
-            if len(uid) != UID_BYTES:
-                raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes")
-        wanted = [*map(entry_uid, image_ids), *uids]
-        if not wanted:
-            return []
-        async with self._libraries.steady(library):
-            found = await self._storage.retrieve(
-                library.uid,
-                list(dict.fromkeys(wanted)),
-                Fields.ALL if features else Fields.ENTRY,
-                vectors=vectors,
-            )
-        there = {record.uid: record for record in found}
-        return [_entry(there[uid]) for uid in wanted if uid in there]
+        library = await self._libraries.get(library_id, uid=library_uid)
+        fields = Fields.ALL if features else Fields.ENTRY
+        wanted = _wanted(image_ids, uids)
+        return [_entry(one) for one in await self._read(library, wanted, fields, vectors=vectors)]
+
+    async def get_features(
+        self, library_id: str, image_ids: Sequence[str], uids: Sequence[bytes], *, library_uid: str
+    ) -> list[tuple[bytes, bytes]]:
+        """Return uids and features as `get` returns entries."""
+        library = await self._libraries.get(library_id, uid=library_uid)
+        found = await self._read(library, _wanted(image_ids, uids), Fields.FEATURES)
+        return [(one.uid, features_from_payload(one.payload)) for one in found]
 
     async def page(
         self,
@@ -159,6 +155,24 @@ class Entries:
         if bool(image_ids) == (where is not None):
             raise field_error("image_ids", "exactly one of image_ids and filter must be set")
         return await self._unbroken.run(self._delete(library_id, image_ids, where, key))
+
+    async def _read(
+        self,
+        library: Library,
+        wanted: Sequence[bytes],
+        fields: Fields,
+        *,
+        vectors: bool = False,
+    ) -> list[Record]:
+        """Read points in the order asked; those that are gone are left out."""
+        if not wanted:
+            return []
+        async with self._libraries.steady(library):
+            found = await self._storage.retrieve(
+                library.uid, list(dict.fromkeys(wanted)), fields, vectors=vectors
+            )
+        there = {record.uid: record for record in found}
+        return [there[uid] for uid in wanted if uid in there]
 
     async def _put(
         self, library: Library, items: Sequence[PutItem | ServiceError]
@@ -336,6 +350,16 @@ def _checked(
         if fault is not None:
             checked[number] = fault
     return checked
+
+
+def _wanted(image_ids: Sequence[str], uids: Sequence[bytes]) -> list[bytes]:
+    """Give the uids of what is asked for, ids first."""
+    if len(image_ids) + len(uids) > MAX_BATCH:
+        raise field_error("image_ids", f"with uids, must be at most {MAX_BATCH}")
+    for number, uid in enumerate(uids):
+        if len(uid) != UID_BYTES:
+            raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes")
+    return [*map(entry_uid, image_ids), *uids]
 
 
 def _entry(record: Record) -> Entry:

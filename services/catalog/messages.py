@@ -189,6 +189,13 @@ def write_entry(entry: Entry) -> pb.Entry:
     return message
 
 
+def write_features(found: Iterable[tuple[bytes, bytes]]) -> pb.GetEntriesResponse:
+    """Write entries of which nothing but uid and features is asked for."""
+    return pb.GetEntriesResponse(
+        entries=[pb.Entry(uid=uid, features=features) for uid, features in found]
+    )
+
+
 def read_query(request: pb.QueryEntriesRequest) -> Query:
     spaces = {vector.space for vector in request.vectors}
     sparse = None

@@ -69,7 +69,6 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
     """Read an entry back; features are there if the payload was read with them."""
     get = payload.get
     region, subject = get("region"), get("subject")
-    features = get(FEATURES_KEY)
     return Entry(
         image_id=payload["image_id"],
         entity_id=get("entity_id", ""),
@@ -83,9 +82,14 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
         update_time=payload["update_time"],
         vectors=vectors or {},
         background_similarities=dict(get(BACKGROUNDS_KEY, ())),
-        features=b"" if features is None else base64.b64decode(features),
+        features=features_from_payload(payload),
         thumbnail_version=get(THUMBNAIL_KEY, ""),
     )
+
+
+def features_from_payload(payload: Payload) -> bytes:
+    """Read an entry's features; empty where it has none, or they were not read."""
+    return base64.b64decode(payload.get(FEATURES_KEY, ""))
 
 
 def library_to_payload(library: Library, state: str) -> Payload:

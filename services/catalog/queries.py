@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from imagesearch_services.catalog import checks
 from imagesearch_services.catalog.bounds import bound_filter, for_engine
@@ -109,13 +108,9 @@ class Queries:
     async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
         """Search for all vectors together; what is found by several is read once."""
         each = min(search.limit, query.merged_hits_per_vector or search.limit)
-        results = await self._storage.search(
-            library.uid, replace(search, limit=each, fields=Fields.NONE)
+        top = await self._storage.search_merged(
+            library.uid, replace(search, limit=each, fields=Fields.NONE), search.limit
         )
-        best: dict[bytes, Scored] = {}
-        for hit in sorted(chain.from_iterable(results), key=lambda hit: -hit.similarity):
-            best.setdefault(hit.uid, hit)
-        top = list(best.values())[: search.limit]
         if search.fields is Fields.NONE:
             return top
         uids = [hit.uid for hit in top]

@@ -102,10 +102,19 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetEntriesRequest, context: Any
     ) -> pb.GetEntriesResponse:
         del context
+        library_id = _named(request.library_id)
+        if request.features_only:
+            if request.include_vectors:
+                raise field_error("features_only", "can't be beside include_vectors")
+            found = await self._entries.get_features(
+                library_id, request.image_ids, request.uids, library_uid=request.library_uid
+            )
+            return messages.write_features(found)
         entries = await self._entries.get(
-            _named(request.library_id),
+            library_id,
             request.image_ids,
             request.uids,
+            library_uid=request.library_uid,
             vectors=request.include_vectors,
             features=request.include_features,
         )

@@ -8,8 +8,9 @@ our code.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from imagesearch_services.catalog.filters import Filter
@@ -34,6 +35,8 @@ class Fields(enum.Enum):
     """Only `entity_id` and `image_id`."""
     THUMBNAIL = enum.auto()
     """Only which blob is the small picture."""
+    FEATURES = enum.auto()
+    """Only the features."""
     ENTRY = enum.auto()
     """All but the features."""
     ALL = enum.auto()
@@ -162,6 +165,22 @@ class Storage(Protocol):
 
     async def search(self, name: str, search: Search) -> list[list[Scored]]:
         """Find the nearest points of each vector, best first."""
+
+    async def search_merged(self, name: str, search: Search, limit: int) -> list[Scored]:
+        """Find the points nearest to any of the vectors, each once, best first.
+
+        Of each vector the first `search.limit` take part.
+        """
+
+
+def merged(hits: Iterable[Scored], limit: int) -> list[Scored]:
+    """Take each point once, at its best, and the best of these."""
+    best: dict[bytes, Scored] = {}
+    for hit in sorted(hits, key=attrgetter("similarity"), reverse=True):
+        if len(best) == limit:
+            break
+        best.setdefault(hit.uid, hit)
+    return list(best.values())
 
 
 def storage_error(message: str = "the storage engine does not answer") -> ServiceError:

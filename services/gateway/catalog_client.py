@@ -53,6 +53,9 @@ from imagesearch_services.gateway.ports import (
 SERVICE = "imagesearch.catalog.v1.CatalogService"
 PEER = Reason.CATALOG_UNAVAILABLE
 
+MOST_ENTRIES = 1000
+"""That the Catalog gives in one answer."""
+
 THUMBNAIL_TIME_SHARE = 0.8
 """Of the time that is left, what small pictures may take."""
 
@@ -265,7 +268,7 @@ class CatalogClient:
             for result in response.results
         ]
 
-    async def candidates(self, query: CandidatesQuery) -> Sequence[FeaturesHit]:
+    async def candidates(self, query: CandidatesQuery) -> Sequence[bytes]:
         request = pb.QueryEntriesRequest(
             library_id=query.library_id,
             library_uid=query.library_uid,
@@ -273,8 +276,6 @@ class CatalogClient:
             limit=query.limit,
             merged=True,
             merged_hits_per_vector=query.limit_of_each,
-            include_entries=True,
-            include_features=True,
         )
         if isinstance(query.by, SparseVector):
             request.sparse_vector.CopyFrom(types.sparse_vector_message(query.by))
@@ -283,10 +284,24 @@ class CatalogClient:
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
             raise ServiceError(Reason.INTERNAL, "the catalog left queries out")
-        return [
-            FeaturesHit(_image(query.library_id, hit.entry), hit.entry.features)
-            for hit in response.results[0].hits
-        ]
+        return [hit.uid for hit in response.results[0].hits]
+
+    async def get_features(
+        self, library_id: str, uids: Sequence[bytes], *, library_uid: str
+    ) -> Sequence[FeaturesHit]:
+        found: list[FeaturesHit] = []
+        for start in range(0, len(uids), MOST_ENTRIES):
+            request = pb.GetEntriesRequest(
+                library_id=library_id,
+                library_uid=library_uid,
+                uids=uids[start : start + MOST_ENTRIES],
+                # Catalogs that are older than features alone give the entries with them.
+                include_features=True,
+                features_only=True,
+            )
+            response = await self._call(self._stub.GetEntries, request)
+            found += (FeaturesHit(one.uid, one.features) for one in response.entries)
+        return found
 
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str

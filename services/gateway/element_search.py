@@ -1,13 +1,14 @@
 """The way of a search through an element library.
 
 library → describe the query → elements that share most words with it, or are nearest to any of its
-windows → check which of them appear, and where
+windows → their features → check which of them appear, and where
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
@@ -112,14 +113,17 @@ class ElementSearch(FirstPage):
             )
             if by is not None and (by.indices if isinstance(by, SparseVector) else by)
         ]
-        lists = await together(ways)
-        candidates = {one.image.uid: one for several in lists for one in several}
-        self._images.update((uid, one.image) for uid, one in candidates.items())
-        return list(candidates.values())
+        uids = list(dict.fromkeys(chain.from_iterable(await together(ways))))
+        if not uids:
+            return []
+        with self._stopwatch.step("features"):
+            return await self._services.catalog.get_features(
+                self._library.library_id, uids, library_uid=self._library.uid
+            )
 
     async def _nearest_by(
         self, by: SparseVector | Sequence[Vector], step: str, limit: int
-    ) -> Sequence[FeaturesHit]:
+    ) -> Sequence[bytes]:
         with self._stopwatch.step(step):
             return await self._services.catalog.candidates(
                 CandidatesQuery(
@@ -149,9 +153,11 @@ class ElementSearch(FirstPage):
         ]
         if not self._request.distinct_entities:
             return found
+        await self._fetch(one.uid for one in found)
         best: dict[str, Found] = {}
         for one in found:
-            name = self._images[one.uid].fields.entity_id
+            image = self._images.get(one.uid)
+            name = image.fields.entity_id if image else ""
             best.setdefault(f"entity {name}" if name else f"image {one.uid.hex()}", one)
         return list(best.values())
 
@@ -172,7 +178,7 @@ def _found(
     element: FoundElement, candidate: FeaturesHit, info: PictureInfo, threshold: Threshold
 ) -> Found:
     return Found(
-        uid=candidate.image.uid,
+        uid=candidate.uid,
         relation=Relation.UNSPECIFIED,
         similarity=element.evidence,
         closeness=element.evidence,

@@ -274,7 +274,7 @@ class Hit:
 class FeaturesHit:
     """A stored element that may appear in a query."""
 
-    image: StoredImage
+    uid: bytes
     features: bytes
 
 

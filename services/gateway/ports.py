@@ -234,8 +234,13 @@ class Catalog(Protocol):
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         """The hits of each vector, best first."""
 
-    async def candidates(self, query: CandidatesQuery) -> Sequence[FeaturesHit]:
-        """The best hits, with their features."""
+    async def candidates(self, query: CandidatesQuery) -> Sequence[bytes]:
+        """The uids of the best hits."""
+
+    async def get_features(
+        self, library_id: str, uids: Sequence[bytes], *, library_uid: str
+    ) -> Sequence[FeaturesHit]:
+        """Features of stored elements, in the order asked; those that are gone are left out."""
 
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str

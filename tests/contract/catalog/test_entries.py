@@ -486,3 +486,35 @@ async def test_listed_entries_have_vectors_when_asked(catalog: Catalog, library:
     vector = np.frombuffer(page.entries[0].vectors[0].values, "<f4")
     np.testing.assert_allclose(vector, np.frombuffer(turned(20), "<f4"), atol=1e-6)
     assert not (await list_page(catalog, library)).entries[0].vectors
+
+
+async def test_features_can_be_had_alone(catalog: Catalog, library: str) -> None:
+    blobs = {"a": b"\0blob", "b": b"", "c": bytes(range(256)) * 40}
+    entries = [make_entry(name, features=blob) for name, blob in blobs.items()]
+    uids = {entry.image_id: entry.uid for entry in await catalog.store(library, *entries)}
+    request = pb.GetEntriesRequest(
+        library_id=library,
+        library_uid=(await catalog.library(library)).uid,
+        uids=[uids["c"], bytes(16), uids["a"], uids["b"]],
+        features_only=True,
+    )
+    found = (await catalog.stub.GetEntries(request)).entries
+    assert list(found) == [pb.Entry(uid=uids[name], features=blobs[name]) for name in "cab"]
+    request.include_vectors = True
+    with refused(Reason.FIELD_INVALID):
+        await catalog.stub.GetEntries(request)
+
+
+async def test_entries_of_a_library_that_was_made_anew_are_refused(
+    catalog: Catalog, library: str
+) -> None:
+    await catalog.store(library, make_entry("a"))
+    for features_only in (True, False):
+        request = pb.GetEntriesRequest(
+            library_id=library,
+            library_uid="0" * 32,
+            image_ids=["a"],
+            features_only=features_only,
+        )
+        with refused(Reason.LIBRARY_CHANGED):
+            await catalog.stub.GetEntries(request)

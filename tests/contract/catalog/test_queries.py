@@ -74,6 +74,31 @@ async def test_of_each_vector_as_many_hits_take_part_as_asked(
         await catalog.query(library, turned(0), merged=True, merged_hits_per_vector=-1)
 
 
+async def test_many_vectors_merged_find_what_they_find_apart(
+    catalog: Catalog, library: str
+) -> None:
+    stored = random_units(300, seed=3)
+    await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(stored)))
+    asked = random_units(100, seed=4)
+    best: dict[bytes, float] = {}
+    for hits in await catalog.query(library, *asked, limit=7):
+        for hit in hits:
+            best[hit.uid] = max(hit.similarity, best.get(hit.uid, -1.0))
+    expected = sorted(best.items(), key=lambda one: -one[1])
+    for limit in (20, 1000):
+        (hits,) = await catalog.query(
+            library, *asked, merged=True, merged_hits_per_vector=7, limit=limit
+        )
+        assert [hit.uid for hit in hits] == [uid for uid, _ in expected[:limit]]
+        similarities = [similarity for _, similarity in expected[:limit]]
+        assert [hit.similarity for hit in hits] == pytest.approx(similarities, abs=1e-5)
+    floor = (expected[40][1] + expected[41][1]) / 2
+    (hits,) = await catalog.query(
+        library, *asked, merged=True, merged_hits_per_vector=7, limit=1000, min_similarity=floor
+    )
+    assert [hit.uid for hit in hits] == [uid for uid, _ in expected[:41]]
+
+
 async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
     ((hit,),) = await catalog.query(library, turned(0))

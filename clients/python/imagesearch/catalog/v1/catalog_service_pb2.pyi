@@ -564,12 +564,20 @@ class GetEntriesRequest(_message.Message):
     UIDS_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    FEATURES_ONLY_FIELD_NUMBER: _builtins.int
+    LIBRARY_UID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """Where."""
     include_vectors: _builtins.bool
     """Give vectors."""
     include_features: _builtins.bool
     """Give features."""
+    features_only: _builtins.bool
+    """Give of each entry its uid and features and nothing else, which is faster.
+    Not together with include_vectors.
+    """
+    library_uid: _builtins.str
+    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """By image id."""
@@ -586,10 +594,12 @@ class GetEntriesRequest(_message.Message):
         uids: _abc.Iterable[_builtins.bytes] | None = ...,
         include_vectors: _builtins.bool = ...,
         include_features: _builtins.bool = ...,
+        features_only: _builtins.bool = ...,
+        library_uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "include_features", b"include_features", "include_vectors", b"include_vectors", "library_id", b"library_id", "uids", b"uids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features_only", b"features_only", "image_ids", b"image_ids", "include_features", b"include_features", "include_vectors", b"include_vectors", "library_id", b"library_id", "library_uid", b"library_uid", "uids", b"uids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

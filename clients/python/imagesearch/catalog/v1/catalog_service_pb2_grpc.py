@@ -189,6 +189,7 @@ class CatalogServiceServicer:
 
     def GetEntries(self, request, context):
         """Entries by id or uid, in the order asked; those that are gone are left out.
+        Errors: LIBRARY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

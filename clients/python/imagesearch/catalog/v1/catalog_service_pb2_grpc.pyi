@@ -64,7 +64,9 @@ class CatalogServiceStub:
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]
-    """Entries by id or uid, in the order asked; those that are gone are left out."""
+    """Entries by id or uid, in the order asked; those that are gone are left out.
+    Errors: LIBRARY_CHANGED.
+    """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]
     """Entries a page at a time. An entry that is there from the first page to the
     last is listed exactly once, whatever is written meanwhile.
@@ -131,7 +133,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]  # type: ignore[assignment]
-    """Entries by id or uid, in the order asked; those that are gone are left out."""
+    """Entries by id or uid, in the order asked; those that are gone are left out.
+    Errors: LIBRARY_CHANGED.
+    """
     ListEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Entries a page at a time. An entry that is there from the first page to the
     last is listed exactly once, whatever is written meanwhile.
@@ -237,7 +241,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetEntriesResponse, _abc.Awaitable[_catalog_service_pb2.GetEntriesResponse]]:
-        """Entries by id or uid, in the order asked; those that are gone are left out."""
+        """Entries by id or uid, in the order asked; those that are gone are left out.
+        Errors: LIBRARY_CHANGED.
+        """
 
     @_abc_1.abstractmethod
     def ListEntries(
