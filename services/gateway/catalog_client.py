@@ -275,11 +275,11 @@ class CatalogClient:
             filter=_filter_message(query.filter) if query.filter else None,
             limit=query.limit,
             merged=True,
-            merged_hits_per_vector=query.limit_of_each,
         )
         if isinstance(query.by, SparseVector):
             request.sparse_vector.CopyFrom(types.sparse_vector_message(query.by))
         else:
+            request.merged_hits_per_vector = query.limit_of_each
             request.vectors.extend(types.vector_message(one) for one in query.by)
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
