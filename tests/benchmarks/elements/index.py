@@ -5,7 +5,9 @@
     python -m tests.benchmarks.elements.index --ways windows
     python -m tests.benchmarks.elements.index --offline          # what they find, without a Catalog
 
-The benchmark's own elements stand among windows of photos that show none of them (distractors.py).
+Stage one is what the Gateway does: it asks all ways at once, and then for the features of what they
+found. The benchmark's own elements stand among windows of photos that show none of them
+(distractors.py).
 What was described is kept in `.cache/elements`, so that a run goes on where it was stopped. Words
 and shapes are sparse vectors, windows dense ones, searched through the index once it is built; in
 the last way all are compared exactly, in this process. Prints Markdown.
@@ -18,22 +20,29 @@ import asyncio
 import math
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
+import grpc.aio
 import numpy as np
 import scipy.sparse  # type: ignore[import-untyped]
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
+from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.embedding.elements.fusion import Candidate, find
 from imagesearch_services.embedding.elements.shapes import FIRST_WORD
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
+from imagesearch_services.gateway.catalog_client import CatalogClient
+from imagesearch_services.gateway.concurrency import together
 from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW
 from imagesearch_services.gateway.elements import candidate_count
+from imagesearch_services.gateway.model import SparseVector, Vector
+from imagesearch_services.gateway.ports import CandidatesQuery
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.entries import Asked, Stored, described, others
@@ -47,10 +56,17 @@ DENSE_SPACE = "dense@1"
 DIMENSIONS = 512
 INDEXING_THRESHOLD = 5_000
 POLL_S = 2.0
+TIMEOUT_S = 60.0
 
 
-Nearest = Callable[[Asked, str, int], Awaitable[dict[str, bytes]]]
-"""Gives so many candidates of a query by one way, with their features."""
+class Index(Protocol):
+    """What finds candidates, by the uids of their entries."""
+
+    async def nearest(self, query: Asked, way: str, limit: int) -> Sequence[bytes]:
+        """Give so many candidates of a query by one way."""
+
+    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Give the features of candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +93,20 @@ class Answers:
     right_first: float
     """Of the queries that were checked."""
     times_ms: Mapping[str, Sequence[float]]
-    """By way, of each query."""
+    """By way, of each query: the candidates alone."""
+
+    stage_one_ms: Sequence[float]
+    """All ways at once and the features of what they found, as the Gateway asks, of each query."""
+    candidates: float
+    """Of all ways together, in the mean."""
 
     def cells(self) -> str:
         shares = [*self.recall.values(), self.right_first]
         times = [
             f"{np.median(each):.0f}, {np.quantile(each, 0.95):.0f}"
-            for each in self.times_ms.values()
+            for each in (*self.times_ms.values(), self.stage_one_ms)
         ]
-        return " | ".join([*(f"{share:.3f}" for share in shares), *times])
+        return " | ".join([*(f"{share:.3f}" for share in shares), f"{self.candidates:.0f}", *times])
 
 
 def _entry(element: Stored, ways: Sequence[str]) -> pb.Entry:
@@ -101,9 +122,10 @@ def _entry(element: Stored, ways: Sequence[str]) -> pb.Entry:
 
 
 async def create_library(catalog: Catalog, ways: Sequence[str]) -> None:
-    spaces = [pb.VectorSpace(name=SPACE, sparse=True)]
+    """Make one as the Gateway makes a library of elements."""
+    spaces = [pb.VectorSpace(name=SPACE, sparse=True, compact=True)]
     if "windows" in ways:
-        spaces.append(pb.VectorSpace(name=DENSE_SPACE, dimensions=DIMENSIONS))
+        spaces.append(pb.VectorSpace(name=DENSE_SPACE, dimensions=DIMENSIONS, compact=True))
     await catalog.stub.CreateLibrary(
         pb.CreateLibraryRequest(
             library=pb.Library(
@@ -128,87 +150,116 @@ async def indexed(catalog: Catalog) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _request(query: Asked, way: str, limit: int) -> pb.QueryEntriesRequest:
-    request = pb.QueryEntriesRequest(
-        library_id=LIBRARY,
-        limit=limit,
-        merged=True,
-        include_entries=True,
-        include_features=True,
-    )
-    if way == "windows":
-        request.merged_hits_per_vector = math.ceil(limit * SHARE_OF_ONE_WINDOW)
-        for vector in query.vectors:
-            request.vectors.add(space=DENSE_SPACE, values=vector.astype("<f4").tobytes())
-        return request
-    bag = query.bag if way == "words" else query.shape_bag
-    request.sparse_vector.space = SPACE
-    request.sparse_vector.indices.extend(bag.words.tolist())
-    request.sparse_vector.values.extend(bag.weights.tolist())
-    return request
+class ThroughCatalog:
+    """A Catalog, asked as the Gateway asks."""
 
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._client = CatalogClient(channel, TIMEOUT_S)
 
-def by_catalog(catalog: Catalog) -> Nearest:
-    async def nearest(query: Asked, way: str, limit: int) -> dict[str, bytes]:
-        answer = await catalog.stub.QueryEntries(_request(query, way, limit))
-        return {hit.entry.image_id: hit.entry.features for hit in answer.results[0].hits}
-
-    return nearest
-
-
-def by_comparing(stored: Sequence[Stored]) -> Nearest:
-    """Compare with every element; words as Qdrant does, with the inverse document frequency."""
-    ends = np.cumsum([0, *(len(one.bag.words) for one in stored)])
-    words = np.concatenate([one.bag.words for one in stored])
-    weights = np.concatenate([one.bag.weights for one in stored])
-    width = max(FIRST_WORD, int(words.max()) + 1)
-    bags = scipy.sparse.csr_matrix((weights, words, ends), (len(stored), width)).tocsc()
-    counts = np.diff(bags.indptr)
-    rarity = np.log1p((len(stored) - counts + 0.5) / (counts + 0.5))
-    vectors = np.stack([one.vector for one in stored])
-
-    async def nearest(query: Asked, way: str, limit: int) -> dict[str, bytes]:
+    async def nearest(self, query: Asked, way: str, limit: int) -> Sequence[bytes]:
+        asked: SparseVector | list[Vector]
         if way == "windows":
-            scores = (query.vectors @ vectors.T).max(axis=0)
+            asked = [Vector(DENSE_SPACE, one.astype("<f4").tobytes()) for one in query.vectors]
         else:
             bag = query.bag if way == "words" else query.shape_bag
-            known = bag.words < width
+            asked = SparseVector(SPACE, bag.words.tolist(), bag.weights.tolist())
+        return await self._client.candidates(
+            CandidatesQuery(
+                library_id=LIBRARY,
+                library_uid="",
+                by=asked,
+                filter=None,
+                limit=limit,
+                limit_of_each=math.ceil(limit * SHARE_OF_ONE_WINDOW),
+            )
+        )
+
+    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        found = await self._client.get_features(LIBRARY, uids, library_uid="")
+        return {one.uid: one.features for one in found}
+
+
+class ByComparing:
+    """Compares with every element; words as Qdrant does, with the inverse document frequency."""
+
+    def __init__(self, stored: Sequence[Stored]) -> None:
+        ends = np.cumsum([0, *(len(one.bag.words) for one in stored)])
+        words = np.concatenate([one.bag.words for one in stored])
+        weights = np.concatenate([one.bag.weights for one in stored])
+        self._width = max(FIRST_WORD, int(words.max()) + 1)
+        shape = len(stored), self._width
+        self._bags = scipy.sparse.csr_matrix((weights, words, ends), shape).tocsc()
+        counts = np.diff(self._bags.indptr)
+        self._rarity = np.log1p((len(stored) - counts + 0.5) / (counts + 0.5))
+        self._vectors = np.stack([one.vector for one in stored])
+        self._uids = [entry_uid(one.id) for one in stored]
+        self._features = {entry_uid(one.id): one.features for one in stored}
+
+    async def nearest(self, query: Asked, way: str, limit: int) -> Sequence[bytes]:
+        if way == "windows":
+            scores = (query.vectors @ self._vectors.T).max(axis=0)
+        else:
+            bag = query.bag if way == "words" else query.shape_bag
+            known = bag.words < self._width
             asked = bag.words[known]
-            scores = bags[:, asked] @ (bag.weights[known] * rarity[asked])
+            scores = self._bags[:, asked] @ (bag.weights[known] * self._rarity[asked])
         rows = np.argsort(-scores, kind="stable")[:limit]
-        return {stored[row].id: stored[row].features for row in rows if scores[row] > 0}
+        return [self._uids[row] for row in rows if scores[row] > 0]
 
-    return nearest
+    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {uid: self._features[uid] for uid in uids}
 
 
-async def ask(nearest: Nearest, asking: Asking, size: int) -> Answers:
+async def ask(index: Index, asking: Asking, size: int) -> Answers:
     vocabulary = Vocabulary.load()
     found = dict.fromkeys((*asking.ways, "any"), 0)
     times_ms: dict[str, list[float]] = {way: [] for way in asking.ways}
-    first = []
+    stage_one_ms, counts, first = [], [], []
     for row, query in enumerate(asking.queries):
-        candidates: dict[str, bytes] = {}
-        for way in asking.ways:
-            if way == "shapes" and not len(query.shape_bag.words):
-                continue
+        ways = [way for way in asking.ways if way != "shapes" or len(query.shape_bag.words)]
+        # Before the ways one by one: what the engine reads for the first time is in this time.
+        started_s = time.perf_counter()
+        lists = await together(index.nearest(query, way, asking.limit(way, size)) for way in ways)
+        uids = list(dict.fromkeys(chain.from_iterable(lists)))
+        candidates = await index.features(uids)
+        stage_one_ms.append(_since_ms(started_s))
+        counts.append(len(candidates))
+        element = entry_uid(query.element)
+        for way, several in zip(ways, lists, strict=True):
+            found[way] += element in several
             started_s = time.perf_counter()
-            several = await nearest(query, way, asking.limit(way, size))
-            times_ms[way].append((time.perf_counter() - started_s) * 1e3)
-            found[way] += query.element in several
-            candidates |= several
-        found["any"] += query.element in candidates
+            await index.nearest(query, way, asking.limit(way, size))
+            times_ms[way].append(_since_ms(started_s))
+        found["any"] += element in candidates
         if row % asking.check_every == 0:
             first.append(_is_first(query, candidates, vocabulary))
     recall = {way: count / len(asking.queries) for way, count in found.items()}
-    return Answers(recall, float(np.mean(first)), times_ms)
+    right_first, count = float(np.mean(first)), float(np.mean(counts))
+    return Answers(recall, right_first, times_ms, stage_one_ms, count)
 
 
-def _is_first(query: Asked, candidates: Mapping[str, bytes], vocabulary: Vocabulary) -> bool:
-    several = [Candidate(name, features) for name, features in candidates.items()]
+def _since_ms(started_s: float) -> float:
+    return (time.perf_counter() - started_s) * 1e3
+
+
+def _is_first(query: Asked, candidates: Mapping[bytes, bytes], vocabulary: Vocabulary) -> bool:
+    several = [Candidate(uid.hex(), features) for uid, features in candidates.items()]
     hits = find(query.features, several, vocabulary, Rules())
-    strangers = query.shown - {query.element}
+    strangers = {entry_uid(name).hex() for name in query.shown - {query.element}}
     best = next((one.id for one in hits if one.id not in strangers), None)
-    return best == query.element
+    return best == entry_uid(query.element).hex()
+
+
+def memory_kb(pid: int) -> tuple[int, int]:
+    """Return what a process and its children hold in memory, and how much of it is files."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    resident, of_files = 0, 0
+    for one in (pid, *children):
+        lines = Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines()
+        said = dict(line.split(":", 1) for line in lines)
+        resident += int(said["VmRSS"].split()[0])
+        of_files += int(said["RssFile"].split()[0])
+    return resident, of_files
 
 
 async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -> None:
@@ -219,7 +270,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
         settings = {"INDEXING_THRESHOLD": str(INDEXING_THRESHOLD)}
         async with bench.running(folder, **settings) as (catalog, pid):
             await create_library(catalog, ways)
-            empty_mib = sum(bench.rss_mib(pid).values())
+            empty_kb = memory_kb(pid)
             await put(catalog, [_entry(one, ways) for one in own])
             stored = len(own)
             for size in sizes:
@@ -228,12 +279,15 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
                     await put(catalog, [_entry(one, ways) for one in part])
                     stored += len(part)
                 await indexed(catalog)
-                answers = await ask(by_catalog(catalog), asking, size)
-                mib = sum(bench.rss_mib(pid).values()) - empty_mib
+                answers = await ask(ThroughCatalog(catalog.channel), asking, size)
                 disk_kb = bench.disk_bytes(folder) / size / 1e3
-                memory_kb = mib * 2**20 / size / 1e3
+                held_kb, file_kb = (
+                    1.024 * (now - before) / size
+                    for now, before in zip(memory_kb(pid), empty_kb, strict=True)
+                )
                 print(  # noqa: T201
-                    f"| {size:,} | {answers.cells()} | {disk_kb:.1f} | {memory_kb:.1f} |",
+                    f"| {size:,} | {answers.cells()} | {disk_kb:.1f} | {held_kb:.1f}, "
+                    f"{file_kb:.1f} |",
                     flush=True,
                 )
 
@@ -241,7 +295,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
 async def measure_exactly(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -> None:
     stored = [*own, *others(sizes[-1] - len(own))]
     for size in sizes:
-        answers = await ask(by_comparing(stored[:size]), asking, size)
+        answers = await ask(ByComparing(stored[:size]), asking, size)
         print(f"| {size:,} | {answers.cells()} |", flush=True)  # noqa: T201
 
 
@@ -265,10 +319,10 @@ def main() -> None:
     )
     own, queries = described(benchmark)
     asking = Asking(queries, options.ways, options.candidates, options.check_every)
-    columns = ["elements", *asking.ways, "any", "right first"]
-    columns += [f"{way}: p50, p95 ms" for way in asking.ways]
+    columns = ["elements", *asking.ways, "any", "right first", "candidates"]
+    columns += [f"{way}: p50, p95 ms" for way in (*asking.ways, "stage one")]
     if not options.offline:
-        columns += ["kB on disk", "kB in memory"]
+        columns += ["kB on disk", "kB in memory, of files"]
     print(f"| {' | '.join(columns)} |\n|{'---:|' * len(columns)}")  # noqa: T201
     measuring = measure_exactly if options.offline else measure
     asyncio.run(measuring(own, asking, options.sizes))

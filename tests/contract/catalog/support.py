@@ -95,6 +95,7 @@ class Catalog:
     """The service's stub with the calls that tests make most."""
 
     def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None = None) -> None:
+        self.channel = channel
         self.stub = pb_grpc.CatalogServiceStub(channel)
         self._blobs = blobs
 
