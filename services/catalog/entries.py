@@ -17,7 +17,7 @@ from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
     entry_from_payload,
     entry_to_payload,
-    features_from_payload,
+    features_from_payloads,
 )
 from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
@@ -88,7 +88,8 @@ class Entries:
         """Return uids and features as `get` returns entries."""
         library = await self._libraries.get(library_id, uid=library_uid)
         found = await self._read(library, _wanted(image_ids, uids), Fields.FEATURES)
-        return [(one.uid, features_from_payload(one.payload)) for one in found]
+        features = features_from_payloads(one.payload for one in found)
+        return list(zip((one.uid for one in found), features, strict=True))
 
     async def page(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from collections.abc import Iterable
 from typing import Any
 
 from imagesearch_services.catalog.filters import BASE_FIELDS
@@ -19,6 +19,7 @@ from imagesearch_services.catalog.model import (
     Vector,
     VectorSpace,
 )
+from imagesearch_services.catalog.packing import pack, unpack
 from imagesearch_services.catalog.storage import FEATURES_KEY, THUMBNAIL_KEY, Payload
 
 REQUEST_ID_KEY = "put_request_id"
@@ -46,7 +47,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         "custom_content": entry.custom_content,
         "attributes": entry.attributes(),
         BACKGROUNDS_KEY: list(entry.background_similarities.items()),
-        FEATURES_KEY: base64.b64encode(entry.features).decode("ascii"),
+        FEATURES_KEY: pack(entry.features) if entry.features else "",
         THUMBNAIL_KEY: entry.thumbnail_version,
         REQUEST_ID_KEY: request_id,
     }
@@ -82,14 +83,14 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
         update_time=payload["update_time"],
         vectors=vectors or {},
         background_similarities=dict(get(BACKGROUNDS_KEY, ())),
-        features=features_from_payload(payload),
+        features=features_from_payloads([payload])[0] if FEATURES_KEY in payload else b"",
         thumbnail_version=get(THUMBNAIL_KEY, ""),
     )
 
 
-def features_from_payload(payload: Payload) -> bytes:
-    """Read an entry's features; empty where it has none, or they were not read."""
-    return base64.b64decode(payload.get(FEATURES_KEY, ""))
+def features_from_payloads(payloads: Iterable[Payload]) -> list[bytes]:
+    """Read the features of entries; empty where one has none, or they were not read."""
+    return unpack([payload.get(FEATURES_KEY, "") for payload in payloads])
 
 
 def library_to_payload(library: Library, state: str) -> Payload:

@@ -1,0 +1,46 @@
+"""Bytes as text for the engine's payload."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imagesearch_services.catalog.model import Entry
+from imagesearch_services.catalog.packing import pack, unpack
+from imagesearch_services.catalog.payloads import entry_from_payload, entry_to_payload
+
+BLOBS = st.binary(max_size=400)
+
+
+@given(st.lists(st.tuples(BLOBS, st.booleans()), max_size=8))
+def test_packed_texts_are_read_beside_base64(
+    blobs: list[tuple[bytes, bool]],
+) -> None:
+    texts = [
+        base64.b64encode(raw).decode("ascii") if is_old else pack(raw) for raw, is_old in blobs
+    ]
+    assert unpack(texts) == [raw for raw, _ in blobs]
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0", b"\0" * 9, b"\xff" * 9, b"\xff" * 1000])
+def test_the_smallest_and_the_largest_come_back(raw: bytes) -> None:
+    assert unpack([pack(raw)]) == [raw]
+
+
+def test_large_blobs_take_eleven_characters_for_nine_bytes_also_in_json() -> None:
+    raws = [np.random.default_rng(seed).bytes(100_001 + seed) for seed in range(3)]
+    texts = [pack(raw) for raw in raws]
+    assert len(json.dumps(texts[0], ensure_ascii=False)) <= 100_001 * 11 / 9 + 16
+    assert unpack(texts) == raws
+
+
+def test_features_are_read_from_payload_of_either_kind() -> None:
+    entry = Entry(image_id="a", features=b"\0blob")
+    payload = entry_to_payload(entry, "")
+    assert entry_from_payload(payload) == entry
+    assert entry_from_payload({**payload, "features": "AGJsb2I="}) == entry
