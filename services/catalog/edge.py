@@ -34,6 +34,9 @@ from imagesearch_services.common.logs import logger
 VECTORS_A_TURN = 16
 """Vectors searched in one command, so that long batches leave gaps for others."""
 
+MERGED_A_TURN = 32
+"""The same where their hits become one list: the first bring most of it."""
+
 CATCH_UP_POINTS = 500
 """Points brought to a new index in one command, for the same reason."""
 
@@ -174,8 +177,8 @@ class EdgeStorage:
 
     async def search_merged(self, name: str, search: Search, limit: int) -> list[Scored]:
         found: list[Scored] = []
-        for start in range(0, len(search.vectors), VECTORS_A_TURN):
-            turn = replace(search, vectors=search.vectors[start : start + VECTORS_A_TURN])
+        for start in range(0, len(search.vectors), MERGED_A_TURN):
+            turn = replace(search, vectors=search.vectors[start : start + MERGED_A_TURN])
             if len(found) == limit:
                 # What is further away than all of these has no say any more.
                 turn = replace(turn, min_similarity=found[-1].similarity)

@@ -25,6 +25,10 @@ MAX_VECTORS = 200
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1001
 """One more than a caller shows, so that a full page can be told from a cut one."""
+MANY_VECTORS = 16
+MERGED_BREADTH = 0.5
+"""Of the search for one of many vectors: what one misses another finds, .995 instead of .996 of
+300 among 100,000, in two thirds of the time."""
 OVER_FETCH = 3
 """Hits asked for where only one of each entity is wanted, per hit wanted."""
 
@@ -108,9 +112,9 @@ class Queries:
     async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
         """Search for all vectors together; what is found by several is read once."""
         each = min(search.limit, query.merged_hits_per_vector or search.limit)
-        top = await self._storage.search_merged(
-            library.uid, replace(search, limit=each, fields=Fields.NONE), search.limit
-        )
+        breadth = MERGED_BREADTH if len(search.vectors) >= MANY_VECTORS else 1.0
+        first = replace(search, limit=each, fields=Fields.NONE, breadth=breadth)
+        top = await self._storage.search_merged(library.uid, first, search.limit)
         if search.fields is Fields.NONE:
             return top
         uids = [hit.uid for hit in top]

@@ -85,6 +85,12 @@ class Search:
     """Inclusive."""
     exact: bool = False
     fields: Fields = Fields.NONE
+    breadth: float = 1.0
+    """Of the search in the HNSW graph, as a share of the usual."""
+
+    def ef(self, usual: int) -> int:
+        """Give the `ef` of the search: how many nodes of the graph it keeps in view."""
+        return max(self.limit, round(usual * self.breadth))
 
 
 def has_links(field: str, field_type: FieldType) -> bool:

@@ -7,8 +7,9 @@ windows → their features → check which of them appear, and where
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
@@ -104,19 +105,19 @@ class ElementSearch(FirstPage):
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
         limit = candidate_count(self._settings.element_candidates, self._library.image_count)
         shape_limit = self._settings.element_shape_candidates
-        ways = [
-            self._nearest_by(by, step, most)
+        ways = {
+            step: self._nearest_by(by, step, most)
             for step, by, most in (
                 ("words", picture.words, limit),
                 ("windows", picture.vectors, limit),
                 ("shapes", picture.shape_words, shape_limit),
             )
             if by is not None and (by.indices if isinstance(by, SparseVector) else by)
-        ]
-        uids = list(dict.fromkeys(chain.from_iterable(await together(ways))))
-        if not uids:
-            return []
-        with self._stopwatch.step("features"):
+        }
+        return await with_features(ways, self._features)
+
+    async def _features(self, step: str, uids: Sequence[bytes]) -> Sequence[FeaturesHit]:
+        with self._stopwatch.step(f"{step}_features"):
             return await self._services.catalog.get_features(
                 self._library.library_id, uids, library_uid=self._library.uid
             )
@@ -172,6 +173,25 @@ class ElementSearch(FirstPage):
             min_score=self._request.min_score,
             max_false_positive_rate=rate,
         )
+
+
+async def with_features(
+    ways: Mapping[str, Coroutine[Any, Any, Sequence[bytes]]],
+    features: Callable[[str, Sequence[bytes]], Coroutine[Any, Any, Sequence[FeaturesHit]]],
+) -> list[FeaturesHit]:
+    """Ask in several ways at once; fetch the features of what one finds while others search.
+
+    What two ways find is fetched once.
+    """
+    taken: set[bytes] = set()
+
+    async def found(name: str, way: Coroutine[Any, Any, Sequence[bytes]]) -> Sequence[FeaturesHit]:
+        uids = [uid for uid in await way if uid not in taken]
+        taken.update(uids)
+        return await features(name, uids) if uids else ()
+
+    lists = await together(found(name, way) for name, way in ways.items())
+    return list(chain.from_iterable(lists))
 
 
 def _found(

@@ -5,12 +5,11 @@
     python -m tests.benchmarks.elements.index --ways windows
     python -m tests.benchmarks.elements.index --offline          # what they find, without a Catalog
 
-Stage one is what the Gateway does: it asks all ways at once, and then for the features of what they
-found. The benchmark's own elements stand among windows of photos that show none of them
-(distractors.py).
-What was described is kept in `.cache/elements`, so that a run goes on where it was stopped. Words
-and shapes are sparse vectors, windows dense ones, searched through the index once it is built; in
-the last way all are compared exactly, in this process. Prints Markdown.
+Stage one is what the Gateway does: it asks all ways at once, and for the features of what they
+find. The benchmark's own elements stand among windows of photos that show none of them
+(distractors.py). What was described is kept in `.cache/elements`, so that a run goes on where it
+was stopped. Words and shapes are sparse vectors, windows dense ones, searched through the index
+once it is built; in the last way all are compared exactly, in this process. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -38,10 +37,9 @@ from imagesearch_services.embedding.elements.shapes import FIRST_WORD
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.catalog_client import CatalogClient
-from imagesearch_services.gateway.concurrency import together
-from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW
+from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW, with_features
 from imagesearch_services.gateway.elements import candidate_count
-from imagesearch_services.gateway.model import SparseVector, Vector
+from imagesearch_services.gateway.model import FeaturesHit, SparseVector, Vector
 from imagesearch_services.gateway.ports import CandidatesQuery
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
@@ -65,8 +63,8 @@ class Index(Protocol):
     async def nearest(self, query: Asked, way: str, limit: int) -> Sequence[bytes]:
         """Give so many candidates of a query by one way."""
 
-    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        """Give the features of candidates."""
+    async def features(self, way: str, uids: Sequence[bytes]) -> Sequence[FeaturesHit]:
+        """Give the features of candidates that a way found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +172,9 @@ class ThroughCatalog:
             )
         )
 
-    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        found = await self._client.get_features(LIBRARY, uids, library_uid="")
-        return {one.uid: one.features for one in found}
+    async def features(self, way: str, uids: Sequence[bytes]) -> Sequence[FeaturesHit]:
+        del way
+        return await self._client.get_features(LIBRARY, uids, library_uid="")
 
 
 class ByComparing:
@@ -206,8 +204,9 @@ class ByComparing:
         rows = np.argsort(-scores, kind="stable")[:limit]
         return [self._uids[row] for row in rows if scores[row] > 0]
 
-    async def features(self, uids: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        return {uid: self._features[uid] for uid in uids}
+    async def features(self, way: str, uids: Sequence[bytes]) -> Sequence[FeaturesHit]:
+        del way
+        return [FeaturesHit(uid, self._features[uid]) for uid in uids]
 
 
 async def ask(index: Index, asking: Asking, size: int) -> Answers:
@@ -219,17 +218,16 @@ async def ask(index: Index, asking: Asking, size: int) -> Answers:
         ways = [way for way in asking.ways if way != "shapes" or len(query.shape_bag.words)]
         # Before the ways one by one: what the engine reads for the first time is in this time.
         started_s = time.perf_counter()
-        lists = await together(index.nearest(query, way, asking.limit(way, size)) for way in ways)
-        uids = list(dict.fromkeys(chain.from_iterable(lists)))
-        candidates = await index.features(uids)
+        asked = {way: index.nearest(query, way, asking.limit(way, size)) for way in ways}
+        candidates = {one.uid: one.features for one in await with_features(asked, index.features)}
         stage_one_ms.append(_since_ms(started_s))
         counts.append(len(candidates))
         element = entry_uid(query.element)
-        for way, several in zip(ways, lists, strict=True):
-            found[way] += element in several
+        for way in ways:
             started_s = time.perf_counter()
-            await index.nearest(query, way, asking.limit(way, size))
+            several = await index.nearest(query, way, asking.limit(way, size))
             times_ms[way].append(_since_ms(started_s))
+            found[way] += element in several
         found["any"] += element in candidates
         if row % asking.check_every == 0:
             first.append(_is_first(query, candidates, vocabulary))

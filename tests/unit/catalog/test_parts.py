@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Entry, entry_uid
 from imagesearch_services.catalog.paging import make_token, page_size, read_token
 from imagesearch_services.catalog.payloads import entry_from_payload, entry_to_payload
 from imagesearch_services.catalog.settings import Settings
+from imagesearch_services.catalog.storage import Search
 from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
@@ -129,3 +131,10 @@ async def test_unbroken_work_outlives_its_caller() -> None:
     go_on.set()
     await unbroken.finish()
     assert done.is_set()
+
+
+def test_a_searchs_breadth_is_never_under_its_limit() -> None:
+    search = Search(space="copy@1", vectors=[], limit=48)
+    assert search.ef(128) == 128
+    assert replace(search, breadth=0.5).ef(128) == 64
+    assert replace(search, breadth=0.25).ef(128) == 48

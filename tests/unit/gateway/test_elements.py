@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway.element_search import with_features
 from imagesearch_services.gateway.elements import (
     MOST_CANDIDATES,
     WORDS_ROLE,
@@ -14,6 +18,7 @@ from imagesearch_services.gateway.elements import (
 from imagesearch_services.gateway.model import (
     Box,
     DescribedPicture,
+    FeaturesHit,
     LibraryType,
     ModelVersion,
     PictureInfo,
@@ -51,3 +56,29 @@ def test_larger_libraries_have_more_candidates_looked_at(stored: int, count: int
 
 def test_candidates_are_bounded_however_large_a_library_is() -> None:
     assert candidate_count(100, 10**12) == MOST_CANDIDATES
+
+
+async def test_what_two_ways_find_is_fetched_once_and_before_the_slowest_ends() -> None:
+    fetched: list[tuple[str, list[bytes]]] = []
+    first_is_fetched = asyncio.Event()
+
+    async def quick() -> list[bytes]:
+        return [b"a", b"b"]
+
+    async def slow() -> list[bytes]:
+        await first_is_fetched.wait()
+        return [b"b", b"c"]
+
+    async def nothing_new() -> list[bytes]:
+        await first_is_fetched.wait()
+        return [b"a"]
+
+    async def features(way: str, uids: Sequence[bytes]) -> list[FeaturesHit]:
+        fetched.append((way, list(uids)))
+        first_is_fetched.set()
+        return [FeaturesHit(uid, b"blob") for uid in uids]
+
+    ways = {"words": quick(), "windows": slow(), "shapes": nothing_new()}
+    found = await asyncio.wait_for(with_features(ways, features), 10)
+    assert [one.uid for one in found] == [b"a", b"b", b"c"]
+    assert fetched == [("words", [b"a", b"b"]), ("windows", [b"c"])]
