@@ -23,6 +23,8 @@ AT_ONCE = DIGITS * 4096
 """Characters read at once: what is made of them stays in the processor's cache."""
 HALF = 32
 """Bits of a group's lower part; 40 are above it."""
+GROUP = np.dtype([("top", "u1"), ("middle", ">u4"), ("low", ">u4")])
+"""Nine bytes; numbers lose what is above their own bits."""
 
 ALPHABET = np.array([code for code in range(0x20, 0x80) if chr(code) not in '"\\'], np.uint8)
 VALUES = np.zeros(256, np.uint8)
@@ -72,13 +74,12 @@ def _groups(text: bytes) -> bytes:
     first = VALUES[np.frombuffer(text, np.uint8)[::DIGITS]].astype(np.uint64)
     # Two digits at a time: a table of all pairs is quicker than arithmetic.
     pairs = np.ndarray((count, 5), "<u2", text, offset=1, strides=(DIGITS, 2))
-    two = [PAIRS[pairs[:, column]] for column in range(5)]
+    two = PAIRS.take(pairs.T)
     upper = (first * PAIR + two[0]) * FOUR + (two[1] * PAIR + two[2])
     low = (upper & ((1 << HALF) - 1)) * FOUR + (two[3] * PAIR + two[4])
     high = (upper >> HALF) * FOUR + (low >> HALF)
-    groups = np.empty((count, BYTES), np.uint8)
-    groups[:, :5] = high.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 3:]
-    groups[:, 5:] = low.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 4:]
+    groups = np.empty(count, GROUP)
+    groups["top"], groups["middle"], groups["low"] = high >> HALF, high, low
     return groups.tobytes()
 
 
