@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch_services.catalog.checks import check_image_id, find_not_unit
-from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Entry, entry_uid
+from imagesearch_services.catalog.model import (
+    ENTRY_NAMESPACE,
+    Entry,
+    Library,
+    VectorSpace,
+    entry_uid,
+)
 from imagesearch_services.catalog.paging import make_token, page_size, read_token
-from imagesearch_services.catalog.payloads import entry_from_payload, entry_to_payload
+from imagesearch_services.catalog.payloads import (
+    entry_from_payload,
+    entry_to_payload,
+    library_from_payload,
+    library_to_payload,
+)
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Search
 from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
@@ -138,3 +149,12 @@ def test_a_searchs_breadth_is_never_under_its_limit() -> None:
     assert search.ef(128) == 128
     assert replace(search, breadth=0.5).ef(128) == 64
     assert replace(search, breadth=0.25).ef(128) == 48
+
+
+def test_a_library_that_is_older_than_compact_spaces_is_read() -> None:
+    space = VectorSpace("copy@1", 512, sparse=False, compact=True)
+    library = Library(library_id="shop", uid="1" * 32, type=2, spaces=(space,))
+    payload = library_to_payload(library, "ready")
+    assert library_from_payload(payload) == library
+    older = payload | {"spaces": [["copy@1", 512, False]]}
+    assert library_from_payload(older).spaces == (replace(space, compact=False),)
