@@ -6,7 +6,8 @@ Each is described as an element is, by words, features and the dense model's vec
 photo at once: its features are cut by box, and its vectors are those of the model's windows. Photos
 of shelves are left out, since they show packages that the benchmark stores. The windows of one
 photo overlap, so the first N are taken from all photos evenly, not from the first few. What was
-described is kept in `.cache/elements/windows`, and a run goes on where it was stopped.
+described is kept in `.cache/elements/windows`, vectors beside it for each model, and a run goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,8 @@ PHOTOS_A_FILE = 20
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
+Local = tuple[bytes, Words]
+"""Features and words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,35 +110,71 @@ def chosen_photos(data: Path) -> list[str]:
 
 
 def _parts(photos: int) -> Iterator[list[list[Distractor]]]:
-    vocabulary, data = Vocabulary.load(), data_folder()
-    chosen = chosen_photos(data)
-    folder = dataset.CACHE / "windows"
-    folder.mkdir(parents=True, exist_ok=True)
-    dense = Dense()
+    data = data_folder()
+    chosen = [data / name for name in chosen_photos(data)]
+    describe = _Describe()
     for start in range(0, photos, PHOTOS_A_FILE):
-        file = folder / f"{start:05d}.pkl"
+        part = chosen[start : start + PHOTOS_A_FILE]
+        yield [
+            [
+                Distractor(*local, vectors[number])
+                for local, number in zip(locally, _order(photo), strict=True)
+            ]
+            for photo, locally, vectors in zip(
+                part, describe.locally(start, part), describe.regionally(start, part), strict=True
+            )
+        ]
+
+
+class _Describe:
+    """Describes some photos at once, or reads what was described before."""
+
+    def __init__(self) -> None:
+        self._vocabulary, self._dense = Vocabulary.load(), Dense()
+        self._folder = dataset.CACHE / "windows"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._model = hashlib.sha256(MODEL.read_bytes()).hexdigest()[:8]
+
+    def locally(self, start: int, photos: Sequence[Path]) -> Sequence[Sequence[Local]]:
+        """Give the features and words of every window, in the order in which they are taken."""
+        file = self._folder / f"{start:05d}-local.pkl"
         if not file.exists():
-            part = chosen[start : start + PHOTOS_A_FILE]
-            made = [list(_windows(data / name, vocabulary, dense)) for name in part]
-            rows = [[(one.features, one.words, one.vector) for one in photo] for photo in made]
-            file.write_bytes(pickle.dumps(rows))
-        read = pickle.loads(file.read_bytes())  # noqa: S301  # our own file
-        yield [[Distractor(*one) for one in photo] for photo in read]
+            made = [list(_windows(photo, self._vocabulary)) for photo in photos]
+            file.write_bytes(pickle.dumps(made))
+        read: Sequence[Sequence[Local]] = pickle.loads(file.read_bytes())  # noqa: S301  # our own
+        return read
+
+    def regionally(self, start: int, photos: Sequence[Path]) -> npt.NDArray[np.float16]:
+        """Give the vectors of every window, [photos, windows, dimensions]."""
+        file = self._folder / f"{start:05d}-{self._model}.npy"
+        if not file.exists():
+            pixels = [at_window_size(dataset.read_pixels(photo)) for photo in photos]
+            count = len(_boxes(*pixels[0].shape[:2]))
+            made = [self._dense.all(one)[1 : 1 + count] for one in pixels]
+            np.save(file, np.stack(made).astype(np.float16))
+        return np.asarray(np.load(file), np.float16)
 
 
-def _windows(photo: Path, vocabulary: Vocabulary, dense: Dense) -> Iterator[Distractor]:
+def _boxes(height: int, width: int) -> list[Box]:
+    return Windows.from_parameters(WINDOWS).boxes(Box(0, 0, width, height))
+
+
+def _order(photo: Path) -> list[int]:
+    """Say in which order the windows of a photo are taken."""
+    count = Windows.from_parameters(WINDOWS).count
+    return dataset.random_source("windows", photo.name).sample(range(count), count)
+
+
+def _windows(photo: Path, vocabulary: Vocabulary) -> Iterator[Local]:
     pixels = at_window_size(dataset.read_pixels(photo))
-    vectors = dense.all(pixels)[1:].astype(np.float16)
     found = extract(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8), PHOTO_LIMITS)
     projected = vocabulary.project(found.descriptors)
     codes = vocabulary.encode(projected)
     words, negative_words = (
         vocabulary.words(one, 1)[0][:, 0] for one in (projected, vocabulary.inverted(projected))
     )
-    height, width = pixels.shape[:2]
-    boxes = Windows.from_parameters(WINDOWS).boxes(Box(0, 0, width, height))
-    order = dataset.random_source("windows", photo.name).sample(range(len(boxes)), len(boxes))
-    for number in order:
+    boxes = _boxes(*pixels.shape[:2])
+    for number in _order(photo):
         box = boxes[number]
         x, y = found.points[:, 0] - box.x_min, found.points[:, 1] - box.y_min
         inside = (x >= 0) & (y >= 0) & (x < box.width) & (y < box.height)
@@ -147,7 +186,7 @@ def _windows(photo: Path, vocabulary: Vocabulary, dense: Dense) -> Iterator[Dist
         several = [words[rows]]
         if may_be_inverted(len(rows)):
             several.append(negative_words[rows])
-        yield Distractor(element.to_bytes(), np.concatenate(several), vectors[number])
+        yield element.to_bytes(), np.concatenate(several)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.windows import Windows
 from tests.benchmarks.elements import dataset
-from tests.benchmarks.elements.distractors import Dense, distractors
+from tests.benchmarks.elements.distractors import MODEL, Dense, distractors
 from tests.benchmarks.elements.offline import code_hash, in_parts, view
 
 Floats = npt.NDArray[np.float32]
@@ -62,7 +62,7 @@ def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
     """Describe elements and every second query, as Embedding does."""
     vocabulary, dense = Vocabulary.load(), Dense()
     modules = (features_module, segments_module, shapes_module, vocabulary_module)
-    key = code_hash(modules, FILE, shapes_module.FILE)
+    key = code_hash(modules, FILE, shapes_module.FILE, MODEL)
     folder = dataset.CACHE / f"index-{benchmark.folder.name}-{key}"
 
     def element(one: dataset.Element) -> Stored:
