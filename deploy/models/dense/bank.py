@@ -338,13 +338,14 @@ class Teacher:
     def __call__(self, pictures: list[Picture]) -> npt.NDArray[np.float32]:
         found = []
         for start in range(0, len(pictures), BATCH):
-            batch = np.stack([_squash(picture) for picture in pictures[start : start + BATCH]])
+            batch = np.stack([squash(picture) for picture in pictures[start : start + BATCH]])
             found.append(self.session.run(None, {"image": batch})[0])
         vectors = np.concatenate(found)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _squash(picture: Picture) -> Picture:
+def squash(picture: Picture) -> Picture:
+    """Brings a picture to the side of the teacher, which is that of stored elements, too."""
     larger = min(picture.shape[:2]) > SIDE_PX
     interpolation = cv2.INTER_AREA if larger else cv2.INTER_LINEAR
     return cv2.resize(picture, (SIDE_PX, SIDE_PX), interpolation=interpolation)
