@@ -18,6 +18,7 @@ import pytest
 import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.catalog import edge_engine
 from imagesearch_services.catalog.app import make_storage
 from imagesearch_services.catalog.edge import EdgeStorage
 from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE, Engine
@@ -430,3 +431,16 @@ async def test_a_broken_promise_of_the_engine_is_found_by_health(tmp_path: Path)
         await storage.check()
         await catalog.make_library("shop")
         assert await catalog.nearest("shop", turned(0)) == []
+
+
+@pytest.mark.parametrize("available_bytes", [0, 1 << 40])
+def test_payload_that_can_not_be_read_ahead_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available_bytes: int
+) -> None:
+    monkeypatch.setattr(edge_engine, "_available_bytes", lambda: available_bytes)
+    pages = tmp_path / "segments" / "one" / "payload_storage"
+    pages.mkdir(parents=True)
+    (pages / "page_0.dat").write_bytes(bytes(3 << 20))
+    (pages / "page_1.dat").symlink_to(tmp_path / "gone")
+    edge_engine._warm(tmp_path)
+    edge_engine._warm(tmp_path / "gone")
