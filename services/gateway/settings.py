@@ -40,7 +40,7 @@ class SearchSettings:
     """Elements that share most words with a query, and as many that are nearest to its windows,
     which are looked at closely, in a library of a thousand. Where there are ten times as many
     stored, as many again, since more others come before the right one; never over 450."""
-    element_shape_candidates: int = 100
+    element_shape_candidates: int = 50
     """Elements in one colour whose shape is most like one in a query, beside those; at most 100.
     They have few features, which makes them quick to check."""
     batch_concurrency: int = 8

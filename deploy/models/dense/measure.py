@@ -25,7 +25,7 @@ import onnxruntime
 from bank import Picture, Teacher, read
 
 ROOT = Path(__file__).parents[3]
-MODEL = ROOT / "deploy/triton/models/dense/1/model.onnx"
+MODEL = ROOT / "deploy/triton/models/dense/2/model.onnx"
 sys.path.append(str(ROOT))
 from tests.benchmarks.copies import dataset as copies  # noqa: E402
 from tests.benchmarks.elements import dataset as elements  # noqa: E402

@@ -45,7 +45,7 @@ from network import TRUNK_CHANNELS, Descriptor
 sys.path.append(str(Path(__file__).parents[1] / "product"))
 from backbone import OPSET, Backbone, quantize, store_weights_as_float16
 
-OUTPUT = Path(__file__).parents[2] / "triton/models/dense/1/model.onnx"
+OUTPUT = Path(__file__).parents[2] / "triton/models/dense/2/model.onnx"
 OUTPUTS = ("embedding", "windows")
 CENTRE_PHOTOS = 60
 STEPS = ("trunk", "things", "shards", "distil", "views", "tune", "export")

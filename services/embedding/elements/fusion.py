@@ -30,7 +30,7 @@ FEWEST_KEYPOINTS = 20
 """Elements with fewer are judged as if they had so many."""
 SHAPE_WEIGHT, SHAPE_START = 3.5, -1.5
 """Of how close a shape is, as much as features that are as seldom wrong."""
-REGIONAL_WEIGHT = 2.5
+REGIONAL_WEIGHT = 4.0
 """Of the similarity of regions beside the logarithm of what the features say."""
 UNVERIFIED = -1.0
 """What the features say where none agree."""

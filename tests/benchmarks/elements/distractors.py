@@ -37,7 +37,7 @@ from imagesearch_services.embedding.windows import STEP_PX, Windows
 from tests.benchmarks.copies.dataset import all_names, data_folder
 from tests.benchmarks.elements import dataset
 
-MODEL = dataset.ROOT / "deploy/triton/models/dense/1/model.onnx"
+MODEL = dataset.ROOT / "deploy/triton/models/dense/2/model.onnx"
 WINDOWS = {"windows": "0.6667x0.6667:3x3,0.5x0.5:4x4,0.375x0.375:6x6", "windows_side_px": "640"}
 """Of the model's those that are not too small to be elements: garments are 300 pixels high."""
 WHOLE_PX = 288

@@ -15,7 +15,7 @@ from imagesearch_services.embedding.elements.vocabulary import SPACE
 from tests.integration.embedding.harness import Client
 from tests.pictures import encoded, photo
 
-DENSE = "dense@1"
+DENSE = "dense@2"
 ELEMENT = encoded(photo(3, (400, 300)))
 PICTURE = encoded(photo(3, (800, 600)))
 OTHER = encoded(photo(5, (400, 300)))

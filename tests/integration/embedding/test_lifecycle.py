@@ -34,7 +34,7 @@ from tests.integration.embedding.harness import NOT_SERVING, SERVING, Client, ru
 from tests.pictures import encoded, photo
 from tests.ports import free_port
 
-COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@1"
+COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@2"
 
 FAST_S = 1.0
 """An error that takes longer than this is a hang in the making."""

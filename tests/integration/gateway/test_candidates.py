@@ -31,7 +31,7 @@ VECTORS = random_units(COUNT, DIMENSIONS, seed=6)
 MODELS = [
     ServedModel(ModelVersion("words", "words", "1"), 0, frozenset({LibraryType.ELEMENT})),
     ServedModel(
-        ModelVersion("element", "dense", "1"), DIMENSIONS, frozenset({LibraryType.ELEMENT})
+        ModelVersion("element", "dense", "2"), DIMENSIONS, frozenset({LibraryType.ELEMENT})
     ),
 ]
 
@@ -53,7 +53,7 @@ async def catalog(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cat
             words = {"space": "words@1", "indices": [7], "values": [1.0 + number]}
             entry = pb.Entry(
                 image_id=f"{number}",
-                vectors=[{"space": "dense@1", "values": vector}],
+                vectors=[{"space": "dense@2", "values": vector}],
                 sparse_vectors=[words],
                 features=features(number),
             )
@@ -84,7 +84,7 @@ async def test_an_element_library_is_kept_compact(catalog: Catalog) -> None:
 async def test_only_windows_are_limited_each(client: CatalogClient) -> None:
     words = SparseVector("words@1", [7], [1.0])
     assert len(await client.candidates(query(words, limit=30, limit_of_each=3))) == 30
-    windows = [Vector("dense@1", vector) for vector in VECTORS[:2]]
+    windows = [Vector("dense@2", vector) for vector in VECTORS[:2]]
     assert len(await client.candidates(query(windows[:1], limit=30, limit_of_each=3))) == 3
     assert 3 < len(await client.candidates(query(windows, limit=30, limit_of_each=3))) <= 6
 
