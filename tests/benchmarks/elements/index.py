@@ -44,6 +44,7 @@ from imagesearch_services.gateway.ports import CandidatesQuery
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.entries import Asked, Stored, described, others
+from tests.benchmarks.elements.offline import SHAPE_CANDIDATES
 from tests.contract.catalog.support import Catalog
 
 SIZES = (1_080, 10_000, 100_000)
@@ -79,7 +80,7 @@ class Asking:
     """Queries of which one is checked, and told whether the right element comes first."""
 
     def limit(self, way: str, stored: int) -> int:
-        return self.candidates if way == "shapes" else candidate_count(self.candidates, stored)
+        return SHAPE_CANDIDATES if way == "shapes" else candidate_count(self.candidates, stored)
 
 
 @dataclass(frozen=True, slots=True)
