@@ -15,6 +15,8 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
 from imagesearch_services.gateway.concurrency import both, together
 from imagesearch_services.gateway.elements import (
+    WINDOWS_GROWTH,
+    WORDS_GROWTH,
     candidate_count,
     check_words,
     regional_space,
@@ -103,15 +105,20 @@ class ElementSearch(FirstPage):
         return picture
 
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
-        limit = candidate_count(self._settings.element_candidates, self._library.image_count)
-        shape_limit = self._settings.element_shape_candidates
+        settings, stored = self._settings, self._library.image_count
+        limits = {
+            "words": candidate_count(settings.element_word_candidates, stored, WORDS_GROWTH),
+            "windows": candidate_count(settings.element_window_candidates, stored, WINDOWS_GROWTH),
+            "shapes": settings.element_shape_candidates,
+        }
+        asked: dict[str, SparseVector | Sequence[Vector] | None] = {
+            "words": picture.words,
+            "windows": picture.vectors,
+            "shapes": picture.shape_words,
+        }
         ways = {
-            step: self._nearest_by(by, step, most)
-            for step, by, most in (
-                ("words", picture.words, limit),
-                ("windows", picture.vectors, limit),
-                ("shapes", picture.shape_words, shape_limit),
-            )
+            step: self._nearest_by(by, step, limits[step])
+            for step, by in asked.items()
             if by is not None and (by.indices if isinstance(by, SparseVector) else by)
         }
         return await with_features(ways, self._features)

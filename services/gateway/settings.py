@@ -36,13 +36,15 @@ class SearchSettings:
     holds the copy as a part would pass for the copy, and nobody would look for the part."""
     default_max_false_positive_rate: float = 0.01
     """For SAME, where the caller bounds neither score nor rate."""
-    element_candidates: int = 100
-    """Elements that share most words with a query, and as many that are nearest to its windows,
-    which are looked at closely, in a library of a thousand. Where there are ten times as many
-    stored, as many again, since more others come before the right one; never over 450."""
-    element_shape_candidates: int = 50
-    """Elements in one colour whose shape is most like one in a query, beside those; at most 100.
-    They have few features, which makes them quick to check."""
+    element_window_candidates: int = 100
+    """Elements that are nearest to a window of a query, which are looked at closely, in a library
+    of a thousand. Where more are stored, more of them, since more others come before the right one;
+    never over 450."""
+    element_word_candidates: int = 60
+    """Elements that share most words with a query, in the same way."""
+    element_shape_candidates: int = 30
+    """Elements in one colour whose shape is most like one in a query, beside those, however many
+    are stored; at most 100."""
     batch_concurrency: int = 8
     """Searches of one batch that run at the same time."""
 

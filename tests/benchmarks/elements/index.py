@@ -38,13 +38,17 @@ from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.catalog_client import CatalogClient
 from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW, with_features
-from imagesearch_services.gateway.elements import candidate_count
+from imagesearch_services.gateway.elements import (
+    WINDOWS_GROWTH,
+    WORDS_GROWTH,
+    candidate_count,
+)
 from imagesearch_services.gateway.model import FeaturesHit, SparseVector, Vector
 from imagesearch_services.gateway.ports import CandidatesQuery
+from imagesearch_services.gateway.settings import SearchSettings
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.entries import Asked, Stored, described, others
-from tests.benchmarks.elements.offline import SHAPE_CANDIDATES
 from tests.contract.catalog.support import Catalog
 
 SIZES = (1_080, 10_000, 100_000)
@@ -52,6 +56,7 @@ LIBRARY = "index"
 BATCH = 200
 WAYS = ("words", "windows", "shapes")
 DENSE_SPACE = "dense@2"
+GATEWAY = SearchSettings()
 DIMENSIONS = 512
 INDEXING_THRESHOLD = 5_000
 POLL_S = 2.0
@@ -74,13 +79,16 @@ class Asking:
 
     queries: Sequence[Asked]
     ways: Sequence[str]
-    candidates: int
-    """Of each way, where few are stored, as the Gateway counts them."""
     check_every: int
     """Queries of which one is checked, and told whether the right element comes first."""
 
     def limit(self, way: str, stored: int) -> int:
-        return SHAPE_CANDIDATES if way == "shapes" else candidate_count(self.candidates, stored)
+        """Say how many candidates the Gateway asks for."""
+        if way == "shapes":
+            return GATEWAY.element_shape_candidates
+        if way == "words":
+            return candidate_count(GATEWAY.element_word_candidates, stored, WORDS_GROWTH)
+        return candidate_count(GATEWAY.element_window_candidates, stored, WINDOWS_GROWTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +314,6 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=520)
     parser.add_argument("--edition", choices=dataset.EDITIONS, default=dataset.REPORTED.name)
     parser.add_argument("--ways", choices=WAYS, nargs="+", default=WAYS)
-    parser.add_argument("--candidates", type=int, default=100, help="of each way")
     parser.add_argument("--check-every", type=int, default=3, help="queries whose first is told")
     parser.add_argument("--offline", action="store_true", help="without a Catalog, exactly")
     options = parser.parse_args()
@@ -317,7 +324,7 @@ def main() -> None:
         edition=dataset.EDITIONS[options.edition],
     )
     own, queries = described(benchmark)
-    asking = Asking(queries, options.ways, options.candidates, options.check_every)
+    asking = Asking(queries, options.ways, options.check_every)
     columns = ["elements", *asking.ways, "any", "right first", "candidates"]
     columns += [f"{way}: p50, p95 ms" for way in (*asking.ways, "stage one")]
     if not options.offline:

@@ -42,7 +42,7 @@ from imagesearch_services.embedding.pictures import PictureFile
 from tests.benchmarks.elements.dataset import CACHE, Benchmark
 
 CANDIDATES = 100
-SHAPE_CANDIDATES = 50
+SHAPE_CANDIDATES = 30
 THREADS = 2
 PART = 40
 """Pictures that are described, or searched, and then kept."""
