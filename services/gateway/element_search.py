@@ -15,8 +15,6 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.calibration import Threshold
 from imagesearch_services.gateway.concurrency import both, together
 from imagesearch_services.gateway.elements import (
-    WINDOWS_GROWTH,
-    WORDS_GROWTH,
     candidate_count,
     check_words,
     regional_space,
@@ -107,8 +105,8 @@ class ElementSearch(FirstPage):
     async def _candidates(self, picture: DescribedPicture) -> Sequence[FeaturesHit]:
         settings, stored = self._settings, self._library.image_count
         limits = {
-            "words": candidate_count(settings.element_word_candidates, stored, WORDS_GROWTH),
-            "windows": candidate_count(settings.element_window_candidates, stored, WINDOWS_GROWTH),
+            "words": candidate_count(settings.element_word_candidates, stored),
+            "windows": candidate_count(settings.element_window_candidates, stored),
             "shapes": settings.element_shape_candidates,
         }
         asked: dict[str, SparseVector | Sequence[Vector] | None] = {

@@ -33,21 +33,17 @@ LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
 MOST_CANDIDATES = 450
 """Of one way to find some: their features fill a message of the Catalog."""
 FEW_STORED = 1000
-WORDS_GROWTH, WINDOWS_GROWTH = 1.0, 1.75
-"""How many times as many candidates are added for ten times as many elements. Among 100,000 further
-ones by windows still bring the right element; further ones by words do not."""
 
 
-def candidate_count(of_few: int, stored: int, growth: float) -> int:
+def candidate_count(of_few: int, stored: int) -> int:
     """Say how many candidates to look at closely.
 
     Args:
         of_few: where a thousand elements are stored, or fewer.
         stored: elements of the library.
-        growth: times as many are added for every tenfold of these.
     """
     tenfolds = math.log10(max(stored, FEW_STORED) / FEW_STORED)
-    return min(round(of_few * (1 + growth * tenfolds)), max(of_few, MOST_CANDIDATES))
+    return min(round(of_few * (1 + tenfolds)), max(of_few, MOST_CANDIDATES))
 
 
 async def describe(

@@ -38,8 +38,8 @@ class SearchSettings:
     """For SAME, where the caller bounds neither score nor rate."""
     element_window_candidates: int = 100
     """Elements that are nearest to a window of a query, which are looked at closely, in a library
-    of a thousand. Where more are stored, more of them, since more others come before the right one;
-    never over 450."""
+    of a thousand. Where ten times as many are stored, as many again, since more others come before
+    the right one; never over 450."""
     element_word_candidates: int = 60
     """Elements that share most words with a query, in the same way."""
     element_shape_candidates: int = 30

@@ -39,8 +39,6 @@ from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.catalog_client import CatalogClient
 from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW, with_features
 from imagesearch_services.gateway.elements import (
-    WINDOWS_GROWTH,
-    WORDS_GROWTH,
     candidate_count,
 )
 from imagesearch_services.gateway.model import FeaturesHit, SparseVector, Vector
@@ -87,8 +85,8 @@ class Asking:
         if way == "shapes":
             return GATEWAY.element_shape_candidates
         if way == "words":
-            return candidate_count(GATEWAY.element_word_candidates, stored, WORDS_GROWTH)
-        return candidate_count(GATEWAY.element_window_candidates, stored, WINDOWS_GROWTH)
+            return candidate_count(GATEWAY.element_word_candidates, stored)
+        return candidate_count(GATEWAY.element_window_candidates, stored)
 
 
 @dataclass(frozen=True, slots=True)

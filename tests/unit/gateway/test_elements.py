@@ -51,15 +51,11 @@ def test_words_of_the_same_version_are_taken() -> None:
     ("stored", "count"), [(0, 100), (1_000, 100), (10_000, 200), (100_000, 300), (10**6, 400)]
 )
 def test_larger_libraries_have_more_candidates_looked_at(stored: int, count: int) -> None:
-    assert candidate_count(100, stored, 1.0) == count
+    assert candidate_count(100, stored) == count
 
 
 def test_candidates_are_bounded_however_large_a_library_is() -> None:
-    assert candidate_count(100, 10**12, 1.0) == MOST_CANDIDATES
-
-
-def test_candidates_may_grow_faster_than_by_as_many() -> None:
-    assert candidate_count(100, 10_000, 1.75) == 275
+    assert candidate_count(100, 10**12) == MOST_CANDIDATES
 
 
 async def test_what_two_ways_find_is_fetched_once_and_before_the_slowest_ends() -> None:
