@@ -15,7 +15,6 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -69,8 +68,7 @@ def fitted(picture: Picture, longer_px: int) -> Picture:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
 
 
-def measure_elements(student: Student, sizes: Sequence[int]) -> None:
-    made = elements.prepare(*sizes)
+def measure_elements(student: Student, made: elements.Benchmark) -> None:
     stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
     row = {one.id: index for index, one in enumerate(made.elements)}
 
@@ -100,8 +98,7 @@ def measure_elements(student: Student, sizes: Sequence[int]) -> None:
     print(f"\n{statistics.median(took_ms):.0f} ms a photo on one thread, reading it included")
 
 
-def measure_scale(student: Student, sizes: Sequence[int]) -> None:
-    made = elements.prepare(*sizes)
+def measure_scale(student: Student, made: elements.Benchmark) -> None:
     stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
     row = {one.id: index for index, one in enumerate(made.elements)}
     queries = [student.windows(read(made.folder / query.file)) for query in made.queries]
@@ -166,14 +163,20 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1080)
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
+    parser.add_argument("--edition", choices=elements.EDITIONS, default=elements.REPORTED.name)
     options = parser.parse_args()
     student = Student(options.model)
-    if options.what == "elements":
-        measure_elements(student, (options.elements, options.queries, options.negatives))
-    elif options.what == "scale":
-        measure_scale(student, (options.elements, options.queries, options.negatives))
-    else:
+    if options.what == "copies":
         measure_copies(student, Teacher(options.sscd), options.limit, options.stored)
+        return
+    made = elements.prepare(
+        options.elements,
+        options.queries,
+        options.negatives,
+        edition=elements.EDITIONS[options.edition],
+    )
+    measure = measure_elements if options.what == "elements" else measure_scale
+    measure(student, made)
 
 
 if __name__ == "__main__":
