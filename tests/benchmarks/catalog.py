@@ -115,14 +115,34 @@ def queries(
 def rss_mib(pid: int) -> dict[str, int]:
     """Return resident memory of a process and its children, by role."""
     found: dict[str, int] = {}
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    for one in (str(pid), *children):
+    for one, status in _statuses(pid).items():
         command = Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8").split("\0")
         role = next((word for word in command if "imagesearch_services" in word), one)
-        status = Path(f"/proc/{one}/status").read_text(encoding="ascii")
-        rss = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        found[role.rpartition(".")[2]] = int(rss.split()[1]) // 1024
+        found[role.rpartition(".")[2]] = _kb(status["VmRSS"]) // 1024
     return found
+
+
+def memory_kb(pid: int) -> tuple[int, int]:
+    """Return what a process and its children hold in memory, and how much of it is files."""
+    several = _statuses(pid).values()
+    resident, of_files = (sum(_kb(one[key]) for one in several) for key in ("VmRSS", "RssFile"))
+    return resident, of_files
+
+
+def _statuses(pid: int) -> dict[str, dict[str, str]]:
+    """Return what Linux tells of a process and its children, by their ids."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return {
+        one: dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines()
+        )
+        for one in (str(pid), *children)
+    }
+
+
+def _kb(told: str) -> int:
+    return int(told.split(maxsplit=1)[0])
 
 
 def disk_bytes(folder: Path) -> int:

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from bank import Thing
 from examples import Shards
-from network import Head
+from network import TRUNK_SIZE, Head
 from schedule import Schedule
 
 sys.path.append(str(Path(__file__).parents[1] / "product"))
-from backbone import Backbone
+from backbone import LastStage
 
-FINE_TUNED_FROM_BLOCK = 15
 TEMPERATURE = 0.06
 TEACHER_WEIGHT = 0.5
 """Of staying near the teacher's vectors: windows in full, clean views by half."""
@@ -43,30 +42,12 @@ STAGE_RATE = 0.4
 """Of the last stage, against the head's."""
 
 
-class LastStage(torch.nn.Module):
-    """The backbone's blocks of stride 32, learning; their batch statistics stay."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        network = Backbone(512, 384).network
-        self.blocks = torch.nn.ModuleList(list(network._blocks)[FINE_TUNED_FROM_BLOCK:])  # noqa: SLF001
-        self.requires_grad_(requires_grad=True)
-
-    def train(self, mode: bool = True) -> LastStage:  # noqa: ARG002
-        return super().train(mode=False)
-
-    def forward(self, c16: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
-            c16 = block(c16)
-        return c16
-
-
 class Student(torch.nn.Module):
     """Head and last stage."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.head, self.stage = Head(), LastStage()
+        self.head, self.stage = Head(), LastStage(*TRUNK_SIZE)
 
     def forward(self, c8: torch.Tensor, c16: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
         """Vectors [N, K, 512] of windows [N, K, 4], as the head takes them."""

@@ -7,6 +7,8 @@ from torch import nn
 
 TRUNK_CHANNELS = (48, 120, 352)
 """Of EfficientNet-Lite2's maps at strides 8, 16 and 32."""
+TRUNK_SIZE = 512, 384
+"""Height and width that it is built for: its padding is that of any multiple of 32."""
 CHANNELS = 320
 POOLED = 448
 DIMENSIONS = 512

@@ -37,13 +37,19 @@ import onnx
 import onnx.compose
 import onnxruntime
 import torch
-from contrast import FINE_TUNED_FROM_BLOCK, Student, tune
+from contrast import Student, tune
 from distilling import distil
 from examples import MAPS, VIEWS_PER_SHARD, make_shard, make_views
-from network import TRUNK_CHANNELS, Descriptor
+from network import TRUNK_CHANNELS, TRUNK_SIZE, Descriptor
 
 sys.path.append(str(Path(__file__).parents[1] / "product"))
-from backbone import OPSET, Backbone, quantize, store_weights_as_float16
+from backbone import (
+    FINE_TUNED_FROM_BLOCK,
+    OPSET,
+    Backbone,
+    quantize,
+    store_weights_as_float16,
+)
 
 OUTPUT = Path(__file__).parents[2] / "triton/models/dense/2/model.onnx"
 OUTPUTS = ("embedding", "windows")
@@ -68,8 +74,7 @@ class Trunk(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Padding is fixed by the size that it is built for; any multiple of 32 has the same.
-        self.backbone = Backbone(512, 384)
+        self.backbone = Backbone(*TRUNK_SIZE)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         found: tuple[torch.Tensor, ...] = self.backbone(image)[:3]
@@ -81,7 +86,7 @@ def export_trunk(data: Path, work: Path) -> None:
     sizes = {f"{side}_32": torch.export.Dim(f"{side}_32", min=2, max=64) for side in "hw"}
     exact = work / "trunk-exact.onnx"
     shapes = {0: torch.export.Dim("batch"), 1: 32 * sizes["h_32"], 2: 32 * sizes["w_32"]}
-    image = torch.zeros(2, 512, 384, 3, dtype=torch.uint8)
+    image = torch.zeros(2, *TRUNK_SIZE, 3, dtype=torch.uint8)
     program = _program(Trunk().eval(), (image,), ["image"], MAPS, {"image": shapes})
     onnx.save(program, exact)
     photos = (bank.read(data / name) for name in bank.learned_photos(data)[::16])

@@ -27,6 +27,7 @@ WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f85
 OPSET = 18
 STRIDE_8, STRIDE_16, STRIDE_32 = 6, 14, 20
 """The last blocks of each stride: 48, 120 and 352 channels."""
+FINE_TUNED_FROM_BLOCK = STRIDE_16 + 1
 
 
 class Backbone(torch.nn.Module):
@@ -54,6 +55,24 @@ class Backbone(torch.nn.Module):
                 maps.append(x)
         head = net._swish(net._bn1(net._conv_head(x)))  # noqa: SLF001
         return (*maps, head)
+
+
+class LastStage(torch.nn.Module):
+    """The backbone's blocks of stride 32, learning; their batch statistics stay."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        network = Backbone(height, width).network
+        self.blocks = torch.nn.ModuleList(list(network._blocks)[FINE_TUNED_FROM_BLOCK:])  # noqa: SLF001
+        self.requires_grad_(requires_grad=True)
+
+    def train(self, mode: bool = True) -> LastStage:  # noqa: ARG002
+        return super().train(mode=False)
+
+    def forward(self, c16: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            c16 = block(c16)
+        return c16
 
 
 def export(

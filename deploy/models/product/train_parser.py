@@ -28,7 +28,14 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from backbone import STRIDE_32, Backbone, export, quantize
+from backbone import (
+    FINE_TUNED_FROM_BLOCK,
+    STRIDE_32,
+    Backbone,
+    LastStage,
+    export,
+    quantize,
+)
 from pictures import Picture, catalogue, garments, letterbox, read, shelf, street
 from PIL import Image
 from torch import nn
@@ -47,7 +54,6 @@ IGNORE = 255
 SALIENT = 200
 """Saliency is kept as 0 … 200, so that IGNORE is none of it."""
 CHANNELS = 64
-FINE_TUNED_FROM_BLOCK = 15
 """The backbone's stage of stride 32 learns along; what comes before it stays as it was."""
 
 HERE = Path(__file__).parent
@@ -126,24 +132,6 @@ class Head(nn.Module):
             x = block(x) + x
         logits: torch.Tensor = self.out(self.drop(x))
         return logits
-
-
-class LastStage(nn.Module):
-    """The backbone's blocks of stride 32, learning; their batch statistics stay."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        network = Backbone(HEIGHT_PX, WIDTH_PX).network
-        self.blocks = nn.ModuleList(list(network._blocks)[FINE_TUNED_FROM_BLOCK:])  # noqa: SLF001
-        self.requires_grad_(requires_grad=True)
-
-    def train(self, mode: bool = True) -> LastStage:  # noqa: ARG002
-        return super().train(mode=False)
-
-    def forward(self, c16: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
-            c16 = block(c16)
-        return c16
 
 
 class Dress(nn.Module):
@@ -234,7 +222,7 @@ def main() -> None:
         train(options.work, weights)
         torch.save(learned_dress(options.work).state_dict(), options.work / "dress.pt")
     if options.only in (None, "export"):
-        head, last_stage, dress = Head(), LastStage(), Dress()
+        head, last_stage, dress = Head(), LastStage(HEIGHT_PX, WIDTH_PX), Dress()
         load(head, last_stage, weights)
         dress.load_state_dict(torch.load(options.work / "dress.pt"))
         exact = options.work / "parser.onnx"
@@ -471,7 +459,7 @@ def train(work: Path, weights: Path) -> None:
     ]
     # Convolutions over few channels are twice as fast this way round.
     head = Head().to(memory_format=torch.channels_last)
-    last_stage = LastStage().to(memory_format=torch.channels_last)
+    last_stage = LastStage(HEIGHT_PX, WIDTH_PX).to(memory_format=torch.channels_last)
     balance = class_balance(files["street"][::6])
     chance = np.random.default_rng(0)
     for number, stage in enumerate(STAGES):

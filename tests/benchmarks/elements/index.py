@@ -38,9 +38,7 @@ from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.catalog_client import CatalogClient
 from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW, with_features
-from imagesearch_services.gateway.elements import (
-    candidate_count,
-)
+from imagesearch_services.gateway.elements import candidate_count
 from imagesearch_services.gateway.model import FeaturesHit, SparseVector, Vector
 from imagesearch_services.gateway.ports import CandidatesQuery
 from imagesearch_services.gateway.settings import SearchSettings
@@ -255,18 +253,6 @@ def _is_first(query: Asked, candidates: Mapping[bytes, bytes], vocabulary: Vocab
     return best == entry_uid(query.element).hex()
 
 
-def memory_kb(pid: int) -> tuple[int, int]:
-    """Return what a process and its children hold in memory, and how much of it is files."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    resident, of_files = 0, 0
-    for one in (pid, *children):
-        lines = Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines()
-        said = dict(line.split(":", 1) for line in lines)
-        resident += int(said["VmRSS"].split()[0])
-        of_files += int(said["RssFile"].split()[0])
-    return resident, of_files
-
-
 async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -> None:
     """Store and ask, through a Catalog of our own."""
     further, ways = others(sizes[-1] - len(own)), asking.ways
@@ -275,7 +261,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
         settings = {"INDEXING_THRESHOLD": str(INDEXING_THRESHOLD)}
         async with bench.running(folder, **settings) as (catalog, pid):
             await create_library(catalog, ways)
-            empty_kb = memory_kb(pid)
+            empty_kb = bench.memory_kb(pid)
             await put(catalog, [_entry(one, ways) for one in own])
             stored = len(own)
             for size in sizes:
@@ -288,7 +274,7 @@ async def measure(own: Sequence[Stored], asking: Asking, sizes: Sequence[int]) -
                 disk_kb = bench.disk_bytes(folder) / size / 1e3
                 held_kb, file_kb = (
                     1.024 * (now - before) / size
-                    for now, before in zip(memory_kb(pid), empty_kb, strict=True)
+                    for now, before in zip(bench.memory_kb(pid), empty_kb, strict=True)
                 )
                 print(  # noqa: T201
                     f"| {size:,} | {answers.cells()} | {disk_kb:.1f} | {held_kb:.1f}, "
