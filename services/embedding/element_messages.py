@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.type.v1 import geometry_pb2, library_type_pb2, model_pb2
+from imagesearch_services.common import roles
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding import messages
@@ -15,14 +16,12 @@ from imagesearch_services.embedding.elements.regional import Regional
 from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.steps import Steps
 
-WORDS_ROLE = "words"
-
 
 def served_words() -> pb.ServedModel:
     """Tell of the vocabulary of visual words, which needs no Triton to serve."""
     return pb.ServedModel(
         model=model_pb2.ModelVersion(
-            role=WORDS_ROLE, name=vocabulary.NAME, version=vocabulary.VERSION
+            role=roles.WORDS, name=vocabulary.NAME, version=vocabulary.VERSION
         ),
         space=vocabulary.SPACE,
         library_types=[library_type_pb2.LIBRARY_TYPE_ELEMENT],

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from imagesearch_services.common import roles
 from imagesearch_services.common.errors import Reason, ServiceError, missing_field
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding import spaces as vector_spaces
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.backgrounds import Background
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
@@ -22,7 +23,7 @@ from imagesearch_services.embedding.items import (
     validate_thumbnail,
 )
 from imagesearch_services.embedding.models import Model, ModelRegistry
-from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
+from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preparing import (
     MAX_SUBJECTS,
     Described,
@@ -53,7 +54,6 @@ MAX_LOOKS = 3
 
 PARSER_ROLE = "subjects"
 """Of the model that finds subjects."""
-PRODUCT_ROLE = "product"
 """Of the model that tells what a subject is."""
 
 FAULTS_OF_ONE_PICTURE = {
@@ -201,7 +201,7 @@ class Embedder:
         """
         started_s = time.perf_counter()
         parser = self._registry.with_role(PARSER_ROLE)
-        teller = vector_spaces.space_of(self._registry, self._registry.with_role(PRODUCT_ROLE))
+        teller = vector_spaces.space_of(self._registry, self._registry.with_role(roles.PRODUCT))
         if teller.labels is None:
             raise WrongAnswerError(f"model {teller.name} tells nothing of a subject")
         plan = Plan(

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error, missing_field
-from imagesearch_services.embedding.geometry import Box
-from imagesearch_services.embedding.pictures import PictureInfo
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.subjects.colours import Colour
 from imagesearch_services.embedding.subjects.labels import Attribute
 from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX

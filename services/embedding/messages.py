@@ -15,13 +15,13 @@ from imagesearch.type.v1 import (
 )
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
 from imagesearch_services.embedding.drawing.drawer import Small
 from imagesearch_services.embedding.drawing.drawing import Annotation
 from imagesearch_services.embedding.embed import Detection
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
@@ -30,7 +30,6 @@ from imagesearch_services.embedding.items import (
     Timings,
 )
 from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import PictureInfo
 
 CATEGORY = "CATEGORY_"
 CORNERS = 4

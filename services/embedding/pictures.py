@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding import formats
 
 MAX_BYTES = 10 * 1024 * 1024
@@ -34,22 +35,6 @@ SHARPNESS_SIDE_PX = 512
 """Long side at which sharpness is measured."""
 
 WHITE = (255, 255, 255)
-
-
-@dataclass(frozen=True, slots=True)
-class PictureInfo:
-    """What decoding tells of a picture."""
-
-    width: int
-    """As shown, pixels."""
-    height: int
-    """As shown, pixels."""
-    size_bytes: int
-    sha256: str
-    """Of the file, hexadecimal."""
-    media_type: str
-    sharpness: float
-    """Variance of the Laplacian of the grey picture at 512 px long side."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, field_error
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.items import Item, Timings
 from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
+from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
 from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.spaces import ModelInput

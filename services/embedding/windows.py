@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 
 STEP_PX = 32

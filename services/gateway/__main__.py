@@ -7,8 +7,8 @@ import sys
 
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.server import serve
-from imagesearch_services.gateway.assembly import build
-from imagesearch_services.gateway.calibration import CalibrationError
+from imagesearch_services.gateway.app import build
+from imagesearch_services.gateway.scoring.calibration import CalibrationError
 from imagesearch_services.gateway.settings import Settings
 
 

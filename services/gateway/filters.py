@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError
-from imagesearch_services.gateway.model import Category, TagValue
+from imagesearch_services.common.types import Category, TagValue
 
 
 class Operator(enum.Enum):

@@ -8,36 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from imagesearch_services.common.errors import ServiceError
-
-TagValue = str | int | float | bool
-"""A tag's value. A bool is never meant as an int here: ask for bool first."""
-
-
-class LibraryType(enum.IntEnum):
-    """Which question a library's searches answer; the numbers of the contract."""
-
-    WHOLE_IMAGE = 1
-    ELEMENT = 2
-    PRODUCT = 3
-
-
-class Category(enum.IntEnum):
-    """What kind of goods a picture shows; the names and numbers of the contract."""
-
-    TOPS = 1
-    DRESS = 2
-    BOTTOMS = 3
-    BAG = 4
-    SHOES = 5
-    ACCESSORIES = 6
-    SNACK = 7
-    MAKEUP = 8
-    BOTTLE = 9
-    FURNITURE = 10
-    TOY = 11
-    UNDERWEAR = 12
-    DIGITAL_DEVICE = 13
-    OTHER = 14
+from imagesearch_services.common.types import (
+    Box,
+    Category,
+    LibraryType,
+    ModelVersion,
+    PictureInfo,
+    Quadrilateral,
+    SparseVector,
+    StepTiming,
+    Subject,
+    TagValue,
+    Vector,
+)
 
 
 class Relation(enum.IntEnum):
@@ -50,110 +33,12 @@ class Relation(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Pixels of a picture as shown, top-left origin, maxima exclusive."""
-
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-
-
-Quadrilateral = tuple[tuple[float, float], ...]
-"""Four corners, x and y in pixels of a picture as shown: those of a stored picture, clockwise from
-its own top left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Color:
-    """A colour of a subject."""
-
-    name: str
-    hex: str
-    share: float
-    """Of the subject's pixels, 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A named property of a subject with its confidence."""
-
-    name: str
-    value: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Something in a picture that a person would call its subject."""
-
-    box: Box
-    category: Category | None
-    score: float
-    colors: Sequence[Color] = ()
-    attributes: Sequence[Attribute] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PictureInfo:
-    """What decoding a picture told."""
-
-    width: int
-    height: int
-    size_bytes: int
-    sha256: str
-    media_type: str
-    sharpness: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """A model and its version."""
-
-    role: str
-    name: str
-    version: str
-
-    @property
-    def space(self) -> str:
-        """The vector space that it embeds into."""
-        return f"{self.name}@{self.version}"
-
-
-@dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model that embeds, as the Embedding service tells of it."""
 
     model: ModelVersion
     dimensions: int
     library_types: frozenset[LibraryType]
-
-
-@dataclass(frozen=True, slots=True)
-class Vector:
-    """An embedding that is passed on without being looked into."""
-
-    space: str
-    values: bytes
-    background_similarity: float = 0.0
-    """How close it lies to pictures in general; similarities are judged against it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SparseVector:
-    """A bag of words that is passed on without being looked into."""
-
-    space: str
-    indices: Sequence[int]
-    values: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
-class StepTiming:
-    """How long a step took."""
-
-    step: str
-    duration_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

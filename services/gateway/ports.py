@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.gateway.filters import Filter
-from imagesearch_services.gateway.model import (
+from imagesearch_services.common.types import (
     Box,
     Category,
+    ModelVersion,
+    SparseVector,
+    StepTiming,
+    Vector,
+)
+from imagesearch_services.gateway.filters import Filter
+from imagesearch_services.gateway.model import (
     DescribedPicture,
     DetectionAnswer,
     EmbeddedPicture,
@@ -18,15 +24,11 @@ from imagesearch_services.gateway.model import (
     FoundElement,
     Hit,
     Library,
-    ModelVersion,
     NewEntry,
     NewLibrary,
     PictureToEmbed,
     ServedModel,
-    SparseVector,
-    StepTiming,
     StoredImage,
-    Vector,
 )
 
 Changes = Mapping[str, object]

@@ -19,19 +19,52 @@ from imagesearch.gateway.v1 import (
     library_pb2,
     search_pb2,
 )
+from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.gateway import duplicate_messages, limits, messages, names
-from imagesearch_services.gateway.comparison import Comparisons
-from imagesearch_services.gateway.concurrency import in_order
-from imagesearch_services.gateway.drawing import Drawings
-from imagesearch_services.gateway.duplicates import Duplicates
-from imagesearch_services.gateway.filter_parser import parse_filter
-from imagesearch_services.gateway.images import Images
-from imagesearch_services.gateway.libraries import Libraries
-from imagesearch_services.gateway.limits import Admission
+from imagesearch_services.gateway import names
+from imagesearch_services.gateway.admission import Admission
+from imagesearch_services.gateway.contract import limits
+from imagesearch_services.gateway.contract.batches import (
+    read_new_images,
+    read_searches,
+    write_added_images,
+    write_search_answers,
+)
+from imagesearch_services.gateway.contract.comparisons import read_comparison, write_comparison
+from imagesearch_services.gateway.contract.duplicates import (
+    read_duplicates_request,
+    read_rejected_pairs,
+    write_duplicates,
+)
+from imagesearch_services.gateway.contract.fields import DEFAULT_PAGE_SIZE
+from imagesearch_services.gateway.contract.filter_parser import parse_filter
+from imagesearch_services.gateway.contract.images import (
+    read_image_changes,
+    read_images_to_delete,
+    read_new_image,
+    write_image,
+    write_thumbnail,
+)
+from imagesearch_services.gateway.contract.libraries import (
+    read_library_changes,
+    read_library_fields,
+    read_library_type,
+    write_library,
+)
+from imagesearch_services.gateway.contract.searches import (
+    read_detection,
+    read_search,
+    write_detection,
+    write_search_answer,
+)
+from imagesearch_services.gateway.duplicates.finder import Duplicates
+from imagesearch_services.gateway.library.images import Images
+from imagesearch_services.gateway.library.libraries import Libraries
 from imagesearch_services.gateway.model import SearchAnswer
-from imagesearch_services.gateway.search import Searches
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.scoring.comparison import Comparisons
+from imagesearch_services.gateway.search.annotations import Drawings
+from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.searches import Searches
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
@@ -71,27 +104,27 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> library_pb2.Library:
         library = await self._libraries.create(
             names.check_library_id(request.library_id, field="library_id"),
-            messages.library_type(request.library.type),
-            messages.library_fields(request.library),
+            read_library_type(request.library.type),
+            read_library_fields(request.library),
             limits.check_request_id(request.request_id),
         )
-        return messages.library_message(library)
+        return write_library(library)
 
     async def GetLibrary(
         self, request: library_pb2.GetLibraryRequest, context: Context
     ) -> library_pb2.Library:
         library_id = names.parse_library_name(request.name, field="name")
-        return messages.library_message(await self._libraries.get(library_id))
+        return write_library(await self._libraries.get(library_id))
 
     async def ListLibraries(
         self, request: library_pb2.ListLibrariesRequest, context: Context
     ) -> library_pb2.ListLibrariesResponse:
         page = await self._libraries.page(
-            limits.check_page_size(request.page_size, default=messages.DEFAULT_PAGE_SIZE),
+            limits.check_page_size(request.page_size, default=DEFAULT_PAGE_SIZE),
             limits.check_page_token(request.page_token),
         )
         return library_pb2.ListLibrariesResponse(
-            libraries=[messages.library_message(library) for library in page.libraries],
+            libraries=[write_library(library) for library in page.libraries],
             next_page_token=page.next_page_token,
         )
 
@@ -100,10 +133,10 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> library_pb2.Library:
         library = await self._libraries.update(
             names.parse_library_name(request.library.name, field="library.name"),
-            messages.library_changes(request),
+            read_library_changes(request),
             limits.check_request_id(request.request_id),
         )
-        return messages.library_message(library)
+        return write_library(library)
 
     async def DeleteLibrary(
         self, request: library_pb2.DeleteLibraryRequest, context: Context
@@ -118,23 +151,23 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self, request: image_pb2.AddImageRequest, context: Context
     ) -> image_pb2.Image:
         library_id = names.parse_library_name(request.parent, field="parent")
-        image = messages.new_image(request)
+        image = read_new_image(request)
         with self._admission.admit(request.ByteSize()):
-            return messages.image_message(await self._images.add(library_id, image))
+            return write_image(await self._images.add(library_id, image))
 
     async def BatchAddImages(
         self, request: image_pb2.BatchAddImagesRequest, context: Context
     ) -> image_pb2.BatchAddImagesResponse:
         library_id = names.parse_library_name(request.parent, field="parent")
-        images = messages.new_images(request)
+        images = read_new_images(request)
         with self._admission.admit(request.ByteSize()):
-            return messages.batch_add_response(await self._images.add_all(library_id, images))
+            return write_added_images(await self._images.add_all(library_id, images))
 
     async def GetImage(
         self, request: image_pb2.GetImageRequest, context: Context
     ) -> image_pb2.Image:
         library_id, image_id = names.parse_image_name(request.name, field="name")
-        return messages.image_message(await self._images.get(library_id, image_id))
+        return write_image(await self._images.get(library_id, image_id))
 
     async def ListImages(
         self, request: image_pb2.ListImagesRequest, context: Context
@@ -142,11 +175,11 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         page = await self._images.page(
             names.parse_library_name(request.parent, field="parent"),
             parse_filter(request.filter),
-            limits.check_page_size(request.page_size, default=messages.DEFAULT_PAGE_SIZE),
+            limits.check_page_size(request.page_size, default=DEFAULT_PAGE_SIZE),
             limits.check_page_token(request.page_token),
         )
         return image_pb2.ListImagesResponse(
-            images=[messages.image_message(image) for image in page.images],
+            images=[write_image(image) for image in page.images],
             next_page_token=page.next_page_token,
             total_size=page.total_count,
         )
@@ -158,10 +191,10 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         image = await self._images.update(
             library_id,
             image_id,
-            messages.image_changes(request),
+            read_image_changes(request),
             limits.check_request_id(request.request_id),
         )
-        return messages.image_message(image)
+        return write_image(image)
 
     async def DeleteImage(
         self, request: image_pb2.DeleteImageRequest, context: Context
@@ -175,7 +208,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> image_pb2.DeleteImagesResponse:
         library_id = names.parse_library_name(request.parent, field="parent")
         request_id = limits.check_request_id(request.request_id)
-        which = messages.images_to_delete(request, library_id)
+        which = read_images_to_delete(request, library_id)
         if isinstance(which, list):
             count = await self._images.delete_ids(library_id, which, request_id)
         else:
@@ -185,50 +218,50 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def SearchImages(
         self, request: search_pb2.SearchImagesRequest, context: Context
     ) -> search_pb2.SearchImagesResponse:
-        search = messages.search_request(request)
+        search = read_search(request)
         with self._admission.admit(request.ByteSize()):
-            return messages.search_response(await self._search(search))
+            return write_search_answer(await self._search(search))
 
     async def BatchSearchImages(
         self, request: search_pb2.BatchSearchImagesRequest, context: Context
     ) -> search_pb2.BatchSearchImagesResponse:
-        searches = messages.search_requests(request)
+        searches = read_searches(request)
         with self._admission.admit(request.ByteSize()):
             async with aclosing(
                 in_order(self._search_or_fail, searches, ahead=self._batch_concurrency)
             ) as results:
-                return messages.batch_search_response([result async for result in results])
+                return write_search_answers([result async for result in results])
 
     async def DetectSubjects(
         self, request: search_pb2.DetectSubjectsRequest, context: Context
     ) -> search_pb2.DetectSubjectsResponse:
-        picture, category, drawing = messages.picture_to_describe(request)
+        picture, category, drawing = read_detection(request)
         with self._admission.admit(request.ByteSize()):
             answer = await self._searches.detect(picture, category)
             answer = await self._drawings.add_to_detection(answer, picture, drawing)
-        return messages.detect_subjects_response(answer)
+        return write_detection(answer)
 
     async def CompareImages(
         self, request: search_pb2.CompareImagesRequest, context: Context
     ) -> search_pb2.CompareImagesResponse:
-        first, second = messages.pictures_to_compare(request)
+        first, second = read_comparison(request)
         with self._admission.admit(request.ByteSize()):
             answer = await self._comparisons.compare(first, second, draw=request.include_overlay)
-        return messages.compare_response(answer)
+        return write_comparison(answer)
 
     async def FindDuplicates(
         self, request: search_pb2.FindDuplicatesRequest, context: Context
     ) -> AsyncIterator[search_pb2.FindDuplicatesResponse]:
-        wanted = duplicate_messages.duplicates_request(request)
+        wanted = read_duplicates_request(request)
         async with aclosing(self._duplicates.find(wanted)) as found:
             async for news in found:
-                for response in duplicate_messages.duplicates_responses(news):
+                for response in write_duplicates(news):
                     yield response
 
     async def RejectPairs(
         self, request: search_pb2.RejectPairsRequest, context: Context
     ) -> search_pb2.RejectPairsResponse:
-        library_id, pairs, request_id = duplicate_messages.rejected_pairs(request)
+        library_id, pairs, request_id = read_rejected_pairs(request)
         added_count = await self._duplicates.reject(library_id, pairs, request_id)
         return search_pb2.RejectPairsResponse(added_count=added_count)
 
@@ -236,7 +269,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self, request: image_pb2.GetThumbnailRequest, context: Context
     ) -> image_pb2.GetThumbnailResponse:
         library_id, image_id = names.parse_image_name(request.name, field="name")
-        return messages.thumbnail_response(await self._images.thumbnail(library_id, image_id))
+        return write_thumbnail(await self._images.thumbnail(library_id, image_id))
 
     async def _search_or_fail(
         self, search: SearchRequest | ServiceError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imagesearch_services.gateway.model import Box, Category, EmbeddedPicture
+from imagesearch_services.common.types import Box, Category
+from imagesearch_services.gateway.model import EmbeddedPicture
 
 
 def is_subject_detected(wanted: bool | None, region: Box | None) -> bool:

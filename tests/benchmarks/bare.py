@@ -19,7 +19,7 @@ import onnxruntime
 import qdrant_edge as q
 
 from imagesearch_services.catalog.edge_engine import CURRENT_FILE
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preprocess import (
     InputSpec,

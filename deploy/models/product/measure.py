@@ -28,7 +28,7 @@ from pictures import Picture, catalogue, crop, letterbox, read, shelf
 from PIL import Image
 from train_parser import CLASSES, HEIGHT_PX, IGNORE, WIDTH_PX, read_street
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import Picture as Shown
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.clothing import (

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imagesearch_services.common import roles
 from imagesearch_services.common.errors import (
     FieldViolation,
     ServiceError,
     missing_field,
 )
+from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, align
@@ -28,14 +30,11 @@ from imagesearch_services.embedding.comparison.looking import (
 )
 from imagesearch_services.embedding.comparison.overlay import draw_overlay
 from imagesearch_services.embedding.models import Model, ModelRegistry
-from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
+from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.stacking import Rows, Stacker
 from imagesearch_services.embedding.steps import Steps
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.embedding.workers import Workers
-
-COPY_ROLE = "copy"
-SEMANTIC_ROLE = "semantic"
 
 WORKING_PIXELS = 4_000_000
 """What two pictures take after they have been decoded, with their features and overlaps."""
@@ -107,7 +106,7 @@ class Comparer:
         """
         steps = Steps()
         with steps.step("total"):
-            copy = self._registry.with_role(COPY_ROLE)
+            copy = self._registry.with_role(roles.COPY)
             files = [
                 await self._opened(content, name)
                 for content, name in ((first, "image_a"), (second, "image_b"))
@@ -191,7 +190,7 @@ class Comparer:
     def _semantic(self) -> Model | None:
         """Give the model that knows kinds of things; it is welcome, not needed."""
         try:
-            return self._registry.with_role(SEMANTIC_ROLE)
+            return self._registry.with_role(roles.SEMANTIC)
         except ServiceError:
             return None
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.backgrounds import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, View
 from imagesearch_services.embedding.comparison.displacement import displacement_px
@@ -16,8 +17,7 @@ from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.edits import Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import hash_measures, pixel_measures, ssim
 from imagesearch_services.embedding.geometric_check import Matrix
-from imagesearch_services.embedding.geometry import Box
-from imagesearch_services.embedding.pictures import Picture, PictureFile, PictureInfo
+from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.drawing.text import Pixels, Row
-from imagesearch_services.embedding.geometry import Box
 
 Point = tuple[float, float]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.drawing.canvas import Canvas, Point
 from imagesearch_services.embedding.drawing.layout import (
     Cell,
@@ -26,7 +27,6 @@ from imagesearch_services.embedding.drawing.text import (
     natural_size_px,
     set_rows,
 )
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.pictures import Picture
 
 PAPER = "#f4f5f7"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 
 CELL_SIZES = 6
 """Widths of a small picture that are tried, from the smallest to the largest."""

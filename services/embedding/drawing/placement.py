@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 
 ORDER_WEIGHT = 0.04
 """What a step down the list of places weighs, against hiding a label's whole area of some box."""

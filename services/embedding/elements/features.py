@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.segments import (
     MAX_SEGMENTS,
     flat_picture_mask,
@@ -28,7 +29,6 @@ from imagesearch_services.embedding.elements.shapes import (
     shape_of,
 )
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.local_features import (
     ExtractionLimits,
     Grey,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
+from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.elements.features import (
     QUERY_SIDE_PX,
@@ -34,9 +35,8 @@ from imagesearch_services.embedding.elements.regional import (
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import FAULTS_OF_ONE_PICTURE
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.items import Item, validate_thumbnail
-from imagesearch_services.embedding.pictures import PictureFile, PictureInfo
+from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preparing import clipped_region
 from imagesearch_services.embedding.steps import Steps
 from imagesearch_services.embedding.thumbnails import thumbnail

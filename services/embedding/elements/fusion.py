@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.features import QueryFeatures, StoredElement
 from imagesearch_services.embedding.elements.regional import (
     Regional,
@@ -20,7 +21,6 @@ from imagesearch_services.embedding.elements.regional import (
 )
 from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 
 FULL_SPREAD = 0.3
 """Matches that are spread over so much of an element count in full."""

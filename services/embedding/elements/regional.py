@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.models import Model, ModelRegistry, run
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import preprocess

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out

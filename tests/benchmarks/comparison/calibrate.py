@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibrations
-from imagesearch_services.gateway.comparison import BUILT_IN_JUDGES, Judge, features
-from imagesearch_services.gateway.model import ModelVersion
+from imagesearch_services.common.types import ModelVersion
+from imagesearch_services.gateway.scoring.calibration import BUILT_IN_TABLES, Calibrations
+from imagesearch_services.gateway.scoring.comparison import BUILT_IN_JUDGES, Judge, features
 from tests.benchmarks.comparison.measuring import Measured, measure_all
 from tests.benchmarks.comparison.pairs import choose
 from tests.benchmarks.copies.dataset import data_folder

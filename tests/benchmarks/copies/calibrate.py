@@ -27,15 +27,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.backgrounds import load_backgrounds
-from imagesearch_services.gateway.calibration import (
+from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     Calibration,
     Calibrations,
     closeness,
     rate_of_one,
 )
-from imagesearch_services.gateway.model import ModelVersion
 from tests.benchmarks.copies.dataset import (
     CACHE,
     QUALITY,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, preprocess
 from imagesearch_services.embedding.regions import propose_regions

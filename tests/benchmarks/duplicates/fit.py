@@ -21,18 +21,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.backgrounds import load_backgrounds
 from imagesearch_services.embedding.copies import evidence, view_of
-from imagesearch_services.gateway.calibration import (
+from imagesearch_services.gateway.duplicates.copy_check import Likeness, features
+from imagesearch_services.gateway.duplicates.finder import CHECKED_RATE_GAIN
+from imagesearch_services.gateway.ports import CopyEvidence
+from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     Calibrations,
     Threshold,
     closeness,
 )
-from imagesearch_services.gateway.copy_check import Likeness, features
-from imagesearch_services.gateway.duplicates import CHECKED_RATE_GAIN
-from imagesearch_services.gateway.model import ModelVersion
-from imagesearch_services.gateway.ports import CopyEvidence
 from tests.benchmarks.comparison.measuring import fingerprint
 from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails

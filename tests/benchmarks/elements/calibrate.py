@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibration
+from imagesearch_services.gateway.scoring.calibration import BUILT_IN_TABLES, Calibration
 from tests.benchmarks.elements.dataset import Benchmark, prepare
 from tests.benchmarks.elements.suite import LEAST_EVIDENCE, suite_answers
 

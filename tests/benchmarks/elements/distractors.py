@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.features import (
     STORED_LIMITS,
     Keypoints,
@@ -31,7 +32,6 @@ from imagesearch_services.embedding.elements.features import (
     may_be_inverted,
 )
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.windows import STEP_PX, Windows
 from tests.benchmarks.copies.dataset import all_names, data_folder

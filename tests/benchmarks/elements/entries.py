@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements import features as features_module
 from imagesearch_services.embedding.elements import segments as segments_module
 from imagesearch_services.embedding.elements import shapes as shapes_module
@@ -22,7 +23,6 @@ from imagesearch_services.embedding.elements.features import (
 )
 from imagesearch_services.embedding.elements.regional import Regional, with_regional
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.windows import Windows
 from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.distractors import MODEL, Dense, distractors

@@ -32,15 +32,16 @@ import scipy.sparse  # type: ignore[import-untyped]
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
 from imagesearch_services.catalog.model import entry_uid
+from imagesearch_services.common.types import SparseVector, Vector
 from imagesearch_services.embedding.elements.fusion import Candidate, find
 from imagesearch_services.embedding.elements.shapes import FIRST_WORD
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
-from imagesearch_services.gateway.catalog_client import CatalogClient
-from imagesearch_services.gateway.element_search import SHARE_OF_ONE_WINDOW, with_features
-from imagesearch_services.gateway.elements import candidate_count
-from imagesearch_services.gateway.model import FeaturesHit, SparseVector, Vector
+from imagesearch_services.gateway.clients.catalog import CatalogClient
+from imagesearch_services.gateway.library.elements import candidate_count
+from imagesearch_services.gateway.model import FeaturesHit
 from imagesearch_services.gateway.ports import CandidatesQuery
+from imagesearch_services.gateway.search.element import SHARE_OF_ONE_WINDOW, with_features
 from imagesearch_services.gateway.settings import SearchSettings
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements import (
     features,
     fusion,
@@ -37,7 +38,6 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.fusion import evidence, places
 from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.pictures import PictureFile
 from tests.benchmarks.elements.dataset import CACHE, Benchmark
 

@@ -23,9 +23,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.backgrounds import BUILT_IN, Background
-from imagesearch_services.gateway.calibration import BUILT_IN_TABLES, Calibrations, closeness
-from imagesearch_services.gateway.model import ModelVersion
+from imagesearch_services.gateway.scoring.calibration import (
+    BUILT_IN_TABLES,
+    Calibrations,
+    closeness,
+)
 from tests.benchmarks.copies.calibrate import Tail, thresholds, write_table
 from tests.benchmarks.copies.dataset import all_names, data_folder
 from tests.benchmarks.products.vectors import MODEL, SPACE, VERSION, Floats, subject_vectors

@@ -14,7 +14,7 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog import rejections
-from imagesearch_services.gateway.catalog_client import CatalogClient
+from imagesearch_services.gateway.clients.catalog import CatalogClient
 from tests.contract.catalog.support import Catalog, make_entry, running_catalog, settings_for
 from tests.ports import free_port
 

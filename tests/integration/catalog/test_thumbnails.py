@@ -27,8 +27,8 @@ from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_status
-from imagesearch_services.gateway.catalog_client import CatalogClient
-from imagesearch_services.gateway.model import Vector
+from imagesearch_services.common.types import Vector
+from imagesearch_services.gateway.clients.catalog import CatalogClient
 from imagesearch_services.gateway.ports import NearestQuery
 from tests.contract.catalog.support import (
     SPACE,

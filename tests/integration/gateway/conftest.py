@@ -24,7 +24,7 @@ from imagesearch_services.common.server import RunningServer, Service, start
 from imagesearch_services.embedding.service import build_service
 from imagesearch_services.embedding.settings import PREFIX as EMBEDDING_PREFIX
 from imagesearch_services.embedding.settings import EmbeddingSettings
-from imagesearch_services.gateway.assembly import build
+from imagesearch_services.gateway.app import build
 from imagesearch_services.gateway.settings import PREFIX, Settings
 from tests.ports import free_port
 from tests.triton_server import running_triton

@@ -9,17 +9,10 @@ import pytest
 import pytest_asyncio
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.gateway import catalog_client
-from imagesearch_services.gateway.catalog_client import CatalogClient
-from imagesearch_services.gateway.model import (
-    LibraryFields,
-    LibraryType,
-    ModelVersion,
-    NewLibrary,
-    ServedModel,
-    SparseVector,
-    Vector,
-)
+from imagesearch_services.common.types import LibraryType, ModelVersion, SparseVector, Vector
+from imagesearch_services.gateway.clients import catalog as catalog_client
+from imagesearch_services.gateway.clients.catalog import CatalogClient
+from imagesearch_services.gateway.model import LibraryFields, NewLibrary, ServedModel
 from imagesearch_services.gateway.ports import CandidatesQuery
 from tests.contract.catalog.support import Catalog, random_units, running_catalog, settings_for
 

@@ -13,7 +13,7 @@ from PIL import Image
 from imagesearch.gateway.v1 import image_pb2, search_pb2
 from imagesearch.type.v1 import category_pb2, geometry_pb2, picture_pb2, tag_pb2
 from imagesearch_services.common.errors import Reason
-from imagesearch_services.gateway.page_tokens import PageTokens, PinnedRanking
+from imagesearch_services.gateway.search.page_tokens import PageTokens, PinnedRanking
 from tests.e2e.errors import read, refused
 from tests.integration.gateway.conftest import Stub, temporary_library
 from tests.integration.gateway.pictures import image

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.features import (
     Bag,
     QueryFeatures,
@@ -24,7 +25,6 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.fusion import Candidate, evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from tests.pictures import photo
 
 Grey = np.ndarray[tuple[int, int], np.dtype[np.uint8]]

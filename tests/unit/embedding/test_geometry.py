@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 
 INF = math.inf
 NAN = math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.features import (
     QueryFeatures,
     StoredElement,
@@ -19,7 +20,6 @@ from imagesearch_services.embedding.elements.matching import (
 )
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from tests.pictures import photo
 
 SEEDS = (3, 5, 8)

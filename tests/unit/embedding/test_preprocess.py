@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.preprocess import (
     LETTERBOX_COLOR,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements import segments, shapes
 from imagesearch_services.embedding.elements.features import (
     QueryFeatures,
@@ -21,7 +22,6 @@ from imagesearch_services.embedding.elements.fusion import evidence, places
 from imagesearch_services.embedding.elements.shapes import FIRST_WORD, SHAPE_BYTES, Shape
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.geometry import Box
 from tests.pictures import photo
 
 Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]

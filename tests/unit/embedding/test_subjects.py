@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imagesearch_services.embedding.geometry import Box
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.regional import (
     Regional,
     likeness,
     with_regional,
     without_regional,
 )
-from imagesearch_services.embedding.geometry import Box
 from imagesearch_services.embedding.windows import Windows
 
 PARAMETERS = {"windows": "0.5x0.5:4x4,0.25x0.5:8x1", "windows_side_px": "640"}

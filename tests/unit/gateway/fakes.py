@@ -10,26 +10,27 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import Calibration, Calibrations
+from imagesearch_services.common.types import (
+    Box,
+    LibraryType,
+    ModelVersion,
+    PictureInfo,
+    StepTiming,
+    Vector,
+)
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
-    Box,
     EmbeddedPicture,
     EmbeddedRegion,
     Hit,
     ImageFields,
     Library,
     LibraryFields,
-    LibraryType,
-    ModelVersion,
     NewEntry,
     NewLibrary,
-    PictureInfo,
     PictureToEmbed,
     ServedModel,
-    StepTiming,
     StoredImage,
-    Vector,
 )
 from imagesearch_services.gateway.ports import (
     Changes,
@@ -38,6 +39,7 @@ from imagesearch_services.gateway.ports import (
     LibraryPage,
     NearestQuery,
 )
+from imagesearch_services.gateway.scoring.calibration import Calibration, Calibrations
 
 COPY = ModelVersion("copy", "copies", "1")
 SEMANTIC = ModelVersion("semantic", "meanings", "1")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import (
+from imagesearch_services.common.types import ModelVersion
+from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     ROUNDING,
     Calibration,
@@ -23,7 +24,6 @@ from imagesearch_services.gateway.calibration import (
     rate_of_one,
     similarity_of_closeness,
 )
-from imagesearch_services.gateway.model import ModelVersion
 
 TABLE = Calibration.from_columns(
     raw=[0.0, 0.2, 0.4, 0.8],

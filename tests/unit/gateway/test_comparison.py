@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import CalibrationError
-from imagesearch_services.gateway.comparison import (
+from imagesearch_services.common.types import ModelVersion, PictureInfo, StepTiming
+from imagesearch_services.gateway.scoring.calibration import CalibrationError
+from imagesearch_services.gateway.scoring.comparison import (
     BUILT_IN_JUDGES,
     Comparisons,
     Judge,
@@ -22,7 +23,6 @@ from imagesearch_services.gateway.comparison import (
     features,
     load_judges,
 )
-from imagesearch_services.gateway.model import ModelVersion, PictureInfo, StepTiming
 
 SPACE = "sscd@1"
 JUDGE = load_judges()[SPACE]

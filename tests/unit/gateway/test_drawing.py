@@ -10,23 +10,19 @@ import pytest
 from imagesearch.gateway.v1 import search_pb2
 from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway import messages
-from imagesearch_services.gateway.drawing import DrawingOrder, Drawings, search_outlines
+from imagesearch_services.common.types import Box, Category, Color, StepTiming, Subject
+from imagesearch_services.gateway.contract.batches import read_searches
 from imagesearch_services.gateway.model import (
-    Box,
-    Category,
-    Color,
     DetectionAnswer,
     DrawingOptions,
     Match,
     PictureQuery,
     Relation,
     SearchAnswer,
-    StepTiming,
     StoredQuery,
-    Subject,
 )
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.search.annotations import DrawingOrder, Drawings, search_outlines
+from imagesearch_services.gateway.search.request import SearchRequest
 from tests.unit.gateway.fakes import INFO, WHOLE, stored
 
 AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
@@ -215,7 +211,7 @@ def test_the_drawings_of_a_batch_share_the_room_in_the_answer() -> None:
     batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[item] * 4)
     rooms = [
         search.drawing.max_bytes
-        for search in messages.search_requests(batch)
+        for search in read_searches(batch)
         if isinstance(search, SearchRequest) and search.drawing
     ]
     assert rooms == [DrawingOptions().max_bytes // 4] * 4

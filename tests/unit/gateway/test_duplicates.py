@@ -18,23 +18,24 @@ from typing import Any
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway import duplicate_scan as module
-from imagesearch_services.gateway.copy_check import CopyCheck
-from imagesearch_services.gateway.duplicate_graph import KeepPolicy
-from imagesearch_services.gateway.duplicate_messages import duplicates_responses
-from imagesearch_services.gateway.duplicate_scan import (
+from imagesearch_services.common.types import Box, LibraryType, Vector
+from imagesearch_services.gateway.admission import Admission
+from imagesearch_services.gateway.contract.duplicates import write_duplicates
+from imagesearch_services.gateway.duplicates import scan as module
+from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
+from imagesearch_services.gateway.duplicates.finder import Duplicates
+from imagesearch_services.gateway.duplicates.graph import KeepPolicy
+from imagesearch_services.gateway.duplicates.scan import (
     DuplicateImage,
     DuplicatesNews,
     DuplicatesRequest,
 )
-from imagesearch_services.gateway.duplicate_tokens import DuplicateTokens
-from imagesearch_services.gateway.duplicates import Duplicates
+from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
 from imagesearch_services.gateway.filters import Filter
-from imagesearch_services.gateway.libraries import LibraryCache
-from imagesearch_services.gateway.limits import Admission
-from imagesearch_services.gateway.model import Box, Hit, LibraryType, StoredImage, Vector
-from imagesearch_services.gateway.page_tokens import PageTokens, PinnedRanking
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.model import Hit, StoredImage
 from imagesearch_services.gateway.ports import CopyEvidence, ImagePage, NearestQuery
+from imagesearch_services.gateway.search.page_tokens import PageTokens, PinnedRanking
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,
     COPY,
@@ -547,7 +548,7 @@ async def test_only_whole_image_libraries_have_repeats() -> None:
 def test_a_group_that_is_too_large_for_a_message_comes_in_several() -> None:
     members = [DuplicateImage(large_image(f"i{number}"), 1.0, True) for number in range(2000)]
     news = DuplicatesNews(members, 5, 10, "after", "before")
-    messages = list(duplicates_responses(news))
+    messages = list(write_duplicates(news))
     assert len(messages) > 1
     assert all(message.ByteSize() < 4 * 1024 * 1024 for message in messages)
     assert {message.group.images[0].image.image_id for message in messages} == {"i0"}

@@ -7,23 +7,19 @@ from collections.abc import Sequence
 
 import pytest
 
+from imagesearch_services.common import roles
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.element_search import with_features
-from imagesearch_services.gateway.elements import (
-    MOST_CANDIDATES,
-    WORDS_ROLE,
-    candidate_count,
-    check_words,
-)
-from imagesearch_services.gateway.model import (
+from imagesearch_services.common.types import (
     Box,
-    DescribedPicture,
-    FeaturesHit,
     LibraryType,
     ModelVersion,
     PictureInfo,
     SparseVector,
 )
+from imagesearch_services.gateway.library.elements import MOST_CANDIDATES, candidate_count
+from imagesearch_services.gateway.model import DescribedPicture, FeaturesHit
+from imagesearch_services.gateway.roles import check_vocabulary
+from imagesearch_services.gateway.search.element import with_features
 from tests.unit.gateway.fakes import library
 
 PICTURE = DescribedPicture(
@@ -36,15 +32,15 @@ PICTURE = DescribedPicture(
 
 
 def test_words_of_another_version_are_never_mixed_into_a_library() -> None:
-    older = library(type=LibraryType.ELEMENT, models=(ModelVersion(WORDS_ROLE, "words", "1"),))
+    older = library(type=LibraryType.ELEMENT, models=(ModelVersion(roles.WORDS, "words", "1"),))
     with pytest.raises(ServiceError, match=r"words@1.*words@2") as caught:
-        check_words(older, PICTURE)
+        check_vocabulary(older, PICTURE)
     assert caught.value.reason is Reason.MODEL_NOT_SERVED
 
 
 def test_words_of_the_same_version_are_taken() -> None:
-    same = library(type=LibraryType.ELEMENT, models=(ModelVersion(WORDS_ROLE, "words", "2"),))
-    check_words(same, PICTURE)
+    same = library(type=LibraryType.ELEMENT, models=(ModelVersion(roles.WORDS, "words", "2"),))
+    check_vocabulary(same, PICTURE)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.filter_parser import MAX_BYTES, MAX_DEPTH, parse_filter
+from imagesearch_services.common.types import Category
+from imagesearch_services.gateway.contract.filter_parser import MAX_BYTES, MAX_DEPTH, parse_filter
 from imagesearch_services.gateway.filters import (
     AllOf,
     AnyOf,
@@ -18,7 +19,6 @@ from imagesearch_services.gateway.filters import (
     Not,
     Operator,
 )
-from imagesearch_services.gateway.model import Category
 
 A = Comparison("tags.a", Operator.EQUAL, 1)
 B = Comparison("tags.b", Operator.EQUAL, 2)

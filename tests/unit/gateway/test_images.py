@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.images import Images
-from imagesearch_services.gateway.libraries import LibraryCache
-from imagesearch_services.gateway.model import Box, ImageFields, NewImage, StoredImage
+from imagesearch_services.common.types import Box
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.library.images import Images
+from imagesearch_services.gateway.model import ImageFields, NewImage, StoredImage
 from imagesearch_services.gateway.settings import AddSettings
 from tests.unit.gateway.fakes import COPY, SEMANTIC, FakeCatalog, FakeEmbedding, library
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import Calibrations
-from imagesearch_services.gateway.libraries import CURRENT_S, KNOWN_S, Libraries, LibraryCache
-from imagesearch_services.gateway.model import (
-    LibraryFields,
-    LibraryType,
-    ModelVersion,
-    ServedModel,
-)
+from imagesearch_services.common.types import LibraryType, ModelVersion
+from imagesearch_services.gateway.library.cache import CURRENT_S, KNOWN_S, LibraryCache
+from imagesearch_services.gateway.library.libraries import Libraries
+from imagesearch_services.gateway.model import LibraryFields, ServedModel
+from imagesearch_services.gateway.scoring.calibration import Calibrations
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,
     COPY,

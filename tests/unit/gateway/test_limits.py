@@ -9,13 +9,14 @@ import pytest
 
 from imagesearch.gateway.v1 import search_pb2
 from imagesearch.type.v1 import category_pb2, library_type_pb2
+from imagesearch_services.common.concurrency import both, in_order
 from imagesearch_services.common.env import Env, SettingsError
 from imagesearch_services.common.errors import FieldViolation, Reason, ServiceError, field_error
+from imagesearch_services.common.types import Category, LibraryType
 from imagesearch_services.gateway.access import require_token
-from imagesearch_services.gateway.concurrency import both, in_order
-from imagesearch_services.gateway.limits import Admission
-from imagesearch_services.gateway.model import Category, LibraryType, Relation
-from imagesearch_services.gateway.peers import in_public_fields
+from imagesearch_services.gateway.admission import Admission
+from imagesearch_services.gateway.clients.peers import in_public_fields
+from imagesearch_services.gateway.model import Relation
 from imagesearch_services.gateway.settings import PREFIX, Settings
 
 

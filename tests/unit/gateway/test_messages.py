@@ -10,18 +10,23 @@ from google.protobuf import field_mask_pb2
 from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from imagesearch.type.v1 import category_pb2, geometry_pb2, picture_pb2, tag_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway import messages
-from imagesearch_services.gateway.filters import AllOf, Comparison, Operator
-from imagesearch_services.gateway.limits import MAX_IMAGE_BYTES
-from imagesearch_services.gateway.model import (
-    Category,
-    LibraryType,
-    NewImage,
-    PictureQuery,
-    Relation,
-    StoredQuery,
+from imagesearch_services.common.types import Category, LibraryType
+from imagesearch_services.gateway.contract.batches import read_new_images, read_searches
+from imagesearch_services.gateway.contract.images import (
+    read_image_changes,
+    read_images_to_delete,
+    read_new_image,
 )
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.contract.libraries import (
+    read_library_changes,
+    read_library_fields,
+    read_library_type,
+)
+from imagesearch_services.gateway.contract.limits import MAX_IMAGE_BYTES
+from imagesearch_services.gateway.contract.searches import read_search
+from imagesearch_services.gateway.filters import AllOf, Comparison, Operator
+from imagesearch_services.gateway.model import NewImage, PictureQuery, Relation, StoredQuery
+from imagesearch_services.gateway.search.request import SearchRequest
 
 PICTURE = picture_pb2.ImageContent(content=b"picture")
 
@@ -47,7 +52,7 @@ def search(**fields: Any) -> search_pb2.SearchImagesRequest:
 
 
 def test_a_picture_to_add_is_read_whole() -> None:
-    image = messages.new_image(
+    image = read_new_image(
         add(
             entity_id="thing",
             tags={
@@ -67,7 +72,7 @@ def test_a_picture_to_add_is_read_whole() -> None:
     assert [type(value) for value in image.fields.tags.values()].count(bool) == 1
     assert image.region is not None
     assert image.subject_detection is False
-    assert messages.new_image(add()).subject_detection is None
+    assert read_new_image(add()).subject_detection is None
 
 
 BAD_ADDS: dict[str, list[dict[str, Any]]] = {
@@ -100,15 +105,15 @@ BAD_ADDS: dict[str, list[dict[str, Any]]] = {
     ("field", "fields"), [(field, fields) for field, bad in BAD_ADDS.items() for fields in bad]
 )
 def test_a_bad_picture_to_add_is_refused_by_field(field: str, fields: dict[str, Any]) -> None:
-    error = refusal(messages.new_image, add(**fields))
+    error = refusal(read_new_image, add(**fields))
     assert error.fields[0].field == field
 
 
 def test_a_picture_may_have_ten_mebibytes() -> None:
     full = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES))
-    assert messages.new_image(add(image=full))
+    assert read_new_image(add(image=full))
     more = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES + 1))
-    error = refusal(messages.new_image, add(image=more))
+    error = refusal(read_new_image, add(image=more))
     assert error.reason is Reason.IMAGE_TOO_LARGE
     assert error.metadata == {"limit": "10485760", "actual": "10485761", "unit": "bytes"}
 
@@ -123,7 +128,7 @@ def test_a_batch_keeps_each_fault_in_its_place() -> None:
             add(image=None),
         ],
     )
-    first, second, third, fourth = messages.new_images(batch)
+    first, second, third, fourth = read_new_images(batch)
     assert isinstance(first, NewImage)
     assert isinstance(second, NewImage)
     assert isinstance(third, ServiceError)
@@ -135,26 +140,24 @@ def test_a_batch_keeps_each_fault_in_its_place() -> None:
 @pytest.mark.parametrize("count", [0, 101])
 def test_a_batch_has_one_to_a_hundred_items(count: int) -> None:
     adds = image_pb2.BatchAddImagesRequest(parent="libraries/shop", requests=[add()] * count)
-    assert refusal(messages.new_images, adds).fields[0].field == "requests"
+    assert refusal(read_new_images, adds).fields[0].field == "requests"
     searches = search_pb2.BatchSearchImagesRequest(
         parent="libraries/shop", requests=[search()] * count
     )
-    assert refusal(messages.search_requests, searches).fields[0].field == "requests"
+    assert refusal(read_searches, searches).fields[0].field == "requests"
 
 
 def test_a_library_update_sets_what_its_mask_names() -> None:
     library = library_pb2.Library(name="libraries/shop", display_name="x", capacity=5)
     request = library_pb2.UpdateLibraryRequest(library=library)
-    assert messages.library_changes(request) == {"display_name": "x", "capacity": 5}
+    assert read_library_changes(request) == {"display_name": "x", "capacity": 5}
     request.update_mask.paths.append("description")
-    assert messages.library_changes(request) == {"description": ""}
+    assert read_library_changes(request) == {"description": ""}
 
 
 @pytest.mark.parametrize("path", ["name", "type", "image_count", "nothing", "*", "capacity.x", ""])
 def test_a_library_update_of_anything_else_is_refused(path: str) -> None:
-    error = refusal(
-        messages.library_changes, library_pb2.UpdateLibraryRequest(update_mask=mask(path))
-    )
+    error = refusal(read_library_changes, library_pb2.UpdateLibraryRequest(update_mask=mask(path)))
     assert error.fields[0].field == "update_mask"
     assert f'"{path}"' in error.message
 
@@ -166,31 +169,31 @@ def test_an_image_update_sets_what_its_mask_names() -> None:
         category=category_pb2.CATEGORY_BAG,
     )
     request = image_pb2.UpdateImageRequest(image=image)
-    assert messages.image_changes(request) == {
+    assert read_image_changes(request) == {
         "entity_id": "thing",
         "category": Category.BAG,
         "tags": {"a": 1},
     }
     request.update_mask.CopyFrom(mask("tags.a", "tags.b", "custom_content"))
-    assert messages.image_changes(request) == {"tags.a": 1, "tags.b": None, "custom_content": ""}
+    assert read_image_changes(request) == {"tags.a": 1, "tags.b": None, "custom_content": ""}
 
 
 @pytest.mark.parametrize("path", ["info", "image_id", "nothing", "*", "info.width", "entity_id.x"])
 def test_an_image_update_of_anything_else_is_refused(path: str) -> None:
-    error = refusal(messages.image_changes, image_pb2.UpdateImageRequest(update_mask=mask(path)))
+    error = refusal(read_image_changes, image_pb2.UpdateImageRequest(update_mask=mask(path)))
     assert error.fields[0].field == "update_mask"
     assert f'"{path}"' in error.message
 
 
 @pytest.mark.parametrize("paths", [("tags.1",), ("tags.",), ("tags", "tags.a")])
 def test_tags_are_set_all_together_or_by_name(paths: tuple[str, ...]) -> None:
-    error = refusal(messages.image_changes, image_pb2.UpdateImageRequest(update_mask=mask(*paths)))
+    error = refusal(read_image_changes, image_pb2.UpdateImageRequest(update_mask=mask(*paths)))
     assert error.fields[0].field == "update_mask"
 
 
 def test_what_to_delete_is_said_in_exactly_one_way() -> None:
     def read(**fields: Any) -> Any:
-        return messages.images_to_delete(image_pb2.DeleteImagesRequest(**fields), "shop")
+        return read_images_to_delete(image_pb2.DeleteImagesRequest(**fields), "shop")
 
     assert read(names=["libraries/shop/images/a"]) == ["a"]
     assert read(entity_id="e") == Comparison("entity_id", Operator.EQUAL, "e")
@@ -205,7 +208,7 @@ def test_what_to_delete_is_said_in_exactly_one_way() -> None:
 
 
 def test_a_search_is_read_whole() -> None:
-    read = messages.search_request(
+    read = read_search(
         search(
             region=geometry_pb2.Box(x_max=5, y_max=6),
             filter="width = 1",
@@ -232,30 +235,30 @@ def test_a_search_is_read_whole() -> None:
 
 
 def test_what_was_not_said_is_left_open() -> None:
-    read = messages.search_request(search())
+    read = read_search(search())
     assert (read.min_score, read.max_false_positive_rate, read.filter) == (None, None, None)
     assert (read.page_size, read.relations, read.said) == (10, (), {})
-    assert messages.search_request(search(min_score=0)).min_score == 0
+    assert read_search(search(min_score=0)).min_score == 0
 
 
 def test_a_stored_image_is_a_query_without_a_region() -> None:
     by_name = search_pb2.SearchImagesRequest(
         parent="libraries/shop", image_name="libraries/shop/images/a"
     )
-    assert messages.search_request(by_name).query == StoredQuery("a")
+    assert read_search(by_name).query == StoredQuery("a")
     by_name.region.x_max = by_name.region.y_max = 5
-    assert refusal(messages.search_request, by_name).fields[0].field == "region"
+    assert refusal(read_search, by_name).fields[0].field == "region"
     elsewhere = search_pb2.SearchImagesRequest(
         parent="libraries/shop", image_name="libraries/other/images/a"
     )
-    assert refusal(messages.search_request, elsewhere).fields[0].field == "image_name"
+    assert refusal(read_search, elsewhere).fields[0].field == "image_name"
 
 
 def test_only_a_page_token_may_stand_without_a_query() -> None:
     request = search_pb2.SearchImagesRequest(parent="libraries/shop", page_token="t")  # noqa: S106
-    assert messages.search_request(request).query is None
+    assert read_search(request).query is None
     request.page_token = ""
-    assert refusal(messages.search_request, request).reason is Reason.FIELD_REQUIRED
+    assert refusal(read_search, request).reason is Reason.FIELD_REQUIRED
 
 
 BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
@@ -288,35 +291,35 @@ BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
     ("field", "fields"), [(field, one) for field, bad in BAD_SEARCHES.items() for one in bad]
 )
 def test_a_bad_search_is_refused_by_field(field: str, fields: dict[str, Any]) -> None:
-    error = refusal(messages.search_request, search(**fields))
+    error = refusal(read_search, search(**fields))
     assert error.fields[0].field == field
 
 
 def test_the_same_search_has_the_same_fingerprints_and_another_has_others() -> None:
     same = {"filter": "width = 1", "region": geometry_pb2.Box(x_max=5, y_max=6)}
-    first = messages.search_request(search(**same))
-    assert first.said == messages.search_request(search(**same)).said
+    first = read_search(search(**same))
+    assert first.said == read_search(search(**same)).said
     for change in (
         {"filter": "width = 2"},
         {"region": geometry_pb2.Box(x_max=5, y_max=7)},
         {"min_score": 0.5},
     ):
-        assert first.said != messages.search_request(search(**{**same, **change})).said
+        assert first.said != read_search(search(**{**same, **change})).said
 
 
 def test_a_batch_of_searches_keeps_each_fault_in_its_place() -> None:
     batch = search_pb2.BatchSearchImagesRequest(
         parent="libraries/shop", requests=[search(parent=""), search(filter="(")]
     )
-    good, bad = messages.search_requests(batch)
+    good, bad = read_searches(batch)
     assert isinstance(good, SearchRequest)
     assert isinstance(bad, ServiceError)
 
 
 def test_a_library_needs_one_of_the_types() -> None:
-    assert messages.library_type(1) is LibraryType.WHOLE_IMAGE
-    assert refusal(messages.library_type, 0).reason is Reason.FIELD_REQUIRED
-    assert refusal(messages.library_type, 9).reason is Reason.FIELD_INVALID
+    assert read_library_type(1) is LibraryType.WHOLE_IMAGE
+    assert refusal(read_library_type, 0).reason is Reason.FIELD_REQUIRED
+    assert refusal(read_library_type, 9).reason is Reason.FIELD_INVALID
 
 
 @pytest.mark.parametrize(
@@ -328,5 +331,5 @@ def test_a_library_needs_one_of_the_types() -> None:
     ],
 )
 def test_what_is_said_of_a_library_has_limits(field: str, fields: dict[str, Any]) -> None:
-    error = refusal(messages.library_fields, library_pb2.Library(**fields))
+    error = refusal(read_library_fields, library_pb2.Library(**fields))
     assert error.fields[0].field == field

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.model import AppliedThreshold, Box, PictureInfo, Relation
-from imagesearch_services.gateway.page_tokens import (
+from imagesearch_services.common.types import Box, PictureInfo
+from imagesearch_services.gateway.model import AppliedThreshold, Relation
+from imagesearch_services.gateway.search.page_tokens import (
     LIFETIME_S,
     MAX_ITEMS,
     PageTokens,

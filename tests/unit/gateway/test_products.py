@@ -8,19 +8,21 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway.calibration import Calibrations
-from imagesearch_services.gateway.images import Images
-from imagesearch_services.gateway.libraries import LibraryCache
-from imagesearch_services.gateway.model import (
+from imagesearch_services.common.types import (
     Attribute,
     Box,
     Category,
     Color,
+    LibraryType,
+    ModelVersion,
+    Subject,
+)
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.library.images import Images
+from imagesearch_services.gateway.model import (
     EmbeddedPicture,
     ImageFields,
     Library,
-    LibraryType,
-    ModelVersion,
     NewEntry,
     NewImage,
     PictureQuery,
@@ -29,12 +31,12 @@ from imagesearch_services.gateway.model import (
     SearchAnswer,
     StoredImage,
     StoredQuery,
-    Subject,
 )
-from imagesearch_services.gateway.page_tokens import PageTokens
 from imagesearch_services.gateway.ports import Embedded
-from imagesearch_services.gateway.search import Searches
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.scoring.calibration import Calibrations
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import AddSettings, SearchSettings
 from tests.unit.gateway.fakes import TABLE, WHOLE, FakeCatalog, FakeEmbedding, library, stored
 

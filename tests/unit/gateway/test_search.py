@@ -7,22 +7,19 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Box, LibraryType, ModelVersion, Vector
 from imagesearch_services.gateway.filters import AllOf, Comparison, Not, Operator
-from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import (
-    Box,
     DrawingOptions,
-    LibraryType,
-    ModelVersion,
     PictureQuery,
     Relation,
     SearchAnswer,
     StoredQuery,
-    Vector,
 )
-from imagesearch_services.gateway.page_tokens import PageTokens
-from imagesearch_services.gateway.search import Searches
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import SearchSettings
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,

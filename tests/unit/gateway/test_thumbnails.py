@@ -7,9 +7,11 @@ import pytest
 from imagesearch.gateway.v1 import search_pb2
 from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.gateway import messages
-from imagesearch_services.gateway.images import Images
-from imagesearch_services.gateway.libraries import LibraryCache
+from imagesearch_services.common.types import StepTiming
+from imagesearch_services.gateway.contract.batches import read_searches
+from imagesearch_services.gateway.contract.searches import read_search
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.library.images import Images
 from imagesearch_services.gateway.model import (
     ImageFields,
     LibraryFields,
@@ -17,11 +19,10 @@ from imagesearch_services.gateway.model import (
     NewImage,
     Relation,
     SearchAnswer,
-    StepTiming,
 )
-from imagesearch_services.gateway.search_request import SearchRequest
+from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.thumbnails import ANSWER_BYTES, with_thumbnails
 from imagesearch_services.gateway.settings import AddSettings
-from imagesearch_services.gateway.thumbnails import ANSWER_BYTES, with_thumbnails
 from tests.unit.gateway.fakes import FakeCatalog, FakeEmbedding, library, stored
 
 AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
@@ -120,20 +121,20 @@ def test_a_batch_shares_the_room_for_them() -> None:
         parent="libraries/shop",
         requests=[request(include_thumbnails=True), request(), request(include_thumbnails=True)],
     )
-    searches = messages.search_requests(batch)
+    searches = read_searches(batch)
     assert [search.thumbnail_bytes for search in searches if isinstance(search, SearchRequest)] == [
         ANSWER_BYTES // 2,
         0,
         ANSWER_BYTES // 2,
     ]
-    assert messages.search_request(request(include_thumbnails=True)).thumbnail_bytes == ANSWER_BYTES
+    assert read_search(request(include_thumbnails=True)).thumbnail_bytes == ANSWER_BYTES
 
 
 def test_small_pictures_and_drawings_of_a_batch_fit_in_one_answer() -> None:
     both = request(include_thumbnails=True)
     both.annotation.SetInParent()
     batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[both] * 4)
-    searches = [one for one in messages.search_requests(batch) if isinstance(one, SearchRequest)]
+    searches = [one for one in read_searches(batch) if isinstance(one, SearchRequest)]
     room = sum(
         one.thumbnail_bytes + (one.drawing.max_bytes if one.drawing else 0) for one in searches
     )

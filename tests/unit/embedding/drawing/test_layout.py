@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.drawing.layout import Cell, Layout, Metrics, alone, beside
 from imagesearch_services.embedding.drawing.placement import overlap
-from imagesearch_services.embedding.geometry import Box
 
 CELLS = [Cell(1.3, [(60, 27), (150 + 60 * row, 27)]) for row in range(20)]
 

@@ -5,8 +5,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.drawing.placement import Label, overlap, place
-from imagesearch_services.embedding.geometry import Box
 
 BOUNDS = Box(10, 20, 810, 620)
 

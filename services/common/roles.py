@@ -1,0 +1,12 @@
+"""Names of the roles that models have, as they stand in contracts and model configurations."""
+
+COPY = "copy"
+"""Finds edited copies of a picture."""
+SEMANTIC = "semantic"
+"""Finds pictures with similar content."""
+PRODUCT = "product"
+"""Finds the same or similar products."""
+ELEMENT = "element"
+"""Dense model that describes elements and the windows of a query."""
+WORDS = "words"
+"""Vocabulary of visual words."""

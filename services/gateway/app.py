@@ -1,0 +1,96 @@
+"""Puts the Gateway together from its settings."""
+
+from __future__ import annotations
+
+import time
+
+import grpc.aio
+
+from imagesearch.gateway.v1 import image_search_service_pb2_grpc
+from imagesearch_services.common.channels import connect
+from imagesearch_services.common.concurrency import both
+from imagesearch_services.common.server import Service
+from imagesearch_services.gateway.access import require_token
+from imagesearch_services.gateway.admission import Admission
+from imagesearch_services.gateway.clients import catalog as catalog_client
+from imagesearch_services.gateway.clients import embedding as embedding_client
+from imagesearch_services.gateway.clients.catalog import CatalogClient
+from imagesearch_services.gateway.clients.embedding import EmbeddingClient
+from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
+from imagesearch_services.gateway.duplicates.finder import RETRY_AFTER_S as DUPLICATES_RETRY_AFTER_S
+from imagesearch_services.gateway.duplicates.finder import Duplicates
+from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.library.images import Images
+from imagesearch_services.gateway.library.libraries import Libraries
+from imagesearch_services.gateway.scoring.calibration import BUILT_IN_TABLES, Calibrations
+from imagesearch_services.gateway.scoring.comparison import Comparisons, load_judges
+from imagesearch_services.gateway.search.annotations import Drawings
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.searches import Searches
+from imagesearch_services.gateway.servicer import SERVICE, Domain, ImageSearchServicer
+from imagesearch_services.gateway.settings import Settings
+
+
+def build(settings: Settings) -> Service:
+    """Make the service; call it inside the event loop that will run it.
+
+    Raises:
+        CalibrationError: a calibration table can't be used.
+    """
+    folders = [BUILT_IN_TABLES, *filter(None, [settings.calibration_dir])]
+    calibrations = Calibrations.load(folders)
+    embedding_channel = connect(settings.embedding_target, embedding_client.SERVICE)
+    catalog_channel = connect(settings.catalog_target, catalog_client.SERVICE)
+    embedding = EmbeddingClient(embedding_channel, settings.embedding_timeout_s)
+    catalog = CatalogClient(catalog_channel, settings.catalog_timeout_s)
+    cache = LibraryCache(catalog)
+    domain = Domain(
+        libraries=Libraries(embedding, catalog, cache, calibrations),
+        images=Images(embedding, catalog, cache, settings.add),
+        searches=Searches(
+            embedding=embedding,
+            catalog=catalog,
+            libraries=cache,
+            calibrations=calibrations,
+            tokens=PageTokens(settings.page_token_key, time.time),
+            settings=settings.search,
+        ),
+        duplicates=Duplicates(
+            catalog=catalog,
+            check=CopyCheck(catalog, embedding),
+            libraries=cache,
+            calibrations=calibrations,
+            tokens=DuplicateTokens(settings.page_token_key),
+            admission=Admission(
+                settings.max_duplicates_calls,
+                refusal="enough libraries are being looked through for duplicates",
+                retry_after_s=DUPLICATES_RETRY_AFTER_S,
+            ),
+            default_max_false_positive_rate=settings.search.default_max_false_positive_rate,
+            min_library_size=settings.search.min_library_size,
+        ),
+        drawings=Drawings(embedding, catalog),
+        comparisons=Comparisons(embedding, load_judges()),
+        admission=Admission(settings.max_in_flight_bytes),
+    )
+    servicer = ImageSearchServicer(domain, batch_concurrency=settings.search.batch_concurrency)
+
+    def register(server: grpc.aio.Server) -> None:
+        image_search_service_pb2_grpc.add_ImageSearchServiceServicer_to_server(servicer, server)
+
+    async def check() -> None:
+        await both(embedding.check(), catalog.check())
+
+    async def close() -> None:
+        await both(embedding_channel.close(), catalog_channel.close())
+
+    return Service(
+        name="gateway",
+        descriptor_names=(SERVICE,),
+        register=register,
+        settings=settings.server,
+        check=check,
+        close=close,
+        authorize=require_token(settings.tokens),
+    )

@@ -1,0 +1,257 @@
+"""The Embedding service as the Gateway sees it: imagesearch.embedding.v1 ↔ the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc.aio
+
+from imagesearch.embedding.v1 import embedding_service_pb2 as pb
+from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch.type.v1 import picture_pb2
+from imagesearch_services.common import type_messages
+from imagesearch_services.common.channels import call
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Box, Category, LibraryType
+from imagesearch_services.gateway.clients.peers import check_health, item_error
+from imagesearch_services.gateway.model import (
+    DescribedPicture,
+    DetectionAnswer,
+    EmbeddedPicture,
+    EmbeddedRegion,
+    FeaturesHit,
+    FoundElement,
+    PictureToEmbed,
+    ServedModel,
+)
+from imagesearch_services.gateway.ports import CopyEvidence, Described, Embedded, Verified
+from imagesearch_services.gateway.scoring.comparison import LikelyEdit, MeasuredPair
+from imagesearch_services.gateway.search.annotations import DrawingOrder
+
+SERVICE = "imagesearch.embedding.v1.EmbeddingService"
+PEER = Reason.EMBEDDING_UNAVAILABLE
+
+
+class EmbeddingClient:
+    """Calls the Embedding service."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+        self._channel = channel
+        self._stub = pb_grpc.EmbeddingServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    async def list_models(self) -> Sequence[ServedModel]:
+        response = await call(
+            self._stub.ListModels, pb.ListModelsRequest(), peer=PEER, timeout_s=self._timeout_s
+        )
+        known_types = {int(one) for one in LibraryType}
+        return [
+            ServedModel(
+                type_messages.read_model_version(served.model),
+                served.dimensions,
+                frozenset(LibraryType(one) for one in served.library_types if one in known_types),
+            )
+            for served in response.models
+            if served.space
+        ]
+
+    async def embed(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        spaces: Sequence[str],
+        *,
+        thumbnail_max_side_px: int = 0,
+    ) -> Embedded:
+        request = pb.EmbedImagesRequest(spaces=spaces, thumbnail_max_side_px=thumbnail_max_side_px)
+        for picture in pictures:
+            _write_item(picture, request.items.add())
+        response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
+        if len(response.results) != len(pictures):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+        return Embedded(
+            [_picture(result) for result in response.results],
+            type_messages.read_timings(response.timings),
+            [type_messages.read_model_version(model) for model in response.detection_models],
+        )
+
+    async def detect(
+        self, content: bytes, region: Box | None, category: Category | None
+    ) -> DetectionAnswer:
+        request = pb.DetectSubjectsRequest(
+            region=None if region is None else type_messages.write_box(region),
+            category=type_messages.write_category(category),
+        )
+        request.image.content = content
+        response = await call(
+            self._stub.DetectSubjects, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return DetectionAnswer(
+            subjects=[type_messages.read_subject(subject) for subject in response.subjects],
+            info=type_messages.read_picture_info(response.info),
+            models=[type_messages.read_model_version(model) for model in response.models],
+            timings=type_messages.read_timings(response.timings),
+        )
+
+    async def describe(
+        self,
+        pictures: Sequence[PictureToEmbed],
+        *,
+        for_query: bool,
+        regional_space: str = "",
+        thumbnail_max_side_px: int = 0,
+    ) -> Described:
+        request = pb.ExtractFeaturesRequest(
+            for_query=for_query,
+            regional_space=regional_space,
+            thumbnail_max_side_px=thumbnail_max_side_px,
+        )
+        for picture in pictures:
+            _write_item(picture, request.items.add())
+        response = await call(
+            self._stub.ExtractFeatures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        if len(response.results) != len(pictures):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+        return Described(
+            [_described(result) for result in response.results],
+            type_messages.read_timings(response.timings),
+        )
+
+    async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
+        request = pb.VerifyFeaturesRequest(
+            query_features=query_features,
+            candidates=[
+                pb.StoredFeatures(id=str(row), features=candidate.features)
+                for row, candidate in enumerate(candidates)
+            ],
+        )
+        response = await call(
+            self._stub.VerifyFeatures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        found = [
+            FoundElement(
+                element.id,
+                element.evidence,
+                [
+                    type_messages.read_quadrilateral(instance.corners)
+                    for instance in element.instances
+                ],
+            )
+            for element in response.elements
+        ]
+        return Verified(found, type_messages.read_timings(response.timings))
+
+    async def draw(self, order: DrawingOrder) -> bytes:
+        request = pb.DrawAnnotationsRequest(
+            media_type=order.options.media_type, max_side_px=order.options.max_side_px
+        )
+        request.image.content = order.content
+        for outline in order.outlines:
+            annotation = request.annotations.add(
+                lines=outline.lines, highlighted=outline.is_highlighted
+            )
+            if isinstance(outline.shape, Box):
+                annotation.box.CopyFrom(type_messages.write_box(outline.shape))
+            else:
+                for x, y in outline.shape:
+                    annotation.corners.corners.add(x=x, y=y)
+        for captioned in order.beside:
+            request.beside.add(content=captioned.content, lines=captioned.lines)
+        response = await call(
+            self._stub.DrawAnnotations, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return bytes(response.content)
+
+    async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
+        request = pb.ComparePicturesRequest(include_overlay=draw)
+        request.image_a.content = first
+        request.image_b.content = second
+        response = await call(
+            self._stub.ComparePictures, request, peer=PEER, timeout_s=self._timeout_s
+        )
+        return MeasuredPair(
+            infos=(
+                type_messages.read_picture_info(response.info_a),
+                type_messages.read_picture_info(response.info_b),
+            ),
+            measures=dict(response.measures),
+            edits=[
+                LikelyEdit(edit.name, edit.amount if edit.HasField("amount") else None)
+                for edit in response.edits
+            ],
+            overlay=response.overlay,
+            model=type_messages.read_model_version(response.model),
+            timings=type_messages.read_timings(response.timings),
+        )
+
+    async def check_copies(
+        self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
+    ) -> Sequence[CopyEvidence | None]:
+        request = pb.CheckCopiesRequest(
+            images=[picture_pb2.ImageContent(content=content) for content in pictures],
+            pairs=[pb.PicturePair(first=first, second=second) for first, second in pairs],
+        )
+        response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
+        if len(response.results) != len(pairs):
+            raise ServiceError(Reason.INTERNAL, "the embedding service left pairs out")
+        return [_copy_evidence(one) for one in response.results]
+
+    async def check(self) -> None:
+        await check_health(self._channel, SERVICE)
+
+
+def _copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
+    if message.unreadable:
+        return None
+    return CopyEvidence(
+        agreement=message.agreement,
+        contrast_share=message.contrast_share,
+        bend=message.bend,
+        shown_of_first=message.shown_of_first,
+        shown_of_second=message.shown_of_second,
+        inlier_count=message.inlier_count,
+    )
+
+
+def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
+    # In place: a message that is put into another is copied, and pictures are large.
+    item.image.content = picture.content
+    if picture.region is not None:
+        item.regions.append(type_messages.write_box(picture.region))
+    item.max_proposed_regions = picture.max_proposed_regions
+    item.subject_detection = picture.subject_detection
+    item.category = type_messages.write_category(picture.category)
+
+
+def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceError:
+    if result.HasField("error"):
+        return item_error(result.error)
+    return DescribedPicture(
+        type_messages.read_picture_info(result.info),
+        type_messages.read_box(result.box),
+        type_messages.read_sparse_vector(result.words),
+        result.features,
+        result.keypoint_count,
+        result.thumbnail,
+        [type_messages.read_vector(one) for one in result.vectors],
+        type_messages.read_sparse_vector(result.shape_words),
+    )
+
+
+def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
+    if result.HasField("error"):
+        return item_error(result.error)
+    return EmbeddedPicture(
+        type_messages.read_picture_info(result.info),
+        [
+            EmbeddedRegion(
+                type_messages.read_box(region.box),
+                [type_messages.read_vector(one) for one in region.vectors],
+                type_messages.read_subject(region.subject) if region.HasField("subject") else None,
+            )
+            for region in result.regions
+        ],
+        [type_messages.read_subject(subject) for subject in result.subjects],
+        result.chosen_subject if result.HasField("chosen_subject") else None,
+        result.thumbnail,
+    )

@@ -1,0 +1,1 @@
+"""The public contract: protobuf messages in, domain values out, and back."""

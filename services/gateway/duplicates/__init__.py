@@ -1,0 +1,1 @@
+"""Finding near-duplicates in a library."""

@@ -1,0 +1,53 @@
+"""Errors that several packages of the Gateway raise."""
+
+from __future__ import annotations
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import (
+    LibraryType,
+)
+from imagesearch_services.gateway.model import (
+    Library,
+)
+from imagesearch_services.gateway.names import image_name, library_name
+
+
+def library_changed(library: Library) -> ServiceError:
+    """Return the error for a library that was deleted and created again during the call."""
+    name = library_name(library.library_id)
+    return ServiceError(
+        Reason.LIBRARY_CHANGED,
+        f"{name} was deleted and created again during the call",
+        metadata={"library": name},
+    )
+
+
+def image_not_found(library_id: str, image_id: str) -> ServiceError:
+    """Return the error for an image that does not exist."""
+    name = image_name(library_id, image_id)
+    return ServiceError(Reason.IMAGE_NOT_FOUND, f"{name} does not exist", metadata={"image": name})
+
+
+def library_type_mismatch(library: Library, message: str) -> ServiceError:
+    """Return the error for a call that libraries of this type do not support."""
+    return ServiceError(
+        Reason.LIBRARY_TYPE_MISMATCH,
+        message,
+        metadata={"library": library_name(library.library_id), "type": library.type.name},
+    )
+
+
+def refuse_subject_detection(library: Library, wanted: bool | None) -> None:
+    """Raise LIBRARY_TYPE_MISMATCH for subject detection outside product libraries."""
+    if wanted and library.type is not LibraryType.PRODUCT:
+        raise library_type_mismatch(
+            library, "subject_detection: only product libraries detect subjects"
+        )
+
+
+def thumbnail_not_found(library_id: str, image_id: str) -> ServiceError:
+    """Return the error for an image without a thumbnail."""
+    name = image_name(library_id, image_id)
+    return ServiceError(
+        Reason.THUMBNAIL_NOT_FOUND, f"{name} has no thumbnail", metadata={"image": name}
+    )

@@ -1,0 +1,92 @@
+"""Elements on their way into a library: described by local features and by a dense model.
+
+library → describe pictures → entries with words, vectors and features
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.gateway.model import (
+    DescribedPicture,
+    Library,
+    NewEntry,
+    NewImage,
+    PictureToEmbed,
+)
+from imagesearch_services.gateway.ports import Embedding
+from imagesearch_services.gateway.roles import check_vocabulary, regional_space
+from imagesearch_services.gateway.search.thumbnails import SIDE_PX
+
+FEW_KEYPOINTS = 12
+"""Elements with fewer are seldom found."""
+NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
+LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
+
+MOST_CANDIDATES = 450
+"""Of one way to find some: their features fill a message of the Catalog."""
+FEW_STORED = 1000
+
+
+def candidate_count(of_few: int, stored: int) -> int:
+    """Say how many candidates to look at closely.
+
+    Args:
+        of_few: where a thousand elements are stored, or fewer.
+        stored: elements of the library.
+    """
+    tenfolds = math.log10(max(stored, FEW_STORED) / FEW_STORED)
+    return min(round(of_few * (1 + tenfolds)), max(of_few, MOST_CANDIDATES))
+
+
+async def describe(
+    embedding: Embedding, library: Library, images: Sequence[NewImage | ServiceError]
+) -> list[NewEntry | ServiceError]:
+    """Describe pictures for an element library; what can't be stored stays an error."""
+    pictures = [
+        PictureToEmbed(image.content, image.region)
+        for image in images
+        if isinstance(image, NewImage)
+    ]
+    if not pictures:
+        return [image for image in images if isinstance(image, ServiceError)]
+    answer = await embedding.describe(
+        pictures,
+        for_query=False,
+        regional_space=regional_space(library),
+        thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
+    )
+    for picture in answer.pictures:
+        if isinstance(picture, DescribedPicture):
+            check_vocabulary(library, picture)
+    described = iter(answer.pictures)
+    return [
+        image if isinstance(image, ServiceError) else _entry(image, next(described))
+        for image in images
+    ]
+
+
+def _entry(image: NewImage, described: DescribedPicture | ServiceError) -> NewEntry | ServiceError:
+    if isinstance(described, ServiceError):
+        return described
+    return NewEntry(
+        image_id=image.image_id,
+        fields=image.fields,
+        region=described.region,
+        info=described.info,
+        vectors=described.vectors,
+        words=described.words if described.words.indices else None,
+        features=described.features,
+        thumbnail=described.thumbnail,
+        warnings=_warnings(described.keypoint_count),
+        allow_overwrite=image.allow_overwrite,
+        request_id=image.request_id,
+    )
+
+
+def _warnings(keypoint_count: int) -> Sequence[str]:
+    if not keypoint_count:
+        return [NO_TEXTURE]
+    return [LITTLE_TEXTURE] if keypoint_count < FEW_KEYPOINTS else []

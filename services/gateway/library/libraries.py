@@ -1,0 +1,92 @@
+"""Libraries: making and changing them, and what the Gateway remembers of them for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imagesearch_services.common import roles
+from imagesearch_services.common.errors import (
+    Reason,
+    ServiceError,
+)
+from imagesearch_services.common.types import LibraryType
+from imagesearch_services.gateway.library.cache import LibraryCache
+from imagesearch_services.gateway.model import Library, LibraryFields, NewLibrary, ServedModel
+from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, LibraryPage
+from imagesearch_services.gateway.roles import ROLES_BY_LIBRARY_TYPE
+from imagesearch_services.gateway.scoring.calibration import Calibrations
+
+SETTABLE = ("display_name", "description", "capacity", "thumbnails_disabled")
+
+
+class Libraries:
+    """What a caller can do with libraries."""
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        catalog: Catalog,
+        cache: LibraryCache,
+        calibrations: Calibrations,
+    ) -> None:
+        self._embedding = embedding
+        self._catalog = catalog
+        self._cache = cache
+        self._calibrations = calibrations
+
+    async def create(
+        self, library_id: str, library_type: LibraryType, fields: LibraryFields, request_id: str
+    ) -> Library:
+        """Make a library with the models that are served for its type now."""
+        models = self._models_for(library_type, await self._embedding.list_models())
+        self._cache.forget(library_id)
+        return await self._catalog.create_library(
+            NewLibrary(library_id=library_id, type=library_type, fields=fields, models=models),
+            request_id,
+        )
+
+    async def get(self, library_id: str) -> Library:
+        return await self._cache.fetch(library_id)
+
+    async def page(self, page_size: int, page_token: str) -> LibraryPage:
+        return await self._catalog.list_libraries(page_size, page_token)
+
+    async def update(self, library_id: str, changes: Changes, request_id: str) -> Library:
+        if not changes:
+            return await self._catalog.get_library(library_id)
+        try:
+            return await self._catalog.update_library(library_id, changes, request_id)
+        finally:
+            self._cache.forget(library_id)
+
+    async def delete(self, library_id: str, request_id: str) -> None:
+        self._cache.forget(library_id)
+        await self._catalog.delete_library(library_id, request_id)
+
+    def _models_for(
+        self, library_type: LibraryType, served: Sequence[ServedModel]
+    ) -> list[ServedModel]:
+        chosen = []
+        for role in ROLES_BY_LIBRARY_TYPE[library_type]:
+            candidates = [
+                one
+                for one in served
+                if one.model.role == role and library_type in one.library_types
+            ]
+            if not candidates:
+                raise ServiceError(
+                    Reason.MODEL_NOT_SERVED,
+                    f'no model of the role "{role}" is served for libraries of this type',
+                    metadata={"model": role, "version": ""},
+                )
+            # Of two versions the later one: numbers by value, other names by their letters.
+            newest = max(candidates, key=lambda one: _version_order(one.model.version))
+            if role != roles.WORDS:
+                # Words bring candidates and tell no score.
+                self._calibrations.of(newest.model)
+            chosen.append(newest)
+        return chosen
+
+
+def _version_order(version: str) -> tuple[int, str]:
+    return (int(version), "") if version.isdecimal() else (-1, version)

@@ -1,0 +1,1 @@
+"""Raw similarities to scores and false-positive rates."""

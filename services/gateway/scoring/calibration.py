@@ -1,0 +1,285 @@
+"""What a raw similarity means: its score, and how often chance gives as much.
+
+A table for each model version says both at ascending raw similarities, for one comparison of two
+unrelated pictures. A search compares many times; the rate of a whole search follows from
+
+    1 - (1 - rate of one comparison) ** (number of comparisons)
+
+Between the rows the score is interpolated linearly and the rate in logarithms: rates fall by
+powers of ten.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import ModelVersion
+
+BUILT_IN_TABLES = Path(__file__).parent / "tables"
+
+MIN_ROWS = 2
+
+OUT_OF_REACH = 2.0
+"""More than any cosine."""
+
+ROUNDING = 1e-6
+"""Slack of a threshold: similarities are single precision, and what scored exactly the threshold
+shall pass it."""
+
+
+class CalibrationError(Exception):
+    """A table can't be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The table of one model version."""
+
+    raw: Sequence[float]
+    """Similarities, ascending."""
+    scores: Sequence[float]
+    """In [0, 1], not descending."""
+    log_rates: Sequence[float]
+    """Natural logarithm of the false-positive rate of one comparison, not ascending."""
+    extrapolated_below: float
+    """Rates of one comparison under this one are beyond the data that the table was made of."""
+
+    @classmethod
+    def from_columns(
+        cls,
+        *,
+        raw: Sequence[float],
+        score: Sequence[float],
+        false_positive_rate: Sequence[float],
+        extrapolated_below: float,
+    ) -> Calibration:
+        """Check the columns and take them.
+
+        Raises:
+            CalibrationError: they are no monotone map.
+        """
+        if len(raw) < MIN_ROWS or not len(raw) == len(score) == len(false_positive_rate):
+            raise CalibrationError(f"the columns must be of one length, {MIN_ROWS} rows or more")
+        if any(upper <= lower for lower, upper in pairwise(raw)):
+            raise CalibrationError("raw must ascend")
+        if any(upper < lower for lower, upper in pairwise(score)) or not (
+            score[0] >= 0 and score[-1] <= 1
+        ):
+            raise CalibrationError("score must not descend, from 0 to 1")
+        rates = false_positive_rate
+        if any(upper > lower for lower, upper in pairwise(rates)) or not (
+            rates[0] <= 1 and rates[-1] > 0
+        ):
+            raise CalibrationError("false_positive_rate must not ascend, above 0 and at most 1")
+        return cls(
+            tuple(raw),
+            tuple(value + 0.0 for value in score),  # no minus before a nought
+            tuple(map(math.log, rates)),
+            float(extrapolated_below),
+        )
+
+    def score(self, similarity: float) -> float:
+        """Map a raw similarity to [0, 1]."""
+        return _interpolate(similarity, self.raw, self.scores)
+
+    def false_positive_rate(self, similarity: float) -> float:
+        """Say how often one comparison of unrelated pictures gives this much or more."""
+        return math.exp(_interpolate(similarity, self.raw, self.log_rates))
+
+    def similarity_of_score(self, score: float) -> float | None:
+        """Give the lowest similarity of that score or a higher one; None where any will do."""
+        if score <= self.scores[0]:
+            return None
+        row = bisect_left(self.scores, score)
+        if row == len(self.scores):
+            return OUT_OF_REACH
+        return _between(score, self.scores, self.raw, row)
+
+    def similarity_of_rate(self, rate: float) -> float | None:
+        """Give the lowest similarity that chance reaches at most that often; None: any will do.
+
+        Below the table's lowest rate it is the similarity of that one: what the table can't tell
+        apart is given, with its true rate beside it.
+        """
+        if rate <= 0:  # what a positive rate becomes when it is shared among very many
+            return self.raw[-1]
+        log_rate = math.log(rate)
+        if log_rate >= self.log_rates[0]:
+            return None
+        row = bisect_left(self.log_rates, -log_rate, key=operator.neg)
+        if row == len(self.log_rates):
+            return self.raw[-1]
+        return _between(log_rate, self.log_rates, self.raw, row)
+
+    def is_extrapolated(self, rate: float) -> bool:
+        """Say whether the rate of one comparison is beyond the data."""
+        return rate < self.extrapolated_below
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Which similarities count as matches in one pass of a search.
+
+    A search may make several passes over the same library (the whole query, then its regions).
+    Each may spend its share of the query's false-positive rate, so that the shares together keep
+    what was promised.
+    """
+
+    calibration: Calibration
+    comparisons: int
+    """Stored images times query vectors."""
+    rate_share: float
+    """In (0, 1]."""
+    floor: float | None
+    """Similarity that the bounds come to; None: there is none."""
+
+    @classmethod
+    def strictest(
+        cls,
+        calibration: Calibration,
+        *,
+        comparisons: int,
+        rate_share: float,
+        min_score: float | None,
+        max_false_positive_rate: float | None,
+    ) -> Threshold:
+        """Apply both bounds, where they are given."""
+        comparisons = max(1, comparisons)
+        floors: list[float | None] = []
+        if min_score is not None:
+            floors.append(calibration.similarity_of_score(min_score))
+        if max_false_positive_rate is not None:
+            rate = rate_of_one(max_false_positive_rate * rate_share, comparisons)
+            floors.append(calibration.similarity_of_rate(rate))
+        known = [floor for floor in floors if floor is not None]
+        floor = max(known) if known else None
+        return cls(calibration, comparisons, rate_share, floor)
+
+    @property
+    def min_similarity(self) -> float | None:
+        """Lowest similarity given; None: all are."""
+        return None if self.floor is None else self.floor - ROUNDING
+
+    def false_positive_rate(self, similarity: float) -> float:
+        """Say how often a query without any true match gets one this good."""
+        rate = rate_of_many(self.calibration.false_positive_rate(similarity), self.comparisons)
+        return min(1.0, rate / self.rate_share)
+
+    @property
+    def min_score(self) -> float:
+        """The lowest score given."""
+        return 0.0 if self.floor is None else self.calibration.score(self.floor)
+
+    @property
+    def applied_rate(self) -> float:
+        """How often a query without any true match gets one at all."""
+        return 1.0 if self.floor is None else self.false_positive_rate(self.floor)
+
+    @property
+    def extrapolated(self) -> bool:
+        if self.floor is None:
+            return False
+        rate = self.calibration.false_positive_rate(self.floor)
+        return self.calibration.is_extrapolated(rate)
+
+
+class Calibrations:
+    """The tables of all model versions that are known."""
+
+    def __init__(self, tables: Mapping[str, Calibration]) -> None:
+        """Take tables by vector space, "NAME@VERSION"."""
+        self._tables = dict(tables)
+
+    @classmethod
+    def load(cls, folders: Iterable[Path]) -> Calibrations:
+        """Read every table in the folders; a later folder overrides an earlier one.
+
+        Raises:
+            CalibrationError: naming the file that can't be used.
+        """
+        tables = {}
+        for folder in folders:
+            for path in sorted(folder.glob("*.json")):
+                space, table = _read(path)
+                tables[space] = table
+        return cls(tables)
+
+    def of(self, model: ModelVersion) -> Calibration:
+        """Give a model's table.
+
+        Raises:
+            ServiceError: MODEL_NOT_SERVED, where there is none.
+        """
+        try:
+            return self._tables[model.space]
+        except KeyError:
+            raise ServiceError(
+                Reason.MODEL_NOT_SERVED,
+                f"there is no calibration table for {model.space}",
+                metadata={"model": model.name, "version": model.version},
+            ) from None
+
+
+def closeness(similarity: float, background_similarity: float) -> float:
+    """Judge a similarity against how close the query lies to pictures in general.
+
+    1 for an identical picture, 0 for one that is as similar as unrelated pictures are. It is this
+    that the tables map; without a background it is the similarity itself.
+    """
+    return (similarity - background_similarity) / (1 - background_similarity)
+
+
+def similarity_of_closeness(value: float, background_similarity: float) -> float:
+    """Give back the similarity, the inverse of `closeness`."""
+    return value * (1 - background_similarity) + background_similarity
+
+
+def rate_of_one(rate: float, comparisons: int) -> float:
+    """Give the rate of one comparison at which so many together reach `rate`."""
+    if rate >= 1:
+        return 1.0
+    return -math.expm1(math.log1p(-rate) / comparisons)
+
+
+def rate_of_many(rate: float, comparisons: int) -> float:
+    """Give how often at least one of so many comparisons is wrong."""
+    if rate >= 1:
+        return 1.0
+    return -math.expm1(comparisons * math.log1p(-rate))
+
+
+def _read(path: Path) -> tuple[str, Calibration]:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text())
+        return f"{table['model']}@{table['version']}", Calibration.from_columns(
+            raw=table["raw"],
+            score=table["score"],
+            false_positive_rate=table["false_positive_rate"],
+            extrapolated_below=table["extrapolated_below"],
+        )
+    except (CalibrationError, ValueError, KeyError, TypeError) as error:
+        raise CalibrationError(f"{path}: {error!s}") from error
+
+
+def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    row = bisect_right(xs, x)
+    if row == 0:
+        return ys[0]
+    if row == len(xs):
+        return ys[-1]
+    return _between(x, xs, ys, row)
+
+
+def _between(x: float, xs: Sequence[float], ys: Sequence[float], row: int) -> float:
+    """Interpolate between the rows `row - 1` and `row`."""
+    part = (x - xs[row - 1]) / (xs[row] - xs[row - 1])
+    return ys[row - 1] + part * (ys[row] - ys[row - 1])

@@ -1,0 +1,1 @@
+"""Searches: one pipeline, a strategy for each library type."""
