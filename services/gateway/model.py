@@ -320,3 +320,35 @@ class DetectionAnswer:
     models: Sequence[ModelVersion]
     timings: Sequence[StepTiming]
     annotated_image: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A shape to draw on a picture, with words."""
+
+    shape: Box | Quadrilateral
+    """A box, or four corners; pixels of the picture as shown."""
+    lines: Sequence[str] = ()
+    is_highlighted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A small picture with words; without a file it is an empty frame."""
+
+    content: bytes
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingOrder:
+    """What the Embedding service is to draw."""
+
+    content: bytes
+    outlines: Sequence[Outline]
+    beside: Sequence[Captioned]
+    options: DrawingOptions
+
+
+THUMBNAIL_SIDE_PX = 320
+"""Maximum long side of the thumbnails that are kept, in pixels."""

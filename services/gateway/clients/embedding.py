@@ -17,6 +17,7 @@ from imagesearch_services.gateway.clients.peers import check_health, item_error
 from imagesearch_services.gateway.model import (
     DescribedPicture,
     DetectionAnswer,
+    DrawingOrder,
     EmbeddedPicture,
     EmbeddedRegion,
     FeaturesHit,
@@ -26,7 +27,6 @@ from imagesearch_services.gateway.model import (
 )
 from imagesearch_services.gateway.ports import CopyEvidence, Described, Embedded, Verified
 from imagesearch_services.gateway.scoring.comparison import LikelyEdit, MeasuredPair
-from imagesearch_services.gateway.search.annotations import DrawingOrder
 
 SERVICE = "imagesearch.embedding.v1.EmbeddingService"
 PEER = Reason.EMBEDDING_UNAVAILABLE

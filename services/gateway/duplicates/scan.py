@@ -43,14 +43,13 @@ from imagesearch_services.gateway.duplicates.graph import (
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens, Place
 from imagesearch_services.gateway.errors import library_changed
 from imagesearch_services.gateway.filters import Filter
-from imagesearch_services.gateway.model import Library, StoredImage
+from imagesearch_services.gateway.model import THUMBNAIL_SIDE_PX, Library, StoredImage
 from imagesearch_services.gateway.ports import Catalog, ImagePage, NearestQuery
 from imagesearch_services.gateway.scoring.calibration import (
     Threshold,
     closeness,
     similarity_of_closeness,
 )
-from imagesearch_services.gateway.search.thumbnails import SIDE_PX
 
 PAGE_IMAGES = 32
 """Images looked at together, between two messages."""
@@ -510,4 +509,4 @@ def _shows_enough(image: StoredImage) -> bool:
     width, height = image.info.width, image.info.height
     short, long = sorted((width, height))
     is_whole = image.region is None or image.region == Box(0, 0, width, height)
-    return is_whole and short * min(1.0, SIDE_PX / max(long, 1)) >= MIN_CHECKED_PX
+    return is_whole and short * min(1.0, THUMBNAIL_SIDE_PX / max(long, 1)) >= MIN_CHECKED_PX

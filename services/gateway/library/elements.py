@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.gateway.model import (
+    THUMBNAIL_SIDE_PX,
     DescribedPicture,
     Library,
     NewEntry,
@@ -18,7 +19,6 @@ from imagesearch_services.gateway.model import (
 )
 from imagesearch_services.gateway.ports import Embedding
 from imagesearch_services.gateway.roles import check_vocabulary, regional_space
-from imagesearch_services.gateway.search.thumbnails import SIDE_PX
 
 FEW_KEYPOINTS = 12
 """Elements with fewer are seldom found."""
@@ -56,7 +56,7 @@ async def describe(
         pictures,
         for_query=False,
         regional_space=regional_space(library),
-        thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
+        thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else THUMBNAIL_SIDE_PX,
     )
     for picture in answer.pictures:
         if isinstance(picture, DescribedPicture):

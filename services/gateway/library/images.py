@@ -18,6 +18,7 @@ from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.library import elements
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import (
+    THUMBNAIL_SIDE_PX,
     EmbeddedPicture,
     Library,
     NewEntry,
@@ -26,7 +27,6 @@ from imagesearch_services.gateway.model import (
     StoredImage,
 )
 from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, ImagePage
-from imagesearch_services.gateway.search.thumbnails import SIDE_PX
 from imagesearch_services.gateway.settings import AddSettings
 from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
 
@@ -138,7 +138,7 @@ class Images:
         answer = await self._embedding.embed(
             pictures,
             spaces,
-            thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else SIDE_PX,
+            thumbnail_max_side_px=0 if library.fields.thumbnails_disabled else THUMBNAIL_SIDE_PX,
         )
         embedded = iter(answer.pictures)
         return [

@@ -15,9 +15,12 @@ import structlog
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.types import Box, PictureInfo, Quadrilateral, StepTiming, Subject
 from imagesearch_services.gateway.model import (
+    Captioned,
     DetectionAnswer,
     DrawingOptions,
+    DrawingOrder,
     Match,
+    Outline,
     PictureQuery,
     SearchAnswer,
     StoredQuery,
@@ -37,34 +40,6 @@ MOST_LINES = 6
 
 WHOLE_TOLERANCE_PX = 1.0
 """A box this near to the picture's edges is the whole picture, and not drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A shape to draw on a picture, with words."""
-
-    shape: Box | Quadrilateral
-    """A box, or four corners; pixels of the picture as shown."""
-    lines: Sequence[str] = ()
-    is_highlighted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Captioned:
-    """A small picture with words; without a file it is an empty frame."""
-
-    content: bytes
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class DrawingOrder:
-    """What the Embedding service is to draw."""
-
-    content: bytes
-    outlines: Sequence[Outline]
-    beside: Sequence[Captioned]
-    options: DrawingOptions
 
 
 @dataclass(frozen=True, slots=True)

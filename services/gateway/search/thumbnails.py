@@ -16,9 +16,6 @@ from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.types import StepTiming
 from imagesearch_services.gateway.model import Match, SearchAnswer
 
-SIDE_PX = 320
-"""Long side of those that are kept, at most."""
-
 ANSWER_BYTES = 24 * 1024 * 1024
 """Most bytes of them in an answer; the rest of it has to fit in 32 MiB, too."""
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.thumbnails import thumbnail
-from imagesearch_services.gateway.search.thumbnails import SIDE_PX as THUMBNAIL_SIDE_PX
+from imagesearch_services.gateway.model import THUMBNAIL_SIDE_PX
 from tests.benchmarks.copies.dataset import (
     CACHE,
     QUALITY,

@@ -15,13 +15,14 @@ from imagesearch_services.gateway.contract.batches import read_searches
 from imagesearch_services.gateway.model import (
     DetectionAnswer,
     DrawingOptions,
+    DrawingOrder,
     Match,
     PictureQuery,
     Relation,
     SearchAnswer,
     StoredQuery,
 )
-from imagesearch_services.gateway.search.annotations import DrawingOrder, Drawings, search_outlines
+from imagesearch_services.gateway.search.annotations import Drawings, search_outlines
 from imagesearch_services.gateway.search.request import SearchRequest
 from tests.unit.gateway.fakes import INFO, WHOLE, stored
 
