@@ -6,12 +6,12 @@ import asyncio
 
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.server import serve
-from imagesearch_services.embedding.service import build_service
-from imagesearch_services.embedding.settings import PREFIX, EmbeddingSettings
+from imagesearch_services.embedding.app import build
+from imagesearch_services.embedding.settings import PREFIX, Settings
 
 
 async def main() -> None:
-    await serve(build_service(EmbeddingSettings.from_env(Env(PREFIX))))
+    await serve(build(Settings.from_env(Env(PREFIX))))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from imagesearch_services.common.errors import Reason, ServiceError, missing_fie
 from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding import spaces as vector_spaces
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
-from imagesearch_services.embedding.backgrounds import Background
+from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
@@ -51,10 +51,6 @@ HEADER_READERS = 2
 
 MAX_LOOKS = 3
 """Of the parser at one picture: at all of it, and at the halves of whoever is there."""
-
-PARSER_ROLE = "subjects"
-"""Of the model that finds subjects."""
-"""Of the model that tells what a subject is."""
 
 FAULTS_OF_ONE_PICTURE = {
     Reason.FIELD_REQUIRED,
@@ -170,7 +166,7 @@ class Embedder:
         inputs = {one.key: one for space in resolved for one in space.inputs}
         parser = None
         if any(item.subject_detection for item in items):
-            parser = self._registry.with_role(PARSER_ROLE)
+            parser = self._registry.with_role(roles.SUBJECTS)
         plan = Plan(
             inputs=list(inputs.values()),
             parser=parser,
@@ -200,7 +196,7 @@ class Embedder:
                 MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         started_s = time.perf_counter()
-        parser = self._registry.with_role(PARSER_ROLE)
+        parser = self._registry.with_role(roles.SUBJECTS)
         teller = vector_spaces.space_of(self._registry, self._registry.with_role(roles.PRODUCT))
         if teller.labels is None:
             raise WrongAnswerError(f"model {teller.name} tells nothing of a subject")

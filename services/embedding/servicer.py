@@ -18,6 +18,8 @@ from imagesearch_services.embedding.elements.finder import ElementFinder, Purpos
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.models import ModelRegistry
 
+SERVICE: str = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 

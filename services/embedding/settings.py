@@ -14,7 +14,7 @@ PREFIX = "IMAGESEARCH_EMBEDDING_"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddingSettings:
+class Settings:
     """Settings of the Embedding service."""
 
     server: ServerSettings
@@ -41,7 +41,7 @@ class EmbeddingSettings:
     """How often each model is asked again for its known answer."""
 
     @classmethod
-    def from_env(cls, env: Env) -> EmbeddingSettings:
+    def from_env(cls, env: Env) -> Settings:
         settings = cls(
             server=ServerSettings.from_env(
                 env, port=50052, metrics_port=0, max_message_bytes=MAX_MESSAGE_BYTES

@@ -17,7 +17,7 @@ from imagesearch_services.common.errors import (
 )
 from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
-from imagesearch_services.embedding.backgrounds import Background
+from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, align
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.looking import (

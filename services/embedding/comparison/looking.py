@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.embedding.backgrounds import Background
+from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, View
 from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edit import Edit

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from imagesearch_services import embedding
-from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.comparison.alignment import align
 from imagesearch_services.embedding.comparison.looking import (
     Vectors,

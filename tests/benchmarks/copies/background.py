@@ -1,6 +1,6 @@
 """Make the background set of the copy descriptor: embeddings of pictures that nobody stores.
 
-    python -m tests.benchmarks.copies.background      # writes services/embedding/backgrounds
+    python -m tests.benchmarks.copies.background      # writes services/embedding/background_vectors
 
 The pictures are those that `dataset.split` keeps for this and nothing else. What is written is
 their embeddings, a byte a component; no picture can be made from it.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesearch_services.embedding.backgrounds import BUILT_IN
+from imagesearch_services.embedding.background import BUILT_IN
 from tests.benchmarks.copies.dataset import CACHE, all_names, data_folder, split
 from tests.benchmarks.copies.vectors import COPY_MODEL, VERSION, embed_files
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     Calibration,

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.copies import evidence, view_of
 from imagesearch_services.gateway.duplicates.copy_check import Likeness, features
 from imagesearch_services.gateway.duplicates.finder import CHECKED_RATE_GAIN

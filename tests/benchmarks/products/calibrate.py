@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.products.calibrate
 
-Writes two files. The background set (services/embedding/backgrounds): vectors of garments and
-packages of many kinds, against which every similarity is judged, since two different shirts are
+Writes two files. The background set (services/embedding/background_vectors): vectors of garments
+and packages of many kinds, against which every similarity is judged, since two different shirts are
 closer than two photos of one carton of milk. And the calibration table: how often does ONE
 comparison of two different products give a closeness of x or more? Counted so that it gives the
 share of queries with a wrong answer (see `copies.calibrate`, whose counting and score this uses):
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.embedding.backgrounds import BUILT_IN, Background
+from imagesearch_services.embedding.background import BUILT_IN, Background
 from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     Calibrations,

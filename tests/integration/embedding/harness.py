@@ -11,8 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.server import start
-from imagesearch_services.embedding.service import SERVICE_NAME, build_service
-from imagesearch_services.embedding.settings import PREFIX, EmbeddingSettings
+from imagesearch_services.embedding.app import build
+from imagesearch_services.embedding.servicer import SERVICE
+from imagesearch_services.embedding.settings import PREFIX, Settings
 from tests.ports import free_port
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -28,7 +29,7 @@ class Client:
 
     async def until(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
         """Wait until health says so."""
-        watch = self._health.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout=60)
+        watch = self._health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60)
         async for answer in watch:
             if answer.status == status:
                 watch.cancel()
@@ -47,7 +48,7 @@ async def running_embedding(triton_target: str, **variables: str) -> AsyncIterat
         "GRACE_S": "0.5",
     } | variables
     environment = {PREFIX + name: value for name, value in variables.items()}
-    server = await start(build_service(EmbeddingSettings.from_env(Env(PREFIX, environment))))
+    server = await start(build(Settings.from_env(Env(PREFIX, environment))))
     try:
         async with grpc.aio.insecure_channel(
             f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]

@@ -21,9 +21,9 @@ from imagesearch_services.catalog.app import make_blobs, make_service, make_stor
 from imagesearch_services.catalog.settings import Settings as CatalogSettings
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.server import RunningServer, Service, start
-from imagesearch_services.embedding.service import build_service
+from imagesearch_services.embedding.app import build as build_embedding
 from imagesearch_services.embedding.settings import PREFIX as EMBEDDING_PREFIX
-from imagesearch_services.embedding.settings import EmbeddingSettings
+from imagesearch_services.embedding.settings import Settings as EmbeddingSettings
 from imagesearch_services.gateway.app import build
 from imagesearch_services.gateway.settings import PREFIX, Settings
 from tests.ports import free_port
@@ -104,7 +104,7 @@ def embedding_target(loop: Loop) -> Iterator[str]:
         }
 
         async def make() -> Service:
-            return build_service(EmbeddingSettings.from_env(Env(EMBEDDING_PREFIX, variables)))
+            return build_embedding(EmbeddingSettings.from_env(Env(EMBEDDING_PREFIX, variables)))
 
         with running(loop, make) as target:
             yield target

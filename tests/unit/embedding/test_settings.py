@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from imagesearch_services.common.env import Env, SettingsError
-from imagesearch_services.embedding.settings import PREFIX, EmbeddingSettings
+from imagesearch_services.embedding.settings import PREFIX, Settings
 
 
-def read(**variables: str) -> EmbeddingSettings:
-    return EmbeddingSettings.from_env(
+def read(**variables: str) -> Settings:
+    return Settings.from_env(
         Env(PREFIX, {PREFIX + name: value for name, value in variables.items()})
     )
 

@@ -1,4 +1,4 @@
-"""The Embedding service put together."""
+"""Composes the Embedding service from its settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
-from imagesearch_services.embedding.backgrounds import load_backgrounds
+from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
@@ -18,14 +18,12 @@ from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.memory import keep_freed_memory
 from imagesearch_services.embedding.models import ModelRegistry
-from imagesearch_services.embedding.servicer import EmbeddingServicer
-from imagesearch_services.embedding.settings import EmbeddingSettings
+from imagesearch_services.embedding.servicer import SERVICE, EmbeddingServicer
+from imagesearch_services.embedding.settings import Settings
 from imagesearch_services.embedding.triton import TritonClient
 
-SERVICE_NAME = "imagesearch.embedding.v1.EmbeddingService"
 
-
-def build_service(settings: EmbeddingSettings) -> Service:
+def build(settings: Settings) -> Service:
     """Build the service; it begins to watch Triton when it is registered with a server."""
     # Threads of the linear algebra spin while they wait, and take the processor from Triton.
     threadpool_limits(1, "blas")
@@ -100,7 +98,7 @@ def build_service(settings: EmbeddingSettings) -> Service:
 
     return Service(
         name="embedding",
-        descriptor_names=[SERVICE_NAME],
+        descriptor_names=[SERVICE],
         register=register,
         settings=settings.server,
         check=check,

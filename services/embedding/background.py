@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-BUILT_IN = Path(__file__).parent / "backgrounds"
+BUILT_IN = Path(__file__).parent / "background_vectors"
 
 SKIPPED = 2
 """Nearest pictures left out: the query's original may itself be in the set, and a near repeat."""
