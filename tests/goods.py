@@ -10,11 +10,11 @@ BOX = (150, 70, 330, 310)
 RED, BLUE, GREEN = "#c01c28", "#2352be", "#328c3c"
 
 
-def carton(colour: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
+def carton(color: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
     """Draw a carton with a printed label on a plain ground."""
     picture = Image.new("RGB", SIZE, ground)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((BOX[0], BOX[1], BOX[2] - 1, BOX[3] - 1), fill=colour)
+    draw.rectangle((BOX[0], BOX[1], BOX[2] - 1, BOX[3] - 1), fill=color)
     draw.text((BOX[0] + 24, BOX[1] + 90), label, fill="#f4f0e0", font=ImageFont.load_default(40))
     for row in range(5):
         y = BOX[1] + 160 + 12 * row
@@ -22,13 +22,13 @@ def carton(colour: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
     return picture
 
 
-def shirt(colour: str) -> Image.Image:
+def shirt(color: str) -> Image.Image:
     """Draw a t-shirt, laid flat on a plain ground."""
     picture = Image.new("RGB", SIZE, "#ffffff")
     draw = ImageDraw.Draw(picture)
     right = [(295, 50), (370, 110), (335, 155), (305, 132), (305, 320)]
     left = [(480 - x, y) for x, y in reversed(right)]
-    draw.polygon([(185, 50), (215, 62), (265, 62), *right, *left], fill=colour)
+    draw.polygon([(185, 50), (215, 62), (265, 62), *right, *left], fill=color)
     draw.ellipse((212, 40, 268, 78), fill="#ffffff")
     return picture
 

@@ -170,7 +170,7 @@ class Embedder:
         plan = Plan(
             inputs=list(inputs.values()),
             parser=parser,
-            are_colours_named=any(space.labels for space in resolved),
+            are_colors_named=any(space.labels for space in resolved),
             thumbnail_max_side_px=thumbnail_max_side_px,
         )
         answers, timings = await self._answers(
@@ -201,7 +201,7 @@ class Embedder:
         if teller.labels is None:
             raise WrongAnswerError(f"model {teller.name} tells nothing of a subject")
         plan = Plan(
-            inputs=[teller.own], parser=parser, are_all_described=True, are_colours_named=True
+            inputs=[teller.own], parser=parser, are_all_described=True, are_colors_named=True
         )
         item = Item(content, [] if region is None else [region], subject_detection=True)
         (answer,), timings = await self._answers({"": item}, plan)
@@ -368,11 +368,11 @@ def _told(teller: Space, labels: Labels, answer: _Answer) -> list[Told]:
 def _subject(answer: _Answer, row: int, told: Told | None) -> Subject:
     """Describe a subject that was found; attributes are of those whose crop was looked at."""
     found = answer.prepared.found[row]
-    colours = answer.described.subject_colours[row]
+    colors = answer.described.subject_colors[row]
     if told is None:
-        return Subject(found.box, found.clothing or "OTHER", found.score, colours)
+        return Subject(found.box, found.clothing or "OTHER", found.score, colors)
     score = found.score if found.clothing else found.score * told.score
-    return Subject(found.box, told.category, score, colours, told.attributes)
+    return Subject(found.box, told.category, score, colors, told.attributes)
 
 
 def _with_subjects(
@@ -383,10 +383,10 @@ def _with_subjects(
         regions = [
             replace(
                 region,
-                subject=Subject(region.box, one.category, one.score, colours, one.attributes),
+                subject=Subject(region.box, one.category, one.score, colors, one.attributes),
             )
-            for region, one, colours in zip(
-                picture.regions, told, described.region_colours, strict=True
+            for region, one, colors in zip(
+                picture.regions, told, described.region_colors, strict=True
             )
         ]
         return replace(picture, regions=regions)

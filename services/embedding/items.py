@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error, missing_field
 from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.embedding.subjects.colours import Colour
+from imagesearch_services.embedding.subjects.colors import Color
 from imagesearch_services.embedding.subjects.labels import Attribute
 from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
 
@@ -28,7 +28,7 @@ class Subject:
     """As the contract's enum names it."""
     score: float
     """Confidence of box and category together, 0 to 1."""
-    colours: Sequence[Colour]
+    colors: Sequence[Color]
     attributes: Sequence[Attribute] = ()
 
 

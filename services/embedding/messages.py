@@ -159,8 +159,8 @@ def _subject(subject: Subject) -> subject_pb2.Subject:
         category=category_pb2.Category.Value(CATEGORY + subject.category),
         score=subject.score,
         colors=[
-            subject_pb2.Color(name=colour.name, hex=colour.hex, share=colour.share)
-            for colour in subject.colours
+            subject_pb2.Color(name=color.name, hex=color.hex, share=color.share)
+            for color in subject.colors
         ],
         attributes=[
             subject_pb2.Attribute(name=one.name, value=one.value, score=one.score)

@@ -19,11 +19,11 @@ from imagesearch_services.embedding.preprocess import harmless_reduction, prepro
 from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.spaces import ModelInput
 from imagesearch_services.embedding.stacking import Inputs
-from imagesearch_services.embedding.subjects.colours import Colour
+from imagesearch_services.embedding.subjects.colors import Color
 from imagesearch_services.embedding.subjects.finding import (
     Found,
-    colours_in,
-    colours_of,
+    colors_in,
+    colors_of,
     find_subjects,
     look_closer,
 )
@@ -49,7 +49,7 @@ class Plan:
     """Finds subjects, where they are asked for."""
     are_all_described: bool = False
     """Prepare every subject found, not the one to embed."""
-    are_colours_named: bool = False
+    are_colors_named: bool = False
     thumbnail_max_side_px: int = 0
     """0: none is made."""
 
@@ -97,9 +97,9 @@ class Described:
 
     info: PictureInfo
     thumbnail: bytes
-    region_colours: Sequence[Sequence[Colour]] = field(default_factory=list)
+    region_colors: Sequence[Sequence[Color]] = field(default_factory=list)
     """Of each region; empty where not asked for, or where subjects were found."""
-    subject_colours: Sequence[Sequence[Colour]] = field(default_factory=list)
+    subject_colors: Sequence[Sequence[Color]] = field(default_factory=list)
     """Of each subject found."""
 
 
@@ -183,13 +183,13 @@ def describe(file: PictureFile, prepared: Prepared, plan: Plan) -> Described:
     small = b""
     if plan.thumbnail_max_side_px:
         small = thumbnail(picture.image, plan.thumbnail_max_side_px)
-    if not plan.are_colours_named:
+    if not plan.are_colors_named:
         return Described(file.describe(picture), small)
     if prepared.found:
-        subjects = [colours_of(picture, one) for one in prepared.found]
-        return Described(file.describe(picture), small, subject_colours=subjects)
-    regions = [colours_in(picture, box) for box in prepared.boxes]
-    return Described(file.describe(picture), small, region_colours=regions)
+        subjects = [colors_of(picture, one) for one in prepared.found]
+        return Described(file.describe(picture), small, subject_colors=subjects)
+    regions = [colors_in(picture, box) for box in prepared.boxes]
+    return Described(file.describe(picture), small, region_colors=regions)
 
 
 def _inputs(

@@ -21,7 +21,7 @@ def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
     """Draws the probe: shading, a chequered band, a disc and a bar, uint8 RGB [height, width, 3].
 
     Whole-number arithmetic only: the same pixels with any version of NumPy, on any machine. It has
-    edges, textures, flat parts and every colour channel of its own, so that swapped channels, axes
+    edges, textures, flat parts and every color channel of its own, so that swapped channels, axes
     or rows change the answer.
     """
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)

@@ -41,7 +41,7 @@ from imagesearch_services.embedding.subjects.clothing import (
     find_clothing,
     overlap,
 )
-from imagesearch_services.embedding.subjects.colours import Gains, light_of, name_colours
+from imagesearch_services.embedding.subjects.colors import Gains, light_of, name_colors
 from imagesearch_services.embedding.subjects.finding import (
     Found,
     cut_out,
@@ -300,7 +300,7 @@ def measure_colours(models: Models, data: Path) -> None:
         labelled = [item for item in labelled if "colour" in item]
         first = either = 0
         for item in labelled:
-            named = name_colours(*coloured(models, data, item))
+            named = name_colors(*coloured(models, data, item))
             told = named[0].name if named else ""
             first += told == item["colour"]
             either += told in (item["colour"], item.get("also"))

@@ -81,7 +81,7 @@ class View:
     """A picture at working size."""
 
     pixels: Pixels
-    """Grey where colours don't matter, which is faster."""
+    """Grey where colors don't matter, which is faster."""
     grey: Grey
     """uint8 [height, width]."""
     features: LocalFeatures

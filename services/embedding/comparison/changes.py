@@ -1,4 +1,4 @@
-"""What became of the pixels that both pictures show: colours, detail, what was laid on them."""
+"""What became of the pixels that both pictures show: colors, detail, what was laid on them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 GREY_CHROMA = 4.0
-"""Mean distance from grey, of levels, in a picture without colours."""
+"""Mean distance from grey, of levels, in a picture without colors."""
 CHROMA_CHANGE = 6.0
-"""Mean distance between colours that no change of saturation explains, levels."""
+"""Mean distance between colors that no change of saturation explains, levels."""
 SATURATION_FACTOR = 1.4
 SHIFT = 14.0
 """Of the mean grey level."""
@@ -38,7 +38,7 @@ EDGE_PX = 2
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Of red, green and blue (ITU-R BT.601)."""
 SAMPLED = 3
-"""Of so many pixels each first one tells what became of the colours."""
+"""Of so many pixels each first one tells what became of the colors."""
 VAGUE_REACH_PX = 10
 """How far from its place a grey level may be in what is blurred or bent."""
 FITS = 3
@@ -106,7 +106,7 @@ def _covered(expected: Floats, levels: Floats, reach_px: int, least: float) -> M
 
 
 def _expected_luma(overlap: Overlap, mask: Mask) -> Floats:
-    """Give the grey levels that the first picture's colours became, [height, width].
+    """Give the grey levels that the first picture's colors became, [height, width].
 
     A filter may make reds dark and blues bright: each channel is a linear function of all three, as
     far as there are levels for it.
@@ -151,7 +151,7 @@ def _followed(errors: Floats) -> Mask:
 
 
 def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> Iterator[Edit]:
-    """Compare [pixels, 3] in luma and two differences of colour."""
+    """Compare [pixels, 3] in luma and two differences of color."""
     moved = gain * float(first[:, 0].mean()) + shift - float(first[:, 0].mean())
     if abs(moved) > SHIFT or not 1 / GAIN_FACTOR < gain < GAIN_FACTOR:
         yield Edit("brightness_changed", gain)

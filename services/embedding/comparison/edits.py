@@ -186,7 +186,7 @@ def _has_seam(view: View, outline: geometric_check.Points) -> bool:
             usual.append(min(float(np.median(each)) for each in beside))
     if not jumps:
         return False
-    jump = sorted(jumps)[len(jumps) // 4]  # one side of four may end on its own colour
+    jump = sorted(jumps)[len(jumps) // 4]  # one side of four may end on its own color
     return jump > SEAM_STEP and jump > SEAM_FACTOR * float(np.median(usual))
 
 

@@ -90,7 +90,7 @@ def _two_inks(first: Floats, second: Floats) -> Pixels:
     """Print grey levels [height, width] over each other, grey where they are the same."""
     both = np.minimum(first, second)[..., None]
     difference = np.clip((first - second)[..., None] / 255, -1, 1)
-    # What is darker in one of them takes that one's colour, the stronger the more it is.
+    # What is darker in one of them takes that one's color, the stronger the more it is.
     lighter = np.maximum(first, second)[..., None]
     ink = np.where(difference > 0, SECOND_COLOR, FIRST_COLOR)
     strength = np.sqrt(np.abs(difference))

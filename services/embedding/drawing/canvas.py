@@ -83,7 +83,7 @@ class Canvas:
         self._blend(row.pixels[..., 3:], row.pixels[..., :3], left, top + row.top_px)
 
     def _blend(self, alpha: Pixels, color: npt.NDArray[np.integer], left: int, top: int) -> None:
-        """Lay colour over what is there; what lies outside of the canvas is left out."""
+        """Lay color over what is there; what lies outside of the canvas is left out."""
         height, width = alpha.shape[:2]
         x, y = max(0, -left), max(0, -top)
         beneath = self.pixels[top + y : top + height, left + x : left + width]

@@ -104,7 +104,7 @@ class StoredElement:
     codes: npt.NDArray[np.uint8]
     """[n, bytes]."""
     shape: Shape | None = None
-    """Of an element of two colours, which is found even where it has hardly any features."""
+    """Of an element of two colors, which is found even where it has hardly any features."""
 
     @property
     def feature_count(self) -> int:
@@ -172,7 +172,7 @@ class QueryFeatures:
     noise: Floats
     """Squared distance from which on a likeness means nothing, [n]."""
     shapes: Sequence[Shape] = ()
-    """Parts in one colour, best first."""
+    """Parts in one color, best first."""
 
     @property
     def feature_count(self) -> int:
@@ -306,7 +306,7 @@ def describe_texture(view: Working, vocabulary: Vocabulary) -> tuple[QueryFeatur
 
 
 def query_shapes(view: Working) -> list[Shape]:
-    """Find a query's parts in one colour."""
+    """Find a query's parts in one color."""
     parts = [] if view.rgb is None else segments(view.rgb)
     return [shape for part in parts if (shape := shape_of(part)) is not None]
 

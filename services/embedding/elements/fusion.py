@@ -156,7 +156,7 @@ def _alike(read: _Read, row: int, element_id: str) -> FoundElement | None:
     None where there is no such window.
     """
     nearest = read.likeness[row]
-    is_plain = not len(read.elements[row].keypoints)  # as like one plain colour as another
+    is_plain = not len(read.elements[row].keypoints)  # as like one plain color as another
     if nearest is None or read.regional is None or is_plain:
         return None
     similarity, window = nearest

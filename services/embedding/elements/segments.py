@@ -1,7 +1,7 @@
-"""Parts of a picture in one flat colour: what bare logos, letters and other glyphs look like.
+"""Parts of a picture in one flat color: what bare logos, letters and other glyphs look like.
 
-A photo has few places of one colour with a sharp rim all around. Colours that many flat pixels near
-edges share are taken one by one; of what has such a colour, pieces that lie near each other belong
+A photo has few places of one color with a sharp rim all around. Colors that many flat pixels near
+edges share are taken one by one; of what has such a color, pieces that lie near each other belong
 together, since most glyphs have several.
 """
 
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 SIDE_PX = 560
-"""Long side that colours are looked for at."""
+"""Long side that colors are looked for at."""
 MASK_SIDE_PX = 128
 """Long side that what was found is drawn at."""
 MAX_SEGMENTS = 24
@@ -30,10 +30,10 @@ MAX_SEGMENTS = 24
 BIN = np.array((6, 4, 4), np.uint8)
 """Of the histogram, in L*a*b* as OpenCV scales it to bytes."""
 TOLERANCE = np.array((16, 9, 9))
-"""How far from its colour a pixel may be."""
-MAX_COLOURS = 12
+"""How far from its color a pixel may be."""
+MAX_COLORS = 12
 LEAST_SHARE = 0.0004
-"""Of the picture's pixels that a colour must have."""
+"""Of the picture's pixels that a color must have."""
 FLAT_RANGE = 6
 """Of a flat pixel's neighbours along at least one line."""
 EDGE_STRENGTH = 50
@@ -49,24 +49,24 @@ FULL_PICTURE = 0.9
 """A piece that reaches so far across and down is the ground."""
 PADDING = 0.08
 GROUND_RANGE = 24
-"""Of the colours along a flat picture's edge, each channel."""
+"""Of the colors along a flat picture's edge, each channel."""
 MOSTLY = 0.96
 INK_DISTANCE = 35
-MOSTLY_TWO_COLOURS = 0.97
+MOSTLY_TWO_COLORS = 0.97
 LEAST_INK = 0.004
 HALF = 0.5
 BLUR_SHRINK = 4
-"""How much smaller the ground's colours are blurred at."""
+"""How much smaller the ground's colors are blurred at."""
 MOST_PIECES = 32
 """Of a shape; more are a pattern, which has no outline of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A part in one colour."""
+    """A part in one color."""
 
     mask: Floats
-    """How much of each pixel has the colour, 0 to 1, [height, width]."""
+    """How much of each pixel has the color, 0 to 1, [height, width]."""
     origin: tuple[float, float]
     """Of the mask in the picture, pixels."""
     scale: float
@@ -77,7 +77,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Pieces:
-    """Connected pixels of one colour."""
+    """Connected pixels of one color."""
 
     labels: npt.NDArray[np.int32]
     boxes: npt.NDArray[np.int32]
@@ -87,7 +87,7 @@ class _Pieces:
     rim: Ints
     """Pixels around, by label."""
     sharp_rim: Ints
-    """Pixels around that have quite another colour, by label."""
+    """Pixels around that have quite another color, by label."""
     kept: Bools
 
 
@@ -110,7 +110,7 @@ class _Group:
 
 
 def segments(rgb: Pixels) -> list[Segment]:
-    """Find parts in one colour, best first, at most `MAX_SEGMENTS`."""
+    """Find parts in one color, best first, at most `MAX_SEGMENTS`."""
     factor = min(1.0, SIDE_PX / max(rgb.shape[:2]))
     small = rgb
     if factor < 1:
@@ -121,8 +121,8 @@ def segments(rgb: Pixels) -> list[Segment]:
     flat = _flat(lab)
     found = [
         group
-        for colour in _colours(lab, flat & _near_edges(lab))
-        for group in _groups(_pieces(lab, flat, colour))
+        for color in _colors(lab, flat & _near_edges(lab))
+        for group in _groups(_pieces(lab, flat, color))
     ]
     found.sort(key=lambda group: -group.quality)
     drawn = (_drawn(rgb, group, factor) for group in found[:MAX_SEGMENTS])
@@ -144,12 +144,12 @@ def _lines() -> list[Pixels]:
 
 
 def _flat(lab: Pixels) -> Bools:
-    """Say which pixels have one colour along a line: strokes are flat along themselves."""
+    """Say which pixels have one color along a line: strokes are flat along themselves."""
     is_flat = np.zeros(lab.shape[:2], bool)
     for line in _lines():
         spread = cv2.subtract(cv2.dilate(lab, line), cv2.erode(lab, line))
-        lightness, *colour = cv2.split(spread)
-        is_flat |= cv2.max(lightness, cv2.max(*colour)) <= FLAT_RANGE
+        lightness, *color = cv2.split(spread)
+        is_flat |= cv2.max(lightness, cv2.max(*color)) <= FLAT_RANGE
     return is_flat
 
 
@@ -163,8 +163,8 @@ def _near_edges(lab: Pixels) -> Bools:
     return np.asarray(cv2.dilate(edges, np.ones((side, side), np.uint8)), bool)
 
 
-def _colours(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
-    """Give colours that many of the chosen pixels have and few have nearly."""
+def _colors(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
+    """Give colors that many of the chosen pixels have and few have nearly."""
     bins = (lab[chosen] // BIN).astype(np.int64)
     if not len(bins):
         return
@@ -175,7 +175,7 @@ def _colours(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
     near, around = _summed(counts, 1), _summed(counts, 3)
     enough = near >= LEAST_SHARE * lab.shape[0] * lab.shape[1]
     scores = np.where(enough, near**2 / np.maximum(around, 1), 0)
-    for _ in range(MAX_COLOURS):
+    for _ in range(MAX_COLORS):
         peak = np.array(np.unravel_index(scores.argmax(), shape))
         if not scores[tuple(peak)] > 0:
             return
@@ -200,12 +200,12 @@ def _summed(counts: Doubles, reach: int) -> Doubles:
     return total
 
 
-def _pieces(lab: Pixels, flat: Bools, colour: Doubles) -> _Pieces:
+def _pieces(lab: Pixels, flat: Bools, color: Doubles) -> _Pieces:
     close, wide = (
         cv2.inRange(
             lab,
-            np.clip(colour - times * TOLERANCE, 0, 255),
-            np.clip(colour + times * TOLERANCE, 0, 255),
+            np.clip(color - times * TOLERANCE, 0, 255),
+            np.clip(color + times * TOLERANCE, 0, 255),
         )
         for times in (1, 2)
     )
@@ -290,7 +290,7 @@ def _measured(
 
 
 def _drawn(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
-    """Draw a group with soft edges, half way to the colours around it."""
+    """Draw a group with soft edges, half way to the colors around it."""
     x_min, y_min, x_max, y_max = group.box
     padding = int(PADDING * max(x_max - x_min, y_max - y_min)) + 3
     mask = np.pad(group.mask(), padding)
@@ -317,21 +317,21 @@ def _drawn(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
 
 
 def _soft_mask(crop: Pixels, mask: Pixels) -> Floats:
-    colours = crop.astype(np.float32)
+    colors = crop.astype(np.float32)
     inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    ink = np.median(colours[(inner if inner.sum() > LEAST_PIECE_PX else mask) > 0], axis=0)
+    ink = np.median(colors[(inner if inner.sum() > LEAST_PIECE_PX else mask) > 0], axis=0)
     outside = (cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0).astype(np.float32)
-    ground = _ground(colours, outside)
+    ground = _ground(colors, outside)
     contrast = ink.astype(np.float32) - ground
     power = np.maximum(np.einsum("yxc,yxc->yx", contrast, contrast), 60)  # less is noise
-    shares = np.einsum("yxc,yxc->yx", colours - ground, contrast) / power
+    shares = np.einsum("yxc,yxc->yx", colors - ground, contrast) / power
     near = cv2.dilate(mask, np.ones((7, 7), np.uint8))
     return np.asarray(np.clip(shares, 0, 1) * near, np.float32)
 
 
-def _ground(colours: Floats, outside: Floats) -> Floats:
-    """Give the colour around each pixel; blurred small, since so wide a blur leaves no detail."""
-    weighed = np.dstack([colours * outside[..., None], outside])
+def _ground(colors: Floats, outside: Floats) -> Floats:
+    """Give the color around each pixel; blurred small, since so wide a blur leaves no detail."""
+    weighed = np.dstack([colors * outside[..., None], outside])
     height, width = outside.shape
     size = max(1, width // BLUR_SHRINK), max(1, height // BLUR_SHRINK)
     small = cv2.resize(weighed, size, interpolation=cv2.INTER_AREA)
@@ -341,22 +341,22 @@ def _ground(colours: Floats, outside: Floats) -> Floats:
 
 
 def flat_picture_mask(rgb: Pixels) -> Segment | None:
-    """Give what lies on the ground of a picture of two colours; None for other pictures."""
+    """Give what lies on the ground of a picture of two colors; None for other pictures."""
     scale = MASK_SIDE_PX / max(rgb.shape[:2])
-    colours = _resized(rgb, scale).astype(np.float32)
-    rim = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+    colors = _resized(rgb, scale).astype(np.float32)
+    rim = np.concatenate([colors[0], colors[-1], colors[:, 0], colors[:, -1]])
     ground = np.median(rim, axis=0)
     if (np.abs(rim - ground).max(axis=1) < GROUND_RANGE).mean() < MOSTLY:
         return None
-    distances = np.abs(colours - ground).max(axis=2)
+    distances = np.abs(colors - ground).max(axis=2)
     is_ink = distances > INK_DISTANCE
     if is_ink.mean() < LEAST_INK:
         return None
-    ink = np.median(colours[distances >= np.percentile(distances[is_ink], 60)], axis=0)
+    ink = np.median(colors[distances >= np.percentile(distances[is_ink], 60)], axis=0)
     contrast = ink - ground
-    shares = np.clip((colours - ground) @ contrast / (contrast @ contrast), 0, 1)
-    misses = np.linalg.norm(colours - (ground + shares[..., None] * contrast), axis=2)
-    if (misses > INK_DISTANCE).mean() > 1 - MOSTLY_TWO_COLOURS:
+    shares = np.clip((colors - ground) @ contrast / (contrast @ contrast), 0, 1)
+    misses = np.linalg.norm(colors - (ground + shares[..., None] * contrast), axis=2)
+    if (misses > INK_DISTANCE).mean() > 1 - MOSTLY_TWO_COLORS:
         return None
     pieces, _ = cv2.connectedComponents((shares > HALF).astype(np.uint8), connectivity=8)
     if pieces - 1 > MOST_PIECES:

@@ -1,4 +1,4 @@
-"""Shapes in one colour, compared whatever their colour, place, turn, size and slant.
+"""Shapes in one color, compared whatever their color, place, turn, size and slant.
 
 Local features say little of bare logos, which are nothing but an outline. A shape is looked at in
 the frame where its second moments are those of a circle, so that an affine map leaves only a turn
@@ -63,10 +63,10 @@ SHAPE_BYTES = 8 * NUMBERS.itemsize + PROFILE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A shape in one colour."""
+    """A shape in one color."""
 
     profile: Floats
-    """How much of each place has the colour, 0 to 1, [rings, directions]."""
+    """How much of each place has the color, 0 to 1, [rings, directions]."""
     middle: Doubles
     """In the picture that it was found in, pixels, [2]."""
     frame: Doubles

@@ -4,7 +4,7 @@ Every pair of a query's feature and an element's that is nearer than what means 
 similarity; those that agree are refitted to an affine map, which must make sense. What one instance
 explains is taken away before the next is looked for.
 
-Elements of two colours are looked for by their shape as well.
+Elements of two colors are looked for by their shape as well.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class Vocabulary:
     inversion: tuple[Floats, Floats]
     """Matrix and offset that make a projected descriptor that of the negative picture."""
     shapes: ShapeBook
-    """What was learnt about shapes in one colour."""
+    """What was learnt about shapes in one color."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> Vocabulary:

@@ -1,1 +1,1 @@
-"""What a picture shows: where its subjects are, what they are, which colours they have."""
+"""What a picture shows: where its subjects are, what they are, which colors they have."""

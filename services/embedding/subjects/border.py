@@ -1,4 +1,4 @@
-"""Finds the subject of a shop picture: what differs from a border of one colour."""
+"""Finds the subject of a shop picture: what differs from a border of one color."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIDE_PX = 256
 """Of the longer side, for the search."""
 BORDER_PX = 4
 BORDER_DISTANCE = 10.0
-"""Lab distance up to which a pixel of the border has the border's colour."""
+"""Lab distance up to which a pixel of the border has the border's color."""
 BORDER_SHARE = 0.75
 SUBJECT_DISTANCE = 10.8
 """Lab distance from which a pixel is not background."""
@@ -28,7 +28,7 @@ def subject_on_plain_background(
         picture: RGB, [height, width, 3].
 
     Returns:
-        x_min, y_min, x_max, y_max in pixels; None where the border is not of one colour, or
+        x_min, y_min, x_max, y_max in pixels; None where the border is not of one color, or
         nothing stands out from it.
     """
     mask = stands_out(picture)
@@ -53,7 +53,7 @@ def stands_out(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_] | None:
 
     Returns:
         A mask of the whole picture with a long side of 256; None where the border is not of one
-        colour, or nothing stands out from it.
+        color, or nothing stands out from it.
     """
     height, width = picture.shape[:2]
     scale = SIDE_PX / max(height, width)

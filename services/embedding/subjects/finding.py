@@ -22,11 +22,11 @@ from imagesearch_services.embedding.subjects.clothing import (
     SUBJECT,
     find_clothing,
 )
-from imagesearch_services.embedding.subjects.colours import (
-    Colour,
+from imagesearch_services.embedding.subjects.colors import (
+    Color,
     Gains,
     light_of,
-    name_colours,
+    name_colors,
 )
 from imagesearch_services.embedding.subjects.halves import merged, worth_a_look
 
@@ -49,8 +49,8 @@ MIN_SHARE_OF_BOX = 0.2
 """Of a box that a person drew, what stands out in it is its subject; less is a mark on it."""
 MASK_SIDE_PX = 256
 """Long side of the mask of a subject that is no clothing."""
-COLOURS_SIDE_PX = 256
-"""A picture is no larger where colours are named."""
+COLORS_SIDE_PX = 256
+"""A picture is no larger where colors are named."""
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -140,26 +140,26 @@ def find_subjects(
     return [Found(_part(within, shares), None, thing.score, _cut(mask, shares))]
 
 
-def colours_of(picture: Picture, found: Found) -> list[Colour]:
-    """Name the colours of a subject."""
-    pixels = cut_out(picture, found.box, COLOURS_SIDE_PX)
+def colors_of(picture: Picture, found: Found) -> list[Color]:
+    """Name the colors of a subject."""
+    pixels = cut_out(picture, found.box, COLORS_SIDE_PX)
     height, width = pixels.shape[:2]
     mask = cv2.resize(found.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return name_colours(pixels, mask > 0, _light(picture))
+    return name_colors(pixels, mask > 0, _light(picture))
 
 
-def colours_in(picture: Picture, box: Box) -> list[Colour]:
-    """Name the colours of what a box shows, less a plain background."""
-    pixels = cut_out(picture, box, COLOURS_SIDE_PX)
+def colors_in(picture: Picture, box: Box) -> list[Color]:
+    """Name the colors of what a box shows, less a plain background."""
+    pixels = cut_out(picture, box, COLORS_SIDE_PX)
     mask = stands_out(pixels)
     if mask is None or mask.mean() < MIN_SHARE_OF_BOX:
         mask = np.ones(pixels.shape[:2], np.bool_)
-    return name_colours(pixels, mask, _light(picture))
+    return name_colors(pixels, mask, _light(picture))
 
 
 def _light(picture: Picture) -> Gains:
     whole = Box(0, 0, picture.width, picture.height)
-    return light_of(cut_out(picture, whole, COLOURS_SIDE_PX))
+    return light_of(cut_out(picture, whole, COLORS_SIDE_PX))
 
 
 def cut_out(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:

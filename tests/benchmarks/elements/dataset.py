@@ -393,7 +393,7 @@ class Photo:
         sigma = rng.choice([0.0, 0.0, rng.uniform(0.4, 1.6)])
         if sigma:
             warped = cv2.GaussianBlur(warped, (0, 0), sigma)
-        # Colour under transparent edges is none: blend by the blurred alpha alone.
+        # Color under transparent edges is none: blend by the blurred alpha alone.
         self.pixels = drawing.over(np.asarray(warped, np.uint8), self.pixels)
 
 

@@ -17,9 +17,9 @@ import pyvips
 
 Pixels = npt.NDArray[np.uint8]
 """uint8 [height, width, 3 or 4], RGB, with alpha last."""
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-WHITE: Colour = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 ICON_UNITS = 24
 """Side of an icon in its own units."""
 WORDS = (
@@ -52,7 +52,7 @@ def icon_mask(path: Path, side_px: int) -> Pixels:
     return np.asarray(cv2.resize(mask, (side_px, side_px)), np.uint8)
 
 
-def colour(rng: random.Random, *, dark: bool | None = None) -> Colour:
+def color(rng: random.Random, *, dark: bool | None = None) -> Color:
     value = (
         rng.uniform(0.15, 0.95)
         if dark is None
@@ -62,22 +62,22 @@ def colour(rng: random.Random, *, dark: bool | None = None) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def contrasting(ground: Colour, rng: random.Random) -> Colour:
-    """Give a colour that is visibly lighter or darker than another one; a few are not."""
+def contrasting(ground: Color, rng: random.Random) -> Color:
+    """Give a color that is visibly lighter or darker than another one; a few are not."""
     least = rng.choice([0, 30, 40, 50, 60, 80])
     while True:
-        ink = colour(rng)
+        ink = color(rng)
         if abs(_luma(ink) - _luma(ground)) >= least:
             return ink
 
 
-def _luma(of: Colour) -> float:
+def _luma(of: Color) -> float:
     red, green, blue = of
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def painted(mask: Pixels, ink: Colour) -> Pixels:
-    """Give RGBA of a shape in one colour."""
+def painted(mask: Pixels, ink: Color) -> Pixels:
+    """Give RGBA of a shape in one color."""
     return np.dstack([np.broadcast_to(np.array(ink, np.uint8), (*mask.shape, 3)), mask])
 
 
@@ -88,25 +88,25 @@ def over(top: Pixels, below: Pixels) -> Pixels:
     return np.asarray(np.rint(mixed), np.uint8)
 
 
-def plain(height: int, width: int, fill: Colour) -> Pixels:
+def plain(height: int, width: int, fill: Color) -> Pixels:
     return np.full((height, width, 3), fill, np.uint8)
 
 
 def glyph(icon: Path, rng: random.Random) -> Drawn:
-    """Draw a bare logo: stored in one colour on white, pasted in any colour on nothing."""
+    """Draw a bare logo: stored in one color on white, pasted in any color on nothing."""
     side, margin = 320, 24
     mask = np.pad(icon_mask(icon, side - 2 * margin), margin)
     stored = over(
-        painted(mask, rng.choice([(0, 0, 0), colour(rng, dark=True)])), plain(side, side, WHITE)
+        painted(mask, rng.choice([(0, 0, 0), color(rng, dark=True)])), plain(side, side, WHITE)
     )
-    ink = rng.choice([(0, 0, 0), WHITE, colour(rng)])
+    ink = rng.choice([(0, 0, 0), WHITE, color(rng)])
     return Drawn(stored, painted(mask, ink))
 
 
 def tile(icon: Path, rng: random.Random) -> Drawn:
     """Draw a logo on a tile of its own, half of them with its name below."""
     side = 320
-    ground, ink = colour(rng, dark=True), WHITE
+    ground, ink = color(rng, dark=True), WHITE
     if rng.random() < 0.4:  # a share
         ground, ink = WHITE, ground
     pixels = plain(side, side, ground)
@@ -119,9 +119,7 @@ def tile(icon: Path, rng: random.Random) -> Drawn:
     return Drawn(pixels, opaque(pixels))
 
 
-def write(
-    pixels: Pixels, text: str, ink: Colour, box: tuple[int, int, int, int], font: str
-) -> None:
+def write(pixels: Pixels, text: str, ink: Color, box: tuple[int, int, int, int], font: str) -> None:
     """Write words as large as fits into a box: left, top, width, height."""
     left, top, width, height = box
     mask = pyvips.Image.text(text, font=font, width=width, height=height).numpy()
@@ -133,7 +131,7 @@ def write(
 def poster(photo: Pixels, rng: random.Random) -> Drawn:
     """Set a photo, a headline and small print."""
     width, height = 400, rng.choice([300, 400, 560])
-    ground = colour(rng)
+    ground = color(rng)
     ink = WHITE if sum(ground) < 380 else (20, 20, 20)  # half way to white
     pixels = plain(height, width, ground)
     shown = round(height * rng.uniform(0.4, 0.65))
@@ -152,11 +150,11 @@ def poster(photo: Pixels, rng: random.Random) -> Drawn:
 def repeat(icon: Path, rng: random.Random) -> Drawn:
     """Draw a pattern that repeats: motifs on a lattice, over stripes, checks or nothing."""
     side, period = 400, rng.randint(56, 110)
-    ground = colour(rng)
+    ground = color(rng)
     ink = contrasting(ground, rng)
     cell = plain(period, period, ground)
     style = rng.choice(["plain", "stripes", "checks", "dots"])
-    second = colour(rng)
+    second = color(rng)
     if style in {"stripes", "checks"}:
         cell[:, : period // rng.randint(2, 5)] = second
     if style == "checks":

@@ -123,8 +123,8 @@ async def test_the_overlay_is_a_picture(client: Client) -> None:
 
 
 AWKWARD = {
-    "one colour": Image.new("RGB", (200, 200), (200, 30, 30)),
-    "another colour": Image.new("RGB", (64, 300), (30, 30, 200)),
+    "one color": Image.new("RGB", (200, 200), (200, 30, 30)),
+    "another color": Image.new("RGB", (64, 300), (30, 30, 200)),
     "very wide": photo(3, (4000, 16)),
     "very high": photo(3, (16, 4000)),
     "smallest": photo(3, (16, 16)),

@@ -79,7 +79,7 @@ def with_a_word(picture: Image.Image) -> Image.Image:
     return marked
 
 
-def test_what_lies_on_a_picture_is_told_and_changes_no_colours() -> None:
+def test_what_lies_on_a_picture_is_told_and_changes_no_colors() -> None:
     assert [each.name for each in edits(PHOTO, with_a_word(PHOTO))] == ["overlaid"]
 
 
@@ -97,7 +97,7 @@ def test_encoding_a_picture_anew_is_no_other_edit(seed: int) -> None:
     assert not edits(picture, Image.open(file))
 
 
-def test_one_colour_is_aligned_with_nothing() -> None:
+def test_one_color_is_aligned_with_nothing() -> None:
     assert align(view(Image.new("RGB", (90, 90), "red")), view(PHOTO)) is None
 
 
@@ -221,8 +221,8 @@ def test_equal_pixels_have_no_error() -> None:
 
 def test_the_error_of_black_and_white_is_the_most() -> None:
     black, white = (
-        pixels(Image.new("RGB", size, colour))
-        for size, colour in (((30, 20), "black"), ((64, 64), "white"))
+        pixels(Image.new("RGB", size, color))
+        for size, color in (((30, 20), "black"), ((64, 64), "white"))
     )
     measures = pixel_measures(black, white)
     assert measures["mse"] == 255**2
@@ -267,10 +267,10 @@ def test_what_agrees_is_grey_in_the_overlay_and_what_was_added_is_orange_or_blue
     left, top, factor = 16 + 420 + 16, 16, 420 / 360
     spread = panel.max(axis=2) - panel.min(axis=2)
 
-    def colour(x: int, y: int) -> float:
+    def color(x: int, y: int) -> float:
         column, row = round(left + x * factor), round(top + y * factor)
         return float(np.median(spread[row - 5 : row + 5, column - 5 : column + 5]))
 
-    assert colour(180, 130) > 40
-    assert colour(60, 60) < 25
-    assert colour(300, 220) < 25
+    assert color(180, 130) > 40
+    assert color(60, 60) < 25
+    assert color(300, 220) < 25

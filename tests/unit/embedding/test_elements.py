@@ -114,7 +114,7 @@ def test_a_query_comes_back_from_its_bytes(vocabulary: Vocabulary) -> None:
     assert (np.diff(bag.words) > 0).all()
 
 
-def test_a_plain_colour_has_neither_features_nor_words(vocabulary: Vocabulary) -> None:
+def test_a_plain_color_has_neither_features_nor_words(vocabulary: Vocabulary) -> None:
     plain = np.full((100, 200), 90, np.uint8)
     stored, bag = element(vocabulary, plain)
     assert not len(stored.keypoints)

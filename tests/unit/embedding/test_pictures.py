@@ -177,7 +177,7 @@ def test_a_palette_with_partial_alpha_is_laid_over_white() -> None:
 
 
 @pytest.mark.parametrize(("mode", "level"), [("L", 7), ("RGB", (7, 8, 9)), ("I;16", 7 << 8)])
-def test_a_transparent_colour_is_white(mode: str, level: Any) -> None:
+def test_a_transparent_color_is_white(mode: str, level: Any) -> None:
     if mode == "I;16":
         stored = Image.fromarray(np.full((64, 96), level, np.uint16))
     else:

@@ -1,4 +1,4 @@
-"""Bare glyphs, found by their shape whatever their colour, size and turn."""
+"""Bare glyphs, found by their shape whatever their color, size and turn."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def without_keypoints(element: StoredElement) -> StoredElement:
 
 @pytest.mark.parametrize("ink", [(10, 10, 10), (255, 255, 255), (200, 30, 60)])
 @pytest.mark.parametrize("degrees", [-30, 140])
-def test_a_glyph_is_found_in_any_colour_and_turn(
+def test_a_glyph_is_found_in_any_color_and_turn(
     vocabulary: Vocabulary,
     elements: list[StoredElement],
     ink: tuple[int, int, int],
@@ -151,7 +151,7 @@ def test_a_glyph_shares_words_of_shapes_with_the_photo_that_shows_it(
     assert max(shared) == shared[LETTERS.index("R")]
 
 
-def test_photos_and_plain_colours_have_no_shape_to_store(vocabulary: Vocabulary) -> None:
+def test_photos_and_plain_colors_have_no_shape_to_store(vocabulary: Vocabulary) -> None:
     for rgb in (np.asarray(photo(3, (320, 240))), np.full((120, 160, 3), 90, np.uint8)):
         element, bag = describe_element(view(rgb), vocabulary)
         assert element.shape is None

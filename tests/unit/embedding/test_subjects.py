@@ -1,4 +1,4 @@
-"""What is found in maps, which colours are named, and what a product model's numbers mean."""
+"""What is found in maps, which colors are named, and what a product model's numbers mean."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background
 from imagesearch_services.embedding.subjects.clothing import find_clothing
-from imagesearch_services.embedding.subjects.colours import (
+from imagesearch_services.embedding.subjects.colors import (
     PROTOTYPES,
     light_of,
-    name_colours,
+    name_colors,
 )
 from imagesearch_services.embedding.subjects.finding import (
-    colours_in,
-    colours_of,
+    colors_in,
+    colors_of,
     find_subjects,
     look_closer,
 )
@@ -167,33 +167,33 @@ def test_a_region_of_any_shape_can_be_looked_at(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "#3060a0")
     found = find_subjects(picture(image), whole(image), maps(size=size), SPEC, STRIDE)
     assert found == []
-    colours_in(picture(image), whole(image))
+    colors_in(picture(image), whole(image))
 
 
 @pytest.mark.parametrize("name", PROTOTYPES)
-def test_a_plain_colour_bears_its_name(name: str) -> None:
+def test_a_plain_color_bears_its_name(name: str) -> None:
     flat = np.full((40, 40, 3), PLAIN[name], np.uint8)
-    (colour,) = name_colours(flat, np.ones((40, 40), np.bool_))
-    assert colour.name == name
-    assert colour.hex == "#{:02x}{:02x}{:02x}".format(*PLAIN[name])
-    assert colour.share == pytest.approx(1.0)
+    (color,) = name_colors(flat, np.ones((40, 40), np.bool_))
+    assert color.name == name
+    assert color.hex == "#{:02x}{:02x}{:02x}".format(*PLAIN[name])
+    assert color.share == pytest.approx(1.0)
 
 
 def test_white_in_warm_light_is_white() -> None:
-    """The brightest pixels tell the light; the colour that is shown stays that of the pixels."""
+    """The brightest pixels tell the light; the color that is shown stays that of the pixels."""
     warm = np.full((60, 60, 3), (236, 222, 200), np.uint8)
     warm[30:] = (70, 50, 40)
     shirt = np.zeros((60, 60), np.bool_)
     shirt[:30] = True
-    (seen,) = name_colours(warm, shirt, light_of(warm))
+    (seen,) = name_colors(warm, shirt, light_of(warm))
     assert seen.name == "white"
     assert seen.hex == "#ecdec8"
-    (taken,) = name_colours(warm, shirt)
+    (taken,) = name_colors(warm, shirt)
     assert taken.name == "beige"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (64, 64)])
-def test_a_picture_of_one_strong_colour_tells_no_light(size: tuple[int, int]) -> None:
+def test_a_picture_of_one_strong_color_tells_no_light(size: tuple[int, int]) -> None:
     flat = np.full((*size, 3), (200, 30, 40), np.uint8)
     np.testing.assert_allclose(light_of(flat), 1.0)
 
@@ -202,28 +202,28 @@ def test_black_pictures_have_a_light_too() -> None:
     assert np.isfinite(light_of(np.zeros((20, 20, 3), np.uint8))).all()
 
 
-def test_colours_are_those_of_the_mask_the_largest_first() -> None:
+def test_colors_are_those_of_the_mask_the_largest_first() -> None:
     pixels = np.zeros((90, 90, 3), np.uint8)
     pixels[:, :60] = (200, 25, 35)
     pixels[:, 60:80] = (35, 85, 190)
     mask = np.ones((90, 90), np.bool_)
     mask[:, 80:] = False
-    named = name_colours(pixels, mask)
-    assert [colour.name for colour in named] == ["red", "blue"]
+    named = name_colors(pixels, mask)
+    assert [color.name for color in named] == ["red", "blue"]
     assert named[0].share == pytest.approx(0.75, abs=0.03)
 
 
-def test_a_subjects_colours_leave_the_ground_out() -> None:
+def test_a_subjects_colors_leave_the_ground_out() -> None:
     image = carton(RED, "cola", ground="#e8f0e8")
     (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
-    assert colours_of(picture(image), found)[0].name == "red"
-    assert colours_in(picture(image), whole(image))[0].name == "red"
+    assert colors_of(picture(image), found)[0].name == "red"
+    assert colors_in(picture(image), whole(image))[0].name == "red"
 
 
-def test_a_box_drawn_inside_of_a_thing_has_the_things_colour() -> None:
+def test_a_box_drawn_inside_of_a_thing_has_the_things_color() -> None:
     image = carton(RED, "cola")
     inner = Box(BOX[0] + 4, BOX[1] + 4, BOX[2] - 4, BOX[3] - 4)
-    assert colours_in(picture(image), inner)[0].name == "red"
+    assert colors_in(picture(image), inner)[0].name == "red"
 
 
 def test_a_patterned_border_hides_what_stands_out() -> None:

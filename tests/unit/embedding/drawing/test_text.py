@@ -65,7 +65,7 @@ def test_arabic_and_hebrew_run_to_the_left_and_are_shaped() -> None:
 
 
 @needs_fonts
-def test_emoji_keep_their_colours_and_words_take_the_style_s() -> None:
+def test_emoji_keep_their_colors_and_words_take_the_style_s() -> None:
     emoji = set_row("🦊", Style(40, "#ffffff")).pixels
     seen = emoji[emoji[..., 3] > 200][:, :3].astype(int)
     assert np.ptp(seen, axis=1).max() > 80

@@ -1,8 +1,8 @@
-"""Names the colours of a masked part of a picture.
+"""Names the colors of a masked part of a picture.
 
-Pixels are compared with prototypes of twelve basic colours in CIE Lab and each votes for the name
-of its nearest; the share of a colour is its part of the votes. Colours of the same name are one
-colour, shown by the median of its pixels.
+Pixels are compared with prototypes of twelve basic colors in CIE Lab and each votes for the name
+of its nearest; the share of a color is its part of the votes. Colors of the same name are one
+color, shown by the median of its pixels.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 LONG_SIDE_PX = 192
-"""Enough for shares; edges that mix two colours are thin at this size."""
-MAX_COLOURS = 3
+"""Enough for shares; edges that mix two colors are thin at this size."""
+MAX_COLORS = 3
 MIN_SHARE = 0.12
 MIN_PIXELS = 24
 LIGHTNESS_WEIGHT = 0.6
 """Folds and shadows change lightness more than they change hue."""
 CHROMA_OF_GREYS = 9.0
 """Lab chroma up to which a pixel may be black, grey or white without penalty."""
-CHROMA_OF_COLOURS = 5.0
+CHROMA_OF_COLORS = 5.0
 """Lab chroma under which a pixel can hardly have a hue."""
 
 LIGHT_SIDE_PX = 64
@@ -75,7 +75,7 @@ TABLE_BITS = 5
 
 
 @dataclass(frozen=True)
-class Colour:
+class Color:
     name: str
     hex: str
     """Median of its pixels, `#rrggbb`."""
@@ -86,8 +86,8 @@ class Colour:
 def light_of(picture: npt.NDArray[np.uint8]) -> Gains:
     """Estimates by what a picture's light has to be multiplied to be white.
 
-    Half of what the brightest pixels suggest, and nothing where they are so colourful that they
-    are rather things of that colour. Chosen on `colour_training_labels.json`.
+    Half of what the brightest pixels suggest, and nothing where they are so colorful that they
+    are rather things of that color. Chosen on `color_training_labels.json`.
 
     Args:
         picture: All of it, RGB, [height, width, 3].
@@ -108,10 +108,10 @@ def light_of(picture: npt.NDArray[np.uint8]) -> Gains:
     return gains
 
 
-def name_colours(
+def name_colors(
     picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], light: Gains | None = None
-) -> list[Colour]:
-    """Names up to three colours, the largest first.
+) -> list[Color]:
+    """Names up to three colors, the largest first.
 
     Args:
         picture: RGB, [height, width, 3].
@@ -119,7 +119,7 @@ def name_colours(
         light: Of the whole picture that this is of, see `light_of`; None: white.
 
     Returns:
-        Colours with a share of at least 12 %; none where the mask is all but empty.
+        Colors with a share of at least 12 %; none where the mask is all but empty.
     """
     scale = min(1.0, LONG_SIDE_PX / max(picture.shape[:2]))
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
@@ -141,12 +141,12 @@ def name_colours(
         own = pixels[names == index]
         if len(own) >= MIN_SHARE * len(pixels):
             red, green, blue = np.median(own, axis=0).astype(int)
-            found.append(Colour(name, f"#{red:02x}{green:02x}{blue:02x}", len(own) / len(pixels)))
-    return sorted(found, key=lambda colour: -colour.share)[:MAX_COLOURS]
+            found.append(Color(name, f"#{red:02x}{green:02x}{blue:02x}", len(own) / len(pixels)))
+    return sorted(found, key=lambda color: -color.share)[:MAX_COLORS]
 
 
 def _names_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
-    """Index into PROTOTYPES of the nearest colour of each pixel, RGB [N, 3] → [N]."""
+    """Index into PROTOTYPES of the nearest color of each pixel, RGB [N, 3] → [N]."""
     red, green, blue = (pixels >> (8 - TABLE_BITS)).astype(np.intp).T
     names: npt.NDArray[np.intp] = _table()[(red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue]
     return names
@@ -154,7 +154,7 @@ def _names_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
 
 @functools.cache
 def _table() -> npt.NDArray[np.intp]:
-    """Names of all colours, by the high bits of red, green and blue: 0.2 s, once."""
+    """Names of all colors, by the high bits of red, green and blue: 0.2 s, once."""
     levels = (np.arange(1 << TABLE_BITS) << (8 - TABLE_BITS)) + (1 << (7 - TABLE_BITS))
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
     return _nearest_names(_lab(grid.reshape(-1, 3).astype(np.uint8)))
@@ -167,7 +167,7 @@ def _lab(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _nearest_names(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """Index into PROTOTYPES of the nearest colour of each pixel, [N]."""
+    """Index into PROTOTYPES of the nearest color of each pixel, [N]."""
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     weights = np.array([LIGHTNESS_WEIGHT, 1.0, 1.0], np.float32)
     distances = []
@@ -178,7 +178,7 @@ def _nearest_names(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
         if name in ACHROMATIC:
             distance += 4 * np.clip(chroma - CHROMA_OF_GREYS, 0, 20) ** 2
         else:
-            distance += 25 * np.clip(CHROMA_OF_COLOURS - chroma, 0, None) ** 2
+            distance += 25 * np.clip(CHROMA_OF_COLORS - chroma, 0, None) ** 2
         distances.append(distance)
     nearest: npt.NDArray[np.intp] = np.argmin(np.stack(distances), axis=0)
     return nearest
