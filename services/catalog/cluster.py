@@ -256,7 +256,7 @@ class ClusterStorage:
             # Servers leave out what equals the threshold.
             floor = float(np.nextafter(np.float32(search.min_similarity), np.float32(-np.inf)))
         where = None if search.filter is None else _filter(search.filter)
-        params = models.SearchParams(hnsw_ef=search.ef(self._settings.hnsw_ef), exact=search.exact)
+        params = models.SearchParams(hnsw_ef=search.ef(self._settings.hnsw_ef))
         async with _translated():
             responses = await self._client.query_batch_points(
                 _full(name),

@@ -335,7 +335,7 @@ class Engine:
 
     def _hits(self, name: str, search: Search) -> list[list[q.ScoredPoint]]:
         where = None if search.filter is None else _filter(search.filter)
-        params = q.SearchParams(hnsw_ef=search.ef(self._ef), exact=search.exact)
+        params = q.SearchParams(hnsw_ef=search.ef(self._ef))
         floor = None
         if search.min_similarity is not None:
             # The engine leaves out what equals its threshold.

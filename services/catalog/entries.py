@@ -121,15 +121,6 @@ class Entries:
         token = paging.make_token(scope, page[-1].uid) if len(found) > size else ""
         return [_entry(record) for record in page], token, total
 
-    async def count(self, library_id: str, where: Filter | None) -> int:
-        """Count exactly."""
-        library = await self._libraries.get(library_id)
-        bound = bound_filter(library, where)
-        if bound is False:
-            return 0
-        async with self._libraries.steady(library):
-            return await self._storage.count(library.uid, for_engine(bound))
-
     async def update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
     ) -> Entry:

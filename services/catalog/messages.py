@@ -216,12 +216,10 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         limit=request.limit,
         min_similarity=request.min_similarity if request.HasField("min_similarity") else None,
         include_entries=request.include_entries,
-        include_features=request.include_features,
         thumbnail_count=request.thumbnail_count,
         distinct_entities=request.distinct_entities,
         merged=request.merged,
         merged_hits_per_vector=request.merged_hits_per_vector,
-        exact=request.exact,
     )
 
 

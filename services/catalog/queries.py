@@ -47,7 +47,6 @@ class Query:
     limit: int = 0
     min_similarity: float | None = None
     include_entries: bool = False
-    include_features: bool = False
     thumbnail_count: int = 0
     """How many of the first hits of each vector come with their small pictures."""
     distinct_entities: bool = False
@@ -55,7 +54,6 @@ class Query:
     """One list for all vectors, each entry once."""
     merged_hits_per_vector: int = 0
     """Of how many hits of each; 0: as many as are asked for."""
-    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,22 +171,18 @@ def _search(library: Library, query: Query) -> Search:
         raise field_error("merged", "can't be beside distinct_entities")
     if query.merged_hits_per_vector < 0:
         raise field_error("merged_hits_per_vector", "must not be negative")
-    if query.include_features and not query.include_entries:
-        raise field_error("include_features", "needs include_entries")
     if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:
         raise field_error(
             "thumbnail_count", f"must be 0 to {MAX_THUMBNAILS} for all vectors together"
         )
     if query.thumbnail_count and not query.include_entries:
         raise field_error("thumbnail_count", "needs include_entries")
-    fields = Fields.ENTRY if query.include_entries else Fields.NONE
     return Search(
         space=query.space,
         vectors=vectors,
         limit=query.limit or DEFAULT_LIMIT,
         min_similarity=query.min_similarity,
-        exact=query.exact,
-        fields=Fields.ALL if query.include_features else fields,
+        fields=Fields.ENTRY if query.include_entries else Fields.NONE,
     )
 
 

@@ -68,14 +68,6 @@ class Rejections:
         check_pairs(pairs)
         return await self._unbroken.run(self._add(library_id, pairs, key))
 
-    async def among_pairs(self, library_id: str, pairs: Sequence[Pair]) -> list[Pair]:
-        """Return those of the pairs that are rejected, in their order."""
-        check_pairs(pairs)
-        library = await self._libraries.get(library_id)
-        async with self._libraries.steady(library):
-            rejected = await self._rejected(library, pairs)
-        return [pair for pair in pairs if _pair_uid(library, pair) in rejected]
-
     async def of_images(
         self, library_id: str, image_ids: Sequence[str], page_token: str
     ) -> tuple[list[Pair], str]:

@@ -135,16 +135,6 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             entries=map(messages.write_entry, entries), next_page_token=token, total_count=total
         )
 
-    async def CountEntries(  # noqa: N802
-        self, request: pb.CountEntriesRequest, context: Any
-    ) -> pb.CountEntriesResponse:
-        del context
-        count = await self._entries.count(
-            _named(request.library_id),
-            messages.read_filter(request.filter) if request.HasField("filter") else None,
-        )
-        return pb.CountEntriesResponse(count=count)
-
     async def UpdateEntry(  # noqa: N802
         self, request: pb.UpdateEntryRequest, context: Any
     ) -> pb.Entry:
@@ -195,20 +185,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.FilterRejectedPairsRequest, context: Any
     ) -> pb.FilterRejectedPairsResponse:
         del context
-        library_id = _named(request.library_id)
-        if request.pairs and request.image_ids:
-            raise field_error("image_ids", "can't be given beside pairs")
-        token = ""
-        if request.image_ids:
-            pairs, token = await self._rejections.of_images(
-                library_id, request.image_ids, request.page_token
-            )
-        else:
-            if request.page_token:
-                raise field_error("page_token", "is for image_ids only")
-            pairs = await self._rejections.among_pairs(
-                library_id, messages.read_pairs(request.pairs)
-            )
+        pairs, token = await self._rejections.of_images(
+            _named(request.library_id), request.image_ids, request.page_token
+        )
         return pb.FilterRejectedPairsResponse(
             rejected_pairs=map(messages.write_pair, pairs), next_page_token=token
         )

@@ -83,7 +83,6 @@ class Search:
     filter: Filter | None = None
     min_similarity: float | None = None
     """Inclusive."""
-    exact: bool = False
     fields: Fields = Fields.NONE
     breadth: float = 1.0
     """Of the search in the HNSW graph, as a share of the usual."""

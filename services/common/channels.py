@@ -29,7 +29,6 @@ IDEMPOTENT_METHODS = {
         "ListLibraries",
         "GetEntries",
         "ListEntries",
-        "CountEntries",
         "QueryEntries",
         "FilterRejectedPairs",
     ),

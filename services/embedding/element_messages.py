@@ -5,7 +5,7 @@ from __future__ import annotations
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.type.v1 import geometry_pb2, library_type_pb2, model_pb2
 from imagesearch_services.common import roles
-from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.status import to_status
 from imagesearch_services.embedding import messages
 from imagesearch_services.embedding.elements import vocabulary
@@ -13,7 +13,6 @@ from imagesearch_services.embedding.elements.features import Bag
 from imagesearch_services.embedding.elements.finder import Extracted, Extraction, Verification
 from imagesearch_services.embedding.elements.fusion import Appearance, Candidate
 from imagesearch_services.embedding.elements.regional import Regional
-from imagesearch_services.embedding.items import Item
 from imagesearch_services.embedding.steps import Steps
 
 
@@ -28,25 +27,8 @@ def served_words() -> pb.ServedModel:
     )
 
 
-def read_query(request: pb.VerifyFeaturesRequest) -> Item | bytes:
-    """Read what is looked at: a picture, or the features of one."""
-    if not request.query_features:
-        regions = (messages.read_box(request.region),) if request.HasField("region") else ()
-        return Item(request.image.content, regions)
-    if request.image.content or request.HasField("region"):
-        raise field_error("query_features", "can't be beside image or region")
-    return request.query_features
-
-
 def read_candidates(request: pb.VerifyFeaturesRequest) -> list[Candidate]:
-    return [
-        Candidate(
-            one.id,
-            one.features,
-            one.regional_similarity if one.HasField("regional_similarity") else None,
-        )
-        for one in request.candidates
-    ]
+    return [Candidate(stored.id, stored.features) for stored in request.candidates]
 
 
 def extract_features_response(
@@ -59,7 +41,6 @@ def extract_features_response(
 
 
 def verify_features_response(verification: Verification) -> pb.VerifyFeaturesResponse:
-    info = verification.info
     return pb.VerifyFeaturesResponse(
         elements=[
             pb.VerifiedElement(
@@ -69,7 +50,6 @@ def verify_features_response(verification: Verification) -> pb.VerifyFeaturesRes
             )
             for found in verification.elements
         ],
-        info=None if info is None else messages.picture_info(info),
         timings=_timings(verification.steps),
     )
 

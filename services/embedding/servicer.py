@@ -96,7 +96,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request: pb.VerifyFeaturesRequest, context: Context
     ) -> pb.VerifyFeaturesResponse:
         verification = await self._elements.verify(
-            element_messages.read_query(request), element_messages.read_candidates(request)
+            request.query_features, element_messages.read_candidates(request)
         )
         return element_messages.verify_features_response(verification)
 

@@ -94,8 +94,6 @@ class Verification:
     """What was found, best first."""
 
     elements: Sequence[FoundElement]
-    info: PictureInfo | None
-    """None where the query came as features."""
     steps: Steps
 
 
@@ -160,32 +158,26 @@ class ElementFinder:
                 ) from group
         return Extraction([outcome.result() for outcome in outcomes], steps)
 
-    async def verify(self, query: Item | bytes, candidates: Sequence[Candidate]) -> Verification:
-        """Say which candidates appear in a picture, and where.
+    async def verify(self, query_features: bytes, candidates: Sequence[Candidate]) -> Verification:
+        """Return the candidates that appear in a picture, and where.
 
         Args:
-            query: the picture, or its features.
+            query_features: `Extracted.features` of the picture, extracted for a query.
             candidates: stored elements.
 
         Raises:
-            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, what is wrong with the picture.
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID.
         """
+        if not query_features:
+            raise missing_field("query_features")
         if len(candidates) > MAX_CANDIDATES:
             raise field_error("candidates", f"must be at most {MAX_CANDIDATES}")
         steps = Steps()
-        info = None
-        with steps.step("total"):
-            if isinstance(query, Item):
-                purpose = Purpose(for_query=True)
-                extracted = await self._extracted(self._admission(), query, "", steps, purpose)
-                info, raw = extracted.info, extracted.features
-            else:
-                raw = query
-            with steps.step("verify"):
-                found = await self._workers.run(
-                    find, raw, candidates, self._vocabulary, self._rules
-                )
-        return Verification(found, info, steps)
+        with steps.step("total"), steps.step("verify"):
+            found = await self._workers.run(
+                find, query_features, candidates, self._vocabulary, self._rules
+            )
+        return Verification(found, steps)
 
     def _admission(self) -> CallAdmission:
         return CallAdmission(self._budget, retry_after_s=self._overload_retry_s)

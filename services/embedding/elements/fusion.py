@@ -42,8 +42,6 @@ class Candidate:
 
     id: str
     features: bytes
-    regional_similarity: float | None = None
-    """Of embeddings, where there are some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +102,7 @@ def find(
         ServiceError: FIELD_INVALID, where features can't be read.
     """
     read = _Read.of(raw, candidates, vocabulary)
-    similarities = [
-        candidate.regional_similarity if alike is None else alike[0]
-        for candidate, alike in zip(candidates, read.likeness, strict=True)
-    ]
+    similarities = [None if alike is None else alike[0] for alike in read.likeness]
     known = [similarity or 0.0 for similarity in similarities]
     verified = {one.row: one for one in verify(read.query, read.elements, vocabulary, rules, known)}
     found = []

@@ -126,8 +126,8 @@ class Catalog:
         return await self.stub.GetLibrary(pb.GetLibraryRequest(library_id=library_id))
 
     async def count(self, library_id: str, where: filter_pb2.Filter | None = None) -> int:
-        request = pb.CountEntriesRequest(library_id=library_id, filter=where)
-        return (await self.stub.CountEntries(request)).count
+        request = pb.ListEntriesRequest(library_id=library_id, filter=where, page_size=1)
+        return (await self.stub.ListEntries(request)).total_count
 
     async def find(self, library_id: str, where: filter_pb2.Filter | None = None) -> set[str]:
         """Return the image ids of all entries that a filter takes."""

@@ -108,12 +108,11 @@ async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, li
     assert hit.entry == stored
 
 
-async def test_features_come_when_asked(catalog: Catalog, library: str) -> None:
+async def test_hits_come_without_features(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", features=b"\0blob"))
-    ((hit,),) = await catalog.query(library, turned(0), include_entries=True, include_features=True)
-    assert hit.entry.features == b"\0blob"
-    with refused(Reason.FIELD_INVALID):
-        await catalog.query(library, turned(0), include_features=True)
+    ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
+    assert hit.entry.image_id == "a"
+    assert hit.entry.features == b""
 
 
 async def test_similarity_has_an_inclusive_floor(catalog: Catalog, library: str) -> None:
@@ -145,13 +144,13 @@ async def test_a_filter_narrows_the_search(catalog: Catalog, library: str) -> No
     assert await catalog.nearest(library, turned(0), filter=where("tags.n", ">", 99)) == []
 
 
-async def test_exact_search_finds_the_same_here(catalog: Catalog, library: str) -> None:
+async def test_hits_are_the_nearest_entries_by_brute_force(catalog: Catalog, library: str) -> None:
     vectors = random_units(300, seed=3)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
     query = random_units(1, seed=4)[0]
     matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(300, -1)
     best = np.argsort(-(matrix @ np.frombuffer(query, "<f4")))[:10]
-    assert await catalog.nearest(library, query, exact=True) == [f"{n}" for n in best]
+    assert await catalog.nearest(library, query) == [f"{n}" for n in best]
 
 
 async def test_each_entity_is_found_once_by_its_best(catalog: Catalog, library: str) -> None:

@@ -72,9 +72,11 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
     assert len(acknowledged) >= 60
 
     async with running_catalog(settings_for(tmp_path)) as catalog:
-        request = pb.FilterRejectedPairsRequest(library_id="shop", pairs=acknowledged)
+        request = pb.FilterRejectedPairsRequest(library_id="shop", image_ids=ids)
         answer = await catalog.stub.FilterRejectedPairs(request)
-        assert list(answer.rejected_pairs) == acknowledged
+        kept = {(pair.image_id_a, pair.image_id_b) for pair in answer.rejected_pairs}
+        assert {(pair.image_id_a, pair.image_id_b) for pair in acknowledged} <= kept
+        assert len(kept) <= len(acknowledged) + 1  # the call under way may have been stored
         again = pb.RejectPairsRequest(
             library_id="shop", pairs=[acknowledged[0]], request_id=acknowledged[0].image_id_a
         )

@@ -36,6 +36,11 @@ async def verify(client: Client, **fields: object) -> pb.VerifyFeaturesResponse:
     return await client.embedding.VerifyFeatures(pb.VerifyFeaturesRequest(**fields), timeout=60)
 
 
+async def query_features(client: Client, picture: pb.EmbedImageItem) -> bytes:
+    (query,) = await extract(client, picture, for_query=True)
+    return query.features
+
+
 def units(result: pb.ExtractFeaturesResult) -> np.ndarray:
     return np.stack([np.frombuffer(vector.values, "<f4") for vector in result.vectors])
 
@@ -89,45 +94,40 @@ async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
     assert good.keypoint_count
 
 
-async def test_a_picture_and_its_features_are_answered_alike(client: Client) -> None:
-    stored = await candidates(client)
-    image = picture_pb2.ImageContent(content=PICTURE)
-    seen = await verify(client, image=image, candidates=stored)
-    (query,) = await extract(client, item(PICTURE), for_query=True)
-    described = await verify(client, query_features=query.features, candidates=stored)
-    assert seen.elements[0].id == "right"
-    assert seen.info.width == 800
-    assert described.elements[0].evidence == pytest.approx(seen.elements[0].evidence, abs=1e-4)
-    assert not described.HasField("info")
-    corners = [(one.x, one.y) for one in seen.elements[0].instances[0].corners.corners]
+async def test_the_right_element_is_found_with_its_corners(client: Client) -> None:
+    features = await query_features(client, item(PICTURE))
+    answer = await verify(client, query_features=features, candidates=await candidates(client))
+    assert answer.elements[0].id == "right"
+    corners = [(one.x, one.y) for one in answer.elements[0].instances[0].corners.corners]
     np.testing.assert_allclose(corners, [(0, 0), (800, 0), (800, 600), (0, 600)], atol=4)
 
 
-async def test_corners_are_those_of_the_picture_where_a_region_is_looked_at(client: Client) -> None:
+async def test_corners_are_in_picture_pixels_when_the_query_is_a_region(client: Client) -> None:
     region = geometry_pb2.Box(x_min=100, y_min=100, x_max=700, y_max=500)
-    image = picture_pb2.ImageContent(content=PICTURE)
-    answer = await verify(client, image=image, region=region, candidates=await candidates(client))
+    features = await query_features(client, item(PICTURE, region))
+    answer = await verify(client, query_features=features, candidates=await candidates(client))
     first = answer.elements[0].instances[0].corners.corners[0]
     np.testing.assert_allclose((first.x, first.y), (0, 0), atol=6)
 
 
-async def test_without_candidates_nothing_is_found(client: Client) -> None:
-    assert not (await verify(client, image=picture_pb2.ImageContent(content=PICTURE))).elements
+async def test_without_candidates_no_element_is_found(client: Client) -> None:
+    features = await query_features(client, item(PICTURE))
+    assert not (await verify(client, query_features=features)).elements
 
 
-async def test_what_can_not_be_checked_is_refused_by_field(client: Client) -> None:
-    image = picture_pb2.ImageContent(content=PICTURE)
+async def test_invalid_features_are_refused_by_field(client: Client) -> None:
+    features = await query_features(client, item(PICTURE))
     good = await candidates(client)
     bad = [*good, pb.StoredFeatures(id="x", features=b"E1 but not really")]
-    error = await refusal(client, image=image, candidates=bad)
+    error = await refusal(client, query_features=features, candidates=bad)
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "candidates[2].features")
     error = await refusal(client, query_features=b"Q1", candidates=good)
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "query_features")
-    error = await refusal(client, image=image, query_features=b"Q1")
-    assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "query_features")
-    assert (await refusal(client)).reason is Reason.FIELD_REQUIRED
+    error = await refusal(client, candidates=good)
+    assert (error.reason, error.fields[0].field) == (Reason.FIELD_REQUIRED, "query_features")
     many = [pb.StoredFeatures(id="x")] * 1001
-    assert (await refusal(client, image=image, candidates=many)).reason is Reason.FIELD_INVALID
+    error = await refusal(client, query_features=features, candidates=many)
+    assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "candidates")
 
 
 async def test_with_a_dense_model_an_element_has_a_vector_and_a_query_one_of_each_window(

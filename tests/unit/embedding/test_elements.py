@@ -22,7 +22,7 @@ from imagesearch_services.embedding.elements.features import (
     query_bag,
     weighted,
 )
-from imagesearch_services.embedding.elements.fusion import Candidate, evidence
+from imagesearch_services.embedding.elements.fusion import evidence
 from imagesearch_services.embedding.elements.verification import Rules, verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from tests.pictures import photo
@@ -166,7 +166,6 @@ def test_a_likeness_of_regions_adds_evidence(vocabulary: Vocabulary) -> None:
     (found,) = verify(query, [stored], vocabulary, Rules())
     alone = evidence(stored, found, None)
     assert evidence(stored, found, 0.3) > alone
-    assert Candidate("a", b"").regional_similarity is None
 
 
 def refusal(read: Callable[[], object]) -> ServiceError | None:

@@ -702,56 +702,6 @@ class ListEntriesResponse(_message.Message):
 Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
 
 @_typing.final
-class CountEntriesRequest(_message.Message):
-    """What to count."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    LIBRARY_ID_FIELD_NUMBER: _builtins.int
-    FILTER_FIELD_NUMBER: _builtins.int
-    library_id: _builtins.str
-    """Where."""
-    @_builtins.property
-    def filter(self) -> _filter_pb2.Filter:
-        """Which; unset: all."""
-
-    def __init__(
-        self,
-        *,
-        library_id: _builtins.str = ...,
-        filter: _filter_pb2.Filter | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "library_id", b"library_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CountEntriesRequest: _TypeAlias = CountEntriesRequest  # noqa: Y015
-
-@_typing.final
-class CountEntriesResponse(_message.Message):
-    """The count."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    COUNT_FIELD_NUMBER: _builtins.int
-    count: _builtins.int
-    """Exact."""
-    def __init__(
-        self,
-        *,
-        count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CountEntriesResponse: _TypeAlias = CountEntriesResponse  # noqa: Y015
-
-@_typing.final
 class UpdateEntryRequest(_message.Message):
     """An entry and which of its fields to change."""
 
@@ -866,8 +816,6 @@ class QueryEntriesRequest(_message.Message):
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     INCLUDE_ENTRIES_FIELD_NUMBER: _builtins.int
     DISTINCT_ENTITIES_FIELD_NUMBER: _builtins.int
-    EXACT_FIELD_NUMBER: _builtins.int
-    INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
     MERGED_HITS_PER_VECTOR_FIELD_NUMBER: _builtins.int
@@ -887,10 +835,6 @@ class QueryEntriesRequest(_message.Message):
     """At most one hit, the best, for each entity_id; entries without one count for
     themselves.
     """
-    exact: _builtins.bool
-    """Compare with every vector instead of using the index."""
-    include_features: _builtins.bool
-    """Give the hits' features; needs include_entries."""
     thumbnail_count: _builtins.int
     """Give the small pictures of the first so many hits of each vector, as
     Entry.thumbnail, at most 100 for all vectors together; 0: none. Needs
@@ -929,15 +873,13 @@ class QueryEntriesRequest(_message.Message):
         min_similarity: _builtins.float | None = ...,
         include_entries: _builtins.bool = ...,
         distinct_entities: _builtins.bool = ...,
-        exact: _builtins.bool = ...,
-        include_features: _builtins.bool = ...,
         thumbnail_count: _builtins.int = ...,
         merged: _builtins.bool = ...,
         merged_hits_per_vector: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "exact", b"exact", "filter", b"filter", "include_entries", b"include_entries", "include_features", b"include_features", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "merged_hits_per_vector", b"merged_hits_per_vector", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "filter", b"filter", "include_entries", b"include_entries", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "merged_hits_per_vector", b"merged_hits_per_vector", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
@@ -1115,37 +1057,31 @@ Global___RejectPairsResponse: _TypeAlias = RejectPairsResponse  # noqa: Y015
 
 @_typing.final
 class FilterRejectedPairsRequest(_message.Message):
-    """Pairs to look up, or entries whose pairs to look up."""
+    """Entries whose rejected pairs to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
-    PAIRS_FIELD_NUMBER: _builtins.int
     IMAGE_IDS_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library to read."""
     page_token: _builtins.str
-    """From the page before, of the same image_ids; those of `pairs` fit in one page."""
-    @_builtins.property
-    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """At most 1,000."""
-
+    """Token from the previous page; image_ids must be the same."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Instead of `pairs`: every rejected pair that has one of these, at most 1,000."""
+        """Entries whose pairs are returned, at most 1,000."""
 
     def __init__(
         self,
         *,
         library_id: _builtins.str = ...,
-        pairs: _abc.Iterable[Global___EntryPair] | None = ...,
         image_ids: _abc.Iterable[_builtins.str] | None = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "page_token", b"page_token", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_ids", b"image_ids", "library_id", b"library_id", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1153,7 +1089,7 @@ Global___FilterRejectedPairsRequest: _TypeAlias = FilterRejectedPairsRequest  # 
 
 @_typing.final
 class FilterRejectedPairsResponse(_message.Message):
-    """Those that are rejected."""
+    """A page of rejected pairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1163,8 +1099,8 @@ class FilterRejectedPairsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def rejected_pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """In the order asked; those of `image_ids` in any order, at most 1,000 a page,
-        which may be fewer, or none, on any page but the last, too.
+        """In any order, at most 1,000 per page. Any page may hold fewer pairs, or no
+        pair, even if more pages follow.
         """
 
     def __init__(

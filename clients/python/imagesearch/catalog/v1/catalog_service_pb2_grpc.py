@@ -89,11 +89,6 @@ class CatalogServiceStub:
                 request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesRequest.SerializeToString,
                 response_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesResponse.FromString,
                 _registered_method=True)
-        self.CountEntries = channel.unary_unary(
-                '/imagesearch.catalog.v1.CatalogService/CountEntries',
-                request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesRequest.SerializeToString,
-                response_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesResponse.FromString,
-                _registered_method=True)
         self.UpdateEntry = channel.unary_unary(
                 '/imagesearch.catalog.v1.CatalogService/UpdateEntry',
                 request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.UpdateEntryRequest.SerializeToString,
@@ -204,13 +199,6 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CountEntries(self, request, context):
-        """How many entries a filter takes, exactly.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def UpdateEntry(self, request, context):
         """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
         TAG_TYPE_MISMATCH.
@@ -244,7 +232,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FilterRejectedPairs(self, request, context):
-        """Which of the given pairs are rejected, or which pairs of the given entries.
+        """The rejected pairs that contain one of the given entries.
         Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -301,11 +289,6 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ListEntries,
                     request_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesRequest.FromString,
                     response_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesResponse.SerializeToString,
-            ),
-            'CountEntries': grpc.unary_unary_rpc_method_handler(
-                    servicer.CountEntries,
-                    request_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesRequest.FromString,
-                    response_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesResponse.SerializeToString,
             ),
             'UpdateEntry': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateEntry,
@@ -568,33 +551,6 @@ class CatalogService:
             '/imagesearch.catalog.v1.CatalogService/ListEntries',
             imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesRequest.SerializeToString,
             imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.ListEntriesResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def CountEntries(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/imagesearch.catalog.v1.CatalogService/CountEntries',
-            imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesRequest.SerializeToString,
-            imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.CountEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

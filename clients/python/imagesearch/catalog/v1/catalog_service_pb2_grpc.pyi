@@ -72,8 +72,6 @@ class CatalogServiceStub:
     last is listed exactly once, whatever is written meanwhile.
     Errors: PAGE_TOKEN_INVALID.
     """
-    CountEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CountEntriesRequest, _catalog_service_pb2.CountEntriesResponse]
-    """How many entries a filter takes, exactly."""
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]
     """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
     TAG_TYPE_MISMATCH.
@@ -90,7 +88,7 @@ class CatalogServiceStub:
     with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
-    """Which of the given pairs are rejected, or which pairs of the given entries.
+    """The rejected pairs that contain one of the given entries.
     Errors: PAGE_TOKEN_INVALID.
     """
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
@@ -141,8 +139,6 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     last is listed exactly once, whatever is written meanwhile.
     Errors: PAGE_TOKEN_INVALID.
     """
-    CountEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CountEntriesRequest, _catalog_service_pb2.CountEntriesResponse]  # type: ignore[assignment]
-    """How many entries a filter takes, exactly."""
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]  # type: ignore[assignment]
     """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
     TAG_TYPE_MISMATCH.
@@ -159,7 +155,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
-    """Which of the given pairs are rejected, or which pairs of the given entries.
+    """The rejected pairs that contain one of the given entries.
     Errors: PAGE_TOKEN_INVALID.
     """
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
@@ -257,14 +253,6 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def CountEntries(
-        self,
-        request: _catalog_service_pb2.CountEntriesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_service_pb2.CountEntriesResponse, _abc.Awaitable[_catalog_service_pb2.CountEntriesResponse]]:
-        """How many entries a filter takes, exactly."""
-
-    @_abc_1.abstractmethod
     def UpdateEntry(
         self,
         request: _catalog_service_pb2.UpdateEntryRequest,
@@ -309,7 +297,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.FilterRejectedPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.FilterRejectedPairsResponse, _abc.Awaitable[_catalog_service_pb2.FilterRejectedPairsResponse]]:
-        """Which of the given pairs are rejected, or which pairs of the given entries.
+        """The rejected pairs that contain one of the given entries.
         Errors: PAGE_TOKEN_INVALID.
         """
 

@@ -544,41 +544,27 @@ Global___ExtractFeaturesResult: _TypeAlias = ExtractFeaturesResult  # noqa: Y015
 
 @_typing.final
 class VerifyFeaturesRequest(_message.Message):
-    """A picture, and stored features to look for in it."""
+    """The features of a picture, and stored features to look for in it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    IMAGE_FIELD_NUMBER: _builtins.int
-    REGION_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     QUERY_FEATURES_FIELD_NUMBER: _builtins.int
     query_features: _builtins.bytes
-    """Instead of `image` and `region`: ExtractFeaturesResult.features of the picture,
-    taken with for_query, so that it need not be read and described again.
-    """
-    @_builtins.property
-    def image(self) -> _picture_pb2.ImageContent:
-        """The picture, unless query_features is set."""
-
-    @_builtins.property
-    def region(self) -> _geometry_pb2.Box:
-        """Look only here; unset: everywhere."""
-
+    """ExtractFeaturesResult.features of the picture, extracted with for_query. Required."""
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredFeatures]:
-        """At most 1,000."""
+        """Stored elements to look for, at most 1,000."""
 
     def __init__(
         self,
         *,
-        image: _picture_pb2.ImageContent | None = ...,
-        region: _geometry_pb2.Box | None = ...,
         candidates: _abc.Iterable[Global___StoredFeatures] | None = ...,
         query_features: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "region", b"region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "image", b"image", "query_features", b"query_features", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "query_features", b"query_features"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,42 +572,27 @@ Global___VerifyFeaturesRequest: _TypeAlias = VerifyFeaturesRequest  # noqa: Y015
 
 @_typing.final
 class StoredFeatures(_message.Message):
-    """What the Catalog kept of one element, with the evidence of stage one."""
+    """The features that the Catalog stores of one element."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
-    REGIONAL_SIMILARITY_FIELD_NUMBER: _builtins.int
-    WORD_SCORE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Given back in the answer."""
+    """Returned in the response."""
     features: _builtins.bytes
     """From ExtractFeaturesResult.features."""
-    regional_similarity: _builtins.float
-    """Similarity of the regional embedding, where it is not in both features."""
-    word_score: _builtins.float
-    """Score of the visual words, if there is one."""
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         features: _builtins.bytes = ...,
-        regional_similarity: _builtins.float | None = ...,
-        word_score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_regional_similarity", b"_regional_similarity", "_word_score", b"_word_score", "regional_similarity", b"regional_similarity", "word_score", b"word_score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regional_similarity", b"_regional_similarity", "_word_score", b"_word_score", "features", b"features", "id", b"id", "regional_similarity", b"regional_similarity", "word_score", b"word_score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "id", b"id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__regional_similarity: _TypeAlias = _typing.Literal["regional_similarity"]  # noqa: Y015
-    _WhichOneofArgType__regional_similarity: _TypeAlias = _typing.Literal["_regional_similarity", b"_regional_similarity"]  # noqa: Y015
-    _WhichOneofReturnType__word_score: _TypeAlias = _typing.Literal["word_score"]  # noqa: Y015
-    _WhichOneofArgType__word_score: _TypeAlias = _typing.Literal["_word_score", b"_word_score"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__regional_similarity) -> _WhichOneofReturnType__regional_similarity | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__word_score) -> _WhichOneofReturnType__word_score | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredFeatures: _TypeAlias = StoredFeatures  # noqa: Y015
 
@@ -632,15 +603,10 @@ class VerifyFeaturesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ELEMENTS_FIELD_NUMBER: _builtins.int
-    INFO_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def elements(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifiedElement]:
         """Only those that hold up."""
-
-    @_builtins.property
-    def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told; unset where query_features were given."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
@@ -650,12 +616,11 @@ class VerifyFeaturesResponse(_message.Message):
         self,
         *,
         elements: _abc.Iterable[Global___VerifiedElement] | None = ...,
-        info: _picture_pb2.PictureInfo | None = ...,
         timings: _abc.Iterable[_model_pb2.StepTiming] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["info", b"info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["elements", b"elements", "info", b"info", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elements", b"elements", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
