@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from imagesearch_services.catalog.model import Entry, FieldType, Library, TagValue
+from imagesearch_services.catalog.model import Entry, FieldType, Library
 from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
     entry_from_payload,
@@ -15,6 +15,7 @@ from imagesearch_services.catalog.payloads import (
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Payload, Point, Record
 from imagesearch_services.catalog.thumbnails import Thumbnail
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import TagValue
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from imagesearch_services.catalog.filters import INT64_MAX, INT64_MIN, NAME
 from imagesearch_services.catalog.model import (
     Entry,
     Library,
-    SparseVector,
-    TagValue,
-    Vector,
+    VectorData,
     VectorSpace,
 )
 from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
+from imagesearch_services.common.types import SparseVector, TagValue
 
 MAX_ID_BYTES = 255
 MAX_REQUEST_ID_BYTES = 128
@@ -165,7 +164,7 @@ def _vectors_fault(library: Library, field: str, entry: Entry) -> ServiceError |
 
 
 def _stack(
-    space: VectorSpace, vectors: Sequence[Vector]
+    space: VectorSpace, vectors: Sequence[VectorData]
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     joined = b"".join(vector for vector in vectors if isinstance(vector, bytes))
     return np.frombuffer(joined, "<f4").reshape(-1, space.dimensions)
@@ -184,7 +183,7 @@ def _check_finite(field: str, entry: Entry) -> None:
         numbers += [attribute.score for attribute in entry.subject.attributes]
     for box in boxes:
         if box is not None:
-            numbers += [box.x_min, box.y_min, box.x_max, box.y_max]
+            numbers += box
     if not all(map(math.isfinite, numbers)):
         raise field_error(field, "its numbers must be finite")
 

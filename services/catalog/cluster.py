@@ -21,7 +21,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from imagesearch_services.catalog import filters
 from imagesearch_services.catalog.filters import Filter
-from imagesearch_services.catalog.model import FieldType, SparseVector, Vector, VectorSpace
+from imagesearch_services.catalog.model import FieldType, VectorData, VectorSpace
 from imagesearch_services.catalog.storage import (
     FEATURES_KEY,
     THUMBNAIL_KEY,
@@ -37,6 +37,7 @@ from imagesearch_services.catalog.storage import (
     storage_error,
 )
 from imagesearch_services.common.logs import logger
+from imagesearch_services.common.types import SparseVector
 
 COLLECTION_PREFIX = "imagesearch_"
 """Tells our collections from others' on the same server."""
@@ -326,15 +327,15 @@ def _uid(point_id: Any) -> bytes:
     return uuid.UUID(str(point_id)).bytes
 
 
-def _to_engine(vector: Vector) -> Any:
+def _to_engine(vector: VectorData) -> Any:
     if isinstance(vector, SparseVector):
         return models.SparseVector(indices=list(vector.indices), values=list(vector.values))
     return np.frombuffer(vector, "<f4").tolist()
 
 
-def _from_engine(vector: Any) -> Vector:
+def _from_engine(space: str, vector: Any) -> VectorData:
     if isinstance(vector, models.SparseVector):
-        return SparseVector(tuple(vector.indices), tuple(vector.values))
+        return SparseVector(space, tuple(vector.indices), tuple(vector.values))
     return np.asarray(vector, "<f4").tobytes()
 
 
@@ -343,7 +344,7 @@ def _record(record: models.Record) -> Record:
     return Record(
         _uid(record.id),
         record.payload or {},
-        {space: _from_engine(vector) for space, vector in vectors.items()},
+        {space: _from_engine(space, vector) for space, vector in vectors.items()},
     )
 
 

@@ -36,7 +36,7 @@ import qdrant_edge as q
 from imagesearch_services.catalog import filters
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.framing import HEADER
-from imagesearch_services.catalog.model import FieldType, SparseVector, Vector, VectorSpace
+from imagesearch_services.catalog.model import FieldType, VectorData, VectorSpace
 from imagesearch_services.catalog.storage import (
     FEATURES_KEY,
     THUMBNAIL_KEY,
@@ -50,6 +50,7 @@ from imagesearch_services.catalog.storage import (
     Search,
     has_links,
 )
+from imagesearch_services.common.types import SparseVector
 
 LOCK_FILE = "lock"
 CURRENT_FILE = "CURRENT"
@@ -484,15 +485,15 @@ def _create_index(shard: q.EdgeShard, field: str, field_type: FieldType) -> None
     shard.update(q.UpdateOperation.create_field_index(field, params))
 
 
-def _to_engine(vector: Vector) -> Any:
+def _to_engine(vector: VectorData) -> Any:
     if isinstance(vector, SparseVector):
         return q.SparseVector(list(vector.indices), list(vector.values))
     return memoryview(vector).cast("f")
 
 
-def _from_engine(vector: Any) -> Vector:
+def _from_engine(space: str, vector: Any) -> VectorData:
     if isinstance(vector, q.SparseVector):
-        return SparseVector(tuple(vector.indices), tuple(vector.values))
+        return SparseVector(space, tuple(vector.indices), tuple(vector.values))
     return np.asarray(vector, "<f4").tobytes()
 
 
@@ -506,7 +507,7 @@ def _record(record: q.Record) -> Record:
     return Record(
         _uid(record.id),
         record.payload or {},
-        {space: _from_engine(vector) for space, vector in vectors.items()},
+        {space: _from_engine(space, vector) for space, vector in vectors.items()},
     )
 
 

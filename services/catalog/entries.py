@@ -14,10 +14,10 @@ from imagesearch_services.catalog.filters import NAME, Filter
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, entry_uid
 from imagesearch_services.catalog.payloads import (
-    REQUEST_ID_KEY,
     entry_from_payload,
     entry_to_payload,
     features_from_payloads,
+    updated_payload,
 )
 from imagesearch_services.catalog.rejections import forget_entry_pairs
 from imagesearch_services.catalog.requests import RequestKey, Requests
@@ -263,7 +263,8 @@ class Entries:
                 new_tags = new_tag_types(library.tag_types, entry.tags)
                 if new_tags:
                     await self._libraries.add_fields(library, new_tags, frozenset())
-                payload = entry_to_payload(entry, before.get(REQUEST_ID_KEY, ""))
+                keys = {path.partition(".")[0] for path in paths}
+                payload = updated_payload(before, entry, keys)
                 await self._storage.set_payload(library.uid, entry.uid, payload)
             entry.features = b""
             await self._requests.remember(key, entry_to_payload(entry, ""))

@@ -14,8 +14,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagesearch_services.catalog.model import FieldType, TagValue
+from imagesearch_services.catalog.model import FieldType
 from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.common.types import TagValue
 
 BASE_FIELDS: Mapping[str, FieldType] = {
     "image_id": FieldType.STRING,

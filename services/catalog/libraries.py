@@ -313,8 +313,6 @@ def _check_draft(draft: Library) -> None:
         raise field_error(
             "library.library_id", "must be 1 to 63 of a-z, 0-9 and -, beginning with a letter"
         )
-    if not draft.type:
-        raise missing_field("library.type")
     if draft.capacity < 0:
         raise field_error("library.capacity", "must not be negative")
     if not draft.spaces:

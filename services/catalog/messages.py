@@ -10,34 +10,22 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import filter_pb2
-from imagesearch.type.v1 import (
-    geometry_pb2,
-    model_pb2,
-    picture_pb2,
-    subject_pb2,
-    tag_pb2,
-)
+from imagesearch.type.v1 import tag_pb2
 from imagesearch_services.catalog.batch import PutItem
 from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
 from imagesearch_services.catalog.model import (
-    Attribute,
-    Box,
-    Color,
     Entry,
     Library,
     LibraryStats,
-    ModelVersion,
-    PictureInfo,
-    SparseVector,
-    Subject,
-    TagValue,
     VectorSpace,
 )
 from imagesearch_services.catalog.queries import Found, Hit, Query
 from imagesearch_services.catalog.rejections import Pair
 from imagesearch_services.catalog.requests import RequestKey
+from imagesearch_services.common import type_messages
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.common.status import to_status
+from imagesearch_services.common.types import LibraryType, SparseVector, TagValue
 
 OPERATORS = {
     filter_pb2.Condition.OPERATOR_EQUAL: Operator.EQUAL,
@@ -66,14 +54,12 @@ def read_library(message: pb.Library) -> Library:
     return Library(
         library_id=message.library_id,
         uid="",
-        type=message.type,
+        type=_read_library_type(message.type),
         spaces=tuple(
             VectorSpace(space.name, space.dimensions, space.sparse, space.compact)
             for space in message.spaces
         ),
-        models=tuple(
-            ModelVersion(model.role, model.name, model.version) for model in message.models
-        ),
+        models=tuple(map(type_messages.read_model_version, message.models)),
         display_name=message.display_name,
         description=message.description,
         capacity=message.capacity,
@@ -85,7 +71,7 @@ def write_library(library: Library, stats: LibraryStats) -> pb.Library:
     return pb.Library(
         library_id=library.library_id,
         uid=library.uid,
-        type=library.type,  # type: ignore[arg-type]  # a number of the enum, kept as it came
+        type=type_messages.write_library_type(library.type),
         spaces=[
             pb.VectorSpace(
                 name=space.name,
@@ -95,10 +81,7 @@ def write_library(library: Library, stats: LibraryStats) -> pb.Library:
             )
             for space in library.spaces
         ],
-        models=[
-            model_pb2.ModelVersion(role=model.role, name=model.name, version=model.version)
-            for model in library.models
-        ],
+        models=map(type_messages.write_model_version, library.models),
         display_name=library.display_name,
         description=library.description,
         capacity=library.capacity,
@@ -130,21 +113,26 @@ def write_put_result(result: Entry | ServiceError) -> pb.PutEntryResult:
 def read_entry(message: pb.Entry, field: str) -> Entry:
     """Read an entry of a request; uid and times are not the caller's."""
     vectors = {vector.space: vector.values for vector in message.vectors}
-    sparse = {vector.space: read_sparse(vector) for vector in message.sparse_vectors}
+    sparse = {
+        vector.space: type_messages.read_sparse_vector(vector) for vector in message.sparse_vectors
+    }
     if len(vectors) + len(sparse) < len(message.vectors) + len(message.sparse_vectors):
         raise field_error(f"{field}.vectors", "must be one for each space")
     return Entry(
         image_id=message.image_id,
         entity_id=message.entity_id,
-        category=message.category,
+        category=type_messages.read_category(message.category, field=f"{field}.category"),
         tags={
-            name: read_tag_value(value, f"{field}.tags.{name}")
-            for name, value in message.tags.items()
+            name: _read_tag(value, f"{field}.tags.{name}") for name, value in message.tags.items()
         },
         custom_content=message.custom_content,
-        region=_read_box(message.region) if message.HasField("region") else None,
-        subject=_read_subject(message.subject) if message.HasField("subject") else None,
-        info=_read_info(message.info) if message.HasField("info") else None,
+        region=type_messages.read_box(message.region) if message.HasField("region") else None,
+        subject=(
+            type_messages.read_subject(message.subject, field=f"{field}.subject")
+            if message.HasField("subject")
+            else None
+        ),
+        info=type_messages.read_picture_info(message.info) if message.HasField("info") else None,
         vectors={**vectors, **sparse},
         background_similarities={
             vector.space: vector.background_similarity
@@ -161,25 +149,21 @@ def write_entry(entry: Entry) -> pb.Entry:
         image_id=entry.image_id,
         uid=entry.uid,
         entity_id=entry.entity_id,
-        category=entry.category,  # type: ignore[arg-type]  # a number of the enum
+        category=type_messages.write_category(entry.category),
+        tags={name: type_messages.write_tag(value) for name, value in entry.tags.items()},
         custom_content=entry.custom_content,
+        region=None if entry.region is None else type_messages.write_box(entry.region),
+        subject=None if entry.subject is None else type_messages.write_subject(entry.subject),
+        info=None if entry.info is None else type_messages.write_picture_info(entry.info),
         create_time=write_time(entry.create_time),
         update_time=write_time(entry.update_time),
         features=entry.features,
         thumbnail=entry.thumbnail,
         has_thumbnail=bool(entry.thumbnail_version),
     )
-    for name, value in entry.tags.items():
-        _write_tag_value(message.tags[name], value)
-    if entry.region is not None:
-        message.region.CopyFrom(_write_box(entry.region))
-    if entry.subject is not None:
-        message.subject.CopyFrom(_write_subject(entry.subject))
-    if entry.info is not None:
-        message.info.CopyFrom(_write_info(entry.info))
     for space, vector in sorted(entry.vectors.items()):
         if isinstance(vector, SparseVector):
-            message.sparse_vectors.add(space=space, indices=vector.indices, values=vector.values)
+            message.sparse_vectors.append(type_messages.write_sparse_vector(vector))
         else:
             message.vectors.add(
                 space=space,
@@ -200,7 +184,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
     spaces = {vector.space for vector in request.vectors}
     sparse = None
     if request.HasField("sparse_vector"):
-        sparse = read_sparse(request.sparse_vector)
+        sparse = type_messages.read_sparse_vector(request.sparse_vector)
         spaces.add(request.sparse_vector.space)
     if (sparse is None) == (not request.vectors):
         raise missing_field("vectors")
@@ -265,16 +249,18 @@ def read_filter(message: filter_pb2.Filter) -> Filter:
     raise field_error("filter", "a node must be set")
 
 
-def read_tag_value(message: tag_pb2.TagValue, field: str) -> TagValue:
-    kind = message.WhichOneof("kind")
-    if kind is None:
+def _read_tag(message: tag_pb2.TagValue, field: str) -> TagValue:
+    value = type_messages.read_tag(message)
+    if value is None:
         raise missing_field(field)
-    value: TagValue = getattr(message, kind)
     return value
 
 
-def read_sparse(message: model_pb2.SparseVector) -> SparseVector:
-    return SparseVector(tuple(message.indices), tuple(message.values))
+def _read_library_type(number: int) -> LibraryType:
+    value = type_messages.read_library_type(number, field="library.type")
+    if value is None:
+        raise missing_field("library.type")
+    return value
 
 
 def write_time(seconds: float) -> Timestamp:
@@ -301,75 +287,5 @@ def _read_condition(message: filter_pb2.Condition) -> Condition:
         raise field_error("filter", f"{message.field}: an operator must be set")
     value = None
     if operator is not Operator.HAS:
-        value = read_tag_value(message.value, "filter")
+        value = _read_tag(message.value, "filter")
     return Condition(message.field, operator, value)
-
-
-def _write_tag_value(message: tag_pb2.TagValue, value: TagValue) -> None:
-    if isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, int):
-        message.int_value = value
-    elif isinstance(value, float):
-        message.float_value = value
-    else:
-        message.string_value = value
-
-
-def _read_box(message: geometry_pb2.Box) -> Box:
-    return Box(message.x_min, message.y_min, message.x_max, message.y_max)
-
-
-def _write_box(box: Box) -> geometry_pb2.Box:
-    return geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
-
-
-def _read_subject(message: subject_pb2.Subject) -> Subject:
-    return Subject(
-        box=_read_box(message.box) if message.HasField("box") else None,
-        category=message.category,
-        score=message.score,
-        colors=tuple(Color(color.name, color.hex, color.share) for color in message.colors),
-        attributes=tuple(
-            Attribute(attribute.name, attribute.value, attribute.score)
-            for attribute in message.attributes
-        ),
-    )
-
-
-def _write_subject(subject: Subject) -> subject_pb2.Subject:
-    return subject_pb2.Subject(
-        box=None if subject.box is None else _write_box(subject.box),
-        category=subject.category,  # type: ignore[arg-type]  # a number of the enum
-        score=subject.score,
-        colors=[
-            subject_pb2.Color(name=color.name, hex=color.hex, share=color.share)
-            for color in subject.colors
-        ],
-        attributes=[
-            subject_pb2.Attribute(name=attribute.name, value=attribute.value, score=attribute.score)
-            for attribute in subject.attributes
-        ],
-    )
-
-
-def _read_info(message: picture_pb2.PictureInfo) -> PictureInfo:
-    return PictureInfo(
-        width=message.width,
-        height=message.height,
-        size_bytes=message.size_bytes,
-        sha256=message.sha256,
-        media_type=message.media_type,
-        sharpness=message.sharpness,
-    )
-
-
-def _write_info(info: PictureInfo) -> picture_pb2.PictureInfo:
-    return picture_pb2.PictureInfo(
-        width=info.width,
-        height=info.height,
-        size_bytes=info.size_bytes,
-        sha256=info.sha256,
-        media_type=info.media_type,
-        sharpness=info.sharpness,
-    )

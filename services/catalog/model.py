@@ -11,7 +11,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-TagValue = str | int | float | bool
+from imagesearch_services.common.types import (
+    Box,
+    Category,
+    LibraryType,
+    ModelVersion,
+    PictureInfo,
+    SparseVector,
+    Subject,
+    TagValue,
+)
 
 ENTRY_NAMESPACE = uuid.UUID("6f9f0c52-7d0f-5c7e-9a37-0d6c2f6b8a11")
 """Fixed for ever: entry uids are name-based UUIDs (RFC 4122, version 5) in this namespace."""
@@ -58,15 +67,6 @@ class VectorSpace:
     """Kept in a quarter of the bits, sparse weights in half, at the price of some exactness."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """A model that the library was built with; kept for the Gateway."""
-
-    role: str
-    name: str
-    version: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
     """A library as it is kept; its counts come from the engine."""
@@ -74,8 +74,8 @@ class Library:
     library_id: str
     uid: str
     """32 hexadecimal digits; names the engine's collection."""
-    type: int
-    """Number of `imagesearch.type.v1.LibraryType`; opaque here."""
+    type: LibraryType | int
+    """Kept for the Gateway; a number that only a later version knows is kept as it is."""
     spaces: tuple[VectorSpace, ...]
     models: tuple[ModelVersion, ...] = ()
     display_name: str = ""
@@ -105,67 +105,8 @@ class LibraryStats:
     """Vectors that are compared one by one since no HNSW graph covers them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Pixels of the picture as shown; maxima exclusive."""
-
-    x_min: float
-    y_min: float
-    x_max: float
-    y_max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Color:
-    """A colour of a subject: basic name, "#rrggbb", share of the pixels."""
-
-    name: str
-    hex: str
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A named property of a subject with its confidence."""
-
-    name: str
-    value: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What was taken for the subject of the picture."""
-
-    box: Box | None
-    category: int
-    score: float
-    colors: tuple[Color, ...] = ()
-    attributes: tuple[Attribute, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PictureInfo:
-    """What was read off the picture's file."""
-
-    width: int
-    height: int
-    size_bytes: int
-    sha256: str
-    media_type: str
-    sharpness: float
-
-
-@dataclass(frozen=True, slots=True)
-class SparseVector:
-    """Weights of few components; indices ascending without repeats."""
-
-    indices: tuple[int, ...]
-    values: tuple[float, ...]
-
-
-Vector = bytes | SparseVector
-"""Dense: IEEE-754 single precision, little-endian."""
+VectorData = bytes | SparseVector
+"""A dense vector as IEEE-754 single precision, little-endian; or a sparse vector."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,7 +115,7 @@ class Entry:
 
     image_id: str
     entity_id: str = ""
-    category: int = 0
+    category: Category | None = None
     tags: dict[str, TagValue] = field(default_factory=dict)
     custom_content: str = ""
     region: Box | None = None
@@ -184,7 +125,7 @@ class Entry:
     """Seconds since 1970 UTC, whole microseconds."""
     update_time: float = 0.0
     """Seconds since 1970 UTC, whole microseconds."""
-    vectors: dict[str, Vector] = field(default_factory=dict)
+    vectors: dict[str, VectorData] = field(default_factory=dict)
     """By space; filled in answers only when asked."""
     background_similarities: dict[str, float] = field(default_factory=dict)
     """Kept for the Gateway beside its vectors, by space."""

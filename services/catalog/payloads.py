@@ -7,20 +7,24 @@ from typing import Any
 
 from imagesearch_services.catalog.filters import BASE_FIELDS
 from imagesearch_services.catalog.model import (
-    Attribute,
-    Box,
-    Color,
     Entry,
     FieldType,
     Library,
-    ModelVersion,
-    PictureInfo,
-    Subject,
-    Vector,
+    VectorData,
     VectorSpace,
 )
 from imagesearch_services.catalog.packing import pack, unpack
 from imagesearch_services.catalog.storage import FEATURES_KEY, THUMBNAIL_KEY, Payload
+from imagesearch_services.common.types import (
+    Attribute,
+    Box,
+    Category,
+    Color,
+    LibraryType,
+    ModelVersion,
+    PictureInfo,
+    Subject,
+)
 
 REQUEST_ID_KEY = "put_request_id"
 BACKGROUNDS_KEY = "background_similarities"
@@ -34,6 +38,9 @@ METADATA_INDEXES = {
 }
 """Indexed fields of the collection of libraries, remembered requests and rejected pairs."""
 
+NO_BOX = Box(0.0, 0.0, 0.0, 0.0)
+"""Box of a stored subject without a box: the zeros of an unset message."""
+
 ENTRY_INDEXES = dict(BASE_FIELDS)
 """Indexed fields of a new library; tags and attributes join at their first use."""
 
@@ -42,7 +49,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
     """Write an entry down; unset fields are left out, so that "has" filters mean what they say."""
     optional: Payload = {
         "entity_id": entry.entity_id,
-        "category": entry.category,
+        "category": _category_number(entry.category),
         "tags": dict(entry.tags),
         "custom_content": entry.custom_content,
         "attributes": entry.attributes(),
@@ -58,7 +65,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         **{key: value for key, value in optional.items() if value},
     }
     if entry.region is not None:
-        payload["region"] = _box_to_list(entry.region)
+        payload["region"] = list(entry.region)
     if entry.subject is not None:
         payload["subject"] = _subject_to_payload(entry.subject)
     if entry.info is not None:
@@ -66,14 +73,14 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
     return payload
 
 
-def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = None) -> Entry:
+def entry_from_payload(payload: Payload, vectors: dict[str, VectorData] | None = None) -> Entry:
     """Read an entry back; features are there if the payload was read with them."""
     get = payload.get
     region, subject = get("region"), get("subject")
     return Entry(
         image_id=payload["image_id"],
         entity_id=get("entity_id", ""),
-        category=get("category", 0),
+        category=_category(get("category", 0)),
         tags=get("tags", {}),
         custom_content=get("custom_content", ""),
         region=None if region is None else Box(*region),
@@ -88,6 +95,20 @@ def entry_from_payload(payload: Payload, vectors: dict[str, Vector] | None = Non
     )
 
 
+def updated_payload(stored: Payload, entry: Entry, keys: Iterable[str]) -> Payload:
+    """Return a stored payload with some keys, and the update time, taken from the entry.
+
+    Other keys stay as they are stored, also where only a later version can read them.
+    """
+    changed = entry_to_payload(entry, "")
+    payload = dict(stored)
+    for key in (*keys, "update_time"):
+        payload.pop(key, None)
+        if key in changed:
+            payload[key] = changed[key]
+    return payload
+
+
 def features_from_payloads(payloads: Iterable[Payload]) -> list[bytes]:
     """Read the features of entries; empty where one has none, or they were not read."""
     return unpack([payload.get(FEATURES_KEY, "") for payload in payloads])
@@ -99,7 +120,7 @@ def library_to_payload(library: Library, state: str) -> Payload:
         "state": state,
         "library_id": library.library_id,
         "uid": library.uid,
-        "type": library.type,
+        "type": int(library.type),
         # Libraries that are older than compact spaces have three members here.
         "spaces": [
             [space.name, space.dimensions, space.sparse, space.compact] for space in library.spaces
@@ -121,7 +142,7 @@ def library_from_payload(payload: Payload) -> Library:
     return Library(
         library_id=payload["library_id"],
         uid=payload["uid"],
-        type=payload["type"],
+        type=_library_type(payload["type"]),
         spaces=tuple(VectorSpace(*space) for space in payload["spaces"]),
         models=tuple(ModelVersion(*model) for model in payload["models"]),
         display_name=payload["display_name"],
@@ -135,14 +156,10 @@ def library_from_payload(payload: Payload) -> Library:
     )
 
 
-def _box_to_list(box: Box) -> list[float]:
-    return [box.x_min, box.y_min, box.x_max, box.y_max]
-
-
 def _subject_to_payload(subject: Subject) -> Payload:
     return {
-        "box": None if subject.box is None else _box_to_list(subject.box),
-        "category": subject.category,
+        "box": list(subject.box),
+        "category": _category_number(subject.category),
         "score": subject.score,
         "colors": [[color.name, color.hex, color.share] for color in subject.colors],
         "attributes": [
@@ -152,14 +169,34 @@ def _subject_to_payload(subject: Subject) -> Payload:
 
 
 def _subject_from_payload(payload: Payload) -> Subject:
-    box: list[float] | None = payload["box"]
     return Subject(
-        box=None if box is None else Box(*box),
-        category=payload["category"],
+        # Entries that callers of earlier versions stored may have no box.
+        box=NO_BOX if payload["box"] is None else Box(*payload["box"]),
+        category=_category(payload["category"]),
         score=payload["score"],
-        colors=tuple(Color(*color) for color in payload["colors"]),
-        attributes=tuple(Attribute(*attribute) for attribute in payload["attributes"]),
+        colors=[Color(*color) for color in payload["colors"]],
+        attributes=[Attribute(*attribute) for attribute in payload["attributes"]],
     )
+
+
+def _category_number(category: Category | None) -> int:
+    return 0 if category is None else int(category)
+
+
+def _category(number: int) -> Category | None:
+    """Return None for 0, and for a category that only a later version knows."""
+    try:
+        return Category(number)
+    except ValueError:
+        return None
+
+
+def _library_type(number: int) -> LibraryType | int:
+    """Return the number itself for a type that only a later version knows."""
+    try:
+        return LibraryType(number)
+    except ValueError:
+        return number
 
 
 def _info_to_payload(info: PictureInfo) -> Payload:

@@ -12,14 +12,14 @@ from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import (
     Entry,
     Library,
-    SparseVector,
-    Vector,
+    VectorData,
     VectorSpace,
 )
 from imagesearch_services.catalog.payloads import entry_from_payload
 from imagesearch_services.catalog.small_pictures import MAX_THUMBNAILS, SmallPictures
 from imagesearch_services.catalog.storage import Fields, Scored, Search, Storage
 from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.common.types import SparseVector
 
 MAX_VECTORS = 200
 DEFAULT_LIMIT = 10
@@ -157,7 +157,7 @@ class Queries:
 
 def _search(library: Library, query: Query) -> Search:
     space = library.space(query.space)
-    vectors: Sequence[Vector] = query.vectors
+    vectors: Sequence[VectorData] = query.vectors
     if space is None or space.sparse != (query.sparse is not None):
         raise field_error("vectors", f"the library has no such space: {query.space}")
     if query.sparse is not None:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from imagesearch_services.catalog.filters import Filter
-from imagesearch_services.catalog.model import FieldType, Vector, VectorSpace
+from imagesearch_services.catalog.model import FieldType, VectorData, VectorSpace
 from imagesearch_services.common.errors import Reason, ServiceError
 
 Payload = dict[str, Any]
@@ -46,7 +46,7 @@ class Point(NamedTuple):
     """What is stored: 16 bytes of id, vectors by space, payload."""
 
     uid: bytes
-    vectors: Mapping[str, Vector]
+    vectors: Mapping[str, VectorData]
     payload: Payload
 
 
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
     uid: bytes
     payload: Payload
-    vectors: dict[str, Vector]
+    vectors: dict[str, VectorData]
 
 
 class Scored(NamedTuple):
@@ -78,7 +78,7 @@ class Search:
     """One search for several vectors of one space."""
 
     space: str
-    vectors: Sequence[Vector]
+    vectors: Sequence[VectorData]
     limit: int
     filter: Filter | None = None
     min_similarity: float | None = None

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from imagesearch.type.v1 import (
     category_pb2,
     geometry_pb2,
+    library_type_pb2,
     model_pb2,
     picture_pb2,
     subject_pb2,
@@ -22,6 +23,7 @@ from imagesearch_services.common.types import (
     Box,
     Category,
     Color,
+    LibraryType,
     ModelVersion,
     PictureInfo,
     Quadrilateral,
@@ -112,17 +114,24 @@ def write_timing(value: StepTiming) -> model_pb2.StepTiming:
 def read_tags(
     messages: Mapping[str, tag_pb2.TagValue], *, field: str = "tags"
 ) -> dict[str, TagValue]:
-    return {
-        name: _tag_value(message, field=f"{field}.{name}") for name, message in messages.items()
-    }
+    """Read tags by name.
+
+    Raises:
+        ServiceError: FIELD_INVALID for a tag without a value.
+    """
+    tags = {}
+    for name, message in messages.items():
+        value = read_tag(message)
+        if value is None:
+            raise field_error(f"{field}.{name}", "must have a value")
+        tags[name] = value
+    return tags
 
 
-def _tag_value(message: tag_pb2.TagValue, *, field: str) -> TagValue:
+def read_tag(message: tag_pb2.TagValue) -> TagValue | None:
+    """Read the value of a tag; None if no value is set."""
     kind = message.WhichOneof("kind")
-    if kind is None:
-        raise field_error(field, "must have a value")
-    value: TagValue = getattr(message, kind)
-    return value
+    return None if kind is None else cast("TagValue", getattr(message, kind))
 
 
 def write_tag(value: TagValue) -> tag_pb2.TagValue:
@@ -135,8 +144,30 @@ def write_tag(value: TagValue) -> tag_pb2.TagValue:
     return tag_pb2.TagValue(string_value=value)
 
 
+def read_library_type(number: int, *, field: str = "type") -> LibraryType | None:
+    """Read a library type; None for LIBRARY_TYPE_UNSPECIFIED.
+
+    Raises:
+        ServiceError: FIELD_INVALID for an unknown number.
+    """
+    if not number:
+        return None
+    try:
+        return LibraryType(number)
+    except ValueError:
+        raise field_error(field, f"{number} is no library type") from None
+
+
+def write_library_type(value: LibraryType | int) -> library_type_pb2.LibraryType.ValueType:
+    return cast("library_type_pb2.LibraryType.ValueType", int(value))
+
+
 def read_category(number: int, *, field: str = "category") -> Category | None:
-    """Read a category; None where it was not said."""
+    """Read a category; None for CATEGORY_UNSPECIFIED.
+
+    Raises:
+        ServiceError: FIELD_INVALID for an unknown number.
+    """
     if not number:
         return None
     try:
@@ -149,10 +180,10 @@ def write_category(value: Category | None) -> category_pb2.Category.ValueType:
     return cast("category_pb2.Category.ValueType", int(value or 0))
 
 
-def read_subject(message: subject_pb2.Subject) -> Subject:
+def read_subject(message: subject_pb2.Subject, *, field: str = "subject") -> Subject:
     return Subject(
         box=read_box(message.box),
-        category=read_category(message.category),
+        category=read_category(message.category, field=f"{field}.category"),
         score=message.score,
         colors=[Color(one.name, one.hex, one.share) for one in message.colors],
         attributes=[Attribute(one.name, one.value, one.score) for one in message.attributes],

@@ -189,6 +189,8 @@ async def test_capacity_lets_in_what_fits_in_order(catalog: Catalog, new_id: str
         ({"image_id": "a\nb"}, Reason.FIELD_INVALID),
         ({"entity_id": "e" * 256}, Reason.FIELD_INVALID),
         ({"custom_content": "c" * 4097}, Reason.FIELD_INVALID),
+        ({"category": 99}, Reason.FIELD_INVALID),
+        ({"subject": {"category": 99}}, Reason.FIELD_INVALID),
         ({"tags": {"1st": tag(1)}}, Reason.FIELD_INVALID),
         ({"tags": {"a-b": tag(1)}}, Reason.FIELD_INVALID),
         ({"tags": {"n": tag("v" * 1025)}}, Reason.FIELD_INVALID),

@@ -65,6 +65,7 @@ async def test_concurrent_creations_of_one_id_make_one_library(
         ({"library_id": "s" * 64}, Reason.FIELD_INVALID),
         ({"library_id": "shop\n"}, Reason.FIELD_INVALID),
         ({"type": 0}, Reason.FIELD_REQUIRED),
+        ({"type": 99}, Reason.FIELD_INVALID),
         ({"spaces": []}, Reason.FIELD_REQUIRED),
         ({"spaces": [{"name": "copy", "dimensions": 4}]}, Reason.FIELD_INVALID),
         ({"spaces": [{"name": "copy@1"}]}, Reason.FIELD_INVALID),

@@ -25,12 +25,14 @@ from imagesearch_services.catalog.payloads import (
     entry_to_payload,
     library_from_payload,
     library_to_payload,
+    updated_payload,
 )
 from imagesearch_services.catalog.settings import Settings
-from imagesearch_services.catalog.storage import Search
+from imagesearch_services.catalog.storage import Payload, Search
 from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.types import Category, LibraryType
 
 
 @given(st.text(max_size=20), st.binary(max_size=64))
@@ -158,3 +160,68 @@ def test_a_library_that_is_older_than_compact_spaces_is_read() -> None:
     assert library_from_payload(payload) == library
     older = payload | {"spaces": [["copy@1", 512, False]]}
     assert library_from_payload(older).spaces == (replace(space, compact=False),)
+
+
+def test_a_library_type_of_a_later_version_is_kept() -> None:
+    library = Library(
+        library_id="shop", uid="1" * 32, type=LibraryType.PRODUCT, spaces=(VectorSpace("a@1", 4),)
+    )
+    later = library_to_payload(library, "ready") | {"type": 99}
+    read = library_from_payload(later)
+    assert read.type == 99
+    assert library_to_payload(read, "ready") == later
+
+
+def stored_entry(**changes: object) -> Payload:
+    """Return a payload as releases before this one wrote it, with changes."""
+    return {
+        "image_id": "a",
+        "create_time": 1.0,
+        "update_time": 2.0,
+        "category": 4,
+        "tags": {"brand": "acme"},
+        "attributes": {"kind": ["tote"], "color": ["red"]},
+        "region": [1.0, 2.0, 3.0, 4.0],
+        "subject": {
+            "box": [1.0, 2.0, 3.0, 4.0],
+            "category": 4,
+            "score": 0.5,
+            "colors": [["red", "#ff0000", 0.75]],
+            "attributes": [["kind", "tote", 0.25]],
+        },
+        **changes,
+    }
+
+
+def test_an_entry_is_written_as_releases_before_wrote_it() -> None:
+    payload = stored_entry()
+    entry = entry_from_payload(payload)
+    assert entry.category is Category.BAG
+    assert entry.subject is not None
+    assert entry.subject.category is Category.BAG
+    written = entry_to_payload(entry, "")
+    assert written == payload
+    assert type(written["category"]) is int
+
+
+def test_a_stored_subject_without_a_box_is_read() -> None:
+    subject = {**stored_entry()["subject"], "box": None}
+    entry = entry_from_payload(stored_entry(subject=subject))
+    assert entry.subject is not None
+    assert entry.subject.box == (0, 0, 0, 0)
+
+
+def test_categories_of_a_later_version_are_read_as_none() -> None:
+    subject = {**stored_entry()["subject"], "category": 99}
+    entry = entry_from_payload(stored_entry(category=99, subject=subject))
+    assert entry.category is None
+    assert entry.subject is not None
+    assert entry.subject.category is None
+
+
+def test_an_update_keeps_stored_keys_that_it_does_not_change() -> None:
+    stored = stored_entry(category=99, later_key=["anything"], entity_id="shelf")
+    entry = replace(entry_from_payload(stored), tags={"n": 1}, entity_id="", update_time=3.0)
+    expected = stored | {"tags": {"n": 1}, "update_time": 3.0}
+    del expected["entity_id"]
+    assert updated_payload(stored, entry, {"tags", "entity_id"}) == expected
