@@ -17,8 +17,9 @@ from imagesearch_services.gateway.clients import embedding as embedding_client
 from imagesearch_services.gateway.clients.catalog import CatalogClient
 from imagesearch_services.gateway.clients.embedding import EmbeddingClient
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
+from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
 from imagesearch_services.gateway.duplicates.finder import RETRY_AFTER_S as DUPLICATES_RETRY_AFTER_S
-from imagesearch_services.gateway.duplicates.finder import Duplicates
+from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.library.images import Images
@@ -56,9 +57,9 @@ def build(settings: Settings) -> Service:
             tokens=PageTokens(settings.page_token_key, time.time),
             settings=settings.search,
         ),
-        duplicates=Duplicates(
+        duplicates=DuplicateFinder(
             catalog=catalog,
-            check=CopyCheck(catalog, embedding),
+            check=CopyCheck(catalog=catalog, embedding=embedding, classifier=CopyClassifier.load()),
             libraries=cache,
             calibrations=calibrations,
             tokens=DuplicateTokens(settings.page_token_key),

@@ -57,7 +57,7 @@ from imagesearch_services.gateway.contract.searches import (
     write_detection,
     write_search_answer,
 )
-from imagesearch_services.gateway.duplicates.finder import Duplicates
+from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
 from imagesearch_services.gateway.library.images import Images
 from imagesearch_services.gateway.library.libraries import Libraries
 from imagesearch_services.gateway.model import SearchAnswer
@@ -80,7 +80,7 @@ class Domain:
     libraries: Libraries
     images: Images
     searches: Searches
-    duplicates: Duplicates
+    duplicates: DuplicateFinder
     drawings: Drawings
     comparisons: Comparisons
     admission: Admission
@@ -252,10 +252,9 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     async def FindDuplicates(
         self, request: search_pb2.FindDuplicatesRequest, context: Context
     ) -> AsyncIterator[search_pb2.FindDuplicatesResponse]:
-        wanted = read_duplicates_request(request)
-        async with aclosing(self._duplicates.find(wanted)) as found:
-            async for news in found:
-                for response in write_duplicates(news):
+        async with aclosing(self._duplicates.find(read_duplicates_request(request))) as updates:
+            async for update in updates:
+                for response in write_duplicates(update):
                     yield response
 
     async def RejectPairs(

@@ -1,4 +1,4 @@
-"""FindDuplicates and RejectPairs ↔ the model: imagesearch.gateway.v1. Requests are checked here."""
+"""Converts the messages of FindDuplicates and RejectPairs, and checks the requests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.contract.filter_parser import parse_filter
 from imagesearch_services.gateway.contract.images import read_image_id, write_image
-from imagesearch_services.gateway.duplicates.graph import KeepPolicy
-from imagesearch_services.gateway.duplicates.scan import (
+from imagesearch_services.gateway.duplicates.model import (
     DuplicateImage,
-    DuplicatesNews,
     DuplicatesRequest,
+    DuplicatesUpdate,
+    KeepPolicy,
 )
 from imagesearch_services.gateway.tokens import fingerprint
 
 MAX_PAIRS = 1000
-
-MESSAGE_BYTES = 3 * 1024 * 1024
-"""Of the images in one message: many clients take no more than 4 MiB."""
+"""Maximum pairs per RejectPairs call."""
+MAX_GROUP_BYTES = 3 * 1024 * 1024
+"""Maximum bytes of the images in one message: many clients accept no more than 4 MiB a message."""
 
 _POLICIES = {
     search_pb2.KEEP_POLICY_UNSPECIFIED: KeepPolicy.LARGEST,
@@ -39,7 +39,7 @@ def read_duplicates_request(request: search_pb2.FindDuplicatesRequest) -> Duplic
     if request.HasField("max_false_positive_rate"):
         max_rate = limits.check_max_false_positive_rate(request.max_false_positive_rate)
     if request.keep not in _POLICIES:
-        raise field_error("keep", f"{request.keep} is no policy")
+        raise field_error("keep", f"{request.keep} is not a KeepPolicy")
     keep = _POLICIES[request.keep]
     return DuplicatesRequest(
         library_id=library_id,
@@ -48,7 +48,7 @@ def read_duplicates_request(request: search_pb2.FindDuplicatesRequest) -> Duplic
         max_false_positive_rate=max_rate,
         keep=keep,
         page_token=limits.check_page_token(request.page_token),
-        said={
+        fingerprints={
             "filter": fingerprint(request.filter),
             "min_score": fingerprint(min_score),
             "max_false_positive_rate": fingerprint(max_rate),
@@ -58,27 +58,28 @@ def read_duplicates_request(request: search_pb2.FindDuplicatesRequest) -> Duplic
 
 
 def write_duplicates(
-    news: DuplicatesNews,
+    update: DuplicatesUpdate,
 ) -> Iterator[search_pb2.FindDuplicatesResponse]:
-    """Write a message; a group that is too large for one comes in several.
+    """Write an update as messages: more than one if the group is too large for one message.
 
-    All but the last of several lead back to the first, so that a caller who got only some of them
-    is given all again.
+    The page tokens of all messages of a group but the last lead back to the whole group, so that a
+    caller who received only some of them receives all of them again.
     """
-    parts = list(_parts([_write_member(one) for one in news.group])) or [[]]
+    parts = list(_split_group([_write_member(member) for member in update.group])) or [[]]
     for number, images in enumerate(parts, 1):
+        is_last = number == len(parts)
         yield search_pb2.FindDuplicatesResponse(
             group=search_pb2.DuplicateGroup(images=images) if images else None,
-            checked_count=news.checked_count,
-            total_count=news.total_count,
-            next_page_token=news.next_page_token if number == len(parts) else news.page_token,
+            checked_count=update.checked_count,
+            total_count=update.total_count,
+            next_page_token=update.next_page_token if is_last else update.page_token,
         )
 
 
 def read_rejected_pairs(
     request: search_pb2.RejectPairsRequest,
 ) -> tuple[str, list[tuple[str, str]], str]:
-    """Read library id, pairs of image ids, and request id."""
+    """Return the library id, the pairs of image ids and the request id."""
     library_id = names.parse_library_name(request.parent, field="parent")
     limits.check_count(len(request.pairs), MAX_PAIRS, field="pairs")
     pairs = []
@@ -86,7 +87,7 @@ def read_rejected_pairs(
         a = read_image_id(library_id, pair.name_a, field=f"pairs[{row}].name_a")
         b = read_image_id(library_id, pair.name_b, field=f"pairs[{row}].name_b")
         if a == b:
-            raise field_error(f"pairs[{row}].name_b", "must be another image")
+            raise field_error(f"pairs[{row}].name_b", "must be another image than name_a")
         pairs.append((a, b))
     return library_id, pairs, limits.check_request_id(request.request_id)
 
@@ -99,16 +100,16 @@ def _write_member(member: DuplicateImage) -> search_pb2.DuplicateImage:
     )
 
 
-def _parts(
+def _split_group(
     members: Sequence[search_pb2.DuplicateImage],
 ) -> Iterator[list[search_pb2.DuplicateImage]]:
-    """Split a group so that each part fits in a message, led by the image to keep."""
+    """Split a group into parts that fit in a message; each begins with the image to keep."""
     if not members:
         return
     keep, *others = members
     part, size_bytes = [keep], keep.ByteSize()
     for member in others:
-        if len(part) > 1 and size_bytes + member.ByteSize() > MESSAGE_BYTES:
+        if len(part) > 1 and size_bytes + member.ByteSize() > MAX_GROUP_BYTES:
             yield part
             part, size_bytes = [keep], keep.ByteSize()
         part.append(member)

@@ -1,26 +1,30 @@
-"""Repeats within a library: who may look for them, from where on, and from which likeness on.
-
-The scan itself is in `duplicate_scan.py`.
-"""
+"""Finds near-duplicates: checks the request, derives the thresholds and composes the scan."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imagesearch_services.common import roles
-from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import LibraryType, ModelVersion
 from imagesearch_services.gateway.admission import Admission
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
-from imagesearch_services.gateway.duplicates.scan import (
-    DuplicatesNews,
+from imagesearch_services.gateway.duplicates.emitting import Emitter
+from imagesearch_services.gateway.duplicates.grouping import Grouping
+from imagesearch_services.gateway.duplicates.judging import PairJudge
+from imagesearch_services.gateway.duplicates.library_reader import LibraryReader
+from imagesearch_services.gateway.duplicates.model import (
     DuplicatesRequest,
-    Scan,
-    ScanServices,
+    DuplicatesUpdate,
+    ScanLimits,
+    Thresholds,
 )
-from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens, Place
+from imagesearch_services.gateway.duplicates.scan import Scan
+from imagesearch_services.gateway.duplicates.state import ProcessedImages, RecentPairs
+from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens, Position
+from imagesearch_services.gateway.duplicates.traversal import Traversal
+from imagesearch_services.gateway.errors import library_type_mismatch
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import Library
 from imagesearch_services.gateway.names import library_name
@@ -29,16 +33,16 @@ from imagesearch_services.gateway.scoring.calibration import Calibrations, Thres
 from imagesearch_services.gateway.tokens import invalid_token
 
 RETRY_AFTER_S = 10.0
-"""A call takes minutes."""
+"""Delay in seconds that a refused caller is told to wait; a call takes minutes."""
 
-CHECKED_RATE_GAIN = 5.0
-"""How many times the false-positive rate is tried where pictures can be laid over each other: that
-lets fewer than one in twenty of those through that embeddings took for copies by chance."""
+LOOSE_RATE_FACTOR = 5.0
+"""Factor on the false-positive rate where thumbnails are compared: the comparison accepts fewer
+than one in twenty of the pairs that embeddings took for copies by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duplicates:
-    """Looks for repeats, and remembers what is none."""
+class DuplicateFinder:
+    """Finds near-duplicates within a library."""
 
     catalog: Catalog
     check: CopyCheck
@@ -46,82 +50,109 @@ class Duplicates:
     calibrations: Calibrations
     tokens: DuplicateTokens
     admission: Admission
-    """Of calls that look for repeats."""
+    """Bounds the calls of `find` in flight."""
     default_max_false_positive_rate: float
     min_library_size: int
+    limits: ScanLimits = field(default_factory=ScanLimits)
 
     async def reject(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
     ) -> int:
-        """Remember pairs of image ids that are no duplicates; give how many were new."""
+        """Store pairs of image ids that are no duplicates. Returns how many pairs are new."""
         return await self.catalog.reject_pairs(library_id, pairs, request_id)
 
-    async def find(self, request: DuplicatesRequest) -> AsyncGenerator[DuplicatesNews, None]:
-        """Give groups and progress; nothing is done ahead of what is asked for.
+    async def find(self, request: DuplicatesRequest) -> AsyncGenerator[DuplicatesUpdate, None]:
+        """Yield groups and progress. The scan advances only as updates are consumed.
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, LIBRARY_TYPE_MISMATCH, FILTER_INVALID,
-                PAGE_TOKEN_INVALID, OVERLOADED; LIBRARY_CHANGED where it was made anew meanwhile.
+                PAGE_TOKEN_INVALID, OVERLOADED; LIBRARY_CHANGED if the library was recreated
+                during the scan.
         """
         with self.admission.admit(1):
-            async with aclosing(self._find(request)) as news:
-                async for one in news:
-                    yield one
+            library = await self.libraries.fetch(request.library_id)
+            scan = self._scan(request, library)
+            async with aclosing(scan.run()) as updates:
+                async for update in updates:
+                    yield update
 
-    async def _find(self, request: DuplicatesRequest) -> AsyncGenerator[DuplicatesNews, None]:
-        library = await self.libraries.fetch(request.library_id)
+    def _scan(self, request: DuplicatesRequest, library: Library) -> Scan:
         model = _copy_model(library)
-        place = self._place(request, library)
-        scan = Scan(
-            services=ScanServices(catalog=self.catalog, check=self.check, tokens=self.tokens),
-            request=request,
+        position = self._position(request, library)
+        thresholds = self._thresholds(request, model, position.comparisons)
+        reader = LibraryReader(
+            catalog=self.catalog,
             library=library,
+            filter=request.filter,
             space=model.space,
-            strict=self._threshold(request, model, place.comparisons, 1.0),
-            loose=self._threshold(request, model, place.comparisons, CHECKED_RATE_GAIN),
-            place=place,
+            keep=request.keep,
+            min_closeness=thresholds.loose.min_similarity,
+            limits=self.limits,
         )
-        async with aclosing(scan.run()) as news:
-            async for one in news:
-                yield one
+        judge = PairJudge(
+            library=library,
+            check=self.check,
+            thresholds=thresholds,
+            non_copies=RecentPairs(self.limits.remembered_pairs),
+        )
+        processed = ProcessedImages()
+        return Scan(
+            reader=reader,
+            traversal=Traversal(
+                reader=reader, judge=judge, processed=processed, max_edges=self.limits.max_edges
+            ),
+            grouping=Grouping(
+                reader=reader, judge=judge, processed=processed, began_after=position.after
+            ),
+            emitter=Emitter(
+                reader=reader,
+                tokens=self.tokens,
+                calibration=thresholds.strict.calibration,
+                position=position,
+            ),
+            processed=processed,
+        )
 
-    def _place(self, request: DuplicatesRequest, library: Library) -> Place:
+    def _position(self, request: DuplicatesRequest, library: Library) -> Position:
+        """Return where the scan begins: at the start, or where the page token points."""
         if not request.page_token:
-            return Place(
+            return Position(
                 library_uid=library.uid,
-                request=request.said,
+                fingerprints=request.fingerprints,
                 comparisons=max(library.image_count, self.min_library_size),
             )
-        place = self.tokens.decode(request.page_token)
-        if place.library_uid != library.uid:
+        position = self.tokens.decode(request.page_token)
+        if position.library_uid != library.uid:
             raise invalid_token("it belongs to another library")
-        for name, value in request.said.items():
-            if place.request.get(name) != value:
+        for name, value in request.fingerprints.items():
+            if position.fingerprints.get(name) != value:
                 raise invalid_token(f"it belongs to a call with another {name}")
-        return place
+        return position
 
-    def _threshold(
-        self, request: DuplicatesRequest, model: ModelVersion, comparisons: int, gain: float
-    ) -> Threshold:
+    def _thresholds(
+        self, request: DuplicatesRequest, model: ModelVersion, comparisons: int
+    ) -> Thresholds:
         rate = request.max_false_positive_rate
         if rate is None and request.min_score is None:
             rate = self.default_max_false_positive_rate
-        return Threshold.strictest(
-            self.calibrations.of(model),
-            comparisons=comparisons,
-            rate_share=1.0,
-            min_score=request.min_score,
-            max_false_positive_rate=None if rate is None else min(1.0, rate * gain),
-        )
+
+        def threshold(factor: float) -> Threshold:
+            return Threshold.strictest(
+                self.calibrations.of(model),
+                comparisons=comparisons,
+                rate_share=1.0,
+                min_score=request.min_score,
+                max_false_positive_rate=None if rate is None else min(1.0, rate * factor),
+            )
+
+        return Thresholds(strict=threshold(1.0), loose=threshold(LOOSE_RATE_FACTOR))
 
 
 def _copy_model(library: Library) -> ModelVersion:
     model = library.model(roles.COPY)
-    if library.type is LibraryType.WHOLE_IMAGE and model is not None:
-        return model
-    name = library_name(library.library_id)
-    raise ServiceError(
-        Reason.LIBRARY_TYPE_MISMATCH,
-        f"{name}: duplicates are looked for in whole-image libraries only",
-        metadata={"library": name, "type": library.type.name},
-    )
+    if library.type is not LibraryType.WHOLE_IMAGE or model is None:
+        raise library_type_mismatch(
+            library,
+            f"{library_name(library.library_id)}: only whole-image libraries have duplicates",
+        )
+    return model

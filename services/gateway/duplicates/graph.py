@@ -1,60 +1,55 @@
-"""Which images are copies of which, and what hangs together by them."""
+"""The images of a scan, the verdicts on pairs of them, and the connected components of copies."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from imagesearch_services.gateway.duplicates.copy_check import Likeness
+from imagesearch_services.gateway.duplicates.model import (
+    EmbeddingEvidence,
+    KeepPolicy,
+    Uid,
+    UidPair,
+)
 from imagesearch_services.gateway.model import StoredImage
 from imagesearch_services.gateway.scoring.calibration import closeness
 
-Uid = bytes
 Rank = tuple[float | bytes, ...]
 
 
-class KeepPolicy(enum.IntEnum):
-    """Which image of a group to propose to keep; the numbers of the contract."""
-
-    LARGEST = 1
-    SHARPEST = 2
-    OLDEST = 3
-
-
 def rank(image: StoredImage, policy: KeepPolicy) -> Rank:
-    """Give what images are ordered by, the one to keep first; no two have the same."""
+    """Return the sort key of an image: the image to keep has the lowest. Keys are distinct."""
     pixels = float(image.info.width) * image.info.height
-    age = image.create_time.timestamp()
+    created = image.create_time.timestamp()
     match policy:
         case KeepPolicy.LARGEST:
-            return -pixels, -float(image.info.size_bytes), age, image.uid
+            return -pixels, -float(image.info.size_bytes), created, image.uid
         case KeepPolicy.SHARPEST:
-            return -image.info.sharpness, -pixels, age, image.uid
+            return -image.info.sharpness, -pixels, created, image.uid
         case KeepPolicy.OLDEST:
-            return age, -pixels, image.uid
+            return created, -pixels, image.uid
 
 
 @dataclass(slots=True)
 class Node:
-    """An image, without what is large of it."""
+    """Image metadata without vectors, and the neighbors of the image."""
 
     image_id: str
     rank: Rank
     sha256: str
     has_thumbnail: bool
-    """One that can be laid over others."""
+    """Whether the image has a thumbnail that can be aligned with others."""
     background_similarity: float
-    near: dict[Uid, float] = field(default_factory=dict)
-    """Similarities of the images that its own search found."""
+    neighbors: dict[Uid, float] = field(default_factory=dict)
+    """Similarity of each unprocessed image that a search with this image found."""
+    processed_neighbors: dict[Uid, float] = field(default_factory=dict)
+    """Similarity of each processed image that a search with this image found."""
     is_searched: bool = False
-    met: dict[Uid, float] = field(default_factory=dict)
-    """The same of those that were weighed before."""
 
-    def likeness_to(self, other: Node, similarity: float) -> Likeness:
-        """Judge a similarity against how close the two lie to pictures in general."""
+    def compare(self, other: Node, similarity: float) -> EmbeddingEvidence:
+        """Judge a similarity against the background similarities of both images."""
         backgrounds = self.background_similarity, other.background_similarity
-        return Likeness(
+        return EmbeddingEvidence(
             similarity,
             closeness(similarity, min(backgrounds)),
             closeness(similarity, max(backgrounds)),
@@ -66,59 +61,63 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of comparing two images."""
+    """The result of comparing two images."""
 
     is_copy: bool
     pixels_agree: bool
-    """They were laid over each other, or are one file."""
-    likeness: Likeness
+    """Whether the images are the same file, or their aligned thumbnails agree."""
+    evidence: EmbeddingEvidence
 
 
-class Links:
-    """Which images hang together (disjoint sets; Tarjan, 1975)."""
+class DisjointSets:
+    """Sets of images under union (Tarjan, 1975)."""
 
     def __init__(self, parents: Mapping[Uid, Uid] | None = None) -> None:
         self._parents = dict(parents or {})
 
-    def copy(self) -> Links:
-        return Links(self._parents)
+    def copy(self) -> DisjointSets:
+        return DisjointSets(self._parents)
 
     def root(self, uid: Uid) -> Uid:
-        """Give what stands for all that hangs together with an image."""
+        """Return the representative of an image's set."""
         while (parent := self._parents.get(uid, uid)) != uid:
             self._parents[uid] = self._parents.get(parent, parent)
             uid = parent
         return uid
 
-    def join(self, a: Uid, b: Uid) -> bool:
-        """Let two hang together; tell whether they did not."""
+    def union(self, a: Uid, b: Uid) -> bool:
+        """Union two sets. Returns whether they were separate."""
         a, b = self.root(a), self.root(b)
         self._parents[a] = b
         return a != b
 
-    def parts(self) -> list[list[Uid]]:
-        """Give what hangs together, two and more, each in the order of the uids."""
-        parts: dict[Uid, list[Uid]] = {}
+    def components(self) -> list[list[Uid]]:
+        """Return the sets of two images or more, each sorted by uid."""
+        components: dict[Uid, list[Uid]] = {}
         for uid in {*self._parents, *self._parents.values()}:
-            parts.setdefault(self.root(uid), []).append(uid)
-        return sorted(sorted(part) for part in parts.values() if len(part) > 1)
+            components.setdefault(self.root(uid), []).append(uid)
+        return sorted(sorted(uids) for uids in components.values() if len(uids) > 1)
 
 
 @dataclass(slots=True)
-class Graph:
-    """Images, what was found of their likenesses, and which of these are copies."""
+class ImageGraph:
+    """Images as nodes, similarities as edges, and the verdicts on the edges compared so far."""
 
     nodes: dict[Uid, Node] = field(default_factory=dict)
-    verdicts: dict[tuple[Uid, Uid], Verdict] = field(default_factory=dict)
-    links: Links = field(default_factory=Links)
-    """Of copies."""
+    verdicts: dict[UidPair, Verdict] = field(default_factory=dict)
+    copies: DisjointSets = field(default_factory=DisjointSets)
+    """Connected components of the copies."""
+
+    @property
+    def edge_count(self) -> int:
+        return sum(len(node.neighbors) for node in self.nodes.values())
 
     def similarity(self, a: Uid, b: Uid) -> float | None:
-        """Give what one of two found of the other; None where neither did."""
-        similarity = self.nodes[a].near.get(b)
-        return self.nodes[b].near.get(a) if similarity is None else similarity
+        """Return the similarity of two images; None if neither search found the other image."""
+        similarity = self.nodes[a].neighbors.get(b)
+        return self.nodes[b].neighbors.get(a) if similarity is None else similarity
 
 
-def pair_of(a: Uid, b: Uid) -> tuple[Uid, Uid]:
-    """Name a pair, whichever comes first."""
+def ordered_pair(a: Uid, b: Uid) -> UidPair:
+    """Return the pair in ascending order."""
     return (a, b) if a < b else (b, a)

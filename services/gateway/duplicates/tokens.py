@@ -1,10 +1,10 @@
-"""Page tokens of FindDuplicates: how far the scan had come, carried by the caller.
+"""Page tokens of FindDuplicates: the position of a scan, carried by the caller.
 
     base64url( version:u8 · mac:16 bytes · JSON )
 
-Nothing is pinned but a place in the order of the library's images, which is that of their uids and
-so the same in every call; whatever else later messages depend on is worked out again. The MAC is
-as in `page_tokens`.
+A token pins only a position in the order of the library's images. That order is the one of their
+uids and the same in every call; whatever else later updates depend on is computed again. The MAC
+is the one of `search.page_tokens`.
 """
 
 from __future__ import annotations
@@ -19,60 +19,60 @@ from dataclasses import dataclass
 from imagesearch_services.gateway.tokens import invalid_token
 
 VERSION = b"\x80"
-"""None of the versions of a search's tokens."""
+"""First byte of a token; no version of a search's page tokens has it."""
 
 _MAC_BYTES = 16
 
 _COMPARISONS = range(1, 2**63)
 _CHECKED_COUNTS = range(2**31)
-"""What the contract's int32 holds."""
+"""Values of the contract's int32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A place in a scan."""
+class Position:
+    """A position in a scan."""
 
     library_uid: str
-    request: Mapping[str, str]
-    """Fingerprints of the request's fields."""
+    fingerprints: Mapping[str, str]
+    """Fingerprints of the request's fields, by field name."""
     comparisons: int
-    """Images that were there at the beginning: thresholds depend on it."""
-    page: str = ""
-    """The Catalog's token of the page to go on with."""
+    """Images of the library when the first call began: the thresholds depend on it."""
+    catalog_token: str = ""
+    """The Catalog's token of the current page; empty: the first page."""
     after: bytes = b""
-    """Uid of the last image of that page that is done with; empty: none is."""
+    """Uid of the last completed image of that page; empty: no image is."""
     checked_count: int = 0
-    turn: bytes = b""
-    """Uid of the image whose groups are being sent; empty: of none."""
+    sending: bytes = b""
+    """Uid of the image whose groups are being sent; empty: of no image."""
     sent_count: int = 0
-    """How many of them were."""
+    """Groups of that image that were sent."""
 
 
 class DuplicateTokens:
-    """Makes and reads them."""
+    """Encodes and decodes page tokens."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def encode(self, place: Place) -> str:
+    def encode(self, position: Position) -> str:
         body = json.dumps(
             [
-                place.library_uid,
-                dict(place.request),
-                place.comparisons,
-                place.page,
-                place.after.hex(),
-                place.checked_count,
-                place.turn.hex(),
-                place.sent_count,
+                position.library_uid,
+                dict(position.fingerprints),
+                position.comparisons,
+                position.catalog_token,
+                position.after.hex(),
+                position.checked_count,
+                position.sending.hex(),
+                position.sent_count,
             ],
             separators=(",", ":"),
         ).encode()
         token = VERSION + self._mac(VERSION + body) + body
         return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
-    def decode(self, text: str) -> Place:
-        """Read a token back.
+    def decode(self, text: str) -> Position:
+        """Read a token.
 
         Raises:
             ServiceError: PAGE_TOKEN_INVALID.
@@ -85,25 +85,39 @@ class DuplicateTokens:
         if token[:1] != VERSION or not hmac.compare_digest(mac, self._mac(VERSION + body)):
             raise invalid_token("it was not made by this service, or was altered")
         try:
-            library_uid, request, comparisons, page, after, checked_count, turn, sent_count = (
-                json.loads(body)
-            )
-            place = Place(
-                library_uid=str(library_uid),
-                request=dict(request),
-                comparisons=int(comparisons),
-                page=str(page),
-                after=bytes.fromhex(after),
-                checked_count=int(checked_count),
-                turn=bytes.fromhex(turn),
-                sent_count=int(sent_count),
-            )
+            position = _read_position(body)
         except (ValueError, TypeError, OverflowError, RecursionError):
-            # Under the default key, an empty one, anybody can sign.
+            # The default key is empty, so anybody can sign.
             raise invalid_token("it was not made by this service") from None
-        if place.comparisons not in _COMPARISONS or place.checked_count not in _CHECKED_COUNTS:
+        if (
+            position.comparisons not in _COMPARISONS
+            or position.checked_count not in _CHECKED_COUNTS
+        ):
             raise invalid_token("it was not made by this service")
-        return place
+        return position
 
     def _mac(self, message: bytes) -> bytes:
         return hmac.digest(self._key, message, "sha256")[:_MAC_BYTES]
+
+
+def _read_position(body: bytes) -> Position:
+    (
+        library_uid,
+        fingerprints,
+        comparisons,
+        catalog_token,
+        after,
+        checked_count,
+        sending,
+        sent_count,
+    ) = json.loads(body)
+    return Position(
+        library_uid=str(library_uid),
+        fingerprints=dict(fingerprints),
+        comparisons=int(comparisons),
+        catalog_token=str(catalog_token),
+        after=bytes.fromhex(after),
+        checked_count=int(checked_count),
+        sending=bytes.fromhex(sending),
+        sent_count=int(sent_count),
+    )

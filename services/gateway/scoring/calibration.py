@@ -169,6 +169,10 @@ class Threshold:
         """Lowest similarity given; None: all are."""
         return None if self.floor is None else self.floor - ROUNDING
 
+    def accepts(self, similarity: float) -> bool:
+        """Return whether a similarity reaches the threshold."""
+        return self.min_similarity is None or similarity >= self.min_similarity
+
     def false_positive_rate(self, similarity: float) -> float:
         """Say how often a query without any true match gets one this good."""
         rate = rate_of_many(self.calibration.false_positive_rate(similarity), self.comparisons)

@@ -1,6 +1,6 @@
-"""Fit the weights with which the Gateway tells copies from series (services/gateway/copy_check.py).
+"""Fit the weights of the Gateway's near-duplicate classifier and write them to its table.
 
-    python -m tests.benchmarks.duplicates.fit      # prints the weights, and how well they do
+    python -m tests.benchmarks.duplicates.fit      # prints how well they do
 
 Pairs are those of the benchmark's pictures that embeddings alone take for copies at five times the
 default rate. They are shared out by original: what is made of an even picture trains, what is made
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import json
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -24,8 +25,9 @@ from PIL import Image
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.copies import evidence, view_of
-from imagesearch_services.gateway.duplicates.copy_check import Likeness, features
-from imagesearch_services.gateway.duplicates.finder import CHECKED_RATE_GAIN
+from imagesearch_services.gateway.duplicates.copy_classifier import BUILT_IN_WEIGHTS, features
+from imagesearch_services.gateway.duplicates.finder import LOOSE_RATE_FACTOR
+from imagesearch_services.gateway.duplicates.model import EmbeddingEvidence
 from imagesearch_services.gateway.ports import CopyEvidence
 from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
@@ -60,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=BUILT_IN_WEIGHTS, help="JSON file to write")
     options = parser.parse_args()
     stored = pictures(options.data)
     pairs, likenesses = _candidates(stored)
@@ -76,12 +79,18 @@ def main() -> None:
     for label, rows_of in (("train", trains), ("test", ~trains)):
         odds = values[rows_of] @ weights + bias
         _say(label, odds, is_copy[rows_of])
-    print(f"BIAS = {bias:.3f}")  # noqa: T201
-    for name, weight in zip(names, weights, strict=True):
-        print(f'    "{name}": {weight:.3f},')  # noqa: T201
+    table = {
+        "model": MODEL.name,
+        "version": MODEL.version,
+        "bias": round(bias, 3),
+        "weights": {
+            name: round(float(weight), 3) for name, weight in zip(names, weights, strict=True)
+        },
+    }
+    options.output.write_text(json.dumps(table, indent=2) + "\n")
 
 
-def _candidates(stored: Pictures) -> tuple[npt.NDArray[np.intp], list[Likeness]]:
+def _candidates(stored: Pictures) -> tuple[npt.NDArray[np.intp], list[EmbeddingEvidence]]:
     """Give the pairs that are laid over each other, [pairs, 2], and how near they lie."""
     vectors = stored.vectors
     backgrounds = load_backgrounds()[MODEL.space].similarities(vectors)
@@ -90,14 +99,14 @@ def _candidates(stored: Pictures) -> tuple[npt.NDArray[np.intp], list[Likeness]]
         comparisons=len(vectors),
         rate_share=1.0,
         min_score=None,
-        max_false_positive_rate=RATE * CHECKED_RATE_GAIN,
+        max_false_positive_rate=RATE * LOOSE_RATE_FACTOR,
     )
     similarities = vectors @ vectors.T
     lower = np.minimum(backgrounds[:, None], backgrounds)
     likely = (similarities - lower) / (1 - lower) >= (threshold.min_similarity or 0.0)
     pairs = np.argwhere(np.triu(likely, 1))
     return pairs, [
-        Likeness(
+        EmbeddingEvidence(
             float(similarities[a, b]),
             closeness(float(similarities[a, b]), float(min(backgrounds[a], backgrounds[b]))),
             closeness(float(similarities[a, b]), float(max(backgrounds[a], backgrounds[b]))),

@@ -1,6 +1,6 @@
-"""Which images make a group, in which order groups come, and how a call is taken up again."""
+"""FindDuplicates: which images make a group, the order of groups, and how a call resumes."""
 
-# ruff: noqa: ARG002  # arguments are those of the ports
+# ruff: noqa: ARG002  # the ports define the arguments
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Box, LibraryType, Vector
 from imagesearch_services.gateway.admission import Admission
 from imagesearch_services.gateway.contract.duplicates import write_duplicates
-from imagesearch_services.gateway.duplicates import scan as module
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
-from imagesearch_services.gateway.duplicates.finder import Duplicates
-from imagesearch_services.gateway.duplicates.graph import KeepPolicy
-from imagesearch_services.gateway.duplicates.scan import (
+from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
+from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
+from imagesearch_services.gateway.duplicates.model import (
     DuplicateImage,
-    DuplicatesNews,
     DuplicatesRequest,
+    DuplicatesUpdate,
+    KeepPolicy,
+    ScanLimits,
 )
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
 from imagesearch_services.gateway.filters import Filter
@@ -46,16 +47,16 @@ from tests.unit.gateway.fakes import (
     stored,
 )
 
-ALIKE = 0.9
+COPY_SIMILARITY = 0.9
 Groups = set[frozenset[str]]
 
 
 @dataclass
-class Shelf(FakeCatalog):
-    """A library whose likenesses a test writes down; uids are in the order of the names."""
+class ScriptedCatalog(FakeCatalog):
+    """A library with scripted similarities; uids are in the order of the names."""
 
-    likenesses: dict[tuple[str, str], float] = field(default_factory=dict)
-    """What a search with the first finds of the second; only that way round."""
+    similarities: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Similarity of the second image when searched with the first; not the other way round."""
     rejected: set[tuple[str, str]] = field(default_factory=set)
     thumbnails: bool = False
     calls: list[str] = field(default_factory=list)
@@ -71,9 +72,9 @@ class Shelf(FakeCatalog):
             self.images[name] = replace(plain, **changes)
         self.library = replace(self.library, image_count=len(self.images))
 
-    def like(self, *pairs: tuple[str, str], similarity: float = ALIKE) -> None:
+    def relate(self, *pairs: tuple[str, str], similarity: float = COPY_SIMILARITY) -> None:
         for a, b in pairs:
-            self.likenesses[a, b] = self.likenesses[b, a] = similarity
+            self.similarities[a, b] = self.similarities[b, a] = similarity
 
     async def list_images(
         self,
@@ -85,30 +86,29 @@ class Shelf(FakeCatalog):
         include_vectors: bool = False,
     ) -> ImagePage:
         self.calls.append("list")
-        left = [self.images[name] for name in sorted(self.images) if name > page_token]
-        page = left[:page_size]
-        more = page[-1].image_id if len(left) > len(page) else ""
-        return ImagePage(page, more, len(self.images))
+        remaining = [self.images[name] for name in sorted(self.images) if name > page_token]
+        page = remaining[:page_size]
+        next_page_token = page[-1].image_id if len(remaining) > len(page) else ""
+        return ImagePage(page, next_page_token, len(self.images))
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         self.calls.append("nearest")
         if query.library_uid != self.library.uid:
-            raise ServiceError(Reason.LIBRARY_CHANGED, "made anew")
-        lists = []
+            raise ServiceError(Reason.LIBRARY_CHANGED, "recreated")
+        results = []
         for vector in query.vectors:
             name = vector.values.decode()
-            near = [
-                (similarity, other)
-                for (one, other), similarity in self.likenesses.items()
-                if one == name
-                and other in self.images
+            neighbors = [
+                (-similarity, neighbor)
+                for (image, neighbor), similarity in self.similarities.items()
+                if image == name
+                and neighbor in self.images
                 and similarity >= (query.min_similarity or 0)
             ]
-            near.append((1.0, name))
-            near.sort(key=lambda each: (-each[0], each[1]))
-            hits = [Hit(self.images[other].uid, similarity) for similarity, other in near]
-            lists.append(hits[: query.limit])
-        return lists
+            neighbors.append((-1.0, name))
+            hits = [Hit(self.images[other].uid, -key) for key, other in sorted(neighbors)]
+            results.append(hits[: query.limit])
+        return results
 
     async def rejected_pairs(
         self, library_id: str, image_ids: Sequence[str]
@@ -122,11 +122,13 @@ class Shelf(FakeCatalog):
 
 
 @dataclass
-class Checker(FakeEmbedding):
-    """Says of each pair what a test wrote down: by default that they agree."""
+class ScriptedEmbedding(FakeEmbedding):
+    """Aligns pairs of thumbnails as scripted; by default their pixels agree."""
 
     different: set[frozenset[str]] = field(default_factory=set)
+    """Pairs whose pixels do not agree."""
     unreadable: str = ""
+    """Image whose thumbnail is unreadable."""
     checked: list[frozenset[str]] = field(default_factory=list)
 
     async def check_copies(
@@ -137,32 +139,36 @@ class Checker(FakeEmbedding):
         agreeing = CopyEvidence(
             agreement=0.98, contrast_share=0.5, shown_of_first=1, shown_of_second=1, inlier_count=90
         )
-        found = {pair: CopyEvidence() for pair in self.different}
-        found |= {pair: None for pair in names if self.unreadable in pair}
-        return [found.get(pair, agreeing) for pair in names]
+        evidence = {pair: CopyEvidence() for pair in self.different}
+        evidence |= {pair: None for pair in names if self.unreadable in pair}
+        return [evidence.get(pair, agreeing) for pair in names]
 
 
 @dataclass
 class Bench:
-    """The search for repeats on fakes."""
+    """A finder on fakes."""
 
-    shelf: Shelf = field(default_factory=Shelf)
-    checker: Checker = field(default_factory=Checker)
+    catalog: ScriptedCatalog = field(default_factory=ScriptedCatalog)
+    embedding: ScriptedEmbedding = field(default_factory=ScriptedEmbedding)
+    limits: ScanLimits = field(default_factory=ScanLimits)
 
     def __post_init__(self) -> None:
-        self.duplicates = Duplicates(
-            catalog=self.shelf,
-            check=CopyCheck(self.shelf, self.checker),
-            libraries=LibraryCache(self.shelf),
+        self.finder = DuplicateFinder(
+            catalog=self.catalog,
+            check=CopyCheck(
+                catalog=self.catalog, embedding=self.embedding, classifier=CopyClassifier.load()
+            ),
+            libraries=LibraryCache(self.catalog),
             calibrations=CALIBRATIONS,
             tokens=DuplicateTokens(b"key"),
             admission=Admission(1, retry_after_s=0.5),
             default_max_false_positive_rate=0.01,
             min_library_size=1,
+            limits=self.limits,
         )
 
-    async def find(self, **changes: Any) -> list[DuplicatesNews]:
-        return [news async for news in self.duplicates.find(request(**changes))]
+    async def find(self, **changes: Any) -> list[DuplicatesUpdate]:
+        return [update async for update in self.finder.find(request(**changes))]
 
     async def groups(self, **changes: Any) -> Groups:
         return groups_of(await self.find(**changes))
@@ -176,17 +182,19 @@ def request(**changes: Any) -> DuplicatesRequest:
         max_false_positive_rate=None,
         keep=KeepPolicy.LARGEST,
         page_token="",
-        said={},
+        fingerprints={},
     )
     return replace(plain, **changes)
 
 
-def groups_of(messages: Iterable[DuplicatesNews]) -> Groups:
-    found = [
-        frozenset(member.image.image_id for member in news.group) for news in messages if news.group
-    ]
-    assert len(set(found)) == len(found)
-    return set(found)
+def image_ids(update: DuplicatesUpdate) -> list[str]:
+    return [member.image.image_id for member in update.group]
+
+
+def groups_of(updates: Iterable[DuplicatesUpdate]) -> Groups:
+    groups = [frozenset(image_ids(update)) for update in updates if update.group]
+    assert len(set(groups)) == len(groups)
+    return set(groups)
 
 
 def group(*names: str) -> frozenset[str]:
@@ -199,18 +207,18 @@ async def refusal(bench: Bench, **changes: Any) -> ServiceError:
     return caught.value
 
 
-async def test_repeats_are_grouped_and_the_rest_is_left_out() -> None:
+async def test_copies_are_grouped_and_other_images_are_not() -> None:
     bench = Bench()
-    bench.shelf.put("abcdefg")
-    bench.shelf.like(("a", "f"), ("c", "d"), ("c", "g"), ("d", "g"))
-    bench.shelf.like(("b", "e"), similarity=0.1)
+    bench.catalog.put("abcdefg")
+    bench.catalog.relate(("a", "f"), ("c", "d"), ("c", "g"), ("d", "g"))
+    bench.catalog.relate(("b", "e"), similarity=0.1)
     assert await bench.groups() == {group("a", "f"), group("c", "d", "g")}
 
 
-async def test_a_chain_never_joins_strangers() -> None:
+async def test_a_chain_of_copies_never_groups_images_that_are_no_copies() -> None:
     bench = Bench()
-    bench.shelf.put("abc")
-    bench.shelf.like(("a", "b"), ("b", "c"))
+    bench.catalog.put("abc")
+    bench.catalog.relate(("a", "b"), ("b", "c"))
     assert await bench.groups() == {group("a", "b")}
 
 
@@ -218,95 +226,108 @@ async def test_a_chain_never_joins_strangers() -> None:
     ("policy", "kept"),
     [(KeepPolicy.LARGEST, "a"), (KeepPolicy.SHARPEST, "b"), (KeepPolicy.OLDEST, "c")],
 )
-async def test_the_policy_says_which_image_leads(policy: KeepPolicy, kept: str) -> None:
+async def test_the_keep_policy_selects_the_first_image_of_a_group(
+    policy: KeepPolicy, kept: str
+) -> None:
     bench = Bench()
     info = stored("a").info
-    bench.shelf.put("abc")
+    bench.catalog.put("abc")
     for name, changes in {
         "a": {"info": replace(info, width=999, sha256="1")},
         "b": {"info": replace(info, sharpness=9.0, sha256="2")},
         "c": {"create_time": NOW - timedelta(days=1)},
     }.items():
-        bench.shelf.images[name] = replace(bench.shelf.images[name], **changes)
-    bench.shelf.like(*itertools.combinations("abc", 2))
-    (news, _) = await bench.find(keep=policy)
-    assert news.group[0].image.image_id == kept
-    assert [member.score for member in news.group] == [1.0, ALIKE, ALIKE]
+        bench.catalog.images[name] = replace(bench.catalog.images[name], **changes)
+    bench.catalog.relate(*itertools.combinations("abc", 2))
+    (update, _) = await bench.find(keep=policy)
+    assert update.group[0].image.image_id == kept
+    assert [member.score for member in update.group] == [1.0, COPY_SIMILARITY, COPY_SIMILARITY]
 
 
-async def test_groups_come_when_the_first_of_what_hangs_together_is_looked_at() -> None:
+async def test_groups_are_sent_with_the_first_image_of_their_component() -> None:
     bench = Bench()
-    # The part of "a" splits into two groups, and the one of "d" lies between them.
-    bench.shelf.put("abcdefg")
-    bench.shelf.like(("a", "b"), ("b", "e"), ("e", "f"), ("c", "d"))
+    # The component of "a" splits into two groups, with the one of "c" between them.
+    bench.catalog.put("abcdefg")
+    bench.catalog.relate(("a", "b"), ("b", "e"), ("e", "f"), ("c", "d"))
     messages = await bench.find()
-    firsts = [min(member.image.image_id for member in news.group) for news in messages[:-1]]
+    firsts = [min(member.image.image_id for member in update.group) for update in messages[:-1]]
     assert firsts == ["a", "e", "c"]
 
 
 async def test_rejected_pairs_are_never_in_one_group() -> None:
     bench = Bench()
-    bench.shelf.put("abcd")
-    bench.shelf.like(*itertools.combinations("abcd", 2))
-    bench.shelf.rejected = {("b", "a"), ("c", "d")}
+    bench.catalog.put("abcd")
+    bench.catalog.relate(*itertools.combinations("abcd", 2))
+    bench.catalog.rejected = {("b", "a"), ("c", "d")}
     assert await bench.groups() == {group("a", "c"), group("b", "d")}
 
 
-async def test_likenesses_that_only_one_of_two_finds_count() -> None:
-    for finder, found in (("a", "b"), ("b", "a")):
+async def test_a_similarity_that_only_one_of_two_searches_finds_counts() -> None:
+    for query, neighbor in (("a", "b"), ("b", "a")):
         bench = Bench()
-        bench.shelf.put("abc")
-        bench.shelf.likenesses[finder, found] = ALIKE
+        bench.catalog.put("abc")
+        bench.catalog.similarities[query, neighbor] = COPY_SIMILARITY
         assert await bench.groups() == {group("a", "b")}
 
 
-async def test_groups_that_are_found_late_come_one_after_the_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 2)
-    bench = Bench()
-    bench.shelf.put("abcdef")
-    bench.shelf.like(("e", "f"))
-    # The index did not let the first ones find these.
-    bench.shelf.likenesses |= {("e", "a"): ALIKE, ("f", "b"): ALIKE}
+async def test_late_members_are_sent_with_their_own_groups() -> None:
+    bench = Bench(limits=ScanLimits(page_images=2))
+    bench.catalog.put("abcdef")
+    bench.catalog.relate(("e", "f"))
+    # Searches with "a" and "b" did not find these.
+    bench.catalog.similarities |= {("e", "a"): COPY_SIMILARITY, ("f", "b"): COPY_SIMILARITY}
     messages = await bench.find()
     assert groups_of(messages) == {group("a", "e"), group("b", "f")}
 
 
-async def test_more_copies_than_one_search_gives_are_all_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "FIRST_NEIGHBOURS", 2)
-    monkeypatch.setattr(module, "MAX_NEIGHBOURS", 4)
-    monkeypatch.setattr(module, "PAGE_IMAGES", 3)
-    bench = Bench()
+async def test_more_copies_than_the_neighbors_of_a_search_are_all_found() -> None:
+    bench = Bench(limits=ScanLimits(page_images=3, first_neighbors=2, max_neighbors=4))
     names = [f"{number:02}" for number in range(30)]
-    bench.shelf.put(names)
-    bench.shelf.like(*itertools.combinations(names, 2))
-    found = [news.group for news in await bench.find() if news.group]
-    members = [member.image.image_id for each in found for member in each[1:]]
-    kept = {each[0].image.image_id for each in found}
-    assert len(members) == len(set(members))
-    assert set(members) | kept == set(names)
+    bench.catalog.put(names)
+    bench.catalog.relate(*itertools.combinations(names, 2))
+    groups = [image_ids(update) for update in await bench.find() if update.group]
+    keepers = {keeper for keeper, *_ in groups}
+    copies = [image_id for _, *others in groups for image_id in others]
+    assert len(copies) == len(set(copies))
+    assert set(copies) | keepers == set(names)
 
 
-async def test_what_can_be_checked_is_checked() -> None:
-    bench = Bench(Shelf(thumbnails=True))
-    bench.shelf.put("abcd")
-    bench.shelf.like(("a", "b"), ("a", "c"))
-    bench.checker.different = {group("a", "c")}
-    (news, _) = await bench.find()
-    assert [member.image.image_id for member in news.group] == ["a", "b"]
-    assert [member.pixels_agree for member in news.group] == [False, True]
-    assert set(bench.checker.checked) == {group("a", "b"), group("a", "c")}
+async def test_pairs_with_thumbnails_are_aligned() -> None:
+    bench = Bench(ScriptedCatalog(thumbnails=True))
+    bench.catalog.put("abcd")
+    bench.catalog.relate(("a", "b"), ("a", "c"))
+    bench.embedding.different = {group("a", "c")}
+    (update, _) = await bench.find()
+    assert [member.image.image_id for member in update.group] == ["a", "b"]
+    assert [member.pixels_agree for member in update.group] == [False, True]
+    assert set(bench.embedding.checked) == {group("a", "b"), group("a", "c")}
 
 
-async def test_the_same_file_needs_no_check() -> None:
-    bench = Bench(Shelf(thumbnails=True))
-    bench.shelf.put("ab", info=replace(stored("a").info, sha256="same"))
-    bench.shelf.like(("a", "b"), similarity=1.0)
+class CollidingUid(bytes):
+    """A uid whose hash is the one of every other."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return 0
+
+
+async def test_pairs_whose_hashes_collide_are_all_compared() -> None:
+    bench = Bench(ScriptedCatalog(thumbnails=True), limits=ScanLimits(page_images=2))
+    bench.catalog.put("abcd")
+    for name, image in bench.catalog.images.items():
+        bench.catalog.images[name] = replace(image, uid=CollidingUid(image.uid))
+    bench.catalog.relate(("a", "b"), ("c", "d"))
+    bench.embedding.different = {group("a", "b")}
+    assert await bench.groups() == {group("c", "d")}
+
+
+async def test_identical_files_are_not_aligned() -> None:
+    bench = Bench(ScriptedCatalog(thumbnails=True))
+    bench.catalog.put("ab", info=replace(stored("a").info, sha256="same"))
+    bench.catalog.relate(("a", "b"), similarity=1.0)
     assert await bench.groups() == {group("a", "b")}
-    assert not bench.checker.checked
+    assert not bench.embedding.checked
 
 
 @pytest.mark.parametrize(
@@ -315,40 +336,40 @@ async def test_the_same_file_needs_no_check() -> None:
         {"info": replace(stored("a").info, width=4000, height=100, sha256=""), "region": None},
         {"region": Box(0, 0, 50, 80)},
     ],
-    ids=["too narrow", "only a part is searched"],
+    ids=["too narrow", "region embedded"],
 )
-async def test_small_pictures_that_do_not_show_enough_are_not_checked(
+async def test_thumbnails_that_are_narrow_or_show_more_than_the_region_are_not_aligned(
     changes: dict[str, Any],
 ) -> None:
-    bench = Bench(Shelf(thumbnails=True))
-    bench.shelf.put("ab", **changes)
-    bench.shelf.like(("a", "b"))
+    bench = Bench(ScriptedCatalog(thumbnails=True))
+    bench.catalog.put("ab", **changes)
+    bench.catalog.relate(("a", "b"))
     assert await bench.groups() == {group("a", "b")}
-    assert not bench.checker.checked
+    assert not bench.embedding.checked
 
 
-async def test_without_small_pictures_only_the_sure_ones_are_given() -> None:
-    # With five images, 0.01 wrong in an image's search is 0.27; five times that is 0.20.
+async def test_without_thumbnails_the_threshold_is_stricter() -> None:
+    # With five images, a rate of 0.01 a search is a similarity of 0.27, five times the rate 0.20.
     for thumbnails, expected in ((True, {group("a", "b")}), (False, set())):
-        bench = Bench(Shelf(thumbnails=thumbnails))
-        bench.shelf.put("abcde")
-        bench.shelf.like(("a", "b"), similarity=0.25)
+        bench = Bench(ScriptedCatalog(thumbnails=thumbnails))
+        bench.catalog.put("abcde")
+        bench.catalog.relate(("a", "b"), similarity=0.25)
         assert await bench.groups() == expected
 
 
-async def test_a_small_picture_that_can_not_be_read_counts_as_missing() -> None:
-    bench = Bench(Shelf(thumbnails=True), Checker(unreadable="b"))
-    bench.shelf.put("abcd")
-    bench.shelf.like(("a", "b"), ("c", "d"))
-    bench.checker.different = {group("c", "d")}
+async def test_an_unreadable_thumbnail_counts_as_missing() -> None:
+    bench = Bench(ScriptedCatalog(thumbnails=True), ScriptedEmbedding(unreadable="b"))
+    bench.catalog.put("abcd")
+    bench.catalog.relate(("a", "b"), ("c", "d"))
+    bench.embedding.different = {group("c", "d")}
     assert await bench.groups() == {group("a", "b")}
 
 
-async def test_more_calls_than_are_worked_on_at_once_are_told_to_retry() -> None:
+async def test_a_call_over_the_concurrency_limit_is_refused_with_a_retry_delay() -> None:
     bench = Bench()
-    bench.shelf.put("ab")
-    bench.shelf.like(("a", "b"))
-    async with aclosing(bench.duplicates.find(request())) as first:
+    bench.catalog.put("ab")
+    bench.catalog.relate(("a", "b"))
+    async with aclosing(bench.finder.find(request())) as first:
         await anext(first)
         error = await refusal(bench)
         assert error.reason is Reason.OVERLOADED
@@ -356,99 +377,90 @@ async def test_more_calls_than_are_worked_on_at_once_are_told_to_retry() -> None
     assert await bench.groups() == {group("a", "b")}
 
 
-async def test_a_score_may_be_asked_for_instead_of_a_rate() -> None:
+async def test_min_score_replaces_the_default_rate() -> None:
     bench = Bench()
-    bench.shelf.put("abc")
-    bench.shelf.like(("a", "b"), similarity=0.6)
+    bench.catalog.put("abc")
+    bench.catalog.relate(("a", "b"), similarity=0.6)
     assert await bench.groups(min_score=0.5) == {group("a", "b")}
     assert await bench.groups(min_score=0.7) == set()
     assert await bench.groups(min_score=0.5, max_false_positive_rate=1e-9) == set()
 
 
-async def test_images_that_go_meanwhile_are_left_out() -> None:
+async def test_images_deleted_during_the_scan_are_left_out() -> None:
     bench = Bench()
-    bench.shelf.put("abcdef")
-    bench.shelf.like(("a", "b"), ("c", "d"), ("c", "e"))
+    bench.catalog.put("abcdef")
+    bench.catalog.relate(("a", "b"), ("c", "d"), ("c", "e"))
     messages = []
-    async with aclosing(bench.duplicates.find(request())) as found:
-        async for news in found:
-            messages.append(news)
-            bench.shelf.images.pop("d", None)
+    async with aclosing(bench.finder.find(request())) as found:
+        async for update in found:
+            messages.append(update)
+            bench.catalog.images.pop("d", None)
     assert groups_of(messages) == {group("a", "b"), group("c", "e")}
 
 
-async def test_a_call_is_taken_up_after_any_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 7)
-    chance = random.Random(5)  # noqa: S311  # pictures, no secrets
+async def test_a_call_resumes_after_any_update() -> None:
+    chance = random.Random(5)  # noqa: S311  # no secrets
     names = [f"{number:02}" for number in range(40)]
-    bench = Bench()
-    bench.shelf.put(names)
+    bench = Bench(limits=ScanLimits(page_images=7))
+    bench.catalog.put(names)
     for _ in range(45):
         a, b = chance.sample(names, 2)
-        bench.shelf.like((a, b), similarity=chance.uniform(0.5, 0.95))
+        bench.catalog.relate((a, b), similarity=chance.uniform(0.5, 0.95))
     whole = await bench.find()
-    expected = [[member.image.image_id for member in news.group] for news in whole if news.group]
+    expected = [image_ids(update) for update in whole if update.group]
     assert len(expected) > 5
     for stop in range(1, len(whole)):
         received = whole[:stop]
         rest = await bench.find(page_token=received[-1].next_page_token)
-        again = [
-            [member.image.image_id for member in news.group]
-            for news in [*received, *rest]
-            if news.group
-        ]
-        assert again == expected
+        resumed = [image_ids(update) for update in [*received, *rest] if update.group]
+        assert resumed == expected
         assert rest[-1].checked_count == whole[-1].checked_count
 
 
-async def test_progress_is_told_and_the_last_message_has_no_token(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 2)
-    bench = Bench()
-    bench.shelf.put("abcde")
+async def test_progress_is_reported_and_the_last_update_has_no_token() -> None:
+    bench = Bench(limits=ScanLimits(page_images=2))
+    bench.catalog.put("abcde")
     messages = await bench.find()
-    assert [news.checked_count for news in messages] == [2, 4, 5]
-    assert [bool(news.next_page_token) for news in messages] == [True, True, False]
-    assert {news.total_count for news in messages} == {5}
+    assert [update.checked_count for update in messages] == [2, 4, 5]
+    assert [bool(update.next_page_token) for update in messages] == [True, True, False]
+    assert {update.total_count for update in messages} == {5}
 
 
-async def test_an_empty_library_has_no_repeats() -> None:
-    (news,) = await Bench(Shelf(library=library(image_count=0))).find()
-    assert (news.group, news.checked_count, news.next_page_token) == ((), 0, "")
+async def test_an_empty_library_has_no_duplicates() -> None:
+    (update,) = await Bench(ScriptedCatalog(library=library(image_count=0))).find()
+    assert (update.group, update.checked_count, update.next_page_token) == ((), 0, "")
 
 
-async def test_nothing_is_done_ahead_of_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 2)
-    bench = Bench()
-    bench.shelf.put([f"{number:02}" for number in range(20)])
-    async with aclosing(bench.duplicates.find(request())) as found:
+async def test_the_scan_does_not_run_ahead_of_a_slow_reader() -> None:
+    bench = Bench(limits=ScanLimits(page_images=2))
+    bench.catalog.put([f"{number:02}" for number in range(20)])
+    async with aclosing(bench.finder.find(request())) as found:
         await anext(found)
-        assert bench.shelf.calls == ["list", "nearest"]
+        assert bench.catalog.calls == ["list", "nearest"]
         await anext(found)
-        assert bench.shelf.calls == ["list", "nearest"] * 2
-    assert bench.shelf.calls == ["list", "nearest"] * 2
+        assert bench.catalog.calls == ["list", "nearest"] * 2
+    assert bench.catalog.calls == ["list", "nearest"] * 2
 
 
-async def test_a_caller_who_goes_away_ends_what_is_under_way(
+async def test_cancellation_cancels_the_pending_check(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bench = Bench(Shelf(thumbnails=True))
-    bench.shelf.put("abcd")
-    bench.shelf.like(("a", "b"), ("c", "d"))
-    begun, ended = asyncio.Event(), []
+    bench = Bench(ScriptedCatalog(thumbnails=True))
+    bench.catalog.put("abcd")
+    bench.catalog.relate(("a", "b"), ("c", "d"))
+    started, ended = asyncio.Event(), []
 
     async def check_copies(*_: object) -> Sequence[CopyEvidence]:
-        begun.set()
+        started.set()
         try:
             await asyncio.Event().wait()
         finally:
             ended.append("cancelled")
         return []
 
-    monkeypatch.setattr(bench.checker, "check_copies", check_copies)
+    monkeypatch.setattr(bench.embedding, "check_copies", check_copies)
     call = asyncio.create_task(bench.find())
-    await begun.wait()
+    await started.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
@@ -456,20 +468,20 @@ async def test_a_caller_who_goes_away_ends_what_is_under_way(
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_one_search_is_made_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_image_is_searched_with_once(monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[bytes] = []
     bench = Bench()
     names = [f"{number:03}" for number in range(250)]
-    bench.shelf.put(names)
-    bench.shelf.like(*zip(names[::10], names[5::10], strict=True))
-    plain = bench.shelf.nearest
+    bench.catalog.put(names)
+    bench.catalog.relate(*zip(names[::10], names[5::10], strict=True))
+    search = bench.catalog.nearest
 
     async def nearest(query: NearestQuery) -> Sequence[Sequence[Hit]]:
         searched.extend(vector.values for vector in query.vectors)
         assert len(query.vectors) <= 100
-        return await plain(query)
+        return await search(query)
 
-    monkeypatch.setattr(bench.shelf, "nearest", nearest)
+    monkeypatch.setattr(bench.catalog, "nearest", nearest)
     assert len(await bench.groups()) == 25
     assert len(searched) == len(set(searched)) == len(names)
 
@@ -482,11 +494,11 @@ async def test_one_search_is_made_for_each_image(monkeypatch: pytest.MonkeyPatch
             regions=[], matches=[],
         )
     )],
-    ids=["short", "no base64", "unsigned", "of a search"],
+    ids=["too short", "not base64", "unsigned", "search token"],
 )  # fmt: skip
 async def test_foreign_tokens_are_refused(token: str) -> None:
     bench = Bench()
-    bench.shelf.put("a")
+    bench.catalog.put("a")
     assert (await refusal(bench, page_token=token)).reason is Reason.PAGE_TOKEN_INVALID
 
 
@@ -499,9 +511,9 @@ async def test_foreign_tokens_are_refused(token: str) -> None:
         b'["u",{},1,"","",4294967296,"",0]',
         b"[" * 30_000,
     ],
-    ids=["infinite", "nothing to compare", "negative", "beyond int32", "deep"],
+    ids=["infinity", "no comparisons", "negative count", "count over int32", "deep nesting"],
 )
-async def test_what_a_stranger_signed_with_the_default_key_is_refused(body: bytes) -> None:
+async def test_malformed_tokens_signed_with_the_default_key_are_refused(body: bytes) -> None:
     version = b"\x80"
     mac = hmac.digest(b"", version + body, "sha256")[:16]
     token = base64.urlsafe_b64encode(version + mac + body).decode().rstrip("=")
@@ -510,50 +522,46 @@ async def test_what_a_stranger_signed_with_the_default_key_is_refused(body: byte
     assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
-async def test_a_token_belongs_to_its_library_and_its_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 1)
-    bench = Bench()
-    bench.shelf.put("ab")
-    said = {"keep": "1", "filter": "2"}
-    first, *_ = await bench.find(said=said)
-    error = await refusal(bench, said={**said, "keep": "3"}, page_token=first.next_page_token)
+async def test_a_token_is_bound_to_its_library_and_request() -> None:
+    bench = Bench(limits=ScanLimits(page_images=1))
+    bench.catalog.put("ab")
+    fingerprints = {"keep": "1", "filter": "2"}
+    first, *_ = await bench.find(fingerprints=fingerprints)
+    error = await refusal(
+        bench, fingerprints={**fingerprints, "keep": "3"}, page_token=first.next_page_token
+    )
     assert error.reason is Reason.PAGE_TOKEN_INVALID
     assert "keep" in error.message
-    bench.shelf.library = replace(bench.shelf.library, uid="2" * 32)
-    error = await refusal(bench, said=said, page_token=first.next_page_token)
+    bench.catalog.library = replace(bench.catalog.library, uid="2" * 32)
+    error = await refusal(bench, fingerprints=fingerprints, page_token=first.next_page_token)
     assert error.reason is Reason.PAGE_TOKEN_INVALID
 
 
-async def test_a_library_that_is_made_anew_meanwhile_ends_the_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "PAGE_IMAGES", 1)
-    bench = Bench()
-    bench.shelf.put("ab")
-    found = bench.duplicates.find(request())
+async def test_a_library_recreated_during_the_scan_ends_the_call() -> None:
+    bench = Bench(limits=ScanLimits(page_images=1))
+    bench.catalog.put("ab")
+    found = bench.finder.find(request())
     await anext(found)
-    bench.shelf.library = replace(bench.shelf.library, uid="2" * 32)
+    bench.catalog.library = replace(bench.catalog.library, uid="2" * 32)
     with pytest.raises(ServiceError) as caught:
         await anext(found)
     assert caught.value.reason is Reason.LIBRARY_CHANGED
 
 
-async def test_only_whole_image_libraries_have_repeats() -> None:
-    bench = Bench(Shelf(library=library(type=LibraryType.PRODUCT)))
+async def test_only_whole_image_libraries_have_duplicates() -> None:
+    bench = Bench(ScriptedCatalog(library=library(type=LibraryType.PRODUCT)))
     assert (await refusal(bench)).reason is Reason.LIBRARY_TYPE_MISMATCH
 
 
-def test_a_group_that_is_too_large_for_a_message_comes_in_several() -> None:
+def test_a_group_over_the_message_limit_is_split() -> None:
     members = [DuplicateImage(large_image(f"i{number}"), 1.0, True) for number in range(2000)]
-    news = DuplicatesNews(members, 5, 10, "after", "before")
-    messages = list(write_duplicates(news))
+    update = DuplicatesUpdate(members, 5, 10, "after", "before")
+    messages = list(write_duplicates(update))
     assert len(messages) > 1
     assert all(message.ByteSize() < 4 * 1024 * 1024 for message in messages)
     assert {message.group.images[0].image.image_id for message in messages} == {"i0"}
-    shown = [member.image.image_id for each in messages for member in each.group.images[1:]]
-    assert shown == [f"i{number}" for number in range(1, 2000)]
+    copies = [member.image.image_id for message in messages for member in message.group.images[1:]]
+    assert copies == [f"i{number}" for number in range(1, 2000)]
     assert [message.next_page_token for message in messages] == [
         *["before"] * (len(messages) - 1),
         "after",

@@ -1,0 +1,115 @@
+"""Values of a search for duplicates."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from imagesearch_services.gateway.filters import Filter
+from imagesearch_services.gateway.model import StoredImage
+from imagesearch_services.gateway.scoring.calibration import Threshold
+
+Uid = bytes
+"""Uid of an image: 16 bytes."""
+UidPair = tuple[Uid, Uid]
+"""Uids of two images, ascending."""
+
+
+class KeepPolicy(enum.IntEnum):
+    """Which image of a group to propose to keep; the numbers of the public contract."""
+
+    LARGEST = 1
+    SHARPEST = 2
+    OLDEST = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesRequest:
+    """A checked FindDuplicates request."""
+
+    library_id: str
+    filter: Filter | None
+    min_score: float | None
+    max_false_positive_rate: float | None
+    keep: KeepPolicy
+    page_token: str
+    fingerprints: Mapping[str, str]
+    """Fingerprint of each field that a page token is bound to, by field name."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateImage:
+    """A member of a group, as it is stored now."""
+
+    image: StoredImage
+    score: float
+    """Score against the image to keep; 1 for the image to keep itself."""
+    pixels_agree: bool
+    """Whether the pixels agree with the image to keep: same file, or thumbnails that align."""
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesUpdate:
+    """One step of the answer: a group, or progress without a group."""
+
+    group: Sequence[DuplicateImage]
+    """The image to keep first; empty: no group."""
+    checked_count: int
+    total_count: int
+    next_page_token: str
+    """Continues after this update; empty: this is the last update."""
+    page_token: str = ""
+    """Continues with this group again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a group, before its image is read."""
+
+    uid: Uid
+    closeness: float
+    """Closeness to the image to keep."""
+    pixels_agree: bool
+
+
+Group = Sequence[Member]
+"""The image to keep, then its copies, the closest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingEvidence:
+    """How similar the embeddings of two images are."""
+
+    similarity: float
+    """Cosine."""
+    closeness: float
+    """The similarity relative to the lower of the two background similarities."""
+    strict_closeness: float
+    """The similarity relative to the higher of the two background similarities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Which closeness makes two images candidates."""
+
+    strict: Threshold
+    """For pairs that only embeddings compare."""
+    loose: Threshold
+    """For pairs whose thumbnails are compared as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanLimits:
+    """Bounds on the work and the memory of a scan."""
+
+    page_images: int = 32
+    """Images that are examined together, between two updates."""
+    first_neighbors: int = 16
+    """Neighbors of each image in the first search; an image that reaches it is searched again."""
+    max_neighbors: int = 1001
+    """Neighbors of each image in the second search."""
+    max_edges: int = 250_000
+    """Similarities held at once, about 30 MB; beyond it copies are not searched with."""
+    remembered_pairs: int = 500_000
+    """Pairs remembered as no copies, about 60 MB; a forgotten pair may be compared again."""

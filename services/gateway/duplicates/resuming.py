@@ -1,0 +1,55 @@
+"""Leaves out of a component what an earlier call found, without remembering that call."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from imagesearch_services.gateway.duplicates.graph import DisjointSets, ImageGraph
+from imagesearch_services.gateway.duplicates.model import Uid
+from imagesearch_services.gateway.scoring.calibration import Threshold, closeness
+
+
+def remaining_components(
+    graph: ImageGraph, component: Sequence[Uid], began_after: Uid, loose: Threshold
+) -> list[list[Uid]]:
+    """Split what an earlier call did not find of a component into components.
+
+    The earlier call found whatever is reachable from the images that it completed. Reachability is
+    directed: of two images with different background similarities one may find the other, and not
+    the other way round.
+
+    Args:
+        graph: has the verdicts on the pairs of the component.
+        component: uids, ascending.
+        began_after: last uid that the earlier call completed.
+        loose: threshold of neighbors.
+    """
+    neighbors: dict[Uid, list[Uid]] = {uid: [] for uid in component}
+    copies = []
+    for a, b in itertools.combinations(component, 2):
+        verdict = graph.verdicts.get((a, b))
+        if verdict is None or not verdict.is_copy:
+            continue
+        copies.append((a, b))
+        for uid, other in ((a, b), (b, a)):
+            background = graph.nodes[uid].background_similarity
+            if loose.accepts(closeness(verdict.evidence.similarity, background)):
+                neighbors[uid].append(other)
+    found = _reachable(neighbors, [uid for uid in component if uid <= began_after])
+    remaining = DisjointSets()
+    for a, b in copies:
+        if a not in found and b not in found:
+            remaining.union(a, b)
+    return remaining.components()
+
+
+def _reachable(neighbors: dict[Uid, list[Uid]], starts: Sequence[Uid]) -> set[Uid]:
+    """Return the starts that have neighbors, and everything reachable from them."""
+    stack = [uid for uid in starts if neighbors[uid]]
+    reached = set(stack)
+    while stack:
+        new = set(neighbors[stack.pop()]) - reached
+        reached |= new
+        stack += new
+    return reached
