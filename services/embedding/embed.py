@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from imagesearch_services.common import roles
 from imagesearch_services.common.errors import Reason, ServiceError, missing_field
-from imagesearch_services.common.types import Box, PictureInfo
+from imagesearch_services.common.types import Box, Category, ModelVersion, PictureInfo, Subject
 from imagesearch_services.embedding import spaces as vector_spaces
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.background import Background
@@ -17,7 +17,6 @@ from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
     Item,
-    Subject,
     Timings,
     validate,
     validate_thumbnail,
@@ -70,7 +69,7 @@ class Embedded:
     pictures: Sequence[EmbeddedPicture | ServiceError]
     """In order; of a picture at fault, its error."""
     timings: Timings
-    detection_models: Sequence[Model]
+    detection_models: Sequence[ModelVersion]
     """Those that found subjects; none where none were looked for."""
 
 
@@ -80,7 +79,7 @@ class Detection:
 
     subjects: Sequence[Subject]
     info: PictureInfo
-    models: Sequence[Model]
+    models: Sequence[ModelVersion]
     timings: Timings
 
 
@@ -181,15 +180,17 @@ class Embedder:
             one if isinstance(one, ServiceError) else self._embedded(one, resolved)
             for one in answers
         ]
-        return Embedded(pictures, timings, [] if parser is None else [parser])
+        return Embedded(pictures, timings, [] if parser is None else [parser.model_version])
 
-    async def detect(self, content: bytes, region: Box | None, category: str) -> Detection:
+    async def detect(
+        self, content: bytes, region: Box | None, category: Category | None
+    ) -> Detection:
         """Find and describe the subjects of a picture.
 
         Args:
             content: the file.
             region: look only there; None: everywhere.
-            category: describe only those of it; empty: all.
+            category: return only subjects of this category; None: all.
 
         Raises:
             ServiceError: what is wrong with the picture, OVERLOADED, MODEL_NOT_SERVED,
@@ -211,9 +212,9 @@ class Embedder:
         subjects = [_subject(answer, row, told[row]) for row in range(len(answer.prepared.found))]
         timings.total_s = time.perf_counter() - started_s
         return Detection(
-            [one for one in subjects if category in {"", one.category}],
+            [one for one in subjects if category in {None, one.category}],
             answer.described.info,
-            [parser, teller.own.model],
+            [parser.model_version, teller.own.model.model_version],
             timings,
         )
 
@@ -370,7 +371,7 @@ def _subject(answer: _Answer, row: int, told: Told | None) -> Subject:
     found = answer.prepared.found[row]
     colors = answer.described.subject_colors[row]
     if told is None:
-        return Subject(found.box, found.clothing or "OTHER", found.score, colors)
+        return Subject(found.box, found.clothing or Category.OTHER, found.score, colors)
     score = found.score if found.clothing else found.score * told.score
     return Subject(found.box, told.category, score, colors, told.attributes)
 

@@ -9,27 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error, missing_field
-from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.embedding.subjects.colors import Color
-from imagesearch_services.embedding.subjects.labels import Attribute
+from imagesearch_services.common.types import Box, Category, PictureInfo, Subject
 from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
 
 MAX_ITEMS = 100
 MAX_REGIONS = 100
 MAX_PROPOSED_REGIONS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Something in a picture that a person would call its subject."""
-
-    box: Box
-    category: str
-    """As the contract's enum names it."""
-    score: float
-    """Confidence of box and category together, 0 to 1."""
-    colors: Sequence[Color]
-    attributes: Sequence[Attribute] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +31,8 @@ class Item:
     subject_detection: bool = False
     """Embed instead the subject of the picture, looked for inside the first of `regions` or the
     whole picture."""
-    category: str = ""
-    """Of the subject to embed, if there is one of it; empty: the main one."""
+    category: Category | None = None
+    """Embed the first subject of this category, if there is one; None: the main subject."""
 
 
 @dataclass(frozen=True, slots=True)

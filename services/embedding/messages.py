@@ -1,21 +1,23 @@
-"""The border of the contract: protobuf messages ↔ the domain's own types."""
+"""Conversion of messages of the Embedding contract from and to the domain's types."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
-from imagesearch.type.v1 import (
-    category_pb2,
-    geometry_pb2,
-    library_type_pb2,
-    model_pb2,
-    picture_pb2,
-    subject_pb2,
-)
+from imagesearch.type.v1 import model_pb2
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
-from imagesearch_services.common.types import Box, PictureInfo
+from imagesearch_services.common.type_messages import (
+    read_box,
+    read_category,
+    read_quadrilateral,
+    write_box,
+    write_library_type,
+    write_model_version,
+    write_picture_info,
+    write_subject,
+)
 from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
@@ -26,14 +28,11 @@ from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
     Item,
-    Subject,
     Timings,
 )
 from imagesearch_services.embedding.models import Model
 
-CATEGORY = "CATEGORY_"
 CORNERS = 4
-"""Prefix of the contract's categories."""
 
 
 def read_items(items: Sequence[pb.EmbedImageItem]) -> list[Item]:
@@ -49,60 +48,61 @@ def read_items(items: Sequence[pb.EmbedImageItem]) -> list[Item]:
     ]
 
 
-def read_box(box: geometry_pb2.Box) -> Box:
-    return Box(box.x_min, box.y_min, box.x_max, box.y_max)
-
-
-def read_category(number: int, *, field: str) -> str:
-    """Give a category's name; empty where none is asked for."""
-    if not number:
-        return ""
-    known = category_pb2.Category.DESCRIPTOR.values_by_number.get(number)
-    if known is None:
-        raise field_error(field, f"{number} is no category")
-    return str(known.name).removeprefix(CATEGORY)
-
-
-def served_model(model: Model, dimensions: int) -> pb.ServedModel:
-    """Tell of a model; `dimensions` are those of its space, which another may join."""
+def write_served_model(model: Model, dimensions: int) -> pb.ServedModel:
+    """Write a model; `dimensions` are those of its space, to which a joined model may add."""
     return pb.ServedModel(
-        model=model_version(model),
+        model=write_model_version(model.model_version),
         space=model.space,
         dimensions=dimensions,
-        library_types=[
-            library_type_pb2.LibraryType.Value(f"LIBRARY_TYPE_{each}")
-            for each in model.library_types
-        ],
+        library_types=[write_library_type(library_type) for library_type in model.library_types],
     )
 
 
-def embed_image_result(
+def write_embed_result(
     outcome: EmbeddedPicture | ServiceError, spaces: Sequence[str]
 ) -> pb.EmbedImageResult:
     if isinstance(outcome, ServiceError):
         return pb.EmbedImageResult(error=to_status(outcome))
     return pb.EmbedImageResult(
-        info=picture_info(outcome.info),
-        regions=[_embedded_region(region, spaces) for region in outcome.regions],
+        info=write_picture_info(outcome.info),
+        regions=[_write_region(region, spaces) for region in outcome.regions],
         thumbnail=outcome.thumbnail,
-        subjects=[_subject(subject) for subject in outcome.subjects],
+        subjects=[write_subject(subject) for subject in outcome.subjects],
         chosen_subject=outcome.chosen_subject,
     )
 
 
-def detect_subjects_response(detection: Detection) -> pb.DetectSubjectsResponse:
-    return pb.DetectSubjectsResponse(
-        subjects=[_subject(subject) for subject in detection.subjects],
-        info=picture_info(detection.info),
-        models=[model_version(model) for model in detection.models],
-        timings=step_timings(detection.timings),
+def _write_region(region: EmbeddedRegion, spaces: Sequence[str]) -> pb.EmbeddedRegion:
+    return pb.EmbeddedRegion(
+        box=write_box(region.box),
+        vectors=[
+            model_pb2.Vector(
+                space=space,
+                values=vector.astype("<f4", copy=False).tobytes(),
+                background_similarity=background_similarity,
+            )
+            for space, vector, background_similarity in zip(
+                spaces, region.vectors, region.background_similarities, strict=True
+            )
+        ],
+        source=region.source,
+        subject=None if region.subject is None else write_subject(region.subject),
     )
 
 
-def compare_pictures_response(comparison: Comparison) -> pb.ComparePicturesResponse:
+def write_detection(detection: Detection) -> pb.DetectSubjectsResponse:
+    return pb.DetectSubjectsResponse(
+        subjects=[write_subject(subject) for subject in detection.subjects],
+        info=write_picture_info(detection.info),
+        models=[write_model_version(model) for model in detection.models],
+        timings=write_step_timings(detection.timings),
+    )
+
+
+def write_comparison(comparison: Comparison) -> pb.ComparePicturesResponse:
     return pb.ComparePicturesResponse(
-        info_a=picture_info(comparison.infos[0]),
-        info_b=picture_info(comparison.infos[1]),
+        info_a=write_picture_info(comparison.infos[0]),
+        info_b=write_picture_info(comparison.infos[1]),
         measures=comparison.measures,
         edits=[pb.LikelyEdit(name=edit.name, amount=edit.amount) for edit in comparison.edits],
         overlay=comparison.overlay,
@@ -110,11 +110,11 @@ def compare_pictures_response(comparison: Comparison) -> pb.ComparePicturesRespo
             model_pb2.StepTiming(step=step, duration_ms=1e3 * duration_s)
             for step, duration_s in comparison.timings
         ],
-        model=model_version(comparison.model),
+        model=write_model_version(comparison.model),
     )
 
 
-def copy_evidence(evidence: CopyEvidence | None) -> pb.CopyEvidence:
+def write_copy_evidence(evidence: CopyEvidence | None) -> pb.CopyEvidence:
     if evidence is None:
         return pb.CopyEvidence(unreadable=True)
     return pb.CopyEvidence(
@@ -127,61 +127,8 @@ def copy_evidence(evidence: CopyEvidence | None) -> pb.CopyEvidence:
     )
 
 
-def model_version(model: Model) -> model_pb2.ModelVersion:
-    return model_pb2.ModelVersion(role=model.role, name=model.name, version=model.version)
-
-
-def _embedded_region(region: EmbeddedRegion, spaces: Sequence[str]) -> pb.EmbeddedRegion:
-    return pb.EmbeddedRegion(
-        box=_box(region.box),
-        vectors=[
-            model_pb2.Vector(
-                space=space,
-                values=vector.astype("<f4", copy=False).tobytes(),
-                background_similarity=background_similarity,
-            )
-            for space, vector, background_similarity in zip(
-                spaces, region.vectors, region.background_similarities, strict=True
-            )
-        ],
-        source=region.source,
-        subject=None if region.subject is None else _subject(region.subject),
-    )
-
-
-def _box(box: Box) -> geometry_pb2.Box:
-    return geometry_pb2.Box(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
-
-
-def _subject(subject: Subject) -> subject_pb2.Subject:
-    return subject_pb2.Subject(
-        box=_box(subject.box),
-        category=category_pb2.Category.Value(CATEGORY + subject.category),
-        score=subject.score,
-        colors=[
-            subject_pb2.Color(name=color.name, hex=color.hex, share=color.share)
-            for color in subject.colors
-        ],
-        attributes=[
-            subject_pb2.Attribute(name=one.name, value=one.value, score=one.score)
-            for one in subject.attributes
-        ],
-    )
-
-
-def picture_info(info: PictureInfo) -> picture_pb2.PictureInfo:
-    return picture_pb2.PictureInfo(
-        width=info.width,
-        height=info.height,
-        size_bytes=info.size_bytes,
-        sha256=info.sha256,
-        media_type=info.media_type,
-        sharpness=info.sharpness,
-    )
-
-
-def step_timings(timings: Timings) -> list[model_pb2.StepTiming]:
-    """List the steps that were made: regions and subjects are not looked for in every call."""
+def write_step_timings(timings: Timings) -> list[model_pb2.StepTiming]:
+    """Write the steps that were made: regions and subjects are not looked for in every call."""
     steps = {
         "decode": timings.decode_s,
         "find_subjects": timings.find_subjects_s,
@@ -201,8 +148,8 @@ def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
     return DrawingRequest(
         content=request.image.content,
         annotations=[
-            _annotation(each, f"annotations[{index}]")
-            for index, each in enumerate(request.annotations)
+            _read_annotation(annotation, f"annotations[{index}]")
+            for index, annotation in enumerate(request.annotations)
         ],
         beside=[Small(each.content, list(each.lines)) for each in request.beside],
         media_type=request.media_type,
@@ -210,16 +157,16 @@ def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
     )
 
 
-def _annotation(annotation: pb.Annotation, field: str) -> Annotation:
+def _read_annotation(annotation: pb.Annotation, field: str) -> Annotation:
     has_box, has_corners = annotation.HasField("box"), annotation.HasField("corners")
     if has_box == has_corners:
         raise field_error(field, "must have either a box or corners")
     if has_corners:
-        points = [(point.x, point.y) for point in annotation.corners.corners]
+        points = list(read_quadrilateral(annotation.corners))
         if len(points) != CORNERS:
             raise field_error(f"{field}.corners", f"must be {CORNERS}, not {len(points)}")
     else:
-        box = annotation.box
+        box = read_box(annotation.box)
         if not (box.x_min < box.x_max and box.y_min < box.y_max):
             raise field_error(f"{field}.box", "must have x_min < x_max and y_min < y_max")
         points = [

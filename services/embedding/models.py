@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
+from imagesearch_services.common.types import LibraryType, ModelVersion
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.probe import (
     agreement,
@@ -39,14 +39,6 @@ from imagesearch_services.embedding.windows import Windows
 
 RETRY_INTERVAL_S = 0.1
 """How often to look while Triton does not answer: callers are waiting."""
-
-
-class LibraryType(enum.StrEnum):
-    """Types of library, as models name those that they are for."""
-
-    WHOLE_IMAGE = "WHOLE_IMAGE"
-    ELEMENT = "ELEMENT"
-    PRODUCT = "PRODUCT"
 
 
 class ModelDescriptionError(Exception):
@@ -77,6 +69,10 @@ class Model:
     """How near to it the model must come."""
     parameters: Mapping[str, str] = field(repr=False)
     """Everything that its configuration says, for what only some models have."""
+
+    @property
+    def model_version(self) -> ModelVersion:
+        return ModelVersion(self.role, self.name, self.version)
 
     @property
     def space(self) -> str:
@@ -115,9 +111,7 @@ def describe(config: ModelConfig) -> Model:
             name=config.name,
             version=config.version,
             role=parameters["role"],
-            library_types=tuple(
-                LibraryType(each) for each in parameters["library_types"].split(",") if each
-            ),
+            library_types=_library_types(parameters["library_types"]),
             input=spec,
             input_name=parameters["input_name"],
             output_name=parameters["output_name"],
@@ -160,6 +154,19 @@ def _check_others(parameters: Mapping[str, str]) -> None:
         int(parameters["stride"])
     if "windows" in parameters:
         Windows.from_parameters(parameters)
+
+
+def _library_types(text: str) -> tuple[LibraryType, ...]:
+    """Read comma-separated names of library types; the text may be empty.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    names = [name for name in text.split(",") if name]
+    unknown = [name for name in names if name not in LibraryType.__members__]
+    if unknown:
+        raise ValueError(f"unknown library types: {', '.join(unknown)}")
+    return tuple(LibraryType[name] for name in names)
 
 
 def _shapes(outputs: Mapping[str, Tensor], first: str) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, field_error
-from imagesearch_services.common.types import Box, PictureInfo
+from imagesearch_services.common.types import Box, Color, PictureInfo
 from imagesearch_services.embedding.items import Item, Timings
 from imagesearch_services.embedding.models import Model
 from imagesearch_services.embedding.pictures import Picture, PictureFile
@@ -19,7 +19,6 @@ from imagesearch_services.embedding.preprocess import harmless_reduction, prepro
 from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.spaces import ModelInput
 from imagesearch_services.embedding.stacking import Inputs
-from imagesearch_services.embedding.subjects.colors import Color
 from imagesearch_services.embedding.subjects.finding import (
     Found,
     colors_in,

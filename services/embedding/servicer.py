@@ -10,6 +10,11 @@ import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
+from imagesearch_services.common.type_messages import (
+    read_box,
+    read_category,
+    write_model_version,
+)
 from imagesearch_services.embedding import element_messages, messages, spaces
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.copies import CopyChecker
@@ -49,10 +54,10 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         return pb.ListModelsResponse(
             models=[
                 *(
-                    messages.served_model(model, dimensions)
+                    messages.write_served_model(model, dimensions)
                     for model, dimensions in spaces.served(self._registry)
                 ),
-                element_messages.served_words(),
+                element_messages.write_served_vocabulary(),
             ]
         )
 
@@ -66,11 +71,11 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         )
         return pb.EmbedImagesResponse(
             results=[
-                messages.embed_image_result(outcome, request.spaces)
+                messages.write_embed_result(outcome, request.spaces)
                 for outcome in embedded.pictures
             ],
-            timings=messages.step_timings(embedded.timings),
-            detection_models=[messages.model_version(one) for one in embedded.detection_models],
+            timings=messages.write_step_timings(embedded.timings),
+            detection_models=[write_model_version(model) for model in embedded.detection_models],
         )
 
     async def DetectSubjects(
@@ -78,10 +83,10 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.DetectSubjectsResponse:
         detection = await self._embedder.detect(
             request.image.content,
-            messages.read_box(request.region) if request.HasField("region") else None,
-            messages.read_category(request.category, field="category"),
+            read_box(request.region) if request.HasField("region") else None,
+            read_category(request.category, field="category"),
         )
-        return messages.detect_subjects_response(detection)
+        return messages.write_detection(detection)
 
     async def ExtractFeatures(
         self, request: pb.ExtractFeaturesRequest, context: Context
@@ -90,7 +95,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             messages.read_items(request.items),
             Purpose(request.for_query, request.thumbnail_max_side_px, request.regional_space),
         )
-        return element_messages.extract_features_response(extraction, request.regional_space)
+        return element_messages.write_extraction(extraction, request.regional_space)
 
     async def VerifyFeatures(
         self, request: pb.VerifyFeaturesRequest, context: Context
@@ -98,7 +103,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         verification = await self._elements.verify(
             request.query_features, element_messages.read_candidates(request)
         )
-        return element_messages.verify_features_response(verification)
+        return element_messages.write_verification(verification)
 
     async def ComparePictures(
         self, request: pb.ComparePicturesRequest, context: Context
@@ -106,7 +111,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         comparison = await self._comparer.compare(
             request.image_a.content, request.image_b.content, draw=request.include_overlay
         )
-        return messages.compare_pictures_response(comparison)
+        return messages.write_comparison(comparison)
 
     async def CheckCopies(
         self, request: pb.CheckCopiesRequest, context: Context
@@ -115,7 +120,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             [image.content for image in request.images],
             [(pair.first, pair.second) for pair in request.pairs],
         )
-        return pb.CheckCopiesResponse(results=map(messages.copy_evidence, results))
+        return pb.CheckCopiesResponse(results=map(messages.write_copy_evidence, results))
 
     async def DrawAnnotations(
         self, request: pb.DrawAnnotationsRequest, context: Context

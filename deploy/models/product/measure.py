@@ -28,7 +28,7 @@ from pictures import Picture, catalogue, crop, letterbox, read, shelf
 from PIL import Image
 from train_parser import CLASSES, HEIGHT_PX, IGNORE, WIDTH_PX, read_street
 
-from imagesearch_services.common.types import Box
+from imagesearch_services.common.types import Box, Category
 from imagesearch_services.embedding.pictures import Picture as Shown
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.clothing import (
@@ -36,7 +36,7 @@ from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,
     MIN_WORN_SCORES,
     SUBJECT,
-    Subject,
+    Garment,
     cut_into_subjects,
     find_clothing,
     overlap,
@@ -85,7 +85,7 @@ class Models:
         parts = [self._maps(cut(picture, half))[0] for half in halves]
         return first, merged(first, list(zip(halves, parts, strict=True))), dress
 
-    def find(self, picture: Picture) -> list[Subject]:
+    def find(self, picture: Picture) -> list[Garment]:
         """Clothing in the maps, whatever else stands out."""
         first, maps, dress = self.look(picture)
         return find_as_served(first, maps[: len(CLASSES)], dress)
@@ -115,17 +115,17 @@ class Models:
         found = self.product.run(["attributes"], {"image": image[None]})[0][0]
         return np.asarray(found[: len(KINDS)])
 
-    def named_by_kind(self, picture: Picture, found: list[Subject]) -> list[Subject]:
+    def named_by_kind(self, picture: Picture, found: list[Garment]) -> list[Garment]:
         """Gives clothing that is alone in a picture the category of its kind."""
         if len(found) != 1:
             return found
         kinds = self.kinds(crop(picture, in_pixels(found[0], picture)))
         if kinds.max() < CLOTHING_KIND_MIN_SCORE:
             return found
-        return [replace(found[0], category=CATEGORY_OF_KIND[KINDS[int(kinds.argmax())]])]
+        return [replace(found[0], category=Category[CATEGORY_OF_KIND[KINDS[int(kinds.argmax())]]])]
 
 
-def find_as_served(first: Array, maps: Array, dress: float) -> list[Subject]:
+def find_as_served(first: Array, maps: Array, dress: float) -> list[Garment]:
     """Finds clothing as the service does: otherwise where somebody is than where nobody is."""
     if worth_a_look(first):
         return find_clothing(maps, MIN_WORN_SCORES, dress=dress)
@@ -140,7 +140,7 @@ def cut(picture: Picture, part: Shares) -> Picture:
     ]
 
 
-def in_pixels(subject: Subject, picture: Picture) -> tuple[int, int, int, int]:
+def in_pixels(subject: Garment, picture: Picture) -> tuple[int, int, int, int]:
     height, width = picture.shape[:2]
     x_min, y_min, x_max, y_max = subject.box
     return round(x_min * width), round(y_min * height), round(x_max * width), round(y_max * height)
@@ -183,7 +183,7 @@ class Tally:
     main_right: int
 
     @classmethod
-    def of(cls, told: Sequence[list[Subject]], there: Sequence[list[Subject]]) -> Tally:
+    def of(cls, told: Sequence[list[Garment]], there: Sequence[list[Garment]]) -> Tally:
         """Matches boxes of a category greedily, the surest first, at an IoU of a half."""
         right: Counter[str] = Counter()
         main_right = 0
@@ -204,7 +204,7 @@ class Tally:
         count = [Counter(s.category for found in each for s in found) for each in (told, there)]
         return cls(right, count[0], count[1], sum(map(bool, there)), main_right)
 
-    def line(self, categories: Sequence[str] = CATEGORIES) -> str:
+    def line(self, categories: Sequence[Category] = CATEGORIES) -> str:
         right, told, there = (
             sum(counts[category] for category in categories)
             for counts in (self.right, self.told, self.there)
@@ -222,7 +222,7 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         first, both, dress = models.look(picture)
         looks.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
     even = (EVEN_MIN_SCORE,) * len(CATEGORIES)
-    ways: dict[str, list[list[Subject]]] = {
+    ways: dict[str, list[list[Garment]]] = {
         f"each cell by itself, scores from {EVEN_MIN_SCORE}": [
             cut_into_subjects(first, even) for first, _, _ in looks
         ],
@@ -248,8 +248,10 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         print(f"| {way} | {tally.line()} | {tally.main_right / tally.photos:.3f} |")
     tally = Tally.of(ways["… and scores by category"], truth)
     for category in CATEGORIES:
-        print(f"| … {category} | {tally.line([category])} | |")
-    large = [category for category in CATEGORIES if category not in {"BAG", "ACCESSORIES"}]
+        print(f"| … {category.name} | {tally.line([category])} | |")
+    large = [
+        category for category in CATEGORIES if category not in {Category.BAG, Category.ACCESSORIES}
+    ]
     print(f"| … without bags and accessories | {tally.line(large)} | |")
 
 
@@ -257,12 +259,12 @@ def measure_garments(models: Models, photos: Sequence[Path]) -> None:
     by_parser = by_both = by_kind = 0
     for photo in photos:
         picture = read(photo)
-        category = CATEGORY_OF_KIND[photo.parent.name]
+        category = Category[CATEGORY_OF_KIND[photo.parent.name]]
         found = models.find(picture)
         by_parser += bool(found and found[0].category == category)
         final = models.named_by_kind(picture, found)
         by_both += bool(final and final[0].category == category)
-        by_kind += CATEGORY_OF_KIND[KINDS[int(models.kinds(picture).argmax())]] == category
+        by_kind += CATEGORY_OF_KIND[KINDS[int(models.kinds(picture).argmax())]] == category.name
     count = len(photos)
     print(f"garments alone, {count} held out: category right by the parser {by_parser / count:.3f},"
           f" by the kind of its crop {by_both / count:.3f}, by the kind of the whole picture "

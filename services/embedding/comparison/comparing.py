@@ -15,7 +15,7 @@ from imagesearch_services.common.errors import (
     ServiceError,
     missing_field,
 )
-from imagesearch_services.common.types import PictureInfo
+from imagesearch_services.common.types import ModelVersion, PictureInfo
 from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, align
@@ -50,8 +50,8 @@ class Comparison:
     """Those that explain the difference; none where the pictures could not be aligned."""
     overlay: bytes
     """A PNG file; empty unless asked for."""
-    model: Model
-    """The copy descriptor that spoke."""
+    model: ModelVersion
+    """The copy descriptor."""
     timings: Sequence[tuple[str, float]]
     """Step and seconds. Steps that run side by side may exceed the total together."""
 
@@ -129,7 +129,7 @@ class Comparer:
                     with steps.step("draw"):
                         overlay = await self._workers.run(draw_overlay, a.view, b.view, aligned)
         timings = list(steps.seconds.items())
-        return Comparison((a.info, b.info), measures, edits, overlay, copy, timings)
+        return Comparison((a.info, b.info), measures, edits, overlay, copy.model_version, timings)
 
     async def _opened(self, content: bytes, name: str) -> PictureFile:
         if not content:

@@ -9,10 +9,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Category
+
 Stats = npt.NDArray[np.integer[Any] | np.floating[Any]]
 """Of connected components, as OpenCV's stubs type them."""
 
-CATEGORIES = ("TOPS", "DRESS", "BOTTOMS", "SHOES", "BAG", "ACCESSORIES")
+CATEGORIES = (
+    Category.TOPS,
+    Category.DRESS,
+    Category.BOTTOMS,
+    Category.SHOES,
+    Category.BAG,
+    Category.ACCESSORIES,
+)
 OF_CATEGORY = ((2, 3), (4,), (5,), (6,), (7,), (8,))
 """The parser's classes that make up each category; 0 is background, 1 the person."""
 SUBJECT = 9
@@ -50,8 +59,10 @@ MIN_PROBABILITY = 1e-3
 
 
 @dataclass(frozen=True)
-class Subject:
-    category: str
+class Garment:
+    """A garment or accessory in the maps of the parser."""
+
+    category: Category
     score: float
     """Mean probability of the category over the subject's pixels, 0 to 1."""
     box: tuple[float, float, float, float]
@@ -71,7 +82,7 @@ def find_clothing(
     min_scores: tuple[float, ...] = (0.0,) * 6,
     *,
     dress: float | None = None,
-) -> list[Subject]:
+) -> list[Garment]:
     """Cuts maps into garments.
 
     Args:
@@ -94,7 +105,7 @@ def find_clothing(
 
 def cut_into_subjects(
     probabilities: npt.NDArray[np.float32], min_scores: tuple[float, ...] = (0.0,) * 6
-) -> list[Subject]:
+) -> list[Garment]:
     """Cuts maps as they are: those of labels, or after all doubts are settled."""
     merged = np.stack(
         [probabilities[0] + probabilities[1]]
@@ -140,7 +151,7 @@ def _one_outfit(probabilities: npt.NDArray[np.float32], dress: float) -> npt.NDA
 
 def _subjects(
     mask: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32], category: int
-) -> list[Subject]:
+) -> list[Garment]:
     height, width = mask.shape
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     large = [
@@ -162,7 +173,7 @@ def _subjects(
         x_max = (stats[main, cv2.CC_STAT_LEFT] + stats[main, cv2.CC_STAT_WIDTH]).max()
         y_max = (stats[main, cv2.CC_STAT_TOP] + stats[main, cv2.CC_STAT_HEIGHT]).max()
         found.append(
-            Subject(
+            Garment(
                 category=CATEGORIES[category],
                 score=float(probability[own].mean()),
                 box=(x_min / width, y_min / height, x_max / width, y_max / height),

@@ -8,11 +8,12 @@ color, shown by the median of its pixels.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from imagesearch_services.common.types import Color
 
 LONG_SIDE_PX = 192
 """Enough for shares; edges that mix two colors are thin at this size."""
@@ -72,15 +73,6 @@ PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
 ACHROMATIC = ("black", "grey", "white")
 TABLE_BITS = 5
 """Of each channel, by which names are looked up: a step of eight levels is hardly seen."""
-
-
-@dataclass(frozen=True)
-class Color:
-    name: str
-    hex: str
-    """Median of its pixels, `#rrggbb`."""
-    share: float
-    """Part of the masked pixels, 0 to 1."""
 
 
 def light_of(picture: npt.NDArray[np.uint8]) -> Gains:

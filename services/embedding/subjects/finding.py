@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from imagesearch_services.common.types import Box
+from imagesearch_services.common.types import Box, Category, Color
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out
@@ -23,7 +23,6 @@ from imagesearch_services.embedding.subjects.clothing import (
     find_clothing,
 )
 from imagesearch_services.embedding.subjects.colors import (
-    Color,
     Gains,
     light_of,
     name_colors,
@@ -62,7 +61,7 @@ class Found:
 
     box: Box
     """Pixels of the picture as shown."""
-    clothing: str | None
+    clothing: Category | None
     """Category of a garment by the parser; None: something else."""
     score: float
     """How surely there is something, and of that category; 0 to 1."""

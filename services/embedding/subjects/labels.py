@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Attribute, Category
+
 KIND = "kind"
 """The attribute that tells garments apart; the others depend on it."""
 SLEEVE_LENGTH = "sleeve_length"
@@ -16,8 +18,6 @@ MIN_KIND_SCORE = 0.5
 """Confidence from which a kind is told, and from which it settles the category."""
 MIN_ATTRIBUTE_SCORE = 0.6
 """Confidence from which another attribute is told: of two values chance gives a half."""
-OTHER = "OTHER"
-"""The category of what falls into none."""
 MIN_CLOTHING_SCORE = 0.1
 """Probability of all categories of garments together, from which a crop that the parser did not see
 is clothing. Most of the probability always lies on the thousand classes that are no goods: 95 % of
@@ -30,19 +30,10 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Attribute:
-    """A named property with its confidence, 0 to 1."""
-
-    name: str
-    value: str
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Told:
     """What a crop shows."""
 
-    category: str
+    category: Category
     score: float
     """Confidence of the category, 0 to 1: among garments, or among the categories of goods."""
     attributes: tuple[Attribute, ...]
@@ -54,9 +45,9 @@ class Labels:
 
     attributes: Mapping[str, tuple[str, ...]]
     """Values of each attribute; the probabilities of its values stand together and sum to one."""
-    category_of_kind: Mapping[str, str]
+    category_of_kind: Mapping[str, Category]
     sleeved_kinds: frozenset[str]
-    categories: tuple[str, ...]
+    categories: tuple[Category, ...]
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Labels:
@@ -72,11 +63,9 @@ class Labels:
             attributes[name] = tuple(values.split(","))
         return cls(
             attributes,
-            dict(
-                zip(attributes[KIND], parameters["category_of_kind"].split(","), strict=True),
-            ),
+            dict(zip(attributes[KIND], _categories(parameters["category_of_kind"]), strict=True)),
             frozenset(parameters["sleeved_kinds"].split(",")),
-            tuple(parameters["categories"].split(",")),
+            tuple(_categories(parameters["categories"])),
         )
 
     def tell(
@@ -84,7 +73,7 @@ class Labels:
         attributes: Floats,
         categories: Floats,
         *,
-        clothing: str | None = None,
+        clothing: Category | None = None,
         is_alone: bool = True,
     ) -> Told:
         """Say what a crop shows.
@@ -99,10 +88,10 @@ class Labels:
         by_category = self._by_category(attributes)
         kind, kind_score = self._best(KIND, attributes)
         if clothing is None:
-            worn = [name in by_category for name in self.categories]
+            worn = [category in by_category for category in self.categories]
             if categories[worn].sum() < MIN_CLOTHING_SCORE:
                 return self._goods(categories)
-            category = max(by_category, key=lambda name: by_category[name])
+            category = max(by_category, key=lambda each: by_category[each])
         elif is_alone and clothing in by_category and kind_score >= MIN_KIND_SCORE:
             category = self.category_of_kind[kind]
         else:
@@ -118,16 +107,16 @@ class Labels:
 
     def _goods(self, categories: Floats) -> Told:
         """Tell the category of what is no clothing."""
-        known = np.array([name != OTHER for name in self.categories])
+        known = np.array([category is not Category.OTHER for category in self.categories])
         scores = np.where(known, categories, 0.0)
         best, all_known = int(scores.argmax()), float(scores.sum())
         if scores[best] < MIN_CATEGORY_SCORE:
-            return Told(OTHER, 1.0 - all_known, ())
+            return Told(Category.OTHER, 1.0 - all_known, ())
         return Told(self.categories[best], float(scores[best]) / all_known, ())
 
-    def _by_category(self, attributes: Floats) -> dict[str, float]:
+    def _by_category(self, attributes: Floats) -> dict[Category, float]:
         """Probability of each category of garments, by those of its kinds."""
-        found: dict[str, float] = {}
+        found: dict[Category, float] = {}
         for kind, score in zip(self.attributes[KIND], self._scores(KIND, attributes), strict=True):
             category = self.category_of_kind[kind]
             found[category] = found.get(category, 0.0) + float(score)
@@ -145,3 +134,16 @@ class Labels:
                 return attributes[start : start + len(values)]
             start += len(values)
         raise KeyError(name)
+
+
+def _categories(text: str) -> list[Category]:
+    """Read comma-separated names of categories.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    names = text.split(",")
+    unknown = [name for name in names if name not in Category.__members__]
+    if unknown:
+        raise ValueError(f"unknown categories: {', '.join(unknown)}")
+    return [Category[name] for name in names]

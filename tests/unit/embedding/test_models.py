@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imagesearch_services.embedding.models import LibraryType, ModelDescriptionError, describe
+from imagesearch_services.common.types import LibraryType
+from imagesearch_services.embedding.models import ModelDescriptionError, describe
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.probe import encode_answer
 from imagesearch_services.embedding.triton import ModelConfig, Tensor

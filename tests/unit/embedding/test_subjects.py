@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imagesearch_services.common.types import Box
+from imagesearch_services.common.types import Box, Category
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
 from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background
@@ -94,7 +94,7 @@ def test_garments_are_found_where_the_maps_say_the_largest_first() -> None:
         SPEC,
         STRIDE,
     )
-    assert [one.clothing for one in found] == ["BOTTOMS", "TOPS"]
+    assert [one.clothing for one in found] == [Category.BOTTOMS, Category.TOPS]
     assert overlap(found[0].box, trousers) > 0.8
     assert overlap(found[1].box, shirt) > 0.8
     assert all(0.6 < one.score <= 1 for one in found)
@@ -159,7 +159,7 @@ def test_a_small_garment_on_a_person_is_one() -> None:
     (found,) = find_subjects(
         picture(image), whole(image), maps((PERSON, BOX), (TOPS, hat), size=SIZE), SPEC, STRIDE
     )
-    assert found.clothing == "TOPS"
+    assert found.clothing == Category.TOPS
 
 
 @pytest.mark.parametrize("size", [(16, 16), (2000, 16), (16, 2000), (1, 1)])
@@ -253,8 +253,8 @@ BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
 
 
 def test_a_garment_alone_has_the_category_of_its_kind() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing="DRESS", is_alone=True)
-    assert told.category == "TOPS"
+    told = LABELS.tell(TSHIRT, WORN, clothing=Category.DRESS, is_alone=True)
+    assert told.category == Category.TOPS
     assert [(one.name, one.value) for one in told.attributes] == [
         ("kind", "t-shirt"),
         ("sleeve_length", "short"),
@@ -262,35 +262,46 @@ def test_a_garment_alone_has_the_category_of_its_kind() -> None:
 
 
 def test_a_garment_of_an_outfit_keeps_the_parsers_category() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing="BOTTOMS", is_alone=False)
-    assert (told.category, told.attributes) == ("BOTTOMS", ())
+    told = LABELS.tell(TSHIRT, WORN, clothing=Category.BOTTOMS, is_alone=False)
+    assert (told.category, told.attributes) == (Category.BOTTOMS, ())
 
 
 def test_a_bag_is_no_garment_whatever_its_crop_resembles() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing="BAG", is_alone=True)
-    assert (told.category, told.attributes) == ("BAG", ())
+    told = LABELS.tell(TSHIRT, WORN, clothing=Category.BAG, is_alone=True)
+    assert (told.category, told.attributes) == (Category.BAG, ())
 
 
 def test_what_the_model_is_unsure_of_is_not_told() -> None:
-    assert LABELS.tell(UNSURE, WORN, clothing="TOPS").attributes == ()
+    assert LABELS.tell(UNSURE, WORN, clothing=Category.TOPS).attributes == ()
 
 
 def test_other_goods_have_the_likeliest_category() -> None:
     told = LABELS.tell(TSHIRT, BOTTLE)
-    assert (told.category, told.attributes) == ("BOTTLE", ())
+    assert (told.category, told.attributes) == (Category.BOTTLE, ())
     assert told.score == pytest.approx(0.7 / 0.8)
 
 
 def test_what_resembles_no_goods_is_other() -> None:
     told = LABELS.tell(TSHIRT, NO_GOODS)
-    assert (told.category, told.attributes) == ("OTHER", ())
+    assert (told.category, told.attributes) == (Category.OTHER, ())
     assert told.score == pytest.approx(0.85)
 
 
 def test_a_crop_that_nobody_parsed_may_be_clothing() -> None:
     told = LABELS.tell(TSHIRT, WORN)
-    assert told.category == "TOPS"
+    assert told.category == Category.TOPS
     assert told.attributes
+
+
+def test_an_unknown_category_is_refused() -> None:
+    parameters = {
+        "attributes": "kind=dress",
+        "category_of_kind": "DRESS",
+        "sleeved_kinds": "",
+        "categories": "DRESS,HATS",
+    }
+    with pytest.raises(ValueError, match="HATS"):
+        Labels.from_parameters(parameters)
 
 
 def test_labels_that_do_not_fit_together_are_refused() -> None:
@@ -339,6 +350,6 @@ def test_a_bag_that_only_the_second_look_saw_is_found() -> None:
     both = find_subjects(
         picture(image), whole(image), first, SPEC, STRIDE, closer=[(lower, closer)] * 8
     )
-    assert {one.clothing for one in both} == {"TOPS", "BAG"}
-    (found,) = (one for one in both if one.clothing == "BAG")
+    assert {one.clothing for one in both} == {Category.TOPS, Category.BAG}
+    (found,) = (one for one in both if one.clothing == Category.BAG)
     assert overlap(found.box, bag) > 0.8
