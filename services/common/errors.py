@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 class Reason(enum.StrEnum):
@@ -88,6 +91,13 @@ class ServiceError(Exception):
         self.metadata = dict(metadata or {})
         self.fields = tuple(fields)
         self.retry_after_s = retry_after_s
+
+
+def unwrap(result: Result | ServiceError) -> Result:
+    """Return the result of an item, or raise the error that stands in its place."""
+    if isinstance(result, ServiceError):
+        raise result
+    return result
 
 
 def field_error(

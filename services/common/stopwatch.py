@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from imagesearch_services.common.types import StepTiming
+
+TOTAL = "total"
+"""Name of the last timing, which covers the whole call."""
 
 
 class Stopwatch:
     """Times the steps of a call. Threads may share it.
 
     Durations under the same name are added up, so that the sum of steps that run at the same time
-    may exceed the total.
+    may exceed the total. A second stage of a call continues the timings of the first:
+
+        stopwatch = Stopwatch(answer.timings)
+        with stopwatch.step("draw"):
+            ...
+        replace(answer, timings=stopwatch.timings())
     """
 
-    def __init__(self) -> None:
-        """Start the clock of the total."""
+    def __init__(self, earlier: Sequence[StepTiming] = ()) -> None:
+        """Start the clock of the total.
+
+        Args:
+            earlier: timings of a previous stage; its steps are kept and its total is added.
+        """
         self._started_s = time.perf_counter()
         self._lock = threading.Lock()
         self._seconds: dict[str, float] = {}
+        self._earlier_ms = sum(timing.duration_ms for timing in earlier if timing.step == TOTAL)
+        self.extend(earlier)
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[StepTiming]]:
@@ -41,8 +55,15 @@ class Stopwatch:
         with self._lock:
             self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
+    def extend(self, timings: Iterable[StepTiming]) -> None:
+        """Add steps that were timed elsewhere, without their total."""
+        for timing in timings:
+            if timing.step != TOTAL:
+                self.add(timing.step, timing.duration_ms / 1e3)
+
     def timings(self) -> list[StepTiming]:
         """Return the duration of each step, in the order of their start, and the total so far."""
         with self._lock:
             steps = [StepTiming(name, 1e3 * seconds) for name, seconds in self._seconds.items()]
-        return [*steps, StepTiming("total", 1e3 * (time.perf_counter() - self._started_s))]
+        total_ms = self._earlier_ms + 1e3 * (time.perf_counter() - self._started_s)
+        return [*steps, StepTiming(TOTAL, total_ms)]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.common.types import (
-    LibraryType,
-)
-from imagesearch_services.gateway.model import (
-    Library,
-)
+from imagesearch_services.common.types import LibraryType
+from imagesearch_services.gateway.model import Library, Relation
 from imagesearch_services.gateway.names import image_name, library_name
 
 
@@ -42,6 +40,14 @@ def refuse_subject_detection(library: Library, wanted: bool | None) -> None:
     if wanted and library.type is not LibraryType.PRODUCT:
         raise library_type_mismatch(
             library, "subject_detection: only product libraries detect subjects"
+        )
+
+
+def refuse_relations(library: Library, relations: Sequence[Relation]) -> None:
+    """Raise LIBRARY_TYPE_MISMATCH for relations outside whole-image libraries."""
+    if relations and library.type is not LibraryType.WHOLE_IMAGE:
+        raise library_type_mismatch(
+            library, "relation: only whole-image libraries distinguish SAME and SIMILAR"
         )
 
 

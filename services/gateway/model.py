@@ -229,88 +229,6 @@ class PictureToEmbed:
     """Of the subject to embed, if there is one of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PictureQuery:
-    """Search with a picture."""
-
-    content: bytes
-    region: Box | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredQuery:
-    """Search with a stored image of the same library, which is left out of its own matches."""
-
-    image_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawingOptions:
-    """How a caller wants an answer drawn."""
-
-    media_type: str = ""
-    """Empty: the Embedding service's default."""
-    max_side_px: int = 0
-    """64 to 4,096; 0: the Embedding service's default."""
-    match_count: int = 0
-    """Matches beside the query, 0 to 20."""
-    max_bytes: int = 20 * 1024 * 1024
-    """A larger drawing is left out: the answer has to fit in 32 MiB."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedThreshold:
-    """From which score on a relation's matches were given."""
-
-    relation: Relation
-    min_score: float
-    false_positive_rate: float
-    extrapolated: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """A stored image that answers a query."""
-
-    image: StoredImage
-    relation: Relation
-    score: float
-    similarity: float
-    false_positive_rate: float
-    query_box: Box | None
-    instances: Sequence[Quadrilateral] = ()
-    """Every place where an element appears in the query, best first."""
-    thumbnail: bytes = b""
-    """JPEG, where asked for and kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchAnswer:
-    """What a search found."""
-
-    matches: Sequence[Match]
-    next_page_token: str
-    total_found: int
-    total_is_lower_bound: bool
-    searched_region: Box | None
-    query_info: PictureInfo | None
-    models: Sequence[ModelVersion]
-    thresholds: Sequence[AppliedThreshold]
-    timings: Sequence[StepTiming]
-    subjects: Sequence[Subject] = ()
-    """Of the query, the main one first."""
-    chosen_subject: int | None = None
-    """Which of them was searched with."""
-    warnings: Sequence[str] = ()
-    annotated_image: bytes = b""
-    """The drawing, where asked for."""
-    thumbnails: Mapping[str, bytes | ServiceError] = field(default_factory=dict)
-    """Small pictures that are at hand, by image id: empty where none is kept, or why it can't be
-    had."""
-    first_rank: int = 1
-    """Of the first match among all, 1 for the best of all."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionAnswer:
     """What a picture shows."""
@@ -322,19 +240,33 @@ class DetectionAnswer:
     annotated_image: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawingOptions:
+    """How to draw an answer."""
+
+    media_type: str = ""
+    """Empty: the Embedding service's default."""
+    max_side_px: int = 0
+    """64 to 4,096; 0: the Embedding service's default."""
+    match_count: int = 0
+    """Matches drawn next to the query, 0 to 20."""
+    max_bytes: int = 20 * 1024 * 1024
+    """A larger drawing is left out: the answer has to fit in 32 MiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A shape to draw on a picture, with words."""
+    """A shape to draw on a picture, with lines of text."""
 
     shape: Box | Quadrilateral
-    """A box, or four corners; pixels of the picture as shown."""
+    """A box or four corners, in pixels of the picture as shown."""
     lines: Sequence[str] = ()
     is_highlighted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Captioned:
-    """A small picture with words; without a file it is an empty frame."""
+class CaptionedThumbnail:
+    """A thumbnail with lines of text; an empty frame if `content` is empty."""
 
     content: bytes
     lines: Sequence[str]
@@ -342,13 +274,14 @@ class Captioned:
 
 @dataclass(frozen=True, slots=True)
 class DrawingOrder:
-    """What the Embedding service is to draw."""
+    """A drawing that the Embedding service makes."""
 
     content: bytes
     outlines: Sequence[Outline]
-    beside: Sequence[Captioned]
+    matches: Sequence[CaptionedThumbnail]
+    """Drawn next to the picture."""
     options: DrawingOptions
 
 
 THUMBNAIL_SIDE_PX = 320
-"""Maximum long side of the thumbnails that are kept, in pixels."""
+"""Maximum long side of the stored thumbnails, in pixels."""

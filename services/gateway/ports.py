@@ -157,8 +157,8 @@ class CandidatesQuery:
     """Those that share most words with it, or are nearest to any of its windows."""
     filter: Filter | None
     limit: int
-    limit_of_each: int
-    """Of the nearest to one window."""
+    limit_per_vector: int
+    """Maximum candidates that one vector contributes."""
 
 
 @dataclass(frozen=True, slots=True)

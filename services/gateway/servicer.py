@@ -60,9 +60,9 @@ from imagesearch_services.gateway.contract.searches import (
 from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
 from imagesearch_services.gateway.library.images import Images
 from imagesearch_services.gateway.library.libraries import Libraries
-from imagesearch_services.gateway.model import SearchAnswer
 from imagesearch_services.gateway.scoring.comparison import Comparisons
 from imagesearch_services.gateway.search.annotations import Drawings
+from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.request import SearchRequest
 from imagesearch_services.gateway.search.searches import Searches
 

@@ -277,7 +277,7 @@ class CatalogClient:
         if isinstance(query.by, SparseVector):
             request.sparse_vector.CopyFrom(type_messages.write_sparse_vector(query.by))
         else:
-            request.merged_hits_per_vector = query.limit_of_each
+            request.merged_hits_per_vector = query.limit_per_vector
             request.vectors.extend(type_messages.write_vector(one) for one in query.by)
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:

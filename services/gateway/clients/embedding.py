@@ -155,7 +155,7 @@ class EmbeddingClient:
             else:
                 for x, y in outline.shape:
                     annotation.corners.corners.add(x=x, y=y)
-        for captioned in order.beside:
+        for captioned in order.matches:
             request.beside.add(content=captioned.content, lines=captioned.lines)
         response = await call(
             self._stub.DrawAnnotations, request, peer=PEER, timeout_s=self._timeout_s

@@ -16,11 +16,8 @@ from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.contract.images import read_new_image, write_image
 from imagesearch_services.gateway.contract.searches import read_search, write_search_answer
-from imagesearch_services.gateway.model import (
-    NewImage,
-    SearchAnswer,
-    StoredImage,
-)
+from imagesearch_services.gateway.model import NewImage, StoredImage
+from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.request import SearchRequest
 
 if TYPE_CHECKING:

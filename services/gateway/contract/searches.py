@@ -17,19 +17,11 @@ from imagesearch_services.gateway.contract.fields import optional_bool
 from imagesearch_services.gateway.contract.filter_parser import parse_filter
 from imagesearch_services.gateway.contract.images import read_image_id, write_image
 from imagesearch_services.gateway.filters import category_is, conjunction
-from imagesearch_services.gateway.model import (
-    AppliedThreshold,
-    DetectionAnswer,
-    DrawingOptions,
-    Match,
-    PictureQuery,
-    Relation,
-    SearchAnswer,
-    StoredQuery,
-)
+from imagesearch_services.gateway.model import DetectionAnswer, DrawingOptions, Relation
 from imagesearch_services.gateway.search.annotations import check_options
-from imagesearch_services.gateway.search.request import SearchRequest
-from imagesearch_services.gateway.search.thumbnails import ANSWER_BYTES
+from imagesearch_services.gateway.search.answer import AppliedThreshold, Match, SearchAnswer
+from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
+from imagesearch_services.gateway.search.thumbnails import MAX_ANSWER_BYTES
 from imagesearch_services.gateway.tokens import fingerprint
 
 if TYPE_CHECKING:
@@ -67,9 +59,9 @@ def read_search(request: search_pb2.SearchImagesRequest) -> SearchRequest:
         max_false_positive_rate=max_rate,
         distinct_entities=request.distinct_entities,
         subject_detection=optional_bool(request, "subject_detection"),
-        thumbnail_bytes=ANSWER_BYTES if request.include_thumbnails else 0,
+        thumbnail_bytes=MAX_ANSWER_BYTES if request.include_thumbnails else 0,
         drawing=_read_drawing_options(request),
-        said=_fingerprints(request),
+        field_fingerprints=_fingerprints(request),
     )
 
 

@@ -5,7 +5,6 @@ library → describe pictures → entries with words, vectors and features
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from imagesearch_services.common.errors import ServiceError
@@ -24,21 +23,6 @@ FEW_KEYPOINTS = 12
 """Elements with fewer are seldom found."""
 NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
 LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
-
-MOST_CANDIDATES = 450
-"""Of one way to find some: their features fill a message of the Catalog."""
-FEW_STORED = 1000
-
-
-def candidate_count(of_few: int, stored: int) -> int:
-    """Say how many candidates to look at closely.
-
-    Args:
-        of_few: where a thousand elements are stored, or fewer.
-        stored: elements of the library.
-    """
-    tenfolds = math.log10(max(stored, FEW_STORED) / FEW_STORED)
-    return min(round(of_few * (1 + tenfolds)), max(of_few, MOST_CANDIDATES))
 
 
 async def describe(

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from imagesearch_services.common.concurrency import in_order
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import ServiceError, unwrap
 from imagesearch_services.common.types import LibraryType
 from imagesearch_services.gateway.errors import (
     image_not_found,
@@ -47,9 +47,7 @@ class Images:
 
         async def add_to(library: Library) -> StoredImage:
             (result,) = await self._store(library, await self._embed(library, [image]))
-            if isinstance(result, ServiceError):
-                raise result
-            return result
+            return unwrap(result)
 
         return await self._libraries.using(library_id, add_to)
 

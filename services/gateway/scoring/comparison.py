@@ -10,13 +10,13 @@ from __future__ import annotations
 import enum
 import json
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import ModelVersion, PictureInfo, StepTiming
 from imagesearch_services.gateway.scoring.calibration import Calibration, CalibrationError
 
@@ -202,7 +202,7 @@ class Comparisons:
         Raises:
             ServiceError: as the Embedding service; MODEL_NOT_SERVED for a model without a table.
         """
-        started_s = time.perf_counter()
+        stopwatch = Stopwatch()
         pair = await self._embedding.compare(first, second, draw=draw)
         judge = self._judges.get(pair.model.space)
         if judge is None:
@@ -212,15 +212,14 @@ class Comparisons:
                 metadata={"model": pair.model.name, "version": pair.model.version},
             )
         verdict, score, rate = _judged(judge, pair)
-        parts = [step for step in pair.timings if step.step != "total"]
-        total = StepTiming("total", 1e3 * (time.perf_counter() - started_s))
+        stopwatch.extend(pair.timings)
         return ComparisonAnswer(
             verdict=verdict,
             score=score,
             false_positive_rate=rate,
             likely_edits=_told(verdict, pair.edits),
             pair=pair,
-            timings=[*parts, total],
+            timings=stopwatch.timings(),
         )
 
 

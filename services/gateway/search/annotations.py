@@ -1,11 +1,10 @@
-"""Answers drawn: the query with its boxes, and the first matches beside it.
+"""Annotated images: the query with its outlines, and the first matches next to it.
 
-A drawing comes on top of an answer and never costs it: what can't be drawn is a warning.
+A drawing is an addition to a search answer: a drawing that fails is a warning, never an error.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,169 +12,172 @@ from typing import Protocol
 import structlog
 
 from imagesearch_services.common.errors import ServiceError, field_error
-from imagesearch_services.common.types import Box, PictureInfo, Quadrilateral, StepTiming, Subject
+from imagesearch_services.common.stopwatch import Stopwatch
+from imagesearch_services.common.types import Box, PictureInfo, Quadrilateral, Subject
 from imagesearch_services.gateway.model import (
-    Captioned,
+    CaptionedThumbnail,
     DetectionAnswer,
     DrawingOptions,
     DrawingOrder,
-    Match,
     Outline,
+)
+from imagesearch_services.gateway.search.answer import Match, SearchAnswer
+from imagesearch_services.gateway.search.request import (
     PictureQuery,
-    SearchAnswer,
+    SearchRequest,
     StoredQuery,
 )
-from imagesearch_services.gateway.search.request import SearchRequest
-from imagesearch_services.gateway.search.thumbnails import Shelf, small_pictures
+from imagesearch_services.gateway.search.thumbnails import ThumbnailStore, load_thumbnails
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 SIDES_PX = range(64, 4096 + 1)
-MOST_MATCHES = 20
+MAX_MATCHES = 20
 
 NOT_DRAWN = "annotated_image: not drawn"
 
-MOST_OUTLINES = 100
-MOST_LINES = 6
-"""Of words on one outline."""
+MAX_OUTLINES = 100
+MAX_OUTLINE_LINES = 6
+"""Maximum lines of text at one outline."""
 
 WHOLE_TOLERANCE_PX = 1.0
-"""A box this near to the picture's edges is the whole picture, and not drawn."""
+"""A box this close to the edges of the picture is the whole picture, and not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A drawing, or why there is none."""
+    """A drawing, or the warnings why there is none."""
 
     content: bytes = b""
     warnings: Sequence[str] = ()
 
 
-class Painter(Protocol):
-    """The Embedding service, as far as it draws."""
+class Renderer(Protocol):
+    """The part of the Embedding service that draws."""
 
     async def draw(self, order: DrawingOrder) -> bytes:
-        """Give the file."""
+        """Return the drawing as a file."""
 
 
 def check_options(options: DrawingOptions, *, field: str = "annotation") -> DrawingOptions:
-    """Return the options if they can be met."""
+    """Return the options, or raise FIELD_INVALID if one is out of its range."""
     if options.media_type and options.media_type not in MEDIA_TYPES:
         raise field_error(f"{field}.media_type", f"must be one of {', '.join(MEDIA_TYPES)}")
     if options.max_side_px and options.max_side_px not in SIDES_PX:
         raise field_error(
             f"{field}.max_side_px", f"must be {SIDES_PX[0]} to {SIDES_PX[-1]:,}, or 0 for 1,280"
         )
-    if not 0 <= options.match_count <= MOST_MATCHES:
-        raise field_error(f"{field}.match_count", f"must be 0 to {MOST_MATCHES}")
+    if not 0 <= options.match_count <= MAX_MATCHES:
+        raise field_error(f"{field}.match_count", f"must be 0 to {MAX_MATCHES}")
     return options
 
 
 @dataclass(frozen=True, slots=True)
 class Drawings:
-    """Draws answers."""
+    """Adds drawings to answers."""
 
-    painter: Painter
-    shelf: Shelf
+    renderer: Renderer
+    thumbnails: ThumbnailStore
 
     async def add_to_search(self, answer: SearchAnswer, request: SearchRequest) -> SearchAnswer:
-        """Add the drawing that was asked for, or a warning why there is none.
+        """Return the answer with the requested drawing, or with a warning why there is none.
 
-        A stored query is drawn by its small picture; one that a page token stands for, not at all.
+        A stored query is drawn as its thumbnail. A page token without a query is not drawn.
         """
         if request.drawing is None:
             return answer
-        started_s = time.perf_counter()
-        drawn = await self._of_search(answer, request, request.drawing)
+        stopwatch = Stopwatch(answer.timings)
+        with stopwatch.step("draw"):
+            drawn = await self._draw_search(answer, request, request.drawing)
         return replace(
             answer,
             annotated_image=drawn.content,
             warnings=[*answer.warnings, *drawn.warnings],
-            timings=_with_drawing(answer.timings, started_s),
+            timings=stopwatch.timings(),
         )
 
     async def add_to_detection(
         self, answer: DetectionAnswer, picture: PictureQuery, options: DrawingOptions | None
     ) -> DetectionAnswer:
-        """Add the drawing that was asked for; the main subject stands out.
+        """Return the answer with the requested drawing; the main subject is highlighted.
 
         Raises:
-            ServiceError: it can't be drawn, and there is no place for a warning.
+            ServiceError: the drawing failed, since a detection answer has no warnings.
         """
         if options is None:
             return answer
-        started_s = time.perf_counter()
-        outlines = subject_outlines(answer.subjects, 0)
-        content = await self.painter.draw(DrawingOrder(picture.content, outlines, (), options))
+        stopwatch = Stopwatch(answer.timings)
+        with stopwatch.step("draw"):
+            outlines = subject_outlines(answer.subjects, 0)
+            order = DrawingOrder(picture.content, outlines, (), options)
+            content = await self.renderer.draw(order)
         if len(content) > options.max_bytes:
             raise field_error("annotation", _too_large(content, options))
-        return replace(
-            answer, annotated_image=content, timings=_with_drawing(answer.timings, started_s)
-        )
+        return replace(answer, annotated_image=content, timings=stopwatch.timings())
 
-    async def _of_search(
+    async def _draw_search(
         self, answer: SearchAnswer, request: SearchRequest, options: DrawingOptions
     ) -> _Drawn:
         query = request.query
         if query is None:
-            return _Drawn(warnings=[f"{NOT_DRAWN}: give the picture again beside the page token"])
+            return _Drawn(warnings=[f"{NOT_DRAWN}: send the picture again with the page token"])
         matches = answer.matches[: options.match_count]
-        small, warnings = await self._small(answer, request, matches)
+        thumbnails, warnings = await self._load_thumbnails(answer, request, matches)
         if isinstance(query, PictureQuery):
             content, outlines = query.content, search_outlines(answer)
         else:
-            content, outlines = small.pop(query.image_id, b""), []
+            content, outlines = thumbnails.pop(query.image_id, b""), []
         if not content:
-            why = "a stored image's pixels are not kept, and it has no small picture"
-            return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {why}"])
-        beside = [
-            Captioned(small.get(match.image.image_id, b""), match_lines(rank, match))
+            reason = "a stored image's pixels are not kept, and it has no thumbnail"
+            return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {reason}"])
+        captioned = [
+            CaptionedThumbnail(thumbnails.get(match.image.image_id, b""), match_lines(rank, match))
             for rank, match in enumerate(matches, answer.first_rank)
         ]
         try:
-            drawing = await self.painter.draw(DrawingOrder(content, outlines, beside, options))
+            drawing = await self.renderer.draw(DrawingOrder(content, outlines, captioned, options))
         except ServiceError as error:
             structlog.get_logger().warning("drawing.failed", reason=error.reason)
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {error.message}"])
         if len(drawing) > options.max_bytes:
-            why = f"annotated_image: left out: {_too_large(drawing, options)}"
-            return _Drawn(warnings=[*warnings, why])
+            reason = f"annotated_image: left out: {_too_large(drawing, options)}"
+            return _Drawn(warnings=[*warnings, reason])
         return _Drawn(drawing, warnings)
 
-    async def _small(
+    async def _load_thumbnails(
         self, answer: SearchAnswer, request: SearchRequest, matches: Sequence[Match]
     ) -> tuple[dict[str, bytes], list[str]]:
-        """Get the small pictures that are drawn; without them frames stay empty."""
-        wanted = [match.image.image_id for match in matches]
+        """Return the thumbnails to draw, and a warning if the store is unavailable."""
+        image_ids = [match.image.image_id for match in matches]
         if isinstance(request.query, StoredQuery):
-            wanted.append(request.query.image_id)
-        small, error = await small_pictures(
-            self.shelf, request.library_id, wanted, answer.thumbnails
+            image_ids.append(request.query.image_id)
+        thumbnails, error = await load_thumbnails(
+            self.thumbnails, request.library_id, image_ids, answer.thumbnails
         )
         if error is None:
-            return small, []
-        structlog.get_logger().warning("drawing.no_thumbnails", reason=error.reason)
-        return small, [f"annotated_image: drawn without small pictures: {error.message}"]
+            return thumbnails, []
+        structlog.get_logger().warning("drawing.thumbnails_missing", reason=error.reason)
+        return thumbnails, [f"annotated_image: drawn without thumbnails: {error.message}"]
 
 
 def search_outlines(answer: SearchAnswer) -> list[Outline]:
-    """Outline what was searched, the query's subjects and where matches appear in it.
+    """Return the outlines of the searched region, the query's subjects and the matched parts.
 
-    Matches in the same place share an outline. The subject that was searched with stands out, or
-    else the place of the first match.
+    Matches in the same place share an outline. The chosen subject is highlighted, or else the
+    place of the first match.
     """
     outlines = subject_outlines(answer.subjects, answer.chosen_subject)
     region, info = answer.searched_region, answer.query_info
     if not outlines and region and info and not is_whole(region, info):
         outlines.append(Outline(region))
-    places: dict[Box | Quadrilateral, list[str]] = {}
-    for rank, match in enumerate(answer.matches[:MOST_MATCHES], answer.first_rank):
+    lines_by_place: dict[Box | Quadrilateral, list[str]] = {}
+    for rank, match in enumerate(answer.matches[:MAX_MATCHES], answer.first_rank):
         for place in match.instances or filter(None, [match.query_box]):
-            places.setdefault(place, []).append(" · ".join(match_lines(rank, match)))
+            lines_by_place.setdefault(place, []).append(" · ".join(match_lines(rank, match)))
     outlines += (
-        Outline(place, lines[:MOST_LINES], row == 0 and not answer.subjects)
-        for row, (place, lines) in enumerate(places.items())
+        Outline(place, lines[:MAX_OUTLINE_LINES], row == 0 and not answer.subjects)
+        for row, (place, lines) in enumerate(lines_by_place.items())
     )
-    return outlines[:MOST_OUTLINES]
+    return outlines[:MAX_OUTLINES]
 
 
 def subject_outlines(subjects: Sequence[Subject], chosen: int | None) -> list[Outline]:
@@ -186,21 +188,23 @@ def subject_outlines(subjects: Sequence[Subject], chosen: int | None) -> list[Ou
 
 
 def subject_lines(subject: Subject) -> list[str]:
-    """Say what a subject is: its category and score, its colours."""
-    words = subject.category.name.replace("_", " ").capitalize() if subject.category else "Subject"
-    lines = [f"{words} {subject.score:.2f}"]
+    """Return a subject's category and score, and its colors."""
+    category = (
+        subject.category.name.replace("_", " ").capitalize() if subject.category else "Subject"
+    )
+    lines = [f"{category} {subject.score:.2f}"]
     if subject.colors:
         lines.append(", ".join(f"{color.name} {color.share:.0%}" for color in subject.colors))
     return lines
 
 
 def match_lines(rank: int, match: Match) -> list[str]:
-    """Say which match it is, how good, and of what."""
+    """Return a match's rank and score, and its image id."""
     return [f"{rank} · {match.score:.2f}", match.image.image_id]
 
 
 def is_whole(box: Box, info: PictureInfo) -> bool:
-    """Whether a box takes in the whole picture."""
+    """Return whether a box covers the whole picture."""
     return (
         max(box.x_min, box.y_min) <= WHOLE_TOLERANCE_PX
         and info.width - box.x_max <= WHOLE_TOLERANCE_PX
@@ -209,12 +213,7 @@ def is_whole(box: Box, info: PictureInfo) -> bool:
 
 
 def _too_large(drawing: bytes, options: DrawingOptions) -> str:
-    return f"{len(drawing):,} bytes, where {options.max_bytes:,} are left: ask for a JPEG"
-
-
-def _with_drawing(timings: Sequence[StepTiming], started_s: float) -> list[StepTiming]:
-    """Add the time of drawing as a step, and to the total."""
-    took_ms = (time.perf_counter() - started_s) * 1e3
-    steps = [one for one in timings if one.step != "total"]
-    total_ms = sum(one.duration_ms for one in timings if one.step == "total")
-    return [*steps, StepTiming("draw", took_ms), StepTiming("total", total_ms + took_ms)]
+    return (
+        f"the drawing has {len(drawing):,} bytes and the answer has room for "
+        f"{options.max_bytes:,}: request a JPEG or a smaller max_side_px"
+    )

@@ -35,7 +35,8 @@ from imagesearch_services.common.types import (
     Quadrilateral,
     Subject,
 )
-from imagesearch_services.gateway.model import AppliedThreshold, Relation
+from imagesearch_services.gateway.model import Relation
+from imagesearch_services.gateway.search.answer import AppliedThreshold
 from imagesearch_services.gateway.tokens import invalid_token
 
 LIFETIME_S = 600

@@ -1,76 +1,75 @@
-"""The way of a search through a product library.
+"""Search of product libraries.
 
     library → find the query's subject and embed it → nearest entries
 
-The subject is the main one of the picture, or of a region, or of a category; or a region as it is,
-where the caller drew one; or the whole picture, where nothing stands out in it.
+The subject is the main subject of the picture, of a region, or of a category; or a region as the
+caller drew it; or the whole picture, where no subject stands out.
 """
 
 from __future__ import annotations
 
-from imagesearch_services.common.concurrency import both
-from imagesearch_services.common.errors import Reason, ServiceError, field_error
+from imagesearch_services.common.errors import field_error
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.gateway.errors import library_type_mismatch
-from imagesearch_services.gateway.model import PictureToEmbed, Relation, SearchAnswer, StoredQuery
+from imagesearch_services.gateway.errors import refuse_relations
+from imagesearch_services.gateway.model import PictureToEmbed, Relation
 from imagesearch_services.gateway.roles import scoring_model
-from imagesearch_services.gateway.search.pipeline import FirstPage, Pass, Query, Ranking
+from imagesearch_services.gateway.search.model import Outcome, Pass, Query, Ranking, SearchRun
+from imagesearch_services.gateway.search.pipeline import Pipeline, picture_of
+from imagesearch_services.gateway.search.request import StoredQuery
 from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
 
 
-class ProductSearch(FirstPage):
-    """A search for the goods that are the subject of a picture, or like it."""
+class ProductStrategy:
+    """Searches for products that are the subject of a picture, or similar to it."""
 
-    async def answer(self) -> SearchAnswer:
-        if self._request.relations:
-            raise library_type_mismatch(
-                self._library, "relation: only whole-image libraries tell relations apart"
-            )
-        model = scoring_model(self._library, Relation.UNSPECIFIED)
-        query, current = await both(
-            self._query(model), self._services.libraries.current(self._library.library_id)
-        )
-        self._refresh(current)
-        threshold = self._threshold(Relation.UNSPECIFIED, model, 1, 1.0)
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    async def search(self, run: SearchRun) -> Outcome:
+        """Embed the query's subject and rank the products by similarity to it.
+
+        Raises:
+            ServiceError: LIBRARY_TYPE_MISMATCH, FIELD_INVALID, IMAGE_NOT_FOUND, LIBRARY_CHANGED,
+                and errors of the picture.
+        """
+        refuse_relations(run.library, run.request.relations)
+        model = scoring_model(run.library, Relation.UNSPECIFIED)
+        query = await self._pipeline.with_current_library(run, self._query(run, model))
+        threshold = self._pipeline.threshold(run, model, has_default_rate=False)
         subject = Pass([query.vectors[model.space]], [None], threshold)
-        found, is_cut = await self._find(Relation.UNSPECIFIED, subject, "query")
-        ranking = Ranking(Relation.UNSPECIFIED, threshold, found, is_cut)
-        return await self._finish(query, [ranking], [model])
+        hits, is_cut = await self._pipeline.find(run, Relation.UNSPECIFIED, subject, step="query")
+        ranking = Ranking(Relation.UNSPECIFIED, threshold, hits, is_cut, is_distinct=True)
+        return Outcome(query, [ranking], [model])
 
-    @property
-    def _relations(self) -> tuple[Relation, ...]:
-        return ()
-
-    async def _query(self, model: ModelVersion) -> Query:
-        query = self._request.query
-        if isinstance(query, StoredQuery):
-            if self._request.subject_detection:
+    async def _query(self, run: SearchRun, model: ModelVersion) -> Query:
+        request = run.request
+        if isinstance(request.query, StoredQuery):
+            if request.subject_detection:
                 raise field_error("subject_detection", "a stored image's pixels are not kept")
-            return await self._stored_query(query)
-        if query is None:
-            raise ServiceError(Reason.INTERNAL, "a first page without a query")
-        detect = is_subject_detected(self._request.subject_detection, query.region)
-        with self._stopwatch.step("embed") as parts:
-            picture, embedded = await self._embed(
-                PictureToEmbed(
-                    query.content,
-                    query.region,
-                    subject_detection=detect,
-                    category=self._request.category,
-                ),
-                [model.space],
-                parts,
-            )
+            return await self._pipeline.stored_query(run, request.query)
+        query = picture_of(run)
+        detect = is_subject_detected(request.subject_detection, query.region)
+        picture, embedded = await self._pipeline.embed(
+            run,
+            PictureToEmbed(
+                query.content,
+                query.region,
+                subject_detection=detect,
+                category=request.category,
+            ),
+            [model.space],
+            step="embed",
+        )
         (region,) = picture.regions
         subjects, chosen = picture.subjects, picture.chosen_subject
         if not detect and query.region is not None and region.subject is not None:
             subjects, chosen = [region.subject], 0
         return Query(
-            {one.space: one for one in region.vectors},
+            {vector.space: vector for vector in region.vectors},
             region.box,
             picture.info,
             subjects=subjects,
             chosen_subject=chosen,
             detection_models=embedded.detection_models,
-            warnings=detection_warnings(picture, self._request.category) if detect else (),
+            warnings=detection_warnings(picture, request.category) if detect else (),
         )

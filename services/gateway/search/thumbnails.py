@@ -1,11 +1,10 @@
-"""Small pictures beside matches.
+"""Thumbnails of matches.
 
-They come on top of an answer and never cost it: what is missing is a warning.
+They are an addition to an answer: a missing thumbnail is a warning, never an error.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -13,93 +12,106 @@ from typing import Protocol
 import structlog
 
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.common.types import StepTiming
-from imagesearch_services.gateway.model import Match, SearchAnswer
+from imagesearch_services.common.stopwatch import Stopwatch
+from imagesearch_services.gateway.search.answer import Match, SearchAnswer
 
-ANSWER_BYTES = 24 * 1024 * 1024
-"""Most bytes of them in an answer; the rest of it has to fit in 32 MiB, too."""
+MAX_ANSWER_BYTES = 24 * 1024 * 1024
+"""Maximum bytes of thumbnails in an answer; with the rest of it they have to fit in 32 MiB."""
 
 
-class Shelf(Protocol):
-    """The Catalog, as far as it keeps small pictures."""
+class ThumbnailStore(Protocol):
+    """The part of the Catalog that stores thumbnails."""
 
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
-        """Give as many as ids; empty where none is kept."""
+        """Return a thumbnail for each id; empty where the image has no thumbnail."""
 
 
-async def small_pictures(
-    shelf: Shelf,
+async def load_thumbnails(
+    store: ThumbnailStore,
     library_id: str,
     image_ids: Sequence[str],
-    at_hand: Mapping[str, bytes | ServiceError],
+    loaded: Mapping[str, bytes | ServiceError],
     *,
     library_uid: str = "",
 ) -> tuple[dict[str, bytes], ServiceError | None]:
-    """Get small pictures, asking for none that came with the hits, nor a store that is away.
+    """Return the thumbnails of images, loading only those that did not come with the hits.
+
+    Args:
+        store: where the thumbnails are.
+        library_id: the library of the images.
+        image_ids: the images.
+        loaded: thumbnails that came with the hits; an error in it means that the store is
+            unavailable, and it is not called again.
+        library_uid: the expected uid of the library.
 
     Returns:
-        Those that are kept, by image id, and why others could not be had.
+        The thumbnails that exist, by image id, and why others are missing.
     """
-    known = [at_hand[image_id] for image_id in image_ids if image_id in at_hand]
+    known = [loaded[image_id] for image_id in image_ids if image_id in loaded]
     error = next((one for one in known if isinstance(one, ServiceError)), None)
-    missing = [image_id for image_id in image_ids if image_id not in at_hand]
-    files = dict(at_hand)
+    missing = [image_id for image_id in image_ids if image_id not in loaded]
+    files = dict(loaded)
     if missing and error is None:
         try:
-            got = await shelf.get_thumbnails(library_id, missing, library_uid=library_uid)
-        except ServiceError as away:
-            error = away
+            stored = await store.get_thumbnails(library_id, missing, library_uid=library_uid)
+        except ServiceError as unavailable:
+            error = unavailable
         else:
-            files |= zip(missing, got, strict=True)
-    kept = ((image_id, files.get(image_id)) for image_id in image_ids)
-    return {image_id: file for image_id, file in kept if file and isinstance(file, bytes)}, error
+            files |= zip(missing, stored, strict=True)
+    thumbnails = {}
+    for image_id in image_ids:
+        file = files.get(image_id)
+        if file and isinstance(file, bytes):
+            thumbnails[image_id] = file
+    return thumbnails, error
 
 
 async def with_thumbnails(
-    shelf: Shelf, library_id: str, library_uid: str, answer: SearchAnswer, max_bytes: int
+    store: ThumbnailStore, library_id: str, library_uid: str, answer: SearchAnswer, max_bytes: int
 ) -> SearchAnswer:
-    """Give the matches their small pictures, as many of the first as fit in `max_bytes`."""
-    started_s = time.perf_counter()
-    image_ids = [match.image.image_id for match in answer.matches]
-    files, error = await small_pictures(
-        shelf, library_id, image_ids, answer.thumbnails, library_uid=library_uid
-    )
-    matches, left_out = _fitting(answer.matches, files, max_bytes)
+    """Return the answer with the thumbnails of its first matches, as many as fit `max_bytes`."""
+    stopwatch = Stopwatch(answer.timings)
+    with stopwatch.step("thumbnails"):
+        image_ids = [match.image.image_id for match in answer.matches]
+        thumbnails, error = await load_thumbnails(
+            store, library_id, image_ids, answer.thumbnails, library_uid=library_uid
+        )
+        matches, omitted_count = _fit(answer.matches, thumbnails, max_bytes)
     warnings = list(answer.warnings)
     if error is not None:
-        structlog.get_logger().warning("search.no_thumbnails", reason=error.reason)
-        warnings.append(f"thumbnails: none are given: {error.message}")
-    if left_out:
-        warnings.append(f"thumbnails: {left_out} left out: the answer is full")
-    *steps, total = answer.timings
-    took_ms = (time.perf_counter() - started_s) * 1e3
+        structlog.get_logger().warning("search.thumbnails_missing", reason=error.reason)
+        warnings.append(f"thumbnails: not included: {error.message}")
+    if omitted_count:
+        warnings.append(
+            f"thumbnails: {omitted_count} left out: together they exceed {max_bytes:,} bytes; "
+            "request a smaller page"
+        )
     return replace(
         answer,
         matches=matches,
         warnings=warnings,
-        thumbnails={image_id: files.get(image_id, error or b"") for image_id in image_ids},
-        timings=[
-            *steps,
-            StepTiming("thumbnails", took_ms),
-            StepTiming(total.step, total.duration_ms + took_ms),
-        ],
+        thumbnails={image_id: thumbnails.get(image_id, error or b"") for image_id in image_ids},
+        timings=stopwatch.timings(),
     )
 
 
-def _fitting(
-    matches: Sequence[Match], files: Mapping[str, bytes], max_bytes: int
+def _fit(
+    matches: Sequence[Match], thumbnails: Mapping[str, bytes], max_bytes: int
 ) -> tuple[list[Match], int]:
-    """Return the matches with their small pictures, and how many had no room for theirs."""
-    given: list[Match] = []
-    left_bytes, left_out = max_bytes, 0
+    """Return the matches with the thumbnails that fit, and the number of omitted thumbnails.
+
+    After the first thumbnail that does not fit, all further thumbnails are omitted.
+    """
+    fitted: list[Match] = []
+    free_bytes, omitted_count = max_bytes, 0
     for match in matches:
-        file = files.get(match.image.image_id, b"")
-        if len(file) > left_bytes:
-            left_bytes, left_out = 0, left_out + 1
-            given.append(match)
+        thumbnail = thumbnails.get(match.image.image_id, b"")
+        if len(thumbnail) > free_bytes:
+            free_bytes, omitted_count = 0, omitted_count + 1
+            fitted.append(match)
         else:
-            left_bytes -= len(file)
-            given.append(replace(match, thumbnail=file))
-    return given, left_out
+            free_bytes -= len(thumbnail)
+            fitted.append(replace(match, thumbnail=thumbnail))
+    return fitted, omitted_count

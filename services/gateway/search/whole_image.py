@@ -1,12 +1,12 @@
-"""The way of a search through a whole-image library.
+"""Search of whole-image libraries.
 
     library → embed the query → nearest entries → sure? answer
-                                               ↘ not sure: embed its regions → nearest → merge
+                                               ↘ unsure: embed its regions → nearest → merge
 
 Regions are searched where the query may hold a stored picture as a part of it (pasted in, on a
 screen). The whole and the regions share the false-positive rate between them: the whole spends
-`1 - region_rate_share` of it, all regions together the rest, so that the many regions do not
-raise the bar for copies of the whole picture.
+`1 - region_rate_share` of it and all regions together the rest, so that the many regions do not
+raise the threshold for copies of the whole picture.
 """
 
 from __future__ import annotations
@@ -14,112 +14,128 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from imagesearch_services.common.concurrency import both
-from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.gateway.errors import refuse_subject_detection
-from imagesearch_services.gateway.model import (
-    PictureQuery,
-    PictureToEmbed,
-    Relation,
-    SearchAnswer,
-    StoredQuery,
-)
+from imagesearch_services.gateway.model import PictureToEmbed, Relation
 from imagesearch_services.gateway.roles import scoring_model
-from imagesearch_services.gateway.search.pipeline import (
-    FirstPage,
-    Found,
+from imagesearch_services.gateway.search.model import (
+    Outcome,
     Pass,
     Query,
+    RankedHit,
     Ranking,
-    best_of_each,
+    SearchRun,
 )
+from imagesearch_services.gateway.search.pipeline import Pipeline, picture_of
+from imagesearch_services.gateway.search.ranking import best_of_each_image
+from imagesearch_services.gateway.search.request import PictureQuery, StoredQuery
+from imagesearch_services.gateway.settings import SearchSettings
 
 
-class WholeImageSearch(FirstPage):
-    """A search for the same picture, or for those that look like it."""
+class WholeImageStrategy:
+    """Searches for the same picture, or for pictures that look like it."""
 
-    async def answer(self) -> SearchAnswer:
-        refuse_subject_detection(self._library, self._request.subject_detection)
-        models = {relation: scoring_model(self._library, relation) for relation in self._relations}
-        # The models are known from before; how many images there are is asked meanwhile.
-        query, current = await both(
-            self._query(models), self._services.libraries.current(self._library.library_id)
+    def __init__(self, pipeline: Pipeline, settings: SearchSettings) -> None:
+        self._pipeline = pipeline
+        self._settings = settings
+
+    async def search(self, run: SearchRun) -> Outcome:
+        """Embed the query and rank the stored pictures for each relation.
+
+        Raises:
+            ServiceError: LIBRARY_TYPE_MISMATCH, IMAGE_NOT_FOUND, LIBRARY_CHANGED, and errors of
+                the picture.
+        """
+        refuse_subject_detection(run.library, run.request.subject_detection)
+        models = {
+            relation: scoring_model(run.library, relation)
+            for relation in run.request.relations or (Relation.SAME,)
+        }
+        query = await self._pipeline.with_current_library(run, self._query(run, models))
+        rankings = await together(
+            self._ranking(run, query, relation, model) for relation, model in models.items()
         )
-        self._refresh(current)
-        rankings = await self._rankings(query, models)
-        return await self._finish(query, rankings, list(models.values()))
+        return Outcome(query, rankings, list(models.values()))
 
-    async def _query(self, models: Mapping[Relation, ModelVersion]) -> Query:
-        query = self._request.query
-        if isinstance(query, StoredQuery):
-            return await self._stored_query(query)
-        if query is None:
-            raise ServiceError(Reason.INTERNAL, "a first page without a query")
-        with self._stopwatch.step("embed") as parts:
-            picture, _ = await self._embed(
-                PictureToEmbed(query.content, query.region),
-                [model.space for model in models.values()],
-                parts,
-            )
+    async def _query(self, run: SearchRun, models: Mapping[Relation, ModelVersion]) -> Query:
+        if isinstance(run.request.query, StoredQuery):
+            return await self._pipeline.stored_query(run, run.request.query)
+        query = picture_of(run)
+        picture, _ = await self._pipeline.embed(
+            run,
+            PictureToEmbed(query.content, query.region),
+            [model.space for model in models.values()],
+            step="embed",
+        )
         (region,) = picture.regions
-        return Query({one.space: one for one in region.vectors}, region.box, picture.info)
+        vectors = {vector.space: vector for vector in region.vectors}
+        return Query(vectors, region.box, picture.info)
 
-    async def _rankings(
-        self, query: Query, models: Mapping[Relation, ModelVersion]
-    ) -> Sequence[Ranking]:
-        ranked = [self._ranking(query, *wanted) for wanted in models.items()]
-        return await both(*ranked) if len(ranked) > 1 else [await ranked[0]]
-
-    async def _ranking(self, query: Query, relation: Relation, model: ModelVersion) -> Ranking:
-        """Search the whole query for a relation, and its regions where that is not sure."""
-        parts = relation is Relation.SAME and self._may_have_parts
-        whole_share = 1 - self._settings.region_rate_share if parts else 1.0
-        vector = query.vectors[model.space]
-        whole = Pass([vector], [None], self._threshold(relation, model, 1, whole_share))
-        found, is_cut = await self._find(relation, whole, "query")
-        if parts and not self._is_sure(found):
-            regions = await self._regions(model)
+    async def _ranking(
+        self, run: SearchRun, query: Query, relation: Relation, model: ModelVersion
+    ) -> Ranking:
+        """Search with the whole query, and with its regions where the whole gives no sure match."""
+        has_parts = relation is Relation.SAME and self._may_have_parts(run)
+        threshold = self._pipeline.threshold(
+            run,
+            model,
+            has_default_rate=relation is Relation.SAME,
+            rate_share=1 - self._settings.region_rate_share if has_parts else 1.0,
+        )
+        whole = Pass([query.vectors[model.space]], [None], threshold)
+        hits, is_cut = await self._pipeline.find(run, relation, whole, step="query")
+        if has_parts and not self._is_sure(hits):
+            regions = await self._regions(run, model)
             if regions is not None:
-                more, is_more_cut = await self._find(relation, regions, "query_regions")
-                found, is_cut = [*found, *more], is_cut or is_more_cut
-        return Ranking(relation, whole.threshold, best_of_each(found), is_cut)
+                more, is_more_cut = await self._pipeline.find(
+                    run, relation, regions, step="query_regions"
+                )
+                hits, is_cut = [*hits, *more], is_cut or is_more_cut
+        ranked = best_of_each_image(hits)
+        # The Catalog returns distinct entities of each vector, not of several together.
+        is_distinct = all(hit.box is None for hit in ranked)
+        return Ranking(relation, threshold, ranked, is_cut, is_distinct)
 
-    @property
-    def _may_have_parts(self) -> bool:
-        """Whether the query's pixels are here and the caller left it to us where to look."""
-        query = self._request.query
+    def _may_have_parts(self, run: SearchRun) -> bool:
+        """Return whether the query is a picture of which the caller chose no region."""
+        query = run.request.query
         return (
             isinstance(query, PictureQuery)
             and query.region is None
             and self._settings.max_proposed_regions > 0
         )
 
-    def _is_sure(self, found: Sequence[Found]) -> bool:
+    def _is_sure(self, hits: Sequence[RankedHit]) -> bool:
+        """Return whether a hit would be unlikely by chance even in a large library."""
         limit = self._settings.sure_false_positive_rate
         size = self._settings.sure_library_size
         return any(
             replace(
-                one.threshold, comparisons=max(size, one.threshold.comparisons)
-            ).false_positive_rate(one.closeness)
+                hit.threshold, comparisons=max(size, hit.threshold.comparisons)
+            ).false_positive_rate(hit.closeness)
             <= limit
-            for one in found
+            for hit in hits
         )
 
-    async def _regions(self, model: ModelVersion) -> Pass | None:
-        """Embed the parts of the query that look like pictures of their own, if there are any."""
-        assert isinstance(self._request.query, PictureQuery)  # noqa: S101  # narrows the type
-        content = self._request.query.content
-        with self._stopwatch.step("embed_regions") as timings:
-            picture, _ = await self._embed(
-                PictureToEmbed(content, max_proposed_regions=self._settings.max_proposed_regions),
-                [model.space],
-                timings,
-            )
+    async def _regions(self, run: SearchRun, model: ModelVersion) -> Pass | None:
+        """Embed the parts of the query that look like pictures; None if there are no such parts."""
+        picture, _ = await self._pipeline.embed(
+            run,
+            PictureToEmbed(
+                picture_of(run).content, max_proposed_regions=self._settings.max_proposed_regions
+            ),
+            [model.space],
+            step="embed_regions",
+        )
         if not picture.regions:
             return None
-        threshold = self._threshold(
-            Relation.SAME, model, len(picture.regions), self._settings.region_rate_share
+        threshold = self._pipeline.threshold(
+            run,
+            model,
+            has_default_rate=True,
+            vector_count=len(picture.regions),
+            rate_share=self._settings.region_rate_share,
         )
         return Pass(
             [region.vectors[0] for region in picture.regions],

@@ -38,10 +38,13 @@ from imagesearch_services.embedding.elements.shapes import FIRST_WORD
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.clients.catalog import CatalogClient
-from imagesearch_services.gateway.library.elements import candidate_count
 from imagesearch_services.gateway.model import FeaturesHit
 from imagesearch_services.gateway.ports import CandidatesQuery
-from imagesearch_services.gateway.search.element import SHARE_OF_ONE_WINDOW, with_features
+from imagesearch_services.gateway.search.candidates import (
+    MAX_SHARE_PER_WINDOW,
+    candidate_count,
+    load_candidates,
+)
 from imagesearch_services.gateway.settings import SearchSettings
 from tests.benchmarks import catalog as bench
 from tests.benchmarks.elements import dataset
@@ -174,7 +177,7 @@ class ThroughCatalog:
                 by=asked,
                 filter=None,
                 limit=limit,
-                limit_of_each=math.ceil(limit * SHARE_OF_ONE_WINDOW),
+                limit_per_vector=math.ceil(limit * MAX_SHARE_PER_WINDOW),
             )
         )
 
@@ -225,7 +228,7 @@ async def ask(index: Index, asking: Asking, size: int) -> Answers:
         # Before the ways one by one: what the engine reads for the first time is in this time.
         started_s = time.perf_counter()
         asked = {way: index.nearest(query, way, asking.limit(way, size)) for way in ways}
-        candidates = {one.uid: one.features for one in await with_features(asked, index.features)}
+        candidates = {one.uid: one.features for one in await load_candidates(asked, index.features)}
         stage_one_ms.append(_since_ms(started_s))
         counts.append(len(candidates))
         element = entry_uid(query.element)

@@ -59,14 +59,14 @@ def client(catalog: Catalog) -> CatalogClient:
     return CatalogClient(catalog.channel, 10)
 
 
-def query(by: SparseVector | list[Vector], limit: int, limit_of_each: int) -> CandidatesQuery:
+def query(by: SparseVector | list[Vector], limit: int, limit_per_vector: int) -> CandidatesQuery:
     return CandidatesQuery(
         library_id="logos",
         library_uid="",
         by=by,
         filter=None,
         limit=limit,
-        limit_of_each=limit_of_each,
+        limit_per_vector=limit_per_vector,
     )
 
 
@@ -76,10 +76,10 @@ async def test_an_element_library_is_kept_compact(catalog: Catalog) -> None:
 
 async def test_only_windows_are_limited_each(client: CatalogClient) -> None:
     words = SparseVector("words@1", [7], [1.0])
-    assert len(await client.candidates(query(words, limit=30, limit_of_each=3))) == 30
+    assert len(await client.candidates(query(words, limit=30, limit_per_vector=3))) == 30
     windows = [Vector("dense@2", vector) for vector in VECTORS[:2]]
-    assert len(await client.candidates(query(windows[:1], limit=30, limit_of_each=3))) == 3
-    assert 3 < len(await client.candidates(query(windows, limit=30, limit_of_each=3))) <= 6
+    assert len(await client.candidates(query(windows[:1], limit=30, limit_per_vector=3))) == 3
+    assert 3 < len(await client.candidates(query(windows, limit=30, limit_per_vector=3))) <= 6
 
 
 @pytest.mark.parametrize("most", [1000, 7])
@@ -88,7 +88,7 @@ async def test_features_come_in_the_order_asked(
 ) -> None:
     monkeypatch.setattr(catalog_client, "MOST_ENTRIES", most)
     words = SparseVector("words@1", [7], [1.0])
-    best = await client.candidates(query(words, limit=30, limit_of_each=3))
+    best = await client.candidates(query(words, limit=30, limit_per_vector=3))
     found = await client.get_features("logos", [best[0], bytes(16), *best[1:]], library_uid="")
     assert [one.uid for one in found] == best
     assert [one.features for one in found] == [features(COUNT - 1 - row) for row in range(30)]

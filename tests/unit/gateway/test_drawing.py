@@ -16,14 +16,11 @@ from imagesearch_services.gateway.model import (
     DetectionAnswer,
     DrawingOptions,
     DrawingOrder,
-    Match,
-    PictureQuery,
     Relation,
-    SearchAnswer,
-    StoredQuery,
 )
 from imagesearch_services.gateway.search.annotations import Drawings, search_outlines
-from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.answer import Match, SearchAnswer
+from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from tests.unit.gateway.fakes import INFO, WHOLE, stored
 
 AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
@@ -119,15 +116,15 @@ async def test_the_first_matches_stand_beside_the_query_with_score_and_id() -> N
     assert list(drawn.warnings) == []
     (order,) = painter.orders
     assert order.content == b"picture"
-    assert [one.content for one in order.beside] == [b"small a", b""]
-    assert [list(one.lines) for one in order.beside] == [["1 · 0.98", "a"], ["2 · 0.70", "b"]]
+    assert [one.content for one in order.matches] == [b"small a", b""]
+    assert [list(one.lines) for one in order.matches] == [["1 · 0.98", "a"], ["2 · 0.70", "b"]]
 
 
 async def test_drawing_is_a_step_and_part_of_the_total() -> None:
     drawn = await Drawings(Painter(), Shelf()).add_to_search(answer(), request(PICTURE, TWO))
     times = {timing.step: timing.duration_ms for timing in drawn.timings}
     assert list(times) == ["query", "draw", "total"]
-    assert times["total"] == pytest.approx(5 + times["draw"])
+    assert times["total"] >= 5 + times["draw"]
 
 
 async def test_small_pictures_that_the_answer_has_are_not_asked_for_again() -> None:
@@ -135,7 +132,7 @@ async def test_small_pictures_that_the_answer_has_are_not_asked_for_again() -> N
     found = answer(match("a"), match("b"), thumbnails={"a": b"held", "b": b""})
     await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
     assert shelf.asked == []
-    assert [one.content for one in painter.orders[0].beside] == [b"held", b""]
+    assert [one.content for one in painter.orders[0].matches] == [b"held", b""]
 
 
 async def test_a_store_that_failed_the_hits_is_not_asked_again() -> None:
@@ -144,7 +141,7 @@ async def test_a_store_that_failed_the_hits_is_not_asked_again() -> None:
     drawn = await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
     assert shelf.asked == []
     assert drawn.annotated_image == b"drawing"
-    assert drawn.warnings == ["annotated_image: drawn without small pictures: the store is away"]
+    assert drawn.warnings == ["annotated_image: drawn without thumbnails: the store is away"]
 
 
 async def test_a_store_that_is_away_leaves_frames_empty_and_says_so() -> None:
@@ -153,9 +150,9 @@ async def test_a_store_that_is_away_leaves_frames_empty_and_says_so() -> None:
         answer(*THREE_MATCHES), request(PICTURE, TWO)
     )
     assert drawn.annotated_image == b"drawing"
-    assert [one.content for one in painter.orders[0].beside] == [b"", b""]
+    assert [one.content for one in painter.orders[0].matches] == [b"", b""]
     (warning,) = drawn.warnings
-    assert warning == "annotated_image: drawn without small pictures: the store is away"
+    assert warning == "annotated_image: drawn without thumbnails: the store is away"
 
 
 async def test_a_drawing_that_fails_leaves_the_answer_with_a_warning() -> None:
@@ -183,7 +180,7 @@ async def test_a_stored_query_is_drawn_by_its_small_picture() -> None:
 async def test_a_later_page_is_drawn_where_the_picture_is_given_again() -> None:
     drawings = Drawings(Painter(), Shelf())
     later = await drawings.add_to_search(answer(match("k")), request(None, TWO))
-    assert "give the picture again beside the page token" in later.warnings[0]
+    assert "send the picture again with the page token" in later.warnings[0]
     again = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO))
     assert again.annotated_image == b"drawing"
 
@@ -193,7 +190,7 @@ async def test_the_ranks_of_a_later_page_go_on() -> None:
     later = answer(match("k", query_box=SHOE.box), match("l"), first_rank=11)
     await Drawings(painter, Shelf()).add_to_search(later, request(PICTURE, TWO))
     (order,) = painter.orders
-    assert [one.lines[0] for one in order.beside] == ["11 · 0.50", "12 · 0.50"]
+    assert [one.lines[0] for one in order.matches] == ["11 · 0.50", "12 · 0.50"]
     assert order.outlines[0].lines == ["11 · 0.50 · k"]
 
 
@@ -202,7 +199,7 @@ async def test_a_drawing_without_room_in_the_answer_is_left_out() -> None:
         answer(), request(PICTURE, DrawingOptions(max_bytes=6))
     )
     assert drawn.annotated_image == b""
-    assert "7 bytes, where 6 are left" in drawn.warnings[0]
+    assert "7 bytes and the answer has room for 6" in drawn.warnings[0]
 
 
 def test_the_drawings_of_a_batch_share_the_room_in_the_answer() -> None:
@@ -266,7 +263,7 @@ async def test_detected_subjects_are_drawn_and_what_can_t_be_is_an_error() -> No
     assert [outline.is_highlighted for outline in painter.orders[0].outlines] == [True, False]
     with pytest.raises(ServiceError, match="store is away"):
         await Drawings(Painter(error=AWAY), Shelf()).add_to_detection(found, PICTURE, TWO)
-    with pytest.raises(ServiceError, match="7 bytes, where 6 are left") as caught:
+    with pytest.raises(ServiceError, match="7 bytes and the answer has room for 6") as caught:
         await Drawings(Painter(), Shelf()).add_to_detection(
             found, PICTURE, DrawingOptions(max_bytes=6)
         )

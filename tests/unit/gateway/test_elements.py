@@ -16,10 +16,13 @@ from imagesearch_services.common.types import (
     PictureInfo,
     SparseVector,
 )
-from imagesearch_services.gateway.library.elements import MOST_CANDIDATES, candidate_count
 from imagesearch_services.gateway.model import DescribedPicture, FeaturesHit
 from imagesearch_services.gateway.roles import check_vocabulary
-from imagesearch_services.gateway.search.element import with_features
+from imagesearch_services.gateway.search.candidates import (
+    MAX_CANDIDATES,
+    candidate_count,
+    load_candidates,
+)
 from tests.unit.gateway.fakes import library
 
 PICTURE = DescribedPicture(
@@ -51,7 +54,7 @@ def test_larger_libraries_have_more_candidates_looked_at(stored: int, count: int
 
 
 def test_candidates_are_bounded_however_large_a_library_is() -> None:
-    assert candidate_count(100, 10**12) == MOST_CANDIDATES
+    assert candidate_count(100, 10**12) == MAX_CANDIDATES
 
 
 async def test_what_two_ways_find_is_fetched_once_and_before_the_slowest_ends() -> None:
@@ -75,6 +78,6 @@ async def test_what_two_ways_find_is_fetched_once_and_before_the_slowest_ends() 
         return [FeaturesHit(uid, b"blob") for uid in uids]
 
     ways = {"words": quick(), "windows": slow(), "shapes": nothing_new()}
-    found = await asyncio.wait_for(with_features(ways, features), 10)
+    found = await asyncio.wait_for(load_candidates(ways, features), 10)
     assert [one.uid for one in found] == [b"a", b"b", b"c"]
     assert fetched == [("words", [b"a", b"b"]), ("windows", [b"c"])]

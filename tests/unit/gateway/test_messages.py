@@ -25,8 +25,8 @@ from imagesearch_services.gateway.contract.libraries import (
 from imagesearch_services.gateway.contract.limits import MAX_IMAGE_BYTES
 from imagesearch_services.gateway.contract.searches import read_search
 from imagesearch_services.gateway.filters import AllOf, Comparison, Operator
-from imagesearch_services.gateway.model import NewImage, PictureQuery, Relation, StoredQuery
-from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.model import NewImage, Relation
+from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 
 PICTURE = picture_pb2.ImageContent(content=b"picture")
 
@@ -237,7 +237,7 @@ def test_a_search_is_read_whole() -> None:
 def test_what_was_not_said_is_left_open() -> None:
     read = read_search(search())
     assert (read.min_score, read.max_false_positive_rate, read.filter) == (None, None, None)
-    assert (read.page_size, read.relations, read.said) == (10, (), {})
+    assert (read.page_size, read.relations, read.field_fingerprints) == (10, (), {})
     assert read_search(search(min_score=0)).min_score == 0
 
 
@@ -298,13 +298,15 @@ def test_a_bad_search_is_refused_by_field(field: str, fields: dict[str, Any]) ->
 def test_the_same_search_has_the_same_fingerprints_and_another_has_others() -> None:
     same = {"filter": "width = 1", "region": geometry_pb2.Box(x_max=5, y_max=6)}
     first = read_search(search(**same))
-    assert first.said == read_search(search(**same)).said
+    assert first.field_fingerprints == read_search(search(**same)).field_fingerprints
     for change in (
         {"filter": "width = 2"},
         {"region": geometry_pb2.Box(x_max=5, y_max=7)},
         {"min_score": 0.5},
     ):
-        assert first.said != read_search(search(**{**same, **change})).said
+        assert (
+            first.field_fingerprints != read_search(search(**{**same, **change})).field_fingerprints
+        )
 
 
 def test_a_batch_of_searches_keeps_each_fault_in_its_place() -> None:

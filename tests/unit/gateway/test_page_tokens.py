@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.gateway.model import AppliedThreshold, Relation
+from imagesearch_services.gateway.model import Relation
+from imagesearch_services.gateway.search.answer import AppliedThreshold
 from imagesearch_services.gateway.search.page_tokens import (
     LIFETIME_S,
     MAX_ITEMS,

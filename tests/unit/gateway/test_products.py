@@ -25,17 +25,15 @@ from imagesearch_services.gateway.model import (
     Library,
     NewEntry,
     NewImage,
-    PictureQuery,
     PictureToEmbed,
     Relation,
-    SearchAnswer,
     StoredImage,
-    StoredQuery,
 )
 from imagesearch_services.gateway.ports import Embedded
 from imagesearch_services.gateway.scoring.calibration import Calibrations
+from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.page_tokens import PageTokens
-from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import AddSettings, SearchSettings
 from tests.unit.gateway.fakes import TABLE, WHOLE, FakeCatalog, FakeEmbedding, library, stored

@@ -10,15 +10,10 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Box, LibraryType, ModelVersion, Vector
 from imagesearch_services.gateway.filters import AllOf, Comparison, Not, Operator
 from imagesearch_services.gateway.library.cache import LibraryCache
-from imagesearch_services.gateway.model import (
-    DrawingOptions,
-    PictureQuery,
-    Relation,
-    SearchAnswer,
-    StoredQuery,
-)
+from imagesearch_services.gateway.model import DrawingOptions, Relation
+from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.page_tokens import PageTokens
-from imagesearch_services.gateway.search.request import SearchRequest
+from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import SearchSettings
 from tests.unit.gateway.fakes import (
@@ -314,15 +309,15 @@ async def paged() -> tuple[Bench, str]:
     bench = Bench()
     bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
     bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
-    answer = await bench.search(relations=(Relation.SIMILAR,), said={"filter": "f"})
+    answer = await bench.search(relations=(Relation.SIMILAR,), field_fingerprints={"filter": "f"})
     return bench, answer.next_page_token
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"said": {"filter": "another"}},
-        {"said": {"category": "c"}},
+        {"field_fingerprints": {"filter": "another"}},
+        {"field_fingerprints": {"category": "c"}},
         {"relations": (Relation.SAME,)},
         {"query": PictureQuery(b"dog")},
         {"query": StoredQuery("01")},

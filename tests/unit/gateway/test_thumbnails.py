@@ -12,16 +12,10 @@ from imagesearch_services.gateway.contract.batches import read_searches
 from imagesearch_services.gateway.contract.searches import read_search
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.library.images import Images
-from imagesearch_services.gateway.model import (
-    ImageFields,
-    LibraryFields,
-    Match,
-    NewImage,
-    Relation,
-    SearchAnswer,
-)
+from imagesearch_services.gateway.model import ImageFields, LibraryFields, NewImage, Relation
+from imagesearch_services.gateway.search.answer import Match, SearchAnswer
 from imagesearch_services.gateway.search.request import SearchRequest
-from imagesearch_services.gateway.search.thumbnails import ANSWER_BYTES, with_thumbnails
+from imagesearch_services.gateway.search.thumbnails import MAX_ANSWER_BYTES, with_thumbnails
 from imagesearch_services.gateway.settings import AddSettings
 from tests.unit.gateway.fakes import FakeCatalog, FakeEmbedding, library, stored
 
@@ -95,7 +89,9 @@ async def test_an_image_without_one_is_told_from_no_image() -> None:
 
 async def test_matches_get_their_own_and_the_step_is_timed() -> None:
     catalog = FakeCatalog(thumbnails={"a": b"A", "c": b"C"})
-    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a", "b", "c"), ANSWER_BYTES)
+    shown = await with_thumbnails(
+        catalog, "shop", "1" * 32, answer("a", "b", "c"), MAX_ANSWER_BYTES
+    )
     assert [match.thumbnail for match in shown.matches] == [b"A", b"", b"C"]
     assert shown.warnings == ["from before"]
     assert [timing.step for timing in shown.timings] == ["query", "thumbnails", "total"]
@@ -104,16 +100,19 @@ async def test_matches_get_their_own_and_the_step_is_timed() -> None:
 
 async def test_without_their_store_the_answer_stands_and_says_so() -> None:
     catalog = FakeCatalog(thumbnail_error=AWAY)
-    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a"), ANSWER_BYTES)
+    shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a"), MAX_ANSWER_BYTES)
     assert [match.image.image_id for match in shown.matches] == ["a"]
-    assert shown.warnings == ["from before", "thumbnails: none are given: the store is away"]
+    assert shown.warnings == ["from before", "thumbnails: not included: the store is away"]
 
 
 async def test_what_does_not_fit_is_left_out_and_counted() -> None:
     catalog = FakeCatalog(thumbnails=dict.fromkeys("abcd", b"123"))
     shown = await with_thumbnails(catalog, "shop", "1" * 32, answer(*"abcd"), 7)
     assert [match.thumbnail for match in shown.matches] == [b"123", b"123", b"", b""]
-    assert shown.warnings[-1] == "thumbnails: 2 left out: the answer is full"
+    assert (
+        shown.warnings[-1]
+        == "thumbnails: 2 left out: together they exceed 7 bytes; request a smaller page"
+    )
 
 
 def test_a_batch_shares_the_room_for_them() -> None:
@@ -123,11 +122,11 @@ def test_a_batch_shares_the_room_for_them() -> None:
     )
     searches = read_searches(batch)
     assert [search.thumbnail_bytes for search in searches if isinstance(search, SearchRequest)] == [
-        ANSWER_BYTES // 2,
+        MAX_ANSWER_BYTES // 2,
         0,
-        ANSWER_BYTES // 2,
+        MAX_ANSWER_BYTES // 2,
     ]
-    assert read_search(request(include_thumbnails=True)).thumbnail_bytes == ANSWER_BYTES
+    assert read_search(request(include_thumbnails=True)).thumbnail_bytes == MAX_ANSWER_BYTES
 
 
 def test_small_pictures_and_drawings_of_a_batch_fit_in_one_answer() -> None:

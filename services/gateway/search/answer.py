@@ -1,0 +1,71 @@
+"""A search answer, independent of the wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.types import (
+    Box,
+    ModelVersion,
+    PictureInfo,
+    Quadrilateral,
+    StepTiming,
+    Subject,
+)
+from imagesearch_services.gateway.model import Relation, StoredImage
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedThreshold:
+    """The lowest score that counted as a match of a relation."""
+
+    relation: Relation
+    min_score: float
+    false_positive_rate: float
+    extrapolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A stored image that answers a query."""
+
+    image: StoredImage
+    relation: Relation
+    score: float
+    similarity: float
+    false_positive_rate: float
+    query_box: Box | None
+    """Part of the query that matched; None: all that was searched."""
+    instances: Sequence[Quadrilateral] = ()
+    """Every place where an element appears in the query, best first."""
+    thumbnail: bytes = b""
+    """JPEG, where requested and stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAnswer:
+    """A page of matches and the facts of the search."""
+
+    matches: Sequence[Match]
+    next_page_token: str
+    total_found: int
+    total_is_lower_bound: bool
+    searched_region: Box | None
+    query_info: PictureInfo | None
+    models: Sequence[ModelVersion]
+    thresholds: Sequence[AppliedThreshold]
+    timings: Sequence[StepTiming]
+    subjects: Sequence[Subject] = ()
+    """Subjects of the query, the main subject first."""
+    chosen_subject: int | None = None
+    """Index of the subject that was searched with."""
+    warnings: Sequence[str] = ()
+    annotated_image: bytes = b""
+    """The drawing, where requested."""
+    thumbnails: Mapping[str, bytes | ServiceError] = field(default_factory=dict)
+    """Thumbnails that came with the hits, by image id: empty where the image has no thumbnail, an
+    error where the blob store did not return it."""
+    first_rank: int = 1
+    """Rank of the page's first match among all matches, from 1."""
