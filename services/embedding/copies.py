@@ -1,4 +1,7 @@
-"""Pairs of small pictures laid over each other: what tells copies from pictures of one series."""
+"""Aligns pairs of thumbnails and measures how well their pixels agree.
+
+The pixels of copies agree, those of other pictures of the same series do not.
+"""
 
 from __future__ import annotations
 
@@ -18,42 +21,46 @@ from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.workers import Workers
 
 MAX_PICTURES = 100
+"""Maximum thumbnails per call."""
 MAX_PAIRS = 1000
+"""Maximum pairs per call."""
 MAX_SIDE_PX = 1024
+"""Maximum side of a thumbnail, pixels."""
 
 LIMITS = ExtractionLimits(max_features=300)
-"""Of a picture of 320 pixels; more cost time and tell no more copies."""
+"""Features of a thumbnail of 320 pixels; more features take time and find no more copies."""
 AGREEMENT_SIDE_PX = 256
-"""Long side at which what both show is compared: at 160 px one in a hundred is told less well."""
+"""Long side at which the overlap is compared, pixels: 160 px judge one pair in a hundred worse."""
 FEATURES_SCALE = 0.5
-"""At which they are taken: finer ones take three times as long and tell no more copies."""
+"""Scale at which features are extracted: full scale takes three times as long and finds no more
+copies."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyEvidence:
-    """How well two pictures agree where one lies over the other; all 0 where nothing fits."""
+    """How well the pixels of two aligned pictures agree; all 0 if they cannot be aligned."""
 
     agreement: float = 0.0
     """Mean correlation of the windows that have contrast, 0 to 1."""
     contrast_share: float = 0.0
     """Share of the overlap that has contrast."""
     bend: float = 0.0
-    """How far parts had to be bent to agree, as a share of the overlap's long side."""
+    """Displacement by the non-rigid refinement, as a share of the overlap's long side."""
     shown_of_first: float = 0.0
     """Share of the first picture's area that the second shows."""
     shown_of_second: float = 0.0
     """Share of the second picture's area that the first shows."""
     inlier_count: int = 0
-    """Matches of local features that agree on the alignment."""
+    """Matches of local features that are inliers of the alignment."""
 
 
 class CopyChecker:
-    """Checks pairs in threads."""
+    """Checks pairs of thumbnails, in threads."""
 
     def __init__(self, *, workers: int, budget: PixelBudget, overload_retry_s: float) -> None:
-        """Set up the threads; `budget` is shared with what else the service does."""
+        """Start the threads; `budget` is shared with the other calls of the service."""
         self._workers = Workers(workers, "copies")
-        # Of its own, so that a refusal never waits behind the pairs of other calls.
+        # A separate thread, so that a refusal never waits for the pairs of other calls.
         self._header_reader = Workers(1, "copy-headers")
         self._budget = budget
         self._overload_retry_s = overload_retry_s
@@ -65,20 +72,20 @@ class CopyChecker:
     async def check(
         self, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
     ) -> list[CopyEvidence | None]:
-        """Lay pairs of pictures over each other.
+        """Align pairs of thumbnails and measure how well their pixels agree.
 
         Args:
-            contents: files of small pictures.
-            pairs: indices into them.
+            contents: files of the thumbnails.
+            pairs: indices into the contents.
 
         Returns:
-            What was found of each pair; None where one of the two can't be read or is not small.
+            The evidence of each pair; None if a picture of the pair is unreadable or too large.
 
         Raises:
             ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
         """
         _check_request(contents, pairs)
-        files = await self._header_reader.run(_opened, contents)
+        files = await self._header_reader.run(_open_all, contents)
         admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
         async with admission.admit(sum(file.pixels for file in files if file)):
             views = await asyncio.gather(*(self._workers.run(_view, file) for file in files))
@@ -91,11 +98,11 @@ class CopyChecker:
 
 
 def _evidence(first: View | None, second: View | None) -> CopyEvidence | None:
-    return None if first is None or second is None else evidence(first, second)
+    return None if first is None or second is None else measure_pair(first, second)
 
 
-def evidence(first: View, second: View) -> CopyEvidence:
-    """Lay one picture over the other and measure how well they agree there."""
+def measure_pair(first: View, second: View) -> CopyEvidence:
+    """Align one picture with the other and measure how well their pixels agree."""
     aligned = align(first, second, side_px=AGREEMENT_SIDE_PX)
     if aligned is None:
         return CopyEvidence()
@@ -110,25 +117,27 @@ def evidence(first: View, second: View) -> CopyEvidence:
 
 
 def view_of(pixels: npt.NDArray[np.uint8]) -> View:
-    """Describe a small picture, uint8 RGB [height, width, 3]."""
+    """Return the grey levels and local features of a thumbnail, uint8 RGB [height, width, 3]."""
     grey = grey_of(pixels)
     height, width = grey.shape
     size = max(2, round(width * FEATURES_SCALE)), max(2, round(height * FEATURES_SCALE))
     coarse = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    found = extract(coarse, LIMITS)
+    coarse_features = extract(coarse, LIMITS)
     scales = np.array([width / size[0], height / size[1]], np.float32)
     features = replace(
-        found, points=found.points * scales, sizes=found.sizes * np.float32(scales.mean())
+        coarse_features,
+        points=coarse_features.points * scales,
+        sizes=coarse_features.sizes * np.float32(scales.mean()),
     )
     return View(grey, grey, features)
 
 
-def _opened(contents: Sequence[bytes]) -> list[PictureFile | None]:
-    """Read the headers of all pictures, in their order; None for what is no small picture."""
-    return [_opened_one(each) for each in contents]
+def _open_all(contents: Sequence[bytes]) -> list[PictureFile | None]:
+    """Read the headers of pictures; None for a file that is no thumbnail."""
+    return [_open(content) for content in contents]
 
 
-def _opened_one(content: bytes) -> PictureFile | None:
+def _open(content: bytes) -> PictureFile | None:
     try:
         file = PictureFile(content)
     except ServiceError:

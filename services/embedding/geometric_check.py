@@ -1,9 +1,10 @@
-"""Which matches of local features agree on one movement of the picture, and whether it makes sense.
+"""Estimates the transform between two pictures from matches of local features.
 
-Every match proposes a similarity by the places, sizes and directions of its two keypoints, so that
-one right match among hundreds of wrong ones is enough and nothing is drawn by chance (Philbin et
-al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007). The best are
-refined to an affine map, and on request simplified to a similarity or refined to a homography.
+Each match proposes a similarity transform by the positions, sizes and angles of its two keypoints,
+so that one correct match among hundreds of wrong ones is enough and no random sampling is needed
+(Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007).
+The best hypotheses are refined to affine transforms, and on request simplified to a similarity or
+refined to a homography. Implausible transforms are rejected.
 """
 
 from __future__ import annotations
@@ -21,39 +22,39 @@ Matrix = npt.NDArray[np.float64]
 Points = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
-_PLACE_BITS = 24
-"""More than a coordinate of a picture needs."""
+_COORDINATE_BITS = 24
+"""Bits of a pixel coordinate; no picture is that wide."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeometricRules:
-    """What counts as agreeing, and which movements make sense."""
+    """Which matches are inliers, and which transforms are plausible."""
 
     tolerance_px: float = 4.0
-    """How far from its place in the second picture an inlier may lie."""
+    """Maximum reprojection error of an inlier in the second picture, pixels."""
     loose_tolerance_px: float = 20.0
-    """The same before refinement: one match tells the movement only roughly."""
+    """Maximum error before refinement, pixels: the transform of a single match is rough."""
     max_hypotheses: int = 160
-    """Matches that propose a movement: the best of them."""
+    """Number of matches, the best first, that propose a transform."""
     refined_hypotheses: int = 6
-    """The best of the proposals that are refined."""
+    """Number of hypotheses, the best first, that are refined."""
     min_inliers: int = 4
     scale_range: tuple[float, float] = (0.08, 12.0)
-    """Of lengths, from the first picture to the second."""
+    """Range of the scale from the first picture to the second."""
     max_anisotropy: float = 3.0
-    """Scale in one direction over that across it."""
+    """Maximum ratio of the larger singular value to the smaller."""
     min_spread: float = 0.02
-    """Area that the inliers span, as a share of what both pictures show."""
+    """Minimum area of the inliers' convex hull, as a share of the overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """A movement that takes the first picture to the second."""
+    """A transform from the first picture to the second."""
 
     matrix: Matrix
-    """Homography between pixels, [3, 3], the last element 1."""
+    """Homography between pixel coordinates, float64 [3, 3], the last element 1."""
     inliers: npt.NDArray[np.intp]
-    """Rows of the matches that agree on it."""
+    """Rows of the inlier matches."""
 
     @property
     def inlier_count(self) -> int:
@@ -69,61 +70,61 @@ def align(
     second_size: Size,
     rules: GeometricRules,
 ) -> Alignment | None:
-    """Find the affine movement that most matches agree on.
+    """Estimate the affine transform with the most inliers.
 
     Args:
-        first: features of one picture.
-        second: features of the other.
-        matches: between them, best first.
+        first: features of the first picture.
+        second: features of the second picture.
+        matches: matches between the features, best first.
         first_size: width and height of the first picture, pixels.
-        second_size: of the second.
-        rules: what makes sense.
+        second_size: width and height of the second picture, pixels.
+        rules: which matches are inliers, and which transforms are plausible.
 
     Returns:
-        The alignment, or None where no movement that makes sense has inliers enough.
+        The alignment; None if no plausible transform has enough inliers.
     """
     if len(matches) < rules.min_inliers:
         return None
-    source, target = _places(first, second, matches)
+    source, target = _matched_points(first, second, matches)
     hypotheses = _similarities(first, second, matches, rules.max_hypotheses)
     best: Alignment | None = None
-    for hypothesis in _most_agreed(hypotheses, source, target, rules):
-        found = _refined(hypothesis, source, target, rules)
-        if found is None or not is_plausible(found.matrix, first_size, rules):
+    for hypothesis in _best_hypotheses(hypotheses, source, target, rules):
+        refined = _refine(hypothesis, source, target, rules)
+        if refined is None or not is_plausible(refined.matrix, first_size, rules):
             continue
-        if _spread(found, source, target, first_size, second_size) < rules.min_spread:
+        if _spread(refined, source, target, first_size, second_size) < rules.min_spread:
             continue
-        if best is None or found.inlier_count > best.inlier_count:
-            best = found
+        if best is None or refined.inlier_count > best.inlier_count:
+            best = refined
     return best
 
 
 def as_similarity(
-    found: Alignment,
+    alignment: Alignment,
     first: LocalFeatures,
     second: LocalFeatures,
     matches: Matches,
     *,
     rules: GeometricRules,
 ) -> Alignment | None:
-    """Simplify an affine alignment to a turn, one scale and a shift.
+    """Simplify an affine alignment to a rotation, one scale and a translation.
 
-    Few matches, or matches in one corner, leave more freedom than they can hold: what is far from
-    them would be skewed.
+    An affine transform fitted to few matches, or to matches in one corner, would skew the parts of
+    the picture that are far from them.
 
     Returns:
-        What fits the alignment's inliers best; None where they are all in one place.
+        The least-squares fit to the alignment's inliers; None if they coincide.
     """
-    source, target = _places(first, second, matches)
-    fitted = _similarity_fit(source[found.inliers], target[found.inliers])
+    source, target = _matched_points(first, second, matches)
+    fitted = _fit_similarity(source[alignment.inliers], target[alignment.inliers])
     if fitted is None:
         return None
     matrix = np.vstack([fitted, [0.0, 0.0, 1.0]])
-    return Alignment(matrix, _agreeing(matrix, source, target, rules.tolerance_px))
+    return Alignment(matrix, _inliers(matrix, source, target, rules.tolerance_px))
 
 
 def with_perspective(
-    found: Alignment,
+    alignment: Alignment,
     first: LocalFeatures,
     second: LocalFeatures,
     matches: Matches,
@@ -134,12 +135,12 @@ def with_perspective(
     """Refine an affine alignment to a homography.
 
     Returns:
-        What MAGSAC++ (Barath et al., "MAGSAC++, a fast, reliable and accurate robust estimator",
-        CVPR 2020) finds among the matches nearby; None where that makes no sense or has fewer
-        inliers.
+        The homography that MAGSAC++ (Barath et al., "MAGSAC++, a fast, reliable and accurate robust
+        estimator", CVPR 2020) estimates from the matches near the alignment; None if it is
+        implausible or has fewer inliers.
     """
-    source, target = _places(first, second, matches)
-    near = _agreeing(found.matrix, source, target, rules.loose_tolerance_px)
+    source, target = _matched_points(first, second, matches)
+    near = _inliers(alignment.matrix, source, target, rules.loose_tolerance_px)
     if len(near) < 2 * rules.min_inliers:
         return None
     homography, _ = cv2.findHomography(
@@ -150,11 +151,11 @@ def with_perspective(
     matrix = np.asarray(homography, np.float64)
     if not is_plausible(matrix, first_size, rules):
         return None
-    inliers = _agreeing(matrix, source, target, rules.tolerance_px)
-    return Alignment(matrix, inliers) if len(inliers) >= found.inlier_count else None
+    inliers = _inliers(matrix, source, target, rules.tolerance_px)
+    return Alignment(matrix, inliers) if len(inliers) >= alignment.inlier_count else None
 
 
-def moved(matrix: Matrix, points: Points) -> Points:
+def transform(matrix: Matrix, points: Points) -> Points:
     """Apply a homography to points, [points, 2] → [points, 2]."""
     homogeneous = points @ matrix[:, :2].T + matrix[:, 2]
     depth = homogeneous[:, 2:]
@@ -162,19 +163,19 @@ def moved(matrix: Matrix, points: Points) -> Points:
 
 
 def corners(size: Size) -> Points:
-    """Give the corners of a picture, clockwise from the top left, [4, 2]."""
+    """Return the corners of a picture, clockwise from the top left, float64 [4, 2]."""
     width, height = size
     return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
 
 
 def quadrilateral_area(quadrilateral: Points) -> float:
-    """Give the area, negative where the corners run counter-clockwise."""
+    """Return the area, negative if the corners run counter-clockwise."""
     x, y = quadrilateral[:, 0], quadrilateral[:, 1]
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
 def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
-    """Say whether a camera or an editor may have moved a picture of that size so.
+    """Return whether a camera or an editor may have transformed a picture of that size.
 
     The outline must stay convex and unmirrored, its scale and anisotropy within the rules.
     """
@@ -182,7 +183,7 @@ def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
     depths = outline @ matrix[2, :2] + matrix[2, 2]
     if not np.isfinite(matrix).all() or depths.min() <= 0:
         return False
-    quadrilateral = moved(matrix, outline)
+    quadrilateral = transform(matrix, outline)
     sides = np.roll(quadrilateral, -1, axis=0) - quadrilateral
     turns = sides[:, 0] * np.roll(sides[:, 1], -1) - sides[:, 1] * np.roll(sides[:, 0], -1)
     if turns.min() <= 0:
@@ -196,7 +197,7 @@ def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
 
 
 def local_affine(matrix: Matrix, size: Size) -> Matrix:
-    """Give the linear part of a homography at the middle of a picture, [2, 2]."""
+    """Return the linear part of a homography at the center of a picture, [2, 2]."""
     x, y = size[0] / 2, size[1] / 2
     depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
     image = (matrix[:2] @ np.array([x, y, 1.0])) / depth
@@ -209,8 +210,10 @@ def _singular_values(linear: Matrix) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _places(first: LocalFeatures, second: LocalFeatures, matches: Matches) -> tuple[Points, Points]:
-    """Give where the features of each match lie in either picture, both [matches, 2]."""
+def _matched_points(
+    first: LocalFeatures, second: LocalFeatures, matches: Matches
+) -> tuple[Points, Points]:
+    """Return the positions of matched features in both pictures, each float64 [matches, 2]."""
     return (
         first.points[matches.first].astype(np.float64),
         second.points[matches.second].astype(np.float64),
@@ -218,22 +221,22 @@ def _places(first: LocalFeatures, second: LocalFeatures, matches: Matches) -> tu
 
 
 def _similarities(
-    first: LocalFeatures, second: LocalFeatures, matches: Matches, most: int
+    first: LocalFeatures, second: LocalFeatures, matches: Matches, count: int
 ) -> Matrix:
-    """Give what each of the best matches proposes, [matches, 2, 3]."""
-    of_first, of_second = matches.first[:most], matches.second[:most]
-    scales = second.sizes[of_second] / first.sizes[of_first]
-    turns = second.angles[of_second] - first.angles[of_first]
-    cosines, sines = scales * np.cos(turns), scales * np.sin(turns)
+    """Return the similarity transforms that the best matches propose, [matches, 2, 3]."""
+    rows, other_rows = matches.first[:count], matches.second[:count]
+    scales = second.sizes[other_rows] / first.sizes[rows]
+    angles = second.angles[other_rows] - first.angles[rows]
+    cosines, sines = scales * np.cos(angles), scales * np.sin(angles)
     linear = np.stack([cosines, -sines, sines, cosines], axis=1).reshape(-1, 2, 2)
-    shift = second.points[of_second] - np.einsum("nij,nj->ni", linear, first.points[of_first])
+    shift = second.points[other_rows] - np.einsum("nij,nj->ni", linear, first.points[rows])
     return np.concatenate([linear, shift[..., None]], axis=2).astype(np.float64)
 
 
-def _most_agreed(
+def _best_hypotheses(
     hypotheses: Matrix, source: Points, target: Points, rules: GeometricRules
 ) -> Matrix:
-    """Give the hypotheses with the most matches within the loose tolerance, best first."""
+    """Return the hypotheses with the most matches within the loose tolerance, best first."""
     x, y = (
         hypotheses[:, axis, :2] @ source.T + hypotheses[:, axis, 2:] - target[:, axis]
         for axis in range(2)
@@ -244,10 +247,10 @@ def _most_agreed(
     return hypotheses[order]
 
 
-def _refined(
+def _refine(
     hypothesis: Matrix, source: Points, target: Points, rules: GeometricRules
 ) -> Alignment | None:
-    """Fit an affine map to those that agree, tightening what agreeing means."""
+    """Fit an affine transform to the inliers, with a tolerance that decreases step by step."""
     affine = hypothesis
     for tolerance_px in (
         rules.loose_tolerance_px,
@@ -255,53 +258,56 @@ def _refined(
         2 * rules.tolerance_px,
         rules.tolerance_px,
     ):
-        agreeing = _agreeing(affine, source, target, tolerance_px)
-        if len(agreeing) < rules.min_inliers:
+        inliers = _inliers(affine, source, target, tolerance_px)
+        if len(inliers) < rules.min_inliers:
             return None
-        fitted = _affine_fit(source[agreeing], target[agreeing])
+        fitted = _fit_affine(source[inliers], target[inliers])
         if fitted is None:
             return None
         affine = fitted
-    agreeing = _agreeing(affine, source, target, rules.tolerance_px)
-    if len(agreeing) < rules.min_inliers:
+    inliers = _inliers(affine, source, target, rules.tolerance_px)
+    if len(inliers) < rules.min_inliers:
         return None
-    return Alignment(np.vstack([affine, [0.0, 0.0, 1.0]]), agreeing)
+    return Alignment(np.vstack([affine, [0.0, 0.0, 1.0]]), inliers)
 
 
-def _agreeing(
+def _inliers(
     matrix: Matrix, source: Points, target: Points, tolerance_px: float
 ) -> npt.NDArray[np.intp]:
-    """Give the matches within the tolerance, one for each place in either picture."""
-    places = moved(matrix, source) if len(matrix) == 3 else source @ matrix[:, :2].T + matrix[:, 2]  # noqa: PLR2004
-    offsets = places - target
+    """Return the rows of matches within the tolerance, at most one at each pixel."""
+    is_homography = len(matrix) == 3  # noqa: PLR2004
+    projected = (
+        transform(matrix, source) if is_homography else source @ matrix[:, :2].T + matrix[:, 2]
+    )
+    offsets = projected - target
     near = np.flatnonzero((offsets * offsets).sum(axis=1) <= tolerance_px**2)
-    # SIFT gives a keypoint several directions, and a repeat would count as evidence again.
-    near = near[_first_of_each_place(source[near])]
-    distinct: npt.NDArray[np.intp] = near[_first_of_each_place(target[near])]
+    # SIFT gives a keypoint several angles; its repeats are no further evidence.
+    near = near[_first_at_each_pixel(source[near])]
+    distinct: npt.NDArray[np.intp] = near[_first_at_each_pixel(target[near])]
     return distinct
 
 
-def _first_of_each_place(points: Points) -> npt.NDArray[np.intp]:
-    """Give the rows of the points that no earlier one shares its pixel with, in their order."""
+def _first_at_each_pixel(points: Points) -> npt.NDArray[np.intp]:
+    """Return the rows of the points whose pixel no earlier point has, ascending."""
     x, y = np.round(points).astype(np.int64).T
-    _, rows = np.unique((x << _PLACE_BITS) + y, return_index=True)
+    _, rows = np.unique((x << _COORDINATE_BITS) + y, return_index=True)
     return np.sort(rows)
 
 
-def _affine_fit(source: Points, target: Points) -> Matrix | None:
+def _fit_affine(source: Points, target: Points) -> Matrix | None:
     design = np.column_stack([source, np.ones(len(source))])
     solution, _, rank, _ = np.linalg.lstsq(design, target, rcond=1e-9)
     return None if rank < 3 else np.ascontiguousarray(solution.T)  # noqa: PLR2004
 
 
-def _similarity_fit(source: Points, target: Points) -> Matrix | None:
-    """Fit by least squares, points as complex numbers: target = factor * source + shift."""
+def _fit_similarity(source: Points, target: Points) -> Matrix | None:
+    """Fit target = factor * source + shift by least squares, with points as complex numbers."""
     a, b = source @ (1, 1j), target @ (1, 1j)
-    centred = a - a.mean()
-    spread = float((np.abs(centred) ** 2).sum())
+    centered = a - a.mean()
+    spread = float((np.abs(centered) ** 2).sum())
     if spread == 0:
         return None
-    factor = (centred.conj() * (b - b.mean())).sum() / spread
+    factor = (centered.conj() * (b - b.mean())).sum() / spread
     shift = b.mean() - factor * a.mean()
     return np.array(
         [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
@@ -309,14 +315,14 @@ def _similarity_fit(source: Points, target: Points) -> Matrix | None:
 
 
 def _spread(
-    found: Alignment, source: Points, target: Points, first_size: Size, second_size: Size
+    alignment: Alignment, source: Points, target: Points, first_size: Size, second_size: Size
 ) -> float:
-    """Give the area that the inliers span, as a share of the smaller picture."""
+    """Return the area of the inliers' convex hull, as a share of the overlap."""
     spanned = min(
-        _hull_area(source[found.inliers]) / (first_size[0] * first_size[1]),
-        _hull_area(target[found.inliers]) / (second_size[0] * second_size[1]),
+        _hull_area(source[alignment.inliers]) / (first_size[0] * first_size[1]),
+        _hull_area(target[alignment.inliers]) / (second_size[0] * second_size[1]),
     )
-    shown = visible_shares(found.matrix, first_size, second_size)
+    shown = visible_shares(alignment.matrix, first_size, second_size)
     return spanned / max(min(shown), 1e-6)
 
 
@@ -325,13 +331,13 @@ def _hull_area(points: Points) -> float:
 
 
 def visible_shares(matrix: Matrix, first_size: Size, second_size: Size) -> tuple[float, float]:
-    """Give which share of each picture the other one shows, by area.
+    """Return the share of each picture's area that the other picture shows.
 
-    Of the first it is measured on its outline in the second, so perspective weighs in.
+    The share of the first picture is measured on its outline in the second, under perspective.
     """
-    outline = shapely.Polygon(moved(matrix, corners(first_size)))
+    outline = shapely.Polygon(transform(matrix, corners(first_size)))
     frame = shapely.box(0, 0, *second_size)
-    # OpenCV's intersectConvexConvex gives half of it or less where sides nearly coincide.
+    # OpenCV's intersectConvexConvex returns half of the area or less when sides nearly coincide.
     shared = shapely.intersection(outline, frame).area
     of_first = min(1.0, shared / max(outline.area, 1e-9))
     return of_first, min(1.0, shared / (second_size[0] * second_size[1]))

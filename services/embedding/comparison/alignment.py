@@ -364,7 +364,7 @@ def lay_over(first: View, second: View, matrix: Matrix, *, side_px: int) -> Over
     Returns:
         What both show; None where that is nothing.
     """
-    outline = geometric_check.moved(matrix, geometric_check.corners(first.size))
+    outline = geometric_check.transform(matrix, geometric_check.corners(first.size))
     left, top = np.maximum(np.floor(outline.min(axis=0)), 0)
     right, bottom = np.minimum(np.ceil(outline.max(axis=0)), second.size)
     width, height = right - left, bottom - top

@@ -67,7 +67,7 @@ def displacement_px(first: View, second: View, aligned: Aligned) -> float | None
     homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, TOLERANCE_PX, maxIters=200)
     if homography is None:
         return None
-    places = geometric_check.moved(np.asarray(homography, np.float64), source)
+    places = geometric_check.transform(np.asarray(homography, np.float64), source)
     distances = np.linalg.norm(places - target, axis=1)
     return float(np.percentile(distances, PERCENTILE))
 

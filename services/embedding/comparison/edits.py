@@ -142,7 +142,7 @@ def _parts(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> 
         yield Edit("cropped", aligned.shown_of_first)
     if aligned.shown_of_second >= WHOLE_SHARE:
         return
-    outline = geometric_check.moved(aligned.matrix, geometric_check.corners(first.size))
+    outline = geometric_check.transform(aligned.matrix, geometric_check.corners(first.size))
     if _is_flat_around(second, outline):
         if aligned.shown_of_second < EMBEDDED_SHARE:
             yield Edit("embedded", aligned.shown_of_second)

@@ -71,7 +71,7 @@ def _laid_over(first: View, second: View, aligned: Aligned) -> Pixels:
     faded = ground * (1 - FADE) + 255 * FADE
     both = _two_inks(_at_levels_of(grey_first, grey_second, mask), grey_second)
     drawn = Image.fromarray(np.where(mask[..., None], both, faded).astype(np.uint8))
-    outline = geometric_check.moved(scale @ matrix, geometric_check.corners(other.size))
+    outline = geometric_check.transform(scale @ matrix, geometric_check.corners(other.size))
     _draw_outline(drawn, outline, SECOND_COLOR if base is first else FIRST_COLOR)
     return np.asarray(drawn)
 
@@ -103,7 +103,7 @@ def _outlined(view: View, other: View, matrix: Matrix, color: Color) -> Image.Im
     panel = _panel(view.pixels)
     scale = np.diag([panel.width / view.size[0], panel.height / view.size[1], 1.0])
     _draw_outline(
-        panel, geometric_check.moved(scale @ matrix, geometric_check.corners(other.size)), color
+        panel, geometric_check.transform(scale @ matrix, geometric_check.corners(other.size)), color
     )
     return panel
 

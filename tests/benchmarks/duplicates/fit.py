@@ -24,7 +24,7 @@ from PIL import Image
 
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.background import load_backgrounds
-from imagesearch_services.embedding.copies import evidence, view_of
+from imagesearch_services.embedding.copies import measure_pair, view_of
 from imagesearch_services.gateway.duplicates.copy_classifier import BUILT_IN_WEIGHTS, features
 from imagesearch_services.gateway.duplicates.finder import LOOSE_RATE_FACTOR
 from imagesearch_services.gateway.duplicates.model import EmbeddingEvidence
@@ -149,7 +149,7 @@ def _view(row: int) -> Any:
 
 
 def _lay_over(pair: Sequence[int]) -> list[float]:
-    found = evidence(_view(pair[0]), _view(pair[1]))
+    found = measure_pair(_view(pair[0]), _view(pair[1]))
     return [float(getattr(found, name)) for name in COLUMNS]
 
 

@@ -1,4 +1,4 @@
-"""Pairs of small pictures laid over each other."""
+"""Checks of pairs of thumbnails: pixel evidence, unreadable pictures and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def refusal(
     return caught.value
 
 
-async def test_copies_agree_where_they_lie_over_each_other(checker: CopyChecker) -> None:
+async def test_the_pixels_of_aligned_copies_agree(checker: CopyChecker) -> None:
     original = photo(0)
     edits = [
         original,
@@ -40,27 +40,27 @@ async def test_copies_agree_where_they_lie_over_each_other(checker: CopyChecker)
         original.rotate(90, expand=True),
     ]
     pictures = [encoded(picture) for picture in edits]
-    for found in await checker.check(pictures, [(0, row) for row in range(1, len(pictures))]):
-        assert found is not None
-        assert found.agreement > 0.85
-        assert max(found.shown_of_first, found.shown_of_second) > 0.9
+    for evidence in await checker.check(pictures, [(0, row) for row in range(1, len(pictures))]):
+        assert evidence is not None
+        assert evidence.agreement > 0.85
+        assert max(evidence.shown_of_first, evidence.shown_of_second) > 0.9
 
 
-async def test_strangers_do_not(checker: CopyChecker) -> None:
+async def test_the_pixels_of_different_pictures_do_not_agree(checker: CopyChecker) -> None:
     pictures = [encoded(photo(seed)) for seed in range(5)]
     pairs = [(a, b) for a in range(5) for b in range(a)]
-    for found in await checker.check(pictures, pairs):
-        assert found is not None
-        shown = max(found.shown_of_first, found.shown_of_second)
-        assert found.agreement * shown < 0.7
+    for evidence in await checker.check(pictures, pairs):
+        assert evidence is not None
+        shown = max(evidence.shown_of_first, evidence.shown_of_second)
+        assert evidence.agreement * shown < 0.7
 
 
-async def test_a_picture_without_texture_agrees_with_none(checker: CopyChecker) -> None:
+async def test_a_picture_without_texture_agrees_with_no_other(checker: CopyChecker) -> None:
     grey = encoded(Image.new("RGB", (200, 100), "grey"))
-    (found,) = await checker.check([grey, encoded(photo(1))], [(0, 1)])
-    assert found is not None
-    assert found.inlier_count == 0
-    assert found.agreement < 0.5
+    (evidence,) = await checker.check([grey, encoded(photo(1))], [(0, 1)])
+    assert evidence is not None
+    assert evidence.inlier_count == 0
+    assert evidence.agreement < 0.5
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ async def test_a_picture_without_texture_agrees_with_none(checker: CopyChecker) 
         png_header(60_000, 60_000),
         encoded(Image.new("RGB", (15, 200))),
     ],
-    ids=["no picture", "cut off", "too long", "bomb", "too small"],
+    ids=["not a picture", "truncated", "too long", "decompression bomb", "too small"],
 )
-async def test_what_is_no_small_picture_leaves_the_other_pairs_alone(
+async def test_a_file_that_is_no_thumbnail_does_not_affect_other_pairs(
     checker: CopyChecker, content: bytes
 ) -> None:
     pictures = [encoded(photo(1)), content, encoded(photo(1))]
@@ -84,21 +84,21 @@ async def test_what_is_no_small_picture_leaves_the_other_pairs_alone(
     assert good.agreement > 0.95
 
 
-async def test_an_empty_picture_is_refused_by_name(checker: CopyChecker) -> None:
+async def test_the_error_of_an_empty_picture_names_its_field(checker: CopyChecker) -> None:
     error = await refusal(checker, [encoded(photo(1)), b""], [(0, 1)])
     assert error.reason is Reason.FIELD_REQUIRED
     assert error.fields[0].field == "images[1].content"
 
 
 @pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 2)], [(-1, 0)], [(0, 1)] * 1001])
-async def test_pairs_are_of_two_pictures_that_are_there(
+async def test_pairs_that_are_no_two_different_indices_or_too_many_are_refused(
     checker: CopyChecker, pairs: list[tuple[int, int]]
 ) -> None:
     small = encoded(photo(1, (32, 32)))
     assert (await refusal(checker, [small, small], pairs)).reason is Reason.FIELD_INVALID
 
 
-async def test_at_least_one_pair_and_at_most_a_hundred_pictures_are_taken(
+async def test_no_pair_or_more_than_a_hundred_pictures_are_refused(
     checker: CopyChecker,
 ) -> None:
     small = encoded(photo(1, (32, 32)))
@@ -106,7 +106,7 @@ async def test_at_least_one_pair_and_at_most_a_hundred_pictures_are_taken(
     assert (await refusal(checker, [small] * 101, [(0, 1)])).reason is Reason.FIELD_INVALID
 
 
-async def test_more_than_the_budget_holds_is_told_to_retry() -> None:
+async def test_a_call_over_the_pixel_budget_is_refused_with_a_retry_delay() -> None:
     checker = CopyChecker(workers=1, budget=PixelBudget(320 * 240), overload_retry_s=0.25)
     pictures = [encoded(photo(seed)) for seed in range(2)]
     first = asyncio.create_task(checker.check(pictures, [(0, 1)]))
@@ -120,6 +120,6 @@ async def test_more_than_the_budget_holds_is_told_to_retry() -> None:
 
 async def test_headers_are_not_read_in_the_event_loop(checker: CopyChecker) -> None:
     call = asyncio.ensure_future(checker.check([b"no picture"] * 100, [(0, 1)]))
-    await asyncio.sleep(0)  # one turn of the loop: a thread's answer takes at least another
+    await asyncio.sleep(0)  # a result from a thread takes at least one more iteration
     assert not call.done()
     assert await call == [None]
