@@ -1,4 +1,4 @@
-"""Repeats within a library, through the real Embedding, Triton and Catalog."""
+"""FindDuplicates and RejectPairs, through the real Embedding, Triton and Catalog."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def add(gateway: Stub, parent: str, pictures: dict[str, tuple[int, str]]) -> Non
         assert not [result.error.message for result in answer.results if result.HasField("error")]
 
 
-def store_alike(catalog_target: str, parent: str, count: int) -> None:
-    """Put entries with one and the same embedding into a library."""
+def store_identical_vectors(catalog_target: str, parent: str, count: int) -> None:
+    """Store entries with the same embedding in a library."""
     library_id = parent.removeprefix("libraries/")
     with grpc.insecure_channel(catalog_target) as channel:
         catalog = CatalogServiceStub(channel)
@@ -115,7 +115,7 @@ def groups(messages: Iterable[search_pb2.FindDuplicatesResponse]) -> Groups:
     )
 
 
-def kept(messages: Iterable[search_pb2.FindDuplicatesResponse]) -> list[str]:
+def keepers(messages: Iterable[search_pb2.FindDuplicatesResponse]) -> list[str]:
     return sorted(
         message.group.images[0].image.image_id for message in messages if message.HasField("group")
     )
@@ -135,7 +135,7 @@ def reject(gateway: Stub, parent: str, *pairs: tuple[str, str], request_id: str 
 
 @pytest.fixture(scope="module")
 def stocked(gateway: Stub) -> Iterator[str]:
-    """A library of photographs and edits of three of them; leave it as it is."""
+    """Return a read-only library of photographs and edited copies of three of them."""
     with temporary_library(gateway) as name:
         originals = {image_id: made for image_id, made in PICTURES.items() if not made[1]}
         add(gateway, name, originals)
@@ -165,60 +165,60 @@ def test_edited_copies_are_grouped_with_their_originals(gateway: Stub, stocked: 
         (search_pb2.KEEP_POLICY_OLDEST, {"p0": True, "p1": True, "p2": True}),
     ],
 )
-def test_the_caller_chooses_which_to_keep(
+def test_the_keep_policy_selects_the_image_to_keep(
     gateway: Stub, stocked: str, policy: Any, expected: dict[str, bool]
 ) -> None:
-    leaders = kept(find(gateway, stocked, keep=policy))
-    assert len(leaders) == len(COPIES)
-    assert {name: name in leaders for name in expected} == expected
+    kept = keepers(find(gateway, stocked, keep=policy))
+    assert len(kept) == len(COPIES)
+    assert {name: name in kept for name in expected} == expected
 
 
-def test_a_filter_leaves_out_both_images_and_their_neighbours(gateway: Stub, stocked: str) -> None:
+def test_a_filter_applies_to_images_and_their_neighbors(gateway: Stub, stocked: str) -> None:
     messages = find(gateway, stocked, filter="tags.seed = 1 OR tags.seed = 5")
     assert groups(messages) == [["p1", "p1 dark"]]
     assert messages[-1].checked_count == 3
 
 
-def test_a_call_goes_on_after_the_last_message_received(gateway: Stub, stocked: str) -> None:
+def test_a_call_resumes_after_the_last_message_received(gateway: Stub, stocked: str) -> None:
     whole = find(gateway, stocked)
     for stop in range(1, len(whole)):
         rest = find(gateway, stocked, page_token=whole[stop - 1].next_page_token)
         assert [message.group for message in rest] == [message.group for message in whole[stop:]]
 
 
-def test_a_high_score_asks_for_nearer_copies(gateway: Stub, stocked: str) -> None:
+def test_a_min_score_excludes_lower_scores(gateway: Stub, stocked: str) -> None:
     assert ["p2", "p2 again"] in [
         [name for name in group if name in {"p2", "p2 again"}]
         for group in groups(find(gateway, stocked, min_score=1.0))
     ]
-    every = [
+    scores = [
         member.score
         for message in find(gateway, stocked, min_score=0.9)
         for member in message.group.images
     ]
-    assert min(every) >= 0.9
+    assert min(scores) >= 0.9
 
 
-def test_what_was_rejected_never_comes_back(gateway: Stub, library: str) -> None:
+def test_rejected_pairs_are_not_grouped_again(gateway: Stub, library: str) -> None:
     add(gateway, library, {name: PICTURES[name] for name in ("p0", "p0 mirrored", "p0 small")})
     assert groups(find(gateway, library)) == [COPIES[0]]
     assert reject(gateway, library, ("p0", "p0 small"), request_id=f"{library}-1") == 1
     assert reject(gateway, library, ("p0", "p0 small"), request_id=f"{library}-1") == 1
-    (left,) = groups(find(gateway, library))
-    assert len(left) == 2
-    assert left != ["p0", "p0 small"]
+    (group,) = groups(find(gateway, library))
+    assert len(group) == 2
+    assert group != ["p0", "p0 small"]
     assert reject(gateway, library, ("p0 mirrored", "p0"), ("p0 small", "p0 mirrored")) == 2
     assert groups(find(gateway, library)) == []
-    # Another picture under the id is one of which nothing was said.
+    # A new picture under the same id has no rejected pairs.
     gateway.DeleteImage(image_pb2.DeleteImageRequest(name=f"{library}/images/p0"))
     add(gateway, library, {"p0": PICTURES["p0"]})
     assert "p0" in groups(find(gateway, library))[0]
 
 
-def test_without_small_pictures_the_score_alone_speaks(gateway: Stub) -> None:
+def test_without_thumbnails_embeddings_alone_decide(gateway: Stub) -> None:
     created = gateway.CreateLibrary(
         library_pb2.CreateLibraryRequest(
-            library_id="bare-repeats",
+            library_id="duplicates-without-thumbnails",
             library=library_pb2.Library(
                 type=library_type_pb2.LIBRARY_TYPE_WHOLE_IMAGE, thumbnails_disabled=True
             ),
@@ -233,17 +233,17 @@ def test_without_small_pictures_the_score_alone_speaks(gateway: Stub) -> None:
         gateway.DeleteLibrary(library_pb2.DeleteLibraryRequest(name=created.name))
 
 
-def test_three_hundred_times_the_same_picture_is_one_group(
+def test_three_hundred_copies_of_a_picture_are_one_group(
     gateway: Stub, library: str, catalog_target: str
 ) -> None:
-    store_alike(catalog_target, library, 300)
+    store_identical_vectors(catalog_target, library, 300)
     messages = find(gateway, library)
-    (found,) = groups(messages)
-    assert len(found) == 300
+    (group,) = groups(messages)
+    assert len(group) == 300
     assert messages[0].group.images[1].score == pytest.approx(1)
 
 
-def test_an_empty_library_has_no_repeats(gateway: Stub, library: str) -> None:
+def test_an_empty_library_has_no_duplicates(gateway: Stub, library: str) -> None:
     (message,) = find(gateway, library)
     assert not message.HasField("group")
     assert (message.checked_count, message.total_count, message.next_page_token) == (0, 0, "")
@@ -262,17 +262,29 @@ def test_an_empty_library_has_no_repeats(gateway: Stub, library: str) -> None:
         ({"page_token": "nonsense"}, Reason.PAGE_TOKEN_INVALID),
         ({"page_token": "x" * 200_000}, Reason.FIELD_INVALID),
     ],
-    ids=["no library", "gone", "score", "rate", "policy", "filter", "tag", "token", "long token"],
+    ids=[
+        "no library",
+        "missing library",
+        "score",
+        "rate",
+        "policy",
+        "filter",
+        "unknown tag",
+        "token",
+        "long token",
+    ],
 )
-def test_what_can_not_be_looked_for_is_refused(
+def test_invalid_requests_are_refused(
     gateway: Stub, stocked: str, fields: dict[str, Any], reason: Reason
 ) -> None:
     request = search_pb2.FindDuplicatesRequest(**{"parent": stocked, **fields})
-    error = refused(lambda one, **options: list(gateway.FindDuplicates(one, **options)), request)
+    error = refused(
+        lambda message, **options: list(gateway.FindDuplicates(message, **options)), request
+    )
     assert error.reason is reason
 
 
-def test_a_token_of_another_call_or_library_is_refused(
+def test_a_token_of_another_request_or_library_is_refused(
     gateway: Stub, stocked: str, library: str
 ) -> None:
     token = find(gateway, stocked)[0].next_page_token
@@ -280,20 +292,20 @@ def test_a_token_of_another_call_or_library_is_refused(
         request = search_pb2.FindDuplicatesRequest(
             **{"parent": stocked, "page_token": token, **fields}
         )
-        error = refused(lambda one: list(gateway.FindDuplicates(one)), request)
+        error = refused(lambda message: list(gateway.FindDuplicates(message)), request)
         assert error.reason is Reason.PAGE_TOKEN_INVALID
 
 
-def test_other_libraries_have_no_repeats(gateway: Stub) -> None:
+def test_only_whole_image_libraries_have_duplicates(gateway: Stub) -> None:
     created = gateway.CreateLibrary(
         library_pb2.CreateLibraryRequest(
-            library_id="goods-repeats",
+            library_id="product-duplicates",
             library=library_pb2.Library(type=library_type_pb2.LIBRARY_TYPE_PRODUCT),
         )
     )
     try:
         request = search_pb2.FindDuplicatesRequest(parent=created.name)
-        error = refused(lambda one: list(gateway.FindDuplicates(one)), request)
+        error = refused(lambda message: list(gateway.FindDuplicates(message)), request)
         assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
         assert error.metadata == {"library": created.name, "type": "PRODUCT"}
     finally:
@@ -309,9 +321,9 @@ def test_other_libraries_have_no_repeats(gateway: Stub) -> None:
         ([("p0", "")], Reason.FIELD_REQUIRED),
         ([("p0", "p1")] * 1001, Reason.FIELD_INVALID),
     ],
-    ids=["none", "one image twice", "gone", "half", "too many"],
+    ids=["no pair", "same image twice", "missing image", "one image", "too many pairs"],
 )
-def test_what_is_no_pair_is_refused(
+def test_invalid_pairs_are_refused(
     gateway: Stub, stocked: str, pairs: list[tuple[str, str]], reason: Reason
 ) -> None:
     request = search_pb2.RejectPairsRequest(
@@ -337,7 +349,7 @@ def test_pairs_of_other_libraries_are_refused(gateway: Stub, stocked: str) -> No
     assert error.fields[0].field == "pairs[0].name_b"
 
 
-def test_a_reader_that_goes_away_ends_the_work(gateways: Gateways, stocked: str) -> None:
+def test_cancellation_ends_the_scan(gateways: Gateways, stocked: str) -> None:
     gateway = gateways.start()
     call = gateway.FindDuplicates(search_pb2.FindDuplicatesRequest(parent=stocked))
     next(iter(call))
