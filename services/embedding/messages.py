@@ -21,8 +21,8 @@ from imagesearch_services.common.type_messages import (
 from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
-from imagesearch_services.embedding.drawing.drawer import Small
-from imagesearch_services.embedding.drawing.drawing import Annotation
+from imagesearch_services.embedding.drawing.drawer import ThumbnailFile
+from imagesearch_services.embedding.drawing.rendering import Annotation
 from imagesearch_services.embedding.embed import Detection
 from imagesearch_services.embedding.items import (
     EmbeddedPicture,
@@ -151,7 +151,7 @@ def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
             _read_annotation(annotation, f"annotations[{index}]")
             for index, annotation in enumerate(request.annotations)
         ],
-        beside=[Small(each.content, list(each.lines)) for each in request.beside],
+        thumbnails=[ThumbnailFile(each.content, list(each.lines)) for each in request.beside],
         media_type=request.media_type,
         max_side_px=request.max_side_px,
     )

@@ -1,1 +1,1 @@
-"""Pictures with boxes, outlines and words on them, and other pictures beside them."""
+"""Draws annotated pictures: outlines with labels, and captioned thumbnails next to the picture."""

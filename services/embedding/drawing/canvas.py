@@ -1,4 +1,4 @@
-"""Pixels that are drawn on: strokes, plates, rows of text and other pictures."""
+"""A raster canvas with drawing primitives: outlines, plates, rows of text, pasted pictures."""
 
 from __future__ import annotations
 
@@ -10,34 +10,49 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.drawing.text import Pixels, Row
+from imagesearch_services.embedding.drawing.fonts import Pixels
+from imagesearch_services.embedding.drawing.text import Row
 
 Point = tuple[float, float]
 
 SUBPIXEL_BITS = 6
+"""Fractional bits of the fixed-point coordinates that OpenCV draws with."""
 HALO = "#0b0d10"
+"""Color of the halo behind outlines and lines."""
+MASK_SUPERSAMPLING = 4
+"""Factor by which masks with round corners are supersampled against jagged edges."""
 
 
 class Canvas:
-    """An RGB picture to draw on. Coordinates are continuous pixels; (0, 0) is the corner itself."""
+    """An RGB raster to draw on.
+
+    Coordinates are continuous pixels: (0, 0) is the top-left corner of the top-left pixel, not its
+    center.
+    """
 
     def __init__(self, width: int, height: int, color: str) -> None:
         self.pixels: Pixels = np.empty((height, width, 3), np.uint8)
-        self.pixels[:] = np.full((width, 3), rgb(color), np.uint8)  # whole rows are copied fast
+        self.pixels[:] = np.full((width, 3), rgb(color), np.uint8)  # whole rows copy fast
 
     def paste(self, picture: Pixels, left: int, top: int) -> None:
-        """Put an RGB picture at whole pixels."""
+        """Copy a picture onto the canvas.
+
+        Args:
+            picture: uint8 RGB, [height, width, 3]; must lie inside the canvas.
+            left: x of its left edge, pixels.
+            top: y of its top edge, pixels.
+        """
         height, width = picture.shape[:2]
         self.pixels[top : top + height, left : left + width] = picture
 
     def outline(
         self, points: Sequence[Point], color: str, width_px: float, *, halo_px: float
     ) -> None:
-        """Draw a closed line centred on its corners, over a darker, wider one.
+        """Draw a closed polygon outline over a wider, dark halo.
 
-        One of the two stands out from whatever is beneath.
+        The outline or its halo contrasts with any background.
         """
-        corners = np.asarray(points, np.float64) - 0.5  # OpenCV counts from centres of pixels
+        corners = np.asarray(points, np.float64) - 0.5  # OpenCV's origin is a pixel's center
         fixed = np.rint(corners * 2**SUBPIXEL_BITS).astype(np.int32)[None]
         for stroke, stroke_px in ((HALO, width_px + 2 * halo_px), (color, width_px)):
             cv2.polylines(
@@ -53,23 +68,28 @@ class Canvas:
     def line(
         self, start: Point, end: Point, color: str, width_px: float, *, halo_px: float
     ) -> None:
+        """Draw a line segment over a wider, dark halo."""
         self.outline((start, end), color, width_px, halo_px=halo_px)
 
     def plate(self, box: Box, color: str, radius_px: int) -> None:
         """Fill a box with round corners."""
         left, top, right, bottom = (round(edge) for edge in box)
-        mask = _rounded(right - left, bottom - top, radius_px)[..., None]
-        over = np.asarray(rgb(color), np.uint16)
-        # All rows but those with corners are full: far faster to fill than to blend.
-        corners = min(radius_px, (bottom - top) // 2)
-        self._blend(mask[:corners], over, left, top)
+        mask = _rounded_mask(right - left, bottom - top, radius_px)[..., None]
+        fill = np.asarray(rgb(color), np.uint16)
+        # Only the rows with round corners need blending; filling the others is far faster.
+        corner_rows = min(radius_px, (bottom - top) // 2)
+        self._blend(mask[:corner_rows], fill, left, top)
         cv2.rectangle(
-            self.pixels, (left, top + corners), (right - 1, bottom - corners - 1), rgb(color), -1
+            self.pixels,
+            (left, top + corner_rows),
+            (right - 1, bottom - corner_rows - 1),
+            rgb(color),
+            cv2.FILLED,
         )
-        self._blend(mask[bottom - top - corners :], over, left, bottom - corners)
+        self._blend(mask[bottom - top - corner_rows :], fill, left, bottom - corner_rows)
 
-    def crossed(self, box: Box, color: str, cross: str, width_px: int) -> None:
-        """Fill a box at whole pixels and cross it out."""
+    def crossed_box(self, box: Box, color: str, cross: str, width_px: int) -> None:
+        """Fill a box, rounded to whole pixels, and draw both of its diagonals."""
         left, top, right, bottom = (round(edge) for edge in box)
         inside = np.ascontiguousarray(self.pixels[top:bottom, left:right])
         inside[:] = rgb(color)
@@ -79,31 +99,38 @@ class Canvas:
         self.pixels[top:bottom, left:right] = inside
 
     def row(self, row: Row, left: int, top: int) -> None:
-        """Write a row of text whose top-left corner lies there."""
+        """Draw a row of text with its top-left corner at (left, top)."""
         self._blend(row.pixels[..., 3:], row.pixels[..., :3], left, top + row.top_px)
 
     def _blend(self, alpha: Pixels, color: npt.NDArray[np.integer], left: int, top: int) -> None:
-        """Lay color over what is there; what lies outside of the canvas is left out."""
+        """Composite a color over the canvas, clipped to the canvas.
+
+        Args:
+            alpha: uint8 opacity, [height, width, 1].
+            color: an RGB color, [3], or a color for each pixel, [height, width, 3].
+            left: x of the left edge, pixels; may be negative.
+            top: y of the top edge, pixels; may be negative.
+        """
         height, width = alpha.shape[:2]
         x, y = max(0, -left), max(0, -top)
-        beneath = self.pixels[top + y : top + height, left + x : left + width]
-        height, width = beneath.shape[:2]
-        share = alpha[y : y + height, x : x + width].astype(np.uint16)
-        over = color if color.ndim == 1 else color[y : y + height, x : x + width]
-        beneath[:] = (beneath * (255 - share) + over * share + 127) // 255
+        background = self.pixels[top + y : top + height, left + x : left + width]
+        height, width = background.shape[:2]
+        opacity = alpha[y : y + height, x : x + width].astype(np.uint16)
+        foreground = color if color.ndim == 1 else color[y : y + height, x : x + width]
+        background[:] = (background * (255 - opacity) + foreground * opacity + 127) // 255
 
 
 @functools.cache
 def rgb(color: str) -> tuple[int, int, int]:
-    """Read "#rrggbb"."""
+    """Convert "#rrggbb" to red, green and blue, 0 to 255."""
     red, green, blue = bytes.fromhex(color.removeprefix("#"))
     return red, green, blue
 
 
 @functools.lru_cache(64)
-def _rounded(width: int, height: int, radius_px: int) -> Pixels:
-    """Make the mask of a box with round corners."""
-    factor = 4
+def _rounded_mask(width: int, height: int, radius_px: int) -> Pixels:
+    """Return the antialiased mask of a box with round corners, uint8 [height, width]."""
+    factor = MASK_SUPERSAMPLING
     radius = min(radius_px, width // 2, height // 2) * factor
     mask = np.zeros((height * factor, width * factor), np.uint8)
     right, bottom = mask.shape[1] - 1 - radius, mask.shape[0] - 1 - radius

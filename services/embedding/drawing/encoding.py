@@ -1,4 +1,4 @@
-"""Drawings as files."""
+"""Encodes drawings as JPEG, PNG or WebP."""
 
 from __future__ import annotations
 
@@ -10,50 +10,59 @@ import fpng
 import numpy as np
 from PIL import Image
 
-from imagesearch_services.embedding.drawing.text import Pixels
+from imagesearch_services.embedding.drawing.fonts import Pixels
 
 JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PNG_OPTIONS = (
-    # Of what was tried on drawn photographs, the fastest at a fair size.
+    # The fastest options measured on drawings of photographs whose file size is acceptable.
     cv2.IMWRITE_PNG_COMPRESSION, 1,
     cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
 )  # fmt: skip
-LARGEST_HELD = 3 * 1280 * 1280
-"""Values of a picture that takes some milliseconds, as any thread may hold the interpreter."""
+MAX_FPNG_VALUES = 3 * 1280 * 1280
+"""Largest picture that fpng encodes, in values (pixels times channels).
+
+fpng holds the GIL; this many values take it a few milliseconds.
+"""
 WEBP_OPTIONS = {"quality": 85, "method": 0}
-"""OpenCV takes four times as long for it, and can't be told not to."""
+"""Pillow's options. OpenCV has no `method` and takes four times as long."""
 
 
 def encode(pixels: Pixels, media_type: str) -> bytes:
-    """Write an RGB picture as a file of one of MEDIA_TYPES."""
-    return _WRITERS[media_type](pixels)
+    """Encode a picture.
+
+    Args:
+        pixels: uint8 RGB, [height, width, 3].
+        media_type: one of `MEDIA_TYPES`.
+    """
+    return _ENCODERS[media_type](pixels)
 
 
-def _jpeg(pixels: Pixels) -> bytes:
-    return _by_opencv(".jpg", pixels, JPEG_OPTIONS)
+def _encode_jpeg(pixels: Pixels) -> bytes:
+    return _encode_with_opencv(".jpg", pixels, JPEG_OPTIONS)
 
 
-def _png(pixels: Pixels) -> bytes:
-    if pixels.size <= LARGEST_HELD:
-        # A quarter of OpenCV's time for a file as large; but no other thread runs meanwhile.
+def _encode_png(pixels: Pixels) -> bytes:
+    if pixels.size <= MAX_FPNG_VALUES:
+        # fpng takes a quarter of OpenCV's time for a file of the same size, but holds the GIL.
         return bytes(fpng.from_ndarray(np.ascontiguousarray(pixels)))
-    return _by_opencv(".png", pixels, PNG_OPTIONS)
+    return _encode_with_opencv(".png", pixels, PNG_OPTIONS)
 
 
-def _webp(pixels: Pixels) -> bytes:
+def _encode_webp(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", **WEBP_OPTIONS)
     return buffer.getvalue()
 
 
-def _by_opencv(extension: str, pixels: Pixels, options: Sequence[int]) -> bytes:
-    done, content = cv2.imencode(extension, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-    if not done:
-        raise RuntimeError(f"OpenCV could not write {extension}")
+def _encode_with_opencv(extension: str, pixels: Pixels, options: Sequence[int]) -> bytes:
+    succeeded, content = cv2.imencode(extension, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not succeeded:
+        raise RuntimeError(f"OpenCV failed to encode {extension}")
     return bytes(content)
 
 
-_WRITERS = {"image/png": _png, "image/jpeg": _jpeg, "image/webp": _webp}
+_ENCODERS = {"image/png": _encode_png, "image/jpeg": _encode_jpeg, "image/webp": _encode_webp}
 
-MEDIA_TYPES = tuple(_WRITERS)
+MEDIA_TYPES = tuple(_ENCODERS)
+"""Media types that `encode` writes."""

@@ -1,4 +1,4 @@
-"""Where the picture and those beside it go, within a side that may not be exceeded."""
+"""Lays out a picture and its captioned thumbnails within a maximum side length."""
 
 from __future__ import annotations
 
@@ -11,106 +11,111 @@ from typing import NamedTuple
 from imagesearch_services.common.types import Box
 
 CELL_SIZES = 6
-"""Widths of a small picture that are tried, from the smallest to the largest."""
-SMALLEST_CELL_EM = 4.0
-LARGEST_CELL_SHARE = 0.34
-"""Of the side."""
+"""Number of thumbnail widths to try, from the smallest to the largest."""
+MIN_CELL_EM = 4.0
+"""Minimum width of a thumbnail, in font sizes."""
+MAX_CELL_SHARE = 0.34
+"""Maximum width of a thumbnail, as a share of the maximum side of the drawing."""
 READABLE_CELL_EM = 10
-"""Wide enough for words. A cell is no wider where its picture is not: enlarging shows no more."""
+"""Width that a caption needs, in font sizes. A cell is wider only if most thumbnails have as many
+pixels: enlarging them shows no more."""
 READABLE_SIDE_EM = 32
-"""Smaller pictures are enlarged up to this, if there is room, so that words don't cover them."""
-NARROWEST_EM = 16
-"""A narrower drawing gets margins, if there is room, so that words have a place."""
+"""Long side up to which a smaller picture is enlarged, in font sizes, so that labels don't cover
+it."""
+MIN_ROOM_EM = 16
+"""Minimum width and height of the area for labels, in font sizes: a narrower picture gets margins.
+"""
+CELL_ASPECT_RANGE = (0.7, 1.5)
+"""Minimum and maximum width of a thumbnail's frame divided by its height."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Lengths that everything is measured in, pixels."""
+    """Lengths that a layout is measured in, pixels."""
 
     side: int
-    """What neither width nor height may exceed."""
+    """Maximum width and height of the drawing."""
     font: int
+    """Font size."""
     gap: int
+    """Space between cells and around them."""
 
     @classmethod
     def of(cls, side: int) -> Metrics:
-        """Scale to the drawing, never below what can be read."""
+        """Scale the lengths to the drawing; the font stays readable."""
         font = max(11, round(side / 66))
         return cls(side=side, font=font, gap=max(4, round(0.8 * font)))
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A small picture with words under it, before it has a place."""
+    """A captioned thumbnail that has no position yet."""
 
-    ratio: float
-    """Width to height of the picture."""
+    aspect_ratio: float
+    """Width of the thumbnail divided by its height."""
     lines: Sequence[tuple[int, int]]
-    """Width and height of each line of words in one row, pixels."""
+    """Width and height of each line of the caption when it is set in one row, pixels."""
     width: int = 0
-    """Of the picture's own pixels; 0: there is none."""
+    """Width of the thumbnail in its own pixels; 0 for an empty frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedCell:
-    """Where a small picture and its words go."""
+    """The position of a thumbnail and its caption."""
 
     frame: Box
-    """Whole pixels; the picture is fitted into it."""
+    """The box that the thumbnail is fitted into, whole pixels."""
     caption_top: int
+    """y of the top edge of the caption, pixels."""
     rows_per_line: Sequence[int]
-    """How many rows each line may take."""
+    """Maximum rows for each line of the caption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything goes, whole pixels."""
+    """Size of a drawing and the positions of its parts, whole pixels."""
 
     width: int
     height: int
     picture: Box
     room: Box
-    """The picture and the margins that words on it may use."""
+    """The picture and the margins that its labels may use."""
     cells: Sequence[PlacedCell]
 
 
-def alone(width: int, height: int, metrics: Metrics) -> Layout:
-    """Give the picture all of the drawing, but for margins where it is very narrow."""
-    factor = _factor(width, height, (metrics.side, metrics.side), metrics)
+def picture_layout(width: int, height: int, metrics: Metrics) -> Layout:
+    """Lay out a picture without thumbnails; a very narrow picture gets margins."""
+    factor = _scale_factor(width, height, (metrics.side, metrics.side), metrics)
     margins = _Margins.of(width * factor, height * factor, metrics.side, metrics)
     return Layout(margins.room_width, margins.room_height, *margins.boxes(0, 0), ())
 
 
-def beside(width: int, height: int, cells: Sequence[Cell], metrics: Metrics) -> Layout:
-    """Put cells to the right of the picture, or below, whichever leaves the pictures largest.
+def thumbnails_layout(width: int, height: int, cells: Sequence[Cell], metrics: Metrics) -> Layout:
+    """Lay out thumbnails to the right of a picture or below it, whichever shows more.
 
-    As many cells are left out, from the last, as there is no room for.
+    The last cells are dropped if there is no room for all of them.
     """
     for count in range(len(cells), 0, -1):
         arrangements = _arrangements(width, height, cells[:count], metrics)
-        best = max(arrangements, key=lambda one: one.worth, default=None)
+        best = max(arrangements, key=lambda arrangement: arrangement.score, default=None)
         if best is not None:
             return best.layout()
-    return alone(width, height, metrics)
+    return picture_layout(width, height, metrics)
 
 
 def _arrangements(
     width: int, height: int, cells: Sequence[Cell], metrics: Metrics
 ) -> Iterator[_Arrangement]:
-    """Try numbers of columns and sizes of cells, to the right and below."""
-    smallest = math.ceil(SMALLEST_CELL_EM * metrics.font)
-    widths = sorted(cell.width for cell in cells)
-    widest = max(READABLE_CELL_EM * metrics.font, widths[len(cells) // 2])
-    largest = max(smallest, min(int(LARGEST_CELL_SHARE * metrics.side), widest))
-    steps = range(CELL_SIZES)
-    sizes = {round(smallest * (largest / smallest) ** (step / (CELL_SIZES - 1))) for step in steps}
-    ratio = sorted(cell.ratio for cell in cells)[len(cells) // 2]
-    shape = min(max(ratio, 0.7), 1.5)
-    # Of the numbers of columns that need as many rows, the fewest leave the least paper empty.
-    by_rows = {math.ceil(len(cells) / each): each for each in range(len(cells), 0, -1)}
-    captions = [_Captions.of(cells, cell_width) for cell_width in sorted(sizes)]
-    for columns, under in itertools.product(by_rows.values(), captions):
-        grid = _Grid(under, columns, round(under.width / shape), metrics)
+    """Yield arrangements with different numbers of columns, cell sizes and sides."""
+    median_aspect_ratio = sorted(cell.aspect_ratio for cell in cells)[len(cells) // 2]
+    min_aspect_ratio, max_aspect_ratio = CELL_ASPECT_RANGE
+    aspect_ratio = min(max(median_aspect_ratio, min_aspect_ratio), max_aspect_ratio)
+    # Of the column counts that need the same number of rows, the smallest leaves the fewest
+    # positions empty.
+    by_rows = {math.ceil(len(cells) / columns): columns for columns in range(len(cells), 0, -1)}
+    captions = [_Captions.of(cells, cell_width) for cell_width in _cell_widths(cells, metrics)]
+    for columns, caption in itertools.product(by_rows.values(), captions):
+        grid = _Grid(caption, columns, round(caption.width / aspect_ratio), metrics)
         if max(grid.width, grid.height) > metrics.side - 2 * metrics.gap:
             continue
         for is_right in (True, False):
@@ -119,29 +124,50 @@ def _arrangements(
                 yield arrangement
 
 
+def _cell_widths(cells: Sequence[Cell], metrics: Metrics) -> list[int]:
+    """Return the thumbnail widths to try, ascending, pixels."""
+    smallest = math.ceil(MIN_CELL_EM * metrics.font)
+    median_width = sorted(cell.width for cell in cells)[len(cells) // 2]
+    widest = max(READABLE_CELL_EM * metrics.font, median_width)
+    largest = max(smallest, min(int(MAX_CELL_SHARE * metrics.side), widest))
+    steps = range(CELL_SIZES)
+    return sorted(
+        {round(smallest * (largest / smallest) ** (step / (CELL_SIZES - 1))) for step in steps}
+    )
+
+
 class _Captions(NamedTuple):
-    """The words under cells of one width."""
+    """The captions of cells of one width."""
 
     width: int
+    """Width of each cell, pixels."""
     rows_per_line: Sequence[Sequence[int]]
+    """Maximum rows for each line, by cell."""
     heights: Sequence[int]
+    """Height of each cell's caption, pixels."""
 
     @classmethod
     def of(cls, cells: Sequence[Cell], width: int) -> _Captions:
-        """Give every line but the first of each cell a second row where it needs one."""
+        """Give the first line of each caption one row, the others a second row if they need it."""
         rows_per_line = [
-            [1 if row == 0 or line <= width else 2 for row, (line, _) in enumerate(cell.lines)]
+            [
+                1 if number == 0 or line_width <= width else 2
+                for number, (line_width, _) in enumerate(cell.lines)
+            ]
             for cell in cells
         ]
         heights = [
-            sum(most * height for most, (_, height) in zip(rows, cell.lines, strict=True))
-            for rows, cell in zip(rows_per_line, cells, strict=True)
+            sum(
+                rows * line_height
+                for rows, (_, line_height) in zip(counts, cell.lines, strict=True)
+            )
+            for counts, cell in zip(rows_per_line, cells, strict=True)
         ]
         return cls(width, rows_per_line, heights)
 
 
 class _Grid:
-    """Cells in columns, not yet placed."""
+    """Cells in rows and columns, sized but not yet placed."""
 
     def __init__(
         self, captions: _Captions, columns: int, cell_height: int, metrics: Metrics
@@ -151,28 +177,29 @@ class _Grid:
         self.cell_width = cell_width = captions.width
         self.cell_height = cell_height
         self.count = len(captions.heights)
-        firsts = range(0, self.count, columns)
-        self._lines = [captions.rows_per_line[first : first + columns] for first in firsts]
+        starts = range(0, self.count, columns)
+        self._grid_rows = [captions.rows_per_line[start : start + columns] for start in starts]
         self._caption_heights = [
-            max(captions.heights[first : first + columns]) + self._gap // 2 for first in firsts
+            max(captions.heights[start : start + columns]) + self._gap // 2 for start in starts
         ]
         self.width = columns * cell_width + (columns - 1) * self._gap
         self.height = (
-            len(self._lines) * (cell_height + self._gap) + sum(self._caption_heights) - self._gap
+            len(self._grid_rows) * (cell_height + self._gap)
+            + sum(self._caption_heights)
+            - self._gap
         )
 
     def placed(self, left: int, top: int) -> list[PlacedCell]:
-        """Place the cells below and to the right of a point."""
-        placed = []
-        for line, caption_height in zip(self._lines, self._caption_heights, strict=True):
-            for column, rows_per_line in enumerate(line):
+        """Return the cells with the grid's top-left corner at (left, top)."""
+        cells = []
+        for grid_row, caption_height in zip(self._grid_rows, self._caption_heights, strict=True):
+            for column, rows_per_line in enumerate(grid_row):
                 x = left + column * (self.cell_width + self._gap)
                 frame = Box(x, top, x + self.cell_width, top + self.cell_height)
-                placed.append(
-                    PlacedCell(frame, top + self.cell_height + self._gap // 2, rows_per_line)
-                )
+                caption_top = top + self.cell_height + self._gap // 2
+                cells.append(PlacedCell(frame, caption_top, rows_per_line))
             top += self.cell_height + caption_height + self._gap
-        return placed
+        return cells
 
 
 class _Arrangement:
@@ -190,21 +217,25 @@ class _Arrangement:
         self.is_possible = min(x_room, y_room) >= 1
         if not self.is_possible:
             return
-        factor = _factor(width, height, (x_room, y_room), metrics)
+        factor = _scale_factor(width, height, (x_room, y_room), metrics)
         self._margins = _Margins.of(width * factor, height * factor, min(x_room, y_room), metrics)
         self._width = 2 * gap + max(self._margins.room_width + right, grid.width)
         self._height = 2 * gap + max(self._margins.room_height + below, grid.height)
         self._picture_area = self._margins.width * self._margins.height
-        # The picture is what it is about: no smaller than those beside it.
+        # The picture is the subject of the drawing: it must not be smaller than a thumbnail.
         self.is_possible = self._picture_area >= grid.cell_width * grid.cell_height
 
     @property
-    def worth(self) -> float:
-        """Weigh the picture's size against the others', and both against empty paper."""
-        small = self._grid.count * self._grid.cell_width * self._grid.cell_height
-        used = self._picture_area + self._grid.width * self._grid.height
-        paper = self._width * self._height
-        return math.log(self._picture_area) + 0.4 * math.log(small) + 1.5 * math.log(used / paper)
+    def score(self) -> float:
+        """Value of the arrangement: large picture, large thumbnails, little unused area."""
+        thumbnail_area = self._grid.count * self._grid.cell_width * self._grid.cell_height
+        used_area = self._picture_area + self._grid.width * self._grid.height
+        total_area = self._width * self._height
+        return (
+            math.log(self._picture_area)
+            + 0.4 * math.log(thumbnail_area)
+            + 1.5 * math.log(used_area / total_area)
+        )
 
     def layout(self) -> Layout:
         gap, margins, grid = self._gap, self._margins, self._grid
@@ -218,7 +249,7 @@ class _Arrangement:
 
 
 class _Margins(NamedTuple):
-    """A picture's size, and that of its room, which is larger where the picture is very narrow."""
+    """Size of a scaled picture and of its room, which is larger for a very narrow picture."""
 
     width: int
     height: int
@@ -226,16 +257,19 @@ class _Margins(NamedTuple):
     room_height: int
 
     @classmethod
-    def of(cls, width: float, height: float, most: int, metrics: Metrics) -> _Margins:
-        """Round a picture's size and give it a room, no larger than `most` by its margins."""
-        shown_width, shown_height = max(1, round(width)), max(1, round(height))
-        narrowest = min(most, NARROWEST_EM * metrics.font)
+    def of(cls, width: float, height: float, max_room: int, metrics: Metrics) -> _Margins:
+        """Round a picture's size and add margins that make its room at most `max_room` wide."""
+        rounded_width, rounded_height = max(1, round(width)), max(1, round(height))
+        min_room = min(max_room, MIN_ROOM_EM * metrics.font)
         return cls(
-            shown_width, shown_height, max(shown_width, narrowest), max(shown_height, narrowest)
+            rounded_width,
+            rounded_height,
+            max(rounded_width, min_room),
+            max(rounded_height, min_room),
         )
 
     def boxes(self, x: int, y: int) -> tuple[Box, Box]:
-        """Place the room there and the picture in its middle."""
+        """Return the boxes of the picture and of its room, with the room's corner at (x, y)."""
         left = x + (self.room_width - self.width) // 2
         top = y + (self.room_height - self.height) // 2
         return (
@@ -244,7 +278,7 @@ class _Margins(NamedTuple):
         )
 
 
-def _factor(width: int, height: int, room: tuple[float, float], metrics: Metrics) -> float:
-    """By what to scale a picture so that it fills the room; a small one not beyond that."""
-    enlarged = max(1.0, READABLE_SIDE_EM * metrics.font / max(width, height))
-    return min(room[0] / width, room[1] / height, enlarged)
+def _scale_factor(width: int, height: int, room: tuple[float, float], metrics: Metrics) -> float:
+    """Return the factor that fits a picture into the room; small pictures don't fill it."""
+    max_enlargement = max(1.0, READABLE_SIDE_EM * metrics.font / max(width, height))
+    return min(room[0] / width, room[1] / height, max_enlargement)

@@ -1,9 +1,10 @@
-"""Where labels go, so that none hides another.
+"""Places labels next to their boxes so that no two labels overlap.
 
-Labels are placed one after the other, each at the first of the places around its box that is free
-and hides least of other boxes; where all of them are taken, at the nearest free place anywhere,
-with a line to its box. Point-feature label placement is NP-hard (Marks and Shieber, 1991), and the
-greedy way does well on the few boxes of a picture.
+Labels are placed greedily: each takes the cheapest free position around its box, where the cost is
+the area of other boxes that it would hide. If no position around the box is free, the label takes
+the nearest free position anywhere, and a line connects it to its box. Point-feature label placement
+is NP-hard (Marks and Shieber, 1991); a greedy placement is good enough for the few boxes of a
+picture.
 """
 
 from __future__ import annotations
@@ -16,79 +17,92 @@ import numpy as np
 from imagesearch_services.common.types import Box
 
 ORDER_WEIGHT = 0.04
-"""What a step down the list of places weighs, against hiding a label's whole area of some box."""
+"""Cost of each step down the list of preferred positions. A cost of 1 is the label's whole area
+hiding other boxes."""
 SCAN_STEPS = 48
-"""Steps in each direction, where any free place will do."""
+"""Positions that are scanned in each direction when none around the box is free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Something to place beside its box."""
+    """A label to place next to its box."""
 
     box: Box
+    """The labelled box, pixels."""
     width: int
+    """Width of the label, pixels."""
     height: int
+    """Height of the label, pixels."""
     corners: Sequence[tuple[float, float]] = ()
-    """Of a shape that does not fill its box, for labels to stand at."""
+    """Corners (x, y) of a shape that does not fill `box`; the label may stand at its top or bottom
+    corner. Empty for an upright box."""
 
 
 def place(
     labels: Sequence[Label], bounds: Box, *, obstacles: Iterable[Box] = ()
 ) -> list[Box | None]:
-    """Find a place inside the bounds for every label, whole pixels.
+    """Find a position for every label.
 
     Args:
         labels: the most important first.
-        bounds: what labels stay inside of.
-        obstacles: places that are taken already.
+        bounds: the area that labels may cover.
+        obstacles: boxes inside the bounds that labels must not cover.
 
     Returns:
-        As many boxes as labels; None where there is no room left. No two overlap.
+        The box of each label in whole pixels, in the order of `labels`; None where there is no
+        room. The boxes do not overlap.
     """
-    taken = list(obstacles)
-    boxes = [label.box for label in labels]
-    places: list[Box | None] = []
+    occupied = list(obstacles)
+    labelled_boxes = [label.box for label in labels]
+    placements: list[Box | None] = []
     for label in labels:
-        found = _around(label, bounds, taken, boxes) or _anywhere(label, bounds, taken)
-        places.append(found)
-        if found is not None:
-            taken.append(found)
-    return places
+        placement = _place_around(label, bounds, occupied, labelled_boxes)
+        placement = placement or _place_nearest(label, bounds, occupied)
+        placements.append(placement)
+        if placement is not None:
+            occupied.append(placement)
+    return placements
 
 
 def overlap(a: Box, b: Box) -> float:
-    """Area that two boxes share."""
+    """Return the area that two boxes share."""
     width = min(a.x_max, b.x_max) - max(a.x_min, b.x_min)
     height = min(a.y_max, b.y_max) - max(a.y_min, b.y_min)
     return max(0.0, width) * max(0.0, height)
 
 
-def _around(label: Label, bounds: Box, taken: Sequence[Box], boxes: Sequence[Box]) -> Box | None:
-    """Choose among the places that touch the label's box."""
+def _place_around(
+    label: Label, bounds: Box, occupied: Sequence[Box], labelled_boxes: Sequence[Box]
+) -> Box | None:
+    """Return the cheapest free position that touches the label's box."""
     area = label.width * label.height
     best, best_cost = None, float("inf")
-    for order, corner in enumerate(_corners(label)):
-        spot = _inside(corner, label, bounds)
-        if spot is None or any(overlap(spot, other) for other in taken):
+    for order, corner in enumerate(_adjacent_corners(label)):
+        position = _moved_inside(corner, label, bounds)
+        if position is None or any(overlap(position, other) for other in occupied):
             continue
-        hidden = sum(_hidden(spot, box, label.box) for box in boxes)
+        hidden = sum(_hidden_area(position, box, label.box) for box in labelled_boxes)
         cost = hidden / area + ORDER_WEIGHT * order
         if cost < best_cost:
-            best, best_cost = spot, cost
+            best, best_cost = position, cost
     return best
 
 
-def _hidden(spot: Box, box: Box, own: Box) -> float:
-    """Area of a box that a label hides. Its own is the one that may lose some, if it is large."""
-    shared = overlap(spot, box)
-    if box == own:
+def _hidden_area(position: Box, box: Box, own_box: Box) -> float:
+    """Return the area of a box that a label hides.
+
+    For the label's own box, the area is weighted by the hidden share of the box: hiding a corner of
+    a large box costs little.
+    """
+    shared = overlap(position, box)
+    if box == own_box:
         covered = shared / max(1.0, box.width * box.height)
         return shared * covered
     return shared
 
 
-def _corners(label: Label) -> Iterator[tuple[float, float]]:
-    """Give top-left corners of places that touch the box, the most natural one first."""
+def _adjacent_corners(label: Label) -> Iterator[tuple[float, float]]:
+    """Yield top-left corners (x, y) of positions that touch the box, preferred ones first."""
     box, width, height = label.box, label.width, label.height
     if label.corners:
         top = min(label.corners, key=lambda corner: corner[1])
@@ -112,15 +126,15 @@ def _corners(label: Label) -> Iterator[tuple[float, float]]:
     yield (box.x_min + box.x_max - width) / 2, below
 
 
-def _anywhere(label: Label, bounds: Box, taken: Sequence[Box]) -> Box | None:
-    """Scan for the free place that is nearest to the box."""
+def _place_nearest(label: Label, bounds: Box, occupied: Sequence[Box]) -> Box | None:
+    """Scan the bounds for the free position nearest to the label's box."""
     x_room, y_room = int(bounds.width) - label.width, int(bounds.height) - label.height
     if x_room < 0 or y_room < 0:
         return None
     lefts = np.unique(np.rint(bounds.x_min + np.linspace(0, x_room, SCAN_STEPS)))[:, None]
     tops = np.unique(np.rint(bounds.y_min + np.linspace(0, y_room, SCAN_STEPS)))[None, :]
     free = np.ones((lefts.size, tops.size), bool)
-    for other in taken:
+    for other in occupied:
         free &= (
             (lefts >= other.x_max)
             | (lefts + label.width <= other.x_min)
@@ -129,16 +143,16 @@ def _anywhere(label: Label, bounds: Box, taken: Sequence[Box]) -> Box | None:
         )
     if not free.any():
         return None
-    centre_x = (label.box.x_min + label.box.x_max - label.width) / 2
-    centre_y = (label.box.y_min + label.box.y_max - label.height) / 2
-    distance = np.where(free, (lefts - centre_x) ** 2 + (tops - centre_y) ** 2, np.inf)
-    column, line = np.unravel_index(int(distance.argmin()), distance.shape)
-    left, top = int(lefts[column, 0]), int(tops[0, line])
+    ideal_left = (label.box.x_min + label.box.x_max - label.width) / 2
+    ideal_top = (label.box.y_min + label.box.y_max - label.height) / 2
+    distance = np.where(free, (lefts - ideal_left) ** 2 + (tops - ideal_top) ** 2, np.inf)
+    column, row = np.unravel_index(int(distance.argmin()), distance.shape)
+    left, top = int(lefts[column, 0]), int(tops[0, row])
     return Box(left, top, left + label.width, top + label.height)
 
 
-def _inside(corner: tuple[float, float], label: Label, bounds: Box) -> Box | None:
-    """Shift a place into the bounds, at whole pixels; None where it is larger than they are."""
+def _moved_inside(corner: tuple[float, float], label: Label, bounds: Box) -> Box | None:
+    """Move a position into the bounds, to whole pixels; None if the label is larger than they."""
     if label.width > bounds.width or label.height > bounds.height:
         return None
     left = round(min(max(corner[0], bounds.x_min), bounds.x_max - label.width))

@@ -1,4 +1,4 @@
-"""Drawings for callers: what is let in, and what of a file beside the picture is decoded."""
+"""The Drawer: admission, validation, and decoding of thumbnails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.admission import PixelBudget
-from imagesearch_services.embedding.drawing.drawer import Drawer, Request, Small
+from imagesearch_services.embedding.drawing.drawer import Drawer, Request, ThumbnailFile
 from tests.pictures import photo
 
 RED, BLUE = (230, 20, 20), (20, 20, 230)
@@ -39,17 +39,17 @@ async def drawing(pixels: int = 50_000_000) -> AsyncIterator[tuple[Drawer, Pixel
         drawer.close()
 
 
-async def drawn(drawer: Drawer, *beside: bytes, side_px: int = 640) -> np.ndarray:
+async def drawn(drawer: Drawer, *thumbnails: bytes, side_px: int = 640) -> np.ndarray:
     request = Request(
         PICTURE,
-        beside=[Small(content, ["1 · 0.98"]) for content in beside],
+        thumbnails=[ThumbnailFile(content, ["1 · 0.98"]) for content in thumbnails],
         media_type="image/png",
         max_side_px=side_px,
     )
     return np.asarray(Image.open(io.BytesIO((await drawer.draw(request)).content))).astype(int)
 
 
-async def test_pictures_beside_count_in_the_budget() -> None:
+async def test_thumbnails_count_toward_the_pixel_budget() -> None:
     async with drawing(3_000_000) as (drawer, budget):
         assert budget.try_take(1_500_000)
         await drawn(drawer)
@@ -61,7 +61,7 @@ async def test_pictures_beside_count_in_the_budget() -> None:
         assert budget.free == budget.pixels
 
 
-async def test_a_bad_picture_is_refused_while_every_thread_draws() -> None:
+async def test_an_unreadable_picture_is_refused_while_all_workers_are_busy() -> None:
     async with drawing() as (drawer, _):
         done = threading.Event()
         busy = asyncio.ensure_future(drawer._workers.run(done.wait))
@@ -76,9 +76,9 @@ async def test_a_bad_picture_is_refused_while_every_thread_draws() -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 30), (240, 120), (1000, 500)])
-async def test_a_turned_picture_beside_stands_upright_at_any_size(size: tuple[int, int]) -> None:
+async def test_exif_orientation_is_applied_to_thumbnails_of_any_size(size: tuple[int, int]) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter to the right
+    exif[0x0112] = 6  # rotated clockwise by 90 degrees
     halves = Image.new("RGB", size, RED)
     halves.paste(BLUE, (size[0] // 2, 0, *size))
     async with drawing() as (drawer, _):
@@ -90,7 +90,7 @@ async def test_a_turned_picture_beside_stands_upright_at_any_size(size: tuple[in
     assert height == pytest.approx(2 * np.ptp(red[:, 1]), rel=0.08)
 
 
-async def test_a_damaged_picture_beside_leaves_its_frame_empty() -> None:
+async def test_a_damaged_thumbnail_leaves_its_frame_empty() -> None:
     whole = encoded(photo(1, (240, 320)))
     damaged = whole[:400] + whole[-2:]
     async with drawing() as (drawer, _):

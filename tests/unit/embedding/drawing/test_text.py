@@ -10,15 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from imagesearch_services.embedding.drawing.text import (
+from imagesearch_services.embedding.drawing.fonts import (
     PACKAGES,
     Style,
     has_fonts,
     missing_scripts,
-    natural_size_px,
-    set_row,
-    set_rows,
 )
+from imagesearch_services.embedding.drawing.text import natural_size_px, set_row, set_rows
 
 STYLE = Style(20, "#ffffff")
 
@@ -43,7 +41,7 @@ needs_fonts = pytest.mark.skipif(
 
 @needs_fonts
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_words_of_every_script_fit_into_their_rows_and_end_in_an_ellipsis(script: str) -> None:
+def test_text_of_every_script_fits_its_rows_and_is_truncated_with_an_ellipsis(script: str) -> None:
     text = SCRIPTS[script]
     width, _ = natural_size_px(text, STYLE)
     (whole,) = set_rows(text, STYLE, width_px=width)
@@ -56,16 +54,16 @@ def test_words_of_every_script_fit_into_their_rows_and_end_in_an_ellipsis(script
 
 
 @needs_fonts
-def test_arabic_and_hebrew_run_to_the_left_and_are_shaped() -> None:
+def test_arabic_and_hebrew_are_right_to_left_and_shaped() -> None:
     assert set_row("שלום", STYLE).is_right_to_left
     assert set_row("2024 مرحبا", STYLE).is_right_to_left
     assert not set_row("brand مرحبا", STYLE).is_right_to_left
     joined = set_row("بببب", STYLE).width_px
-    assert joined < 4 * set_row("ب", STYLE).width_px * 0.9  # letters in a word are narrower
+    assert joined < 4 * set_row("ب", STYLE).width_px * 0.9  # joined letters are narrower
 
 
 @needs_fonts
-def test_emoji_keep_their_colors_and_words_take_the_style_s() -> None:
+def test_emoji_keep_their_colors_and_letters_take_the_color_of_the_style() -> None:
     emoji = set_row("🦊", Style(40, "#ffffff")).pixels
     seen = emoji[emoji[..., 3] > 200][:, :3].astype(int)
     assert np.ptp(seen, axis=1).max() > 80
@@ -73,7 +71,7 @@ def test_emoji_keep_their_colors_and_words_take_the_style_s() -> None:
     assert (word[word[..., 3] == 255][:, :3] == (0xC0, 0x20, 0x40)).all()
 
 
-def test_rows_break_where_words_end() -> None:
+def test_rows_break_between_words() -> None:
     text = "one two three four"
     width, _ = natural_size_px("one two thr", STYLE)
     first, second = set_rows(text, STYLE, width_px=width, max_rows=2)
@@ -85,7 +83,7 @@ def test_rows_break_where_words_end() -> None:
 @given(text=st.text(max_size=300), width_px=st.integers(1, 400), max_rows=st.integers(1, 3))
 @example(text="\x08 0", width_px=1, max_rows=2)
 @example(text="\xad", width_px=1, max_rows=1)
-def test_no_text_whatever_leaves_its_rows(text: str, width_px: int, max_rows: int) -> None:
+def test_no_text_exceeds_its_rows(text: str, width_px: int, max_rows: int) -> None:
     rows = set_rows(text, STYLE, width_px=width_px, max_rows=max_rows)
     assert len(rows) <= max_rows
     assert all(row.width_px <= width_px for row in rows)
@@ -95,34 +93,34 @@ def test_no_text_whatever_leaves_its_rows(text: str, width_px: int, max_rows: in
 @pytest.mark.parametrize(
     "text",
     [
-        "a" + "\u0301" * 5000,  # marks without end
+        "a" + "\u0301" * 5000,  # unlimited combining marks
         "W" * 100_000,
         "<span size='9999'>&amp;</b>",
         "\x00\x1b[31m\n\r\t\u2028\ufeff",
-        "\u202e" + "gpj.exe",  # turns what follows around
+        "\u202e" + "gpj.exe",  # right-to-left override
     ],
 )
-def test_hostile_text_stays_in_its_row(text: str) -> None:
+def test_malicious_text_stays_in_its_row(text: str) -> None:
     rows = set_rows(text, STYLE, width_px=300)
     assert all(row.width_px <= 300 and row.height_px < 5 * STYLE.size_px for row in rows)
 
 
-def test_markup_and_direction_marks_are_text_like_any_other() -> None:
+def test_markup_is_drawn_literally_and_direction_marks_are_removed() -> None:
     assert natural_size_px("<b>a</b>", STYLE)[0] > natural_size_px("a", STYLE)[0] * 3
     assert natural_size_px("\u202egpj.exe", STYLE) == natural_size_px("gpj.exe", STYLE)
 
 
-def test_without_any_font_words_are_drawn_all_the_same(tmp_path: Path) -> None:
+def test_text_is_drawn_without_installed_fonts(tmp_path: Path) -> None:
     settings_file = tmp_path / "fonts.conf"
     settings_file.write_text(
         "<?xml version='1.0'?><!DOCTYPE fontconfig SYSTEM 'fonts.dtd'>"
         f"<fontconfig><dir>{tmp_path}/none</dir><cachedir>{tmp_path}</cachedir></fontconfig>"
     )
     program = """
-from imagesearch_services.embedding.drawing import text
-text.warm_up()
-assert not text.has_fonts()
-rows = text.set_rows("shoes 0.93", text.Style(20, "#ffffff"), width_px=300)
+from imagesearch_services.embedding.drawing import fonts, text
+fonts.warm_up()
+assert not fonts.has_fonts()
+rows = text.set_rows("shoes 0.93", fonts.Style(20, "#ffffff"), width_px=300)
 print(rows[0].width_px, (rows[0].pixels[..., 3] > 128).mean())
 """
     done = subprocess.run(
@@ -141,12 +139,12 @@ print(rows[0].width_px, (rows[0].pixels[..., 3] > 128).mean())
 
 
 @needs_fonts
-def test_fonts_of_every_promised_script_are_found() -> None:
+def test_every_supported_script_has_a_font() -> None:
     assert has_fonts()
     assert missing_scripts() == []
 
 
-def test_short_rows_are_set_once_and_huge_ones_are_not_kept() -> None:
+def test_short_rows_are_cached_and_large_rows_are_not() -> None:
     assert set_row("cat", STYLE) is set_row("cat", STYLE)
     huge = "W" * 255, Style(62, "#ffffff")
     assert set_row(*huge) is not set_row(*huge)

@@ -1,4 +1,4 @@
-"""Drawings, looked at pixel by pixel."""
+"""Rendered drawings, checked pixel by pixel."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import pytest
 from PIL import Image
 
 from imagesearch_services.embedding.drawing.canvas import HALO, rgb
-from imagesearch_services.embedding.drawing.drawing import (
+from imagesearch_services.embedding.drawing.fonts import Pixels
+from imagesearch_services.embedding.drawing.layout import Metrics, picture_layout
+from imagesearch_services.embedding.drawing.rendering import (
     COLORS,
+    EMPTY_FRAME,
     HIGHLIGHT,
     Annotation,
-    CaptionedPicture,
-    SmallPicture,
-    draw,
+    CaptionedThumbnail,
+    Thumbnail,
+    render,
 )
-from imagesearch_services.embedding.drawing.layout import Metrics, alone
-from imagesearch_services.embedding.drawing.text import Pixels
 from imagesearch_services.embedding.pictures import Picture
 from tests.pictures import photo
 
@@ -36,12 +37,12 @@ def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[Point]:
     return [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)]
 
 
-def small(pixels: Pixels) -> SmallPicture:
-    return SmallPicture(pixels.shape[1], pixels.shape[0], lambda _: pixels)
+def thumbnail(pixels: Pixels) -> Thumbnail:
+    return Thumbnail(pixels.shape[1], pixels.shape[0], lambda _: pixels)
 
 
 def along(points: Sequence[Point], factor: float) -> list[tuple[int, int]]:
-    """Pixels on the edges of a shape, corners left out."""
+    """Return pixels (x, y) on the edges of a shape, without its corners."""
     closed = [*points, points[0]]
     shares = np.linspace(0.08, 0.92, 40)
     return [
@@ -61,27 +62,27 @@ def share_of(pixels: Pixels, places: Sequence[tuple[int, int]], color: str) -> f
 
 @pytest.mark.parametrize("side", [400, 800, 1280, 2500])
 @pytest.mark.parametrize("background", [(0, 0, 0), (255, 255, 255), (128, 128, 128)])
-def test_every_box_lies_where_the_data_says(side: int, background: tuple[int, int, int]) -> None:
+def test_outlines_lie_at_their_coordinates(side: int, background: tuple[int, int, int]) -> None:
     shapes = [box(40, 60, 300, 250), box(350.5, 20.25, 480, 110), TILTED]
     annotations = [Annotation(shape, (), row == 2) for row, shape in enumerate(shapes)]
-    pixels = draw(flat(800, 600, background), annotations, [], side)
+    pixels = render(flat(800, 600, background), annotations, [], side)
     factor = pixels.shape[1] / 800
     for row, shape in enumerate(shapes):
         color = HIGHLIGHT if row == 2 else COLORS[row]
         assert share_of(pixels, along(shape, factor), color) > 0.98
-        # and only there: a little further in or out is what was there before
+        # and only there: slightly inside and outside, the background is unchanged
         off = (3 + 0.3 * Metrics.of(side).font) / factor
-        centre = np.mean(shape, axis=0)
-        reach = np.abs(np.asarray(shape) - centre).max(axis=0).min()
+        center = np.mean(shape, axis=0)
+        reach = np.abs(np.asarray(shape) - center).max(axis=0).min()
         for scale in (1 - off / reach, 1 + off / reach):
-            moved = [tuple(centre + (np.asarray(point) - centre) * scale) for point in shape]
+            moved = [tuple(center + (np.asarray(point) - center) * scale) for point in shape]
             assert share_of(pixels, along(moved, factor), color) < 0.02
 
 
-def test_outlines_stand_out_by_a_halo_whatever_lies_beneath() -> None:
+def test_the_halo_makes_outlines_visible_on_any_background() -> None:
     for color in (*COLORS, HIGHLIGHT):
         assert abs(luminance(color) - luminance(HALO)) > 0.3
-        pixels = draw(flat(200, 200, rgb(color)), [Annotation(box(50, 50, 150, 150))], [], 800)
+        pixels = render(flat(200, 200, rgb(color)), [Annotation(box(50, 50, 150, 150))], [], 800)
         dark = (pixels.astype(int).sum(axis=2) < 300).sum()
         assert dark > 4 * 100
 
@@ -91,29 +92,29 @@ def luminance(color: str) -> float:
     return float(0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2)
 
 
-def test_a_box_over_the_edge_is_drawn_along_it() -> None:
-    pixels = draw(flat(400, 300), [Annotation(box(-50, -50, 900, 900))], [], 800)
+def test_a_box_beyond_the_picture_is_drawn_along_its_edge() -> None:
+    pixels = render(flat(400, 300), [Annotation(box(-50, -50, 900, 900))], [], 800)
     height, width = pixels.shape[:2]
     edges = [(x, 0) for x in range(width)] + [(width - 1, y) for y in range(height)]
     assert share_of(pixels, edges, COLORS[0]) > 0.95
 
 
 @pytest.mark.parametrize("side", [64, 100, 200, 640, 1280, 4096])
-def test_no_drawing_is_larger_than_asked(side: int) -> None:
-    picture = small(np.asarray(flat(320, 240).image))
-    captioned = [CaptionedPicture(picture, ["1 · 0.98", "photo.jpg"])] * 5
+def test_no_drawing_exceeds_the_maximum_side(side: int) -> None:
+    picture = thumbnail(np.asarray(flat(320, 240).image))
+    captioned = [CaptionedThumbnail(picture, ["1 · 0.98", "photo.jpg"])] * 5
     annotation = Annotation(box(10, 10, 90, 90), ["shoes 0.93", "red 61%"], is_highlighted=True)
     for size in ((1200, 800), (90, 1600), (1600, 90), (16, 16)):
-        for below in (captioned, []):
-            pixels = draw(flat(*size), [annotation], below, side)
+        for thumbnails in (captioned, []):
+            pixels = render(flat(*size), [annotation], thumbnails, side)
             assert max(pixels.shape) <= side
 
 
-def test_words_are_readable_on_their_plates() -> None:
+def test_labels_are_readable_on_their_plates() -> None:
     annotations = [Annotation(box(100, 200, 400, 500), ["shoes 0.93"])]
     for background in ((0, 0, 0), (255, 255, 255)):
-        bare = draw(flat(800, 600, background), [Annotation(box(100, 200, 400, 500))], [], 800)
-        pixels = draw(flat(800, 600, background), annotations, [], 800)
+        bare = render(flat(800, 600, background), [Annotation(box(100, 200, 400, 500))], [], 800)
+        pixels = render(flat(800, 600, background), annotations, [], 800)
         changed = np.argwhere((bare != pixels).any(axis=2))
         (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
         plate = pixels[top : bottom + 1, left : right + 1].astype(int).sum(axis=2)
@@ -123,42 +124,44 @@ def test_words_are_readable_on_their_plates() -> None:
         assert 60 < right - left < 250
 
 
-def test_labels_of_crowded_boxes_are_few_rather_than_over_each_other() -> None:
+def test_labels_of_crowded_boxes_cover_at_most_half_of_the_picture() -> None:
     crowd = [
         Annotation(box(90 + row, 90 + row, 200 + row, 180 + row), [f"thing {row}", "second line"])
         for row in range(150)
     ]
-    pixels = draw(Picture(photo(0, (400, 300)), 400, 300), crowd, [], 640)
+    pixels = render(Picture(photo(0, (400, 300)), 400, 300), crowd, [], 640)
     dark = (pixels.astype(int).sum(axis=2) < 60).mean()
-    assert dark < 0.75  # half of the picture at most is under plates
+    assert dark < 0.75  # at most half of the picture is under plates
 
 
-def test_a_picture_beside_is_where_its_frame_is_and_an_empty_frame_says_so() -> None:
-    picture = small(np.asarray(flat(320, 240, (250, 10, 10)).image))
-    red = CaptionedPicture(picture, ["1 · 0.98", "red.png"])
-    empty = CaptionedPicture(None, ["2 · 0.91", "gone.png"])
-    pixels = draw(flat(800, 600), [], [red, empty], 1280)
+def test_thumbnails_fill_their_frames_and_empty_frames_are_crossed_out() -> None:
+    picture = thumbnail(np.asarray(flat(320, 240, (250, 10, 10)).image))
+    red = CaptionedThumbnail(picture, ["1 · 0.98", "red.png"])
+    empty = CaptionedThumbnail(None, ["2 · 0.91", "gone.png"])
+    pixels = render(flat(800, 600), [], [red, empty], 1280)
     reds = np.argwhere((np.abs(pixels.astype(int) - (250, 10, 10)) < 12).all(axis=2))
     (top, left), (bottom, right) = reds.min(axis=0), reds.max(axis=0)
     assert (right - left) / (bottom - top) == pytest.approx(4 / 3, rel=0.03)
     assert len(reds) == (right - left + 1) * (bottom - top + 1)
-    assert ((np.abs(pixels.astype(int) - rgb("#dfe4ea")) < 3).all(axis=2)).sum() > len(reds) / 3
+    assert ((np.abs(pixels.astype(int) - rgb(EMPTY_FRAME)) < 3).all(axis=2)).sum() > len(reds) / 3
 
 
-def test_a_small_picture_is_enlarged_so_that_words_leave_it_visible() -> None:
-    layout = alone(64, 48, Metrics.of(1280))
+def test_a_tiny_picture_is_enlarged_to_keep_it_visible_under_labels() -> None:
+    layout = picture_layout(64, 48, Metrics.of(1280))
     assert layout.width > 500
-    assert draw(flat(64, 48), [], [], 1280).shape[:2] == (layout.height, layout.width)
+    assert render(flat(64, 48), [], [], 1280).shape[:2] == (layout.height, layout.width)
 
 
-def test_a_small_picture_beside_keeps_its_own_pixels() -> None:
-    beside = np.asarray(photo(5, (225, 300)))
-    captioned = [CaptionedPicture(small(beside), [f"{rank} · 0.98"]) for rank in range(1, 6)]
-    pixels = draw(flat(225, 300), [], captioned, 1280)
-    corners = np.argwhere((pixels == beside[0, 0]).all(axis=2))
+def test_a_thumbnail_is_not_enlarged_by_a_small_factor() -> None:
+    expected = np.asarray(photo(5, (225, 300)))
+    captioned = [
+        CaptionedThumbnail(thumbnail(expected), [f"{rank} · 0.98"]) for rank in range(1, 6)
+    ]
+    pixels = render(flat(225, 300), [], captioned, 1280)
+    corners = np.argwhere((pixels == expected[0, 0]).all(axis=2))
     found = [
         (top, left)
         for top, left in corners
-        if np.array_equal(pixels[top : top + 300, left : left + 225], beside)
+        if np.array_equal(pixels[top : top + 300, left : left + 225], expected)
     ]
     assert len(found) == 5
