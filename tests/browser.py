@@ -1,4 +1,4 @@
-"""Headless Chromium, for pages as people see them."""
+"""Headless Chromium for tests of rendered pages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-"""The pages are ours, and nothing else is to be asked of any network."""
+"""Flags that keep Chromium from using the network."""
 
 SIZES = {"phone": (390, 844), "desktop": (1440, 900)}
 
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Start Chromium, or skip the test where it is not installed."""
+    """Start Chromium; skip the test if it is not installed."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("Chromium is not installed: `make system-packages`")
@@ -39,7 +39,7 @@ def running_browser() -> Iterator[Browser]:
 
 @contextmanager
 def opened(browser: Browser, url: str, *, size: str, dark: bool = False) -> Iterator[Page]:
-    """Open a page at the size of a phone or a desktop; it may ask for nothing but itself."""
+    """Open a page at the size of a phone or a desktop; fail if it requests anything else."""
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -48,13 +48,13 @@ def opened(browser: Browser, url: str, *, size: str, dark: bool = False) -> Iter
     )
     try:
         page = context.new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("dialog", lambda dialog: asked.append(f"dialog {dialog.message}"))
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("dialog", lambda dialog: requests.append(f"dialog {dialog.message}"))
         page.goto(url)
         page.evaluate("Promise.all([...document.images].map(image => image.decode()))")
         yield page
-        assert [one for one in asked if one != url and not one.startswith("data:")] == []
+        assert [other for other in requests if other != url and not other.startswith("data:")] == []
     finally:
         context.close()
 
@@ -86,7 +86,7 @@ CUT_TEXT = """
   return found;
 }
 """
-"""Tells of every text that leaves its block or the screen."""
+"""Script that returns every text that overflows its block or the screen."""
 
 FAINT_TEXT = """
 () => {
@@ -116,11 +116,11 @@ FAINT_TEXT = """
   return found;
 }
 """
-"""Tells of every text with less contrast than WCAG 2.2 asks for (1.4.3, level AA)."""
+"""Script that returns every text with less contrast than WCAG 2.2 requires (1.4.3, level AA)."""
 
 
 def unreadable(page: Page) -> list[str]:
-    """Open what is folded, and tell of every text that is cut or faint."""
-    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    """Open collapsed sections and return every text that is cut or faint."""
+    page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     cut, faint = page.evaluate(CUT_TEXT), page.evaluate(FAINT_TEXT)
     return [*(f"cut: {each}" for each in cut), *(f"faint: {each}" for each in faint)]

@@ -1,4 +1,4 @@
-"""What tests share: the whole suite in processes of its own, started once."""
+"""Fixtures of all tests: the whole suite in its own processes, started once."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from tests.triton_server import prepared_models
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_logs() -> None:
-    """Services that run inside of the tests' process tell only what is wrong."""
+    """Log only errors of services that run in the process of the tests."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 @pytest.fixture(scope="session")
 def models_dir() -> Path:
-    """Triton and the models, prepared."""
+    """Folder with Triton and the prepared models."""
     return prepared_models()
 
 
 @pytest.fixture(scope="session")
 def suite(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Suite]:
-    """Gateway, Embedding, Catalog and Triton, running; shared, so leave it as it was."""
+    """The running suite, shared by all tests: a test removes what it creates."""
     yield from running_suite(tmp_path_factory.mktemp("suite"), models_dir)
 
 
 @pytest.fixture(scope="module")
 def fragile_suite(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[Suite]:
-    """A suite of the module's own, whose processes may be killed."""
+    """A suite for one test module, which may kill its processes."""
     yield from running_suite(tmp_path_factory.mktemp("fragile"), models_dir)
 
 

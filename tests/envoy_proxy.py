@@ -1,4 +1,4 @@
-"""A real Envoy for tests, with the configuration that deploy/envoy shows."""
+"""A real Envoy for tests, with the configuration of deploy/envoy."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class EnvoyProxy:
     """A running Envoy."""
 
     target: str
-    """Where it takes calls, `host:port`."""
+    """Address for calls, `host:port`."""
     admin: str
-    """Where it tells about itself, `host:port`."""
+    """Address of the admin interface, `host:port`."""
 
     def counter(self, name: str) -> int:
-        """Return a statistic of the cluster of Gateways."""
+        """Return a statistic of the Gateway cluster."""
         answer = self._ask(f"/stats?format=json&filter=^cluster\\.gateway\\.{name}$")
         return int(answer["stats"][0]["value"])
 
     def healthy(self) -> set[int]:
-        """Return the ports of the Gateways that it holds for well."""
+        """Return the ports of the Gateways that pass its health checks."""
         (cluster,) = self._ask("/clusters?format=json")["cluster_statuses"]
         return {
             host["address"]["socket_address"]["port_value"]
@@ -53,7 +53,7 @@ class EnvoyProxy:
 
 @contextlib.contextmanager
 def running_envoy(gateways: Sequence[str], folder: Path) -> Iterator[EnvoyProxy]:
-    """Run Envoy in front of these Gateways, until all of them are well by its own checks.
+    """Run Envoy in front of Gateways; start when all of them pass its health checks.
 
     Args:
         gateways: `host:port` each.
@@ -77,7 +77,7 @@ def running_envoy(gateways: Sequence[str], folder: Path) -> Iterator[EnvoyProxy]
 
 
 def configuration(envoy: EnvoyProxy, gateways: Sequence[str]) -> dict[str, Any]:
-    """Return the example with addresses of this machine, and with quicker health checks."""
+    """Return the configuration with local addresses and frequent health checks."""
     config: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
     config["admin"]["address"] = address(envoy.admin)
     (listener,), (cluster,) = (config["static_resources"][key] for key in ("listeners", "clusters"))
@@ -99,7 +99,7 @@ def address(target: str) -> dict[str, Any]:
 
 
 def answers(envoy: EnvoyProxy, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, "Envoy ended"
+    assert process.poll() is None, "Envoy exited"
     try:
         envoy.healthy()
     except OSError:
@@ -111,5 +111,5 @@ def wait_until(condition: Callable[[], bool], log: Path | None = None) -> None:
     """Return when the condition holds."""
     deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline_s, log.read_text()[-2000:] if log else "too late"
+        assert time.monotonic() < deadline_s, log.read_text()[-2000:] if log else "timed out"
         time.sleep(0.02)

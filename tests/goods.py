@@ -1,4 +1,4 @@
-"""Drawn goods for tests: things on a plain ground, the same on every machine."""
+"""Drawn products on a plain background, the same on every machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIZE = (480, 360)
 BOX = (150, 70, 330, 310)
-"""Where the thing is, pixels."""
+"""Bounding box of the product, pixels."""
 RED, BLUE, GREEN = "#c01c28", "#2352be", "#328c3c"
 
 
-def carton(color: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
-    """Draw a carton with a printed label on a plain ground."""
-    picture = Image.new("RGB", SIZE, ground)
+def carton(color: str, label: str, *, background: str = "#ffffff") -> Image.Image:
+    """Draw a carton with a printed label on a plain background."""
+    picture = Image.new("RGB", SIZE, background)
     draw = ImageDraw.Draw(picture)
     draw.rectangle((BOX[0], BOX[1], BOX[2] - 1, BOX[3] - 1), fill=color)
     draw.text((BOX[0] + 24, BOX[1] + 90), label, fill="#f4f0e0", font=ImageFont.load_default(40))
@@ -23,7 +23,7 @@ def carton(color: str, label: str, *, ground: str = "#ffffff") -> Image.Image:
 
 
 def shirt(color: str) -> Image.Image:
-    """Draw a t-shirt, laid flat on a plain ground."""
+    """Draw a t-shirt, laid flat on a plain background."""
     picture = Image.new("RGB", SIZE, "#ffffff")
     draw = ImageDraw.Draw(picture)
     right = [(295, 50), (370, 110), (335, 155), (305, 132), (305, 320)]
@@ -34,5 +34,5 @@ def shirt(color: str) -> Image.Image:
 
 
 def nothing() -> Image.Image:
-    """Draw a picture of nothing at all."""
+    """Draw a plain picture without a product."""
     return Image.new("RGB", SIZE, "#9a9a9a")

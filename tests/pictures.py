@@ -29,10 +29,10 @@ PHOTOGRAPHS = (
     "grass.png",
     "gravel.png",
 )
-"""Real photographs, no two of them alike, from the wheel of scikit-image."""
+"""Real photographs, all different, from the wheel of scikit-image."""
 
 SMALLEST_CROP = 0.6
-"""Of each side; crops of one photograph are copies of one another to a copy descriptor."""
+"""Smallest crop, as a share of each side. To a copy descriptor, its crops are copies."""
 
 
 @functools.cache
@@ -44,10 +44,10 @@ def photograph(name: str) -> Image.Image:
 def photo(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
     """Return a real picture that is the same for the same seed.
 
-    Seeds below 16 are different photographs; from there on they are different crops of them.
+    Seeds below 16 are different photographs, larger seeds are crops of them.
 
     Args:
-        seed: names the picture.
+        seed: number of the picture.
         size: width and height in pixels.
     """
     whole = photograph(PHOTOGRAPHS[seed % len(PHOTOGRAPHS)])
@@ -69,7 +69,7 @@ def encoded(picture: Image.Image, file_format: str = "JPEG", **options: object) 
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Return a PNG that claims a size and holds nearly nothing: a decompression bomb's fuse."""
+    """Return a small PNG file whose header claims a size: a decompression bomb."""
     bomb = bytearray(encoded(Image.new("RGB", (16, 16)), "PNG"))
     bomb[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")

@@ -1,8 +1,7 @@
-"""Make the pictures of the README anew, from real searches: `make readme-pictures`.
+"""Makes the pictures of the READMEs from real searches: `make readme-pictures`.
 
-They show what the commands beside them give: photographs from the wheel of scikit-image are stored,
-edits of them are searched for, and the answers are saved as a drawing and as a page, which Chromium
-takes the screens of.
+Photographs from the wheel of scikit-image are stored and edits of them searched. The answers are
+saved as a drawing and as a page. Chromium takes screenshots of the page.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def collage(path: Path) -> None:
 
 
 def copy(path: Path) -> None:
-    """Crop a stored photograph, mirror it and take its colours."""
+    """Crop a stored photograph, mirror it and convert it to gray."""
     picture = open_picture(data_folder() / "astronaut.png")
     width, height = picture.size
     picture = picture.crop((width // 8, 0, width, height * 7 // 8))
@@ -91,7 +90,7 @@ def copy(path: Path) -> None:
 
 
 def elements(folder: Path, scene: Path) -> None:
-    """Keep some pictures as elements, and lay two of them, turned, on one that is not stored."""
+    """Save pictures as elements, and paste two of them, rotated, into another picture."""
     folder.mkdir()
     for name in ("coins", "chelsea", "brick", "page"):
         open_picture(data_folder() / f"{name}.png").save(folder / f"{name}.png")
@@ -100,9 +99,9 @@ def elements(folder: Path, scene: Path) -> None:
         ("coins", -12, (440, 380), (60, 60)),
         ("chelsea", 20, (420, 360), (660, 380)),
     ):
-        laid = open_picture(folder / f"{name}.png").convert("RGBA")
-        laid = laid.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
-        desk.alpha_composite(laid.resize(size), place)
+        element = open_picture(folder / f"{name}.png").convert("RGBA")
+        element = element.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+        desk.alpha_composite(element.resize(size), place)
     desk.convert("RGB").save(scene, quality=90)
 
 
@@ -116,14 +115,14 @@ def command(target: str, home: Path, *arguments: str) -> None:
 
 
 def screen(browser: Browser, home: Path, *, size: str, dark: bool) -> None:
-    """Save what the page shows before anything is scrolled."""
+    """Save a screenshot of the top of the page."""
     with opened(browser, (home / "found.html").as_uri(), size=size, dark=dark) as page:
         page.screenshot(path=home / "screen.png")
     keep(Image.open(home / "screen.png"), f"page-{size}.webp")
 
 
 def keep(picture: Image.Image, name: str) -> None:
-    """Save a picture small enough for a README."""
+    """Save a picture as WebP of at most MAX_BYTES."""
     path = FOLDER / name
     for quality in QUALITIES:
         picture.convert("RGB").save(path, "WEBP", quality=quality, method=6)

@@ -1,4 +1,4 @@
-"""A real Triton for tests: `with running_triton() as triton: …`, one for each test session."""
+"""A real Triton for tests."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MODELS_DIR = Path(os.environ.get("IMAGESEARCH_MODELS_DIR", ROOT / ".models"))
 
 
 def prepared_models() -> Path:
-    """Prepares the models folder, which costs nothing when it is up to date."""
+    """Prepare the models folder if it is not up to date, and return it."""
     Preparation(read_manifest(DEPLOY_DIR / "models.toml"), DEPLOY_DIR, MODELS_DIR).prepare()
     return MODELS_DIR
 
 
 @contextmanager
 def running_triton() -> Iterator[TritonProcess]:
-    """Runs Triton with all models on free ports; `.ports` holds the addresses.
+    """Run Triton with all models on free ports; `.ports` has the addresses.
 
     As a fixture:
 

@@ -1,4 +1,4 @@
-"""Waiting for what happens in the background."""
+"""Helpers that wait for a condition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A caller of the whole suite, and libraries that clean up after themselves."""
+"""Stubs of the running suite, and libraries that are deleted after the test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def gateway(suite: Suite) -> Iterator[Stub]:
 
 @pytest.fixture
 async def async_gateway(suite: Suite) -> AsyncIterator[Stub]:
-    """A stub for calls side by side."""
+    """An asyncio stub for concurrent calls."""
     async with grpc.aio.insecure_channel(suite.target) as channel:
         yield service.ImageSearchServiceStub(channel)
 

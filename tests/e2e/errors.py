@@ -1,4 +1,4 @@
-"""Reading our errors as a client would."""
+"""Helpers that read errors as a client does."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from imagesearch_services.common.status import from_status
 
 
 def refused(call: Callable[..., Any], request: Any, **options: Any) -> ServiceError:
-    """Make a call that must fail and return what it said."""
+    """Make a call that must fail and return its error."""
     with pytest.raises(grpc.RpcError) as caught:
         call(request, **options)
     return described(caught.value)
 
 
 def described(error: Any) -> ServiceError:
-    """Return the error with its details; fail where it has none."""
+    """Return the error with its details; fail if it has no details."""
     status = rpc_status.from_call(error)
     assert status is not None, f"no details: {error.code()} {error.details()}"
     return read(status)

@@ -1,4 +1,4 @@
-"""Whatever is sent in, the answer is a precise error at once, and nothing is stored."""
+"""Invalid input is refused at once with a precise error, and nothing is stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BAD_PICTURES = {
 
 
 @pytest.mark.parametrize("name", BAD_PICTURES)
-def test_a_bad_picture_is_refused_by_name_and_not_stored(
+def test_an_invalid_picture_is_refused_with_its_reason_and_not_stored(
     gateway: Stub, library: str, name: str
 ) -> None:
     content, reason = BAD_PICTURES[name]
@@ -103,7 +103,7 @@ BAD_SEARCHES = {
 
 
 @pytest.mark.parametrize("name", BAD_SEARCHES)
-def test_a_bad_search_is_refused_by_field(gateway: Stub, library: str, name: str) -> None:
+def test_an_invalid_search_is_refused_by_field(gateway: Stub, library: str, name: str) -> None:
     template, reason = BAD_SEARCHES[name]
     request = search_pb2.SearchImagesRequest()
     request.CopyFrom(template)
@@ -123,7 +123,7 @@ def test_a_bad_search_is_refused_by_field(gateway: Stub, library: str, name: str
         ("width ~ 3", 6),
     ],
 )
-def test_a_bad_filter_is_refused_with_its_position(
+def test_an_invalid_filter_is_refused_with_its_position(
     gateway: Stub, library: str, text: str, position: int
 ) -> None:
     for call, request in (
@@ -159,13 +159,13 @@ def test_an_unknown_library_is_named(gateway: Stub) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "nowhere", "libraries/", "libraries/Über", "libraries/a/b"])
-def test_a_name_that_is_none_is_refused(gateway: Stub, name: str) -> None:
+def test_an_invalid_resource_name_is_refused(gateway: Stub, name: str) -> None:
     error = refused(gateway.GetLibrary, library_pb2.GetLibraryRequest(name=name))
     assert error.reason in {Reason.FIELD_INVALID, Reason.FIELD_REQUIRED}
     assert error.fields[0].field == "name"
 
 
-def test_a_second_library_of_a_name_is_refused(gateway: Stub, library: str) -> None:
+def test_creating_an_existing_library_is_refused(gateway: Stub, library: str) -> None:
     error = refused(
         gateway.CreateLibrary,
         library_pb2.CreateLibraryRequest(
@@ -181,7 +181,7 @@ def test_a_library_needs_a_type(gateway: Stub) -> None:
     assert error.fields[0].field == "library.type"
 
 
-def test_a_second_image_of_an_id_is_refused_unless_overwriting(gateway: Stub, library: str) -> None:
+def test_adding_an_existing_image_needs_allow_overwrite(gateway: Stub, library: str) -> None:
     request = image_pb2.AddImageRequest(
         parent=library, image_id="one", image=picture_pb2.ImageContent(content=JPEG)
     )
@@ -195,9 +195,7 @@ def test_a_second_image_of_an_id_is_refused_unless_overwriting(gateway: Stub, li
 
 
 @pytest.mark.parametrize("image_id", ["a/b", "tab\there", "é" * 128, ".", ".."])
-def test_an_image_id_that_makes_no_name_is_refused(
-    gateway: Stub, library: str, image_id: str
-) -> None:
+def test_an_invalid_image_id_is_refused(gateway: Stub, library: str, image_id: str) -> None:
     error = refused(
         gateway.AddImage,
         image_pb2.AddImageRequest(
@@ -207,7 +205,7 @@ def test_an_image_id_that_makes_no_name_is_refused(
     assert error.fields[0].field == "image_id"
 
 
-def test_custom_content_has_a_limit(gateway: Stub, library: str) -> None:
+def test_custom_content_over_the_limit_is_refused(gateway: Stub, library: str) -> None:
     error = refused(
         gateway.AddImage,
         image_pb2.AddImageRequest(
@@ -219,7 +217,7 @@ def test_custom_content_has_a_limit(gateway: Stub, library: str) -> None:
     assert error.fields[0].field == "custom_content"
 
 
-def test_a_full_library_takes_no_more(gateway: Stub, library: str) -> None:
+def test_a_full_library_refuses_images(gateway: Stub, library: str) -> None:
     gateway.UpdateLibrary(
         library_pb2.UpdateLibraryRequest(
             library=library_pb2.Library(name=library, capacity=2),
@@ -242,7 +240,7 @@ def test_a_full_library_takes_no_more(gateway: Stub, library: str) -> None:
     assert image_count(gateway, library) == 2
 
 
-def test_a_tag_keeps_its_type(gateway: Stub, library: str) -> None:
+def test_a_tag_of_another_type_is_refused(gateway: Stub, library: str) -> None:
     def add(value: tag_pb2.TagValue) -> image_pb2.AddImageRequest:
         return image_pb2.AddImageRequest(
             parent=library, image=picture_pb2.ImageContent(content=JPEG), tags={"size": value}
@@ -254,7 +252,7 @@ def test_a_tag_keeps_its_type(gateway: Stub, library: str) -> None:
     assert error.metadata["tag"] == "size"
 
 
-def test_one_bad_picture_never_fails_the_others(gateway: Stub, library: str) -> None:
+def test_an_invalid_picture_in_a_batch_fails_alone(gateway: Stub, library: str) -> None:
     answer = gateway.BatchAddImages(
         image_pb2.BatchAddImagesRequest(
             parent=library,
@@ -285,7 +283,7 @@ def test_one_bad_picture_never_fails_the_others(gateway: Stub, library: str) -> 
     assert image_count(gateway, library) == 2
 
 
-def test_a_batch_has_a_limit(gateway: Stub, library: str) -> None:
+def test_a_batch_over_the_limit_is_refused(gateway: Stub, library: str) -> None:
     too_many = [image_pb2.AddImageRequest()] * 101
     error = refused(
         gateway.BatchAddImages,

@@ -1,4 +1,4 @@
-"""Two pictures compared through the Gateway, as a caller does it."""
+"""CompareImages through every service."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(gateway: Stub, first: bytes, second: bytes) -> search_pb2.CompareIma
     return gateway.CompareImages(request(first, second), timeout=60)
 
 
-def test_the_same_bytes_are_the_identical_file(gateway: Stub) -> None:
+def test_equal_bytes_are_an_identical_file(gateway: Stub) -> None:
     answer = compare(gateway, JPEG, JPEG)
     assert answer.verdict == search_pb2.VERDICT_IDENTICAL_FILE
     assert answer.score == 1
@@ -70,7 +70,7 @@ EDITED = {
 
 
 @pytest.mark.parametrize("edit", EDITED)
-def test_an_edited_copy_is_the_same_picture_with_its_edit_named(gateway: Stub, edit: str) -> None:
+def test_an_edited_copy_is_the_same_picture_and_its_edit_is_named(gateway: Stub, edit: str) -> None:
     answer = compare(gateway, JPEG, EDITED[edit])
     assert answer.verdict == SAME
     assert answer.score > 0.9
@@ -78,7 +78,7 @@ def test_an_edited_copy_is_the_same_picture_with_its_edit_named(gateway: Stub, e
     assert edit in answer.likely_edits
 
 
-def test_different_pictures_are_told_apart(gateway: Stub) -> None:
+def test_unrelated_pictures_are_different(gateway: Stub) -> None:
     answer = compare(gateway, JPEG, encoded(photo(11)))
     assert answer.verdict in {search_pb2.VERDICT_DIFFERENT, search_pb2.VERDICT_RELATED}
     assert answer.score < 0.1
@@ -86,7 +86,7 @@ def test_different_pictures_are_told_apart(gateway: Stub) -> None:
     assert not answer.likely_edits
 
 
-def test_blank_pages_of_one_colour_are_the_same_and_of_two_are_not(gateway: Stub) -> None:
+def test_blank_pages_are_the_same_only_with_equal_colors(gateway: Stub) -> None:
     white, other_white, blue = (
         encoded(Image.new("RGB", size, colour), "PNG")
         for size, colour in (((90, 90), "white"), ((400, 200), "white"), ((90, 90), "blue"))
@@ -95,7 +95,7 @@ def test_blank_pages_of_one_colour_are_the_same_and_of_two_are_not(gateway: Stub
     assert compare(gateway, white, blue).verdict != SAME
 
 
-def test_a_very_wide_picture_is_compared_with_a_very_high_one(gateway: Stub) -> None:
+def test_a_very_wide_picture_can_be_compared_with_a_very_high_picture(gateway: Stub) -> None:
     answer = compare(
         gateway, encoded(photo(3, (4000, 20)), "PNG"), encoded(photo(4, (20, 4000)), "PNG")
     )
@@ -114,7 +114,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_is_refused_in_either_place(gateway: Stub, name: str) -> None:
+def test_an_invalid_picture_is_refused_in_either_field(gateway: Stub, name: str) -> None:
     content, reason = BAD[name]
     for first, second, field in ((content, JPEG, "image_a"), (JPEG, content, "image_b")):
         error = refused(gateway.CompareImages, request(first, second))
@@ -122,7 +122,7 @@ def test_a_bad_picture_is_refused_in_either_place(gateway: Stub, name: str) -> N
         assert field in error.message
 
 
-async def test_many_at_once_are_all_answered(async_gateway: Stub) -> None:
+async def test_concurrent_comparisons_are_all_answered(async_gateway: Stub) -> None:
     async def verdict(edited: bytes) -> search_pb2.Verdict.ValueType:
         answer: search_pb2.CompareImagesResponse
         answer = await async_gateway.CompareImages(request(JPEG, edited))
@@ -132,7 +132,7 @@ async def test_many_at_once_are_all_answered(async_gateway: Stub) -> None:
     assert set(verdicts) == {SAME}
 
 
-def test_the_command_line_tells_and_saves(
+def test_the_command_line_prints_the_verdict_and_saves_the_overlay(
     imagesearch: Program,  # noqa: F811
     tmp_path: Path,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Element search through every service: what is pasted into a photo is found, and where."""
+"""Element search through every service: pasted elements are found with their corners."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.e2e.errors import refused
 from tests.pictures import encoded, photo
 
 ELEMENTS = (0, 1, 3, 5, 8, 10, 11)
-"""Photographs that are stored as elements."""
+"""Seeds of the photographs that are stored as elements."""
 HOST = 9
 STRANGERS = (9, 4, 2)
-"""Photographs that show none of them."""
+"""Seeds of the photographs without a stored element."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def search(
 
 
 def scene(*pasted: tuple[int, tuple[int, int], float]) -> tuple[Image.Image, list[np.ndarray]]:
-    """Paste elements, by seed, middle and turn in degrees; give their true corners, too."""
+    """Paste elements (seed, center, rotation in degrees); return the scene and their corners."""
     pixels = np.asarray(photo(HOST, (1200, 900))).copy()
     truth = []
     for seed, middle, degrees in pasted:
@@ -87,7 +87,7 @@ def test_an_element_is_found_with_its_corners(gateway: Stub, stocked: str) -> No
     assert 0 < match.score <= 1
     assert match.false_positive_rate < 0.01
     steps = [step.step for step in answer.timings if ":" not in step.step]
-    # Of what is shown the whole entry, of what is looked at the features alone.
+    # Returned matches fetch the whole entry, other candidates only their features.
     assert [steps[0], *steps[-3:]] == ["describe", "verify", "fetch", "total"]
     ways = {"words", "windows", "shapes"}
     assert ways < set(steps[1:-3]) <= ways | {f"{way}_features" for way in ways}
@@ -99,7 +99,7 @@ def test_several_elements_in_one_photo_are_found(gateway: Stub, stocked: str) ->
     assert found == {"element-0", "element-5"}
 
 
-def test_every_instance_of_an_element_is_told(gateway: Stub, stocked: str) -> None:
+def test_every_instance_of_an_element_is_returned(gateway: Stub, stocked: str) -> None:
     picture, truth = scene((1, (250, 250), 0), (1, (850, 600), 180))
     (match,) = search(gateway, stocked, picture).matches
     assert match.image.image_id == "element-1"
@@ -136,7 +136,7 @@ def test_a_region_of_a_picture_is_an_element(gateway: Stub, empty: str) -> None:
     assert match.image.image_id == "cut"
 
 
-def test_a_plain_colour_is_stored_with_a_warning_and_never_found(gateway: Stub, empty: str) -> None:
+def test_a_plain_color_is_stored_with_a_warning_and_never_found(gateway: Stub, empty: str) -> None:
     plain = content(Image.new("RGB", (200, 100), (180, 20, 20)), "PNG")
     stored = gateway.AddImage(image_pb2.AddImageRequest(parent=empty, image_id="red", image=plain))
     assert "no texture" in stored.warnings[0]
@@ -145,7 +145,7 @@ def test_a_plain_colour_is_stored_with_a_warning_and_never_found(gateway: Stub, 
     assert not search(gateway, empty, photo(3), min_score=0.0).matches
 
 
-def test_a_bare_glyph_is_found_in_another_colour(gateway: Stub, empty: str) -> None:
+def test_a_bare_glyph_is_found_in_another_color(gateway: Stub, empty: str) -> None:
     ink = np.zeros((240, 240), np.uint8)
     cv2.putText(ink, "R", (40, 200), cv2.FONT_HERSHEY_TRIPLEX, 7, 255, 18, cv2.LINE_AA)
     request = image_pb2.AddImageRequest(parent=empty, image_id="r")
@@ -167,7 +167,7 @@ def test_a_tiny_element_is_stored(gateway: Stub, empty: str) -> None:
     search(gateway, empty, photo(3))
 
 
-def test_the_next_page_tells_places_too(gateway: Stub, stocked: str) -> None:
+def test_the_next_page_has_corners_too(gateway: Stub, stocked: str) -> None:
     picture, _ = scene((0, (250, 250), -20), (5, (800, 600), 90))
     first = search(gateway, stocked, picture, page_size=1)
     assert first.total_found == 2
@@ -181,7 +181,7 @@ def test_the_next_page_tells_places_too(gateway: Stub, stocked: str) -> None:
     assert len(second.matches[0].query_corners.corners) == 4
 
 
-def test_a_filter_and_distinct_entities_hold(gateway: Stub, stocked: str) -> None:
+def test_filter_and_distinct_entities_apply_to_elements(gateway: Stub, stocked: str) -> None:
     picture, _ = scene((3, (250, 250), 0), (5, (800, 600), 0))
     one = search(gateway, stocked, picture, distinct_entities=True)
     assert len(one.matches) == 1
@@ -198,7 +198,7 @@ def test_a_filter_and_distinct_entities_hold(gateway: Stub, stocked: str) -> Non
         ({"region": geometry_pb2.Box(x_min=900, x_max=910, y_max=1)}, Reason.REGION_INVALID),
     ],
 )
-def test_what_makes_no_sense_for_elements_is_refused(
+def test_options_of_other_library_types_are_refused_for_elements(
     gateway: Stub, stocked: str, options: dict[str, object], reason: Reason
 ) -> None:
     if "image_name" in options:
@@ -214,7 +214,7 @@ def test_what_makes_no_sense_for_elements_is_refused(
     assert refused(gateway.SearchImages, request).reason is reason
 
 
-def test_the_library_tells_its_vocabulary_and_its_model(gateway: Stub, stocked: str) -> None:
+def test_the_library_lists_its_vocabulary_and_its_model(gateway: Stub, stocked: str) -> None:
     library = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=stocked))
     assert [model.role for model in library.models] == ["words", "element"]
     assert library.image_count == len(ELEMENTS)

@@ -1,4 +1,4 @@
-"""The suite behind Envoy, with the configuration that deploy/envoy shows."""
+"""The suite behind Envoy with the configuration of deploy/envoy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def channel(envoy: EnvoyProxy) -> Iterator[grpc.Channel]:
         yield opened
 
 
-def test_health_passes_through(channel: grpc.Channel) -> None:
+def test_health_checks_pass_through_envoy(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     for name in ("", NAME):
         answer = stub.Check(health_pb2.HealthCheckRequest(service=name))
@@ -51,14 +51,14 @@ def test_a_picture_added_through_envoy_is_found_through_envoy(
     assert [match.image.image_id for match in answer.matches] == ["77"]
 
 
-def test_errors_pass_with_their_details(channel: grpc.Channel) -> None:
+def test_errors_pass_through_envoy_with_their_details(channel: grpc.Channel) -> None:
     stub = service.ImageSearchServiceStub(channel)
     error = refused(stub.GetLibrary, library_pb2.GetLibraryRequest(name="libraries/nowhere"))
     assert error.reason == Reason.LIBRARY_NOT_FOUND
     assert error.metadata == {"library": "libraries/nowhere"}
 
 
-def test_a_browser_calls_with_grpc_web(envoy: EnvoyProxy, library: str) -> None:
+def test_a_browser_can_call_with_grpc_web(envoy: EnvoyProxy, library: str) -> None:
     request = library_pb2.GetLibraryRequest(name=library).SerializeToString()
     answer = urllib.request.urlopen(
         urllib.request.Request(
@@ -77,5 +77,5 @@ def test_a_browser_calls_with_grpc_web(envoy: EnvoyProxy, library: str) -> None:
 
 
 def frame(message: bytes) -> bytes:
-    """Put gRPC's length prefix before a message."""
+    """Return a message with the length prefix of gRPC."""
     return struct.pack(">BI", 0, len(message)) + message

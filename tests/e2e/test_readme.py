@@ -1,4 +1,4 @@
-"""What the README shows works, to the letter."""
+"""The commands and programs of the README work as written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.pictures import encoded, photo
 
 ROOT = Path(__file__).parents[2]
 TARGET = "127.0.0.1:50051"
-"""Where the README says that the suite listens."""
+"""Address of the suite in the README."""
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -28,7 +28,7 @@ def blocks(section: str, language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the pictures that the README speaks of."""
+    """A folder with the pictures that the README names."""
     pictures = tmp_path / "photos"
     pictures.mkdir()
     for seed, name in enumerate(("cat.jpg", "harbour.jpg", "market.jpg")):
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(script: str, suite: Suite, folder: Path) -> str:
-    """Run a block as it stands, but against the suite of the tests."""
+    """Run a code block unchanged except for the address of the suite."""
     environment = {
         **os.environ,
         "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",

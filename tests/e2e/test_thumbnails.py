@@ -1,4 +1,4 @@
-"""Small pictures through the whole suite, and the suite without their store."""
+"""Thumbnails through every service, and the suite without its blob store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def opened(file: bytes) -> Image.Image:
     return picture
 
 
-def test_an_added_picture_can_be_seen_small(gateway: Stub, library: str) -> None:
+def test_an_added_picture_has_a_thumbnail(gateway: Stub, library: str) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, SECRET.decode()
     file = encoded(photo(1, (900, 600)), "JPEG", exif=exif, comment=SECRET)
@@ -59,7 +59,7 @@ def test_an_added_picture_can_be_seen_small(gateway: Stub, library: str) -> None
     assert SECRET not in small
 
 
-def test_matches_come_with_their_own(gateway: Stub, library: str) -> None:
+def test_matches_come_with_their_thumbnails(gateway: Stub, library: str) -> None:
     requests = [add(library, f"{seed}", image=content(seed)) for seed in (1, 2, 3)]
     gateway.BatchAddImages(image_pb2.BatchAddImagesRequest(parent=library, requests=requests))
     search = search_pb2.SearchImagesRequest(
@@ -90,13 +90,13 @@ def test_matches_come_with_their_own(gateway: Stub, library: str) -> None:
     assert not without.matches[0].thumbnail
 
 
-def test_a_replaced_picture_is_seen_as_it_is_now(gateway: Stub, library: str) -> None:
+def test_overwriting_an_image_replaces_its_thumbnail(gateway: Stub, library: str) -> None:
     gateway.AddImage(add(library, "a", image=content(1, (640, 480))))
     gateway.AddImage(add(library, "a", image=content(2, (480, 640)), allow_overwrite=True))
     assert opened(get(gateway, library, "a")).size == (240, 320)
 
 
-def test_what_has_no_small_picture_says_so(gateway: Stub, library: str) -> None:
+def test_an_image_without_a_thumbnail_is_thumbnail_not_found(gateway: Stub, library: str) -> None:
     no_thumbnails = library_pb2.Library(name=library, thumbnails_disabled=True)
     mask = FieldMask(paths=["thumbnails_disabled"])
     gateway.AddImage(add(library, "before"))
@@ -135,14 +135,14 @@ def test_what_has_no_small_picture_says_so(gateway: Stub, library: str) -> None:
         ("libraries/nowhere/images/a", Reason.LIBRARY_NOT_FOUND),
     ],
 )
-def test_a_name_of_nothing_is_refused(
+def test_the_thumbnail_of_an_unknown_name_is_refused(
     gateway: Stub, library: str, name: str, reason: Reason
 ) -> None:
     request = image_pb2.GetThumbnailRequest(name=name.format(library=library))
     assert refused(gateway.GetThumbnail, request).reason is reason
 
 
-def test_a_deleted_picture_leaves_no_file(suite: Suite, gateway: Stub, library: str) -> None:
+def test_deleting_an_image_deletes_its_thumbnail(suite: Suite, gateway: Stub, library: str) -> None:
     def files() -> set[Path]:
         return set((suite.settings.data_dir / "catalog" / "thumbnails").rglob("*.jpg"))
 
@@ -166,7 +166,7 @@ def stocked(calls: Stub) -> Iterator[str]:
         yield name
 
 
-def test_without_their_store_adding_and_searching_go_on_and_say_so(
+def test_without_the_blob_store_adding_and_searching_work_with_a_warning(
     fragile_suite: Suite, calls: Stub, stocked: str
 ) -> None:
     folder = fragile_suite.settings.data_dir / "catalog" / "thumbnails"
@@ -195,7 +195,7 @@ def test_without_their_store_adding_and_searching_go_on_and_say_so(
     assert refused(calls.GetThumbnail, name).reason is Reason.THUMBNAIL_NOT_FOUND
 
 
-def test_a_killed_catalog_loses_no_small_picture(
+def test_a_killed_catalog_loses_no_thumbnail(
     fragile_suite: Suite, calls: Stub, stocked: str
 ) -> None:
     before = get(calls, stocked, "a")
@@ -203,12 +203,12 @@ def test_a_killed_catalog_loses_no_small_picture(
     fragile_suite.launch("catalog")
     for name in fragile_suite.ORDER:
         fragile_suite.wait_serving(name)
-    # The channels between the services find each other again within a second.
+    # The channels between the services reconnect within a second.
     eventually(lambda: get(calls, stocked, "a"))
     assert get(calls, stocked, "a") == before
 
 
-def test_a_client_that_hurries_gets_no_half_answer(gateway: Stub, library: str) -> None:
+def test_a_short_deadline_gives_no_partial_answer(gateway: Stub, library: str) -> None:
     gateway.AddImage(add(library, "a"))
     request = image_pb2.GetThumbnailRequest(name=f"{library}/images/a")
     with pytest.raises(grpc.RpcError) as caught:

@@ -84,7 +84,7 @@ def test_a_stranger_finds_nothing(gateway: Stub, stocked: str) -> None:
     assert not answer.total_is_lower_bound
 
 
-def test_a_pasted_copy_is_found_with_its_box(gateway: Stub, stocked: str) -> None:
+def test_a_pasted_copy_is_found_with_its_bounding_box(gateway: Stub, stocked: str) -> None:
     host = photo(STRANGER, (1000, 800))
     host.paste(photo(3).resize((400, 300)), (520, 120))
     answer = search(gateway, stocked, host)
@@ -104,7 +104,7 @@ def overlap(box: geometry_pb2.Box, truth: tuple[float, float, float, float]) -> 
     return common / (areas - common)
 
 
-def test_a_region_limits_what_is_searched(gateway: Stub, stocked: str) -> None:
+def test_a_region_limits_the_searched_part(gateway: Stub, stocked: str) -> None:
     pair = Image.new("RGB", (640, 240))
     pair.paste(photo(1), (0, 0))
     pair.paste(photo(2), (320, 0))
@@ -114,7 +114,7 @@ def test_a_region_limits_what_is_searched(gateway: Stub, stocked: str) -> None:
     assert answer.searched_region.x_max == 640
 
 
-def test_a_stored_image_is_left_out_of_its_own_matches(gateway: Stub, stocked: str) -> None:
+def test_a_stored_query_image_is_not_among_its_own_matches(gateway: Stub, stocked: str) -> None:
     answer = gateway.SearchImages(
         search_pb2.SearchImagesRequest(
             parent=stocked,
@@ -127,7 +127,7 @@ def test_a_stored_image_is_left_out_of_its_own_matches(gateway: Stub, stocked: s
     assert "photo-5" not in {match.image.image_id for match in answer.matches}
 
 
-def test_both_relations_give_each_picture_once(gateway: Stub, stocked: str) -> None:
+def test_a_search_for_both_relations_returns_each_image_once(gateway: Stub, stocked: str) -> None:
     answer = search(gateway, stocked, photo(4), relation=search_pb2.RELATION_BOTH, page_size=50)
     ids = [match.image.image_id for match in answer.matches]
     assert sorted(ids) == sorted(f"photo-{seed}" for seed in range(STORED))
@@ -136,7 +136,7 @@ def test_both_relations_give_each_picture_once(gateway: Stub, stocked: str) -> N
     assert relations == [search_pb2.RELATION_SAME] + [search_pb2.RELATION_SIMILAR] * (STORED - 1)
 
 
-def test_pages_follow_one_another_without_repeats(gateway: Stub, stocked: str) -> None:
+def test_consecutive_pages_do_not_repeat_matches(gateway: Stub, stocked: str) -> None:
     seen: list[str] = []
     answer = search(gateway, stocked, photo(0), relation=search_pb2.RELATION_SIMILAR, page_size=5)
     assert answer.total_found == STORED
@@ -169,7 +169,7 @@ def test_a_filter_narrows_the_search(gateway: Stub, stocked: str) -> None:
     }
 
 
-def test_distinct_entities_gives_one_match_each(gateway: Stub, stocked: str) -> None:
+def test_distinct_entities_returns_one_match_per_entity(gateway: Stub, stocked: str) -> None:
     answer = search(
         gateway,
         stocked,

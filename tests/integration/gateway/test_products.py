@@ -43,7 +43,7 @@ def shop(gateway: Stub) -> Iterator[str]:
             image_pb2.AddImageRequest(
                 image_id=f"{good}-{row}",
                 image=picture_pb2.ImageContent(
-                    content=encoded(carton(colour, good, ground=ground))
+                    content=encoded(carton(colour, good, background=ground))
                 ),
                 entity_id=good,
                 tags={"row": tag_pb2.TagValue(int_value=row)},

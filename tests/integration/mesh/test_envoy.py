@@ -176,7 +176,7 @@ async def test_a_write_that_a_gateway_has_seen_is_not_repeated(
     assert sum(upstream.calls for upstream in upstreams) == 1
 
 
-async def test_errors_pass_with_their_details(
+async def test_errors_pass_through_envoy_with_their_details(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for upstream in upstreams:

@@ -35,7 +35,7 @@ each_model = pytest.mark.parametrize("model", MODELS)
 
 
 def pictures(model: str, count: int) -> npt.NDArray[np.uint8]:
-    """The probe picture, turned, mirrored and shifted: each another one."""
+    """Return variants of the probe picture: rotated, mirrored and shifted, all different."""
     size, _ = MODELS[model]
     probe = probe_picture(size, size)
     return np.stack([np.roll(np.rot90(probe, turn), turn * 7, axis=1) for turn in range(count)])
@@ -64,7 +64,7 @@ def in_process(model: str, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.floa
 
 
 @each_model
-async def test_answers_equal_those_of_plain_onnx_runtime(triton: TritonProcess, model: str) -> None:
+async def test_outputs_equal_those_of_plain_onnx_runtime(triton: TritonProcess, model: str) -> None:
     images = pictures(model, 5)
     async with InferenceServerClient(triton.ports.grpc_address) as client:
         served = await infer(client, model, images)
@@ -75,7 +75,7 @@ async def test_answers_equal_those_of_plain_onnx_runtime(triton: TritonProcess, 
 
 
 @each_model
-async def test_each_model_describes_itself_and_knows_the_probe(
+async def test_each_model_describes_itself_and_passes_the_probe(
     triton: TritonProcess, model: str
 ) -> None:
     async with InferenceServerClient(triton.ports.grpc_address) as client:
@@ -92,7 +92,7 @@ async def test_each_model_describes_itself_and_knows_the_probe(
 
 
 @each_model
-async def test_the_probe_tells_a_wrong_picture_from_the_right_one(
+async def test_the_probe_rejects_the_output_for_another_picture(
     triton: TritonProcess, model: str
 ) -> None:
     size, _ = MODELS[model]
@@ -104,7 +104,7 @@ async def test_the_probe_tells_a_wrong_picture_from_the_right_one(
     assert agreement(answer[0], known) < float(parameters["probe_min_cosine"].string_value)
 
 
-async def test_outputs_of_one_model_are_answered_as_they_are_asked_for(
+async def test_only_requested_outputs_are_returned(
     triton: TritonProcess,
 ) -> None:
     image = InferInput("image", [2, 384, 384, 3], "UINT8")
@@ -128,7 +128,7 @@ async def test_outputs_of_one_model_are_answered_as_they_are_asked_for(
     assert answers[1].as_numpy("categories").shape == (2, 14)
 
 
-async def test_the_parser_tells_the_class_of_every_part_and_knows_the_probe(
+async def test_the_parser_classifies_every_cell_and_passes_the_probe(
     triton: TritonProcess,
 ) -> None:
     image = InferInput("image", [1, 512, 352, 3], "UINT8")
@@ -143,7 +143,7 @@ async def test_the_parser_tells_the_class_of_every_part_and_knows_the_probe(
     assert agreement(probe_answer(maps[0]), known) > float(told["probe_min_cosine"].string_value)
 
 
-async def test_requests_that_wait_are_run_as_one_batch_and_answered_each_its_own(
+async def test_queued_requests_run_as_one_batch_and_each_gets_its_own_output(
     triton: TritonProcess,
 ) -> None:
     images = pictures("sscd", 16)
@@ -154,7 +154,7 @@ async def test_requests_that_wait_are_run_as_one_batch_and_answered_each_its_own
     for answer, theirs in zip(answers, expected, strict=True):
         assert agreement(answer[0], theirs) > 0.9999
     sizes = {batch.batch_size for batch in statistics.model_stats[0].batch_stats}
-    assert max(sizes) > 5  # alone, no request above was larger than that
+    assert max(sizes) > 5  # no single request above has more pictures
 
 
 @pytest.mark.parametrize(
@@ -171,11 +171,11 @@ async def test_an_input_of_a_wrong_shape_is_an_error(
     assert np.isfinite(answer).all()
 
 
-async def test_a_request_whose_deadline_passes_in_the_queue_is_told_so_and_harms_nobody(
+async def test_a_request_that_times_out_in_the_queue_fails_alone(
     triton: TritonProcess,
 ) -> None:
     async with InferenceServerClient(triton.ports.grpc_address) as client:
-        # Sent in this order over one connection: the last waits behind three full batches.
+        # Sent in this order over one connection: the last request waits behind three full batches.
         *answers, late = await asyncio.gather(
             *(infer(client, "sscd", pictures("sscd", 8)) for _ in range(3)),
             infer(client, "sscd", pictures("sscd", 8), client_timeout=0.1),
@@ -197,7 +197,7 @@ async def test_metrics_count_the_pictures(triton: TritonProcess) -> None:
     assert 'nv_inference_count{model="sscd",version="1"}' in page
 
 
-def test_a_killed_triton_starts_again_on_the_same_ports() -> None:
+def test_a_killed_triton_restarts_on_the_same_ports() -> None:
     with running_triton() as triton:
         address = triton.ports.grpc_address
         os.kill(triton.pid, signal.SIGKILL)
@@ -210,7 +210,7 @@ def test_a_killed_triton_starts_again_on_the_same_ports() -> None:
 
 
 def test_a_model_that_does_not_load_is_named_when_triton_ends(tmp_path: Path) -> None:
-    with running_triton():  # what is prepared is whole
+    with running_triton():  # the prepared models are complete
         pass
     for folder in ("triton", "backend-env"):
         (tmp_path / folder).symlink_to(MODELS_DIR / folder)

@@ -214,7 +214,7 @@ def test_colors_are_those_of_the_mask_the_largest_first() -> None:
 
 
 def test_a_subjects_colors_leave_the_ground_out() -> None:
-    image = carton(RED, "cola", ground="#e8f0e8")
+    image = carton(RED, "cola", background="#e8f0e8")
     (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
     assert colors_of(picture(image), found)[0].name == "red"
     assert colors_in(picture(image), whole(image))[0].name == "red"
