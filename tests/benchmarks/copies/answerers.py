@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pdqhash
 from PIL import Image
 
-from imagesearch.client import Client, requests
+from imagesearch.client import Client, request_builders
 from imagesearch.gateway.v1.search_pb2 import Match
 from imagesearch.type.v1.library_type_pb2 import LibraryType
 from tests.benchmarks.copies.placements import PixelBox
@@ -58,7 +58,7 @@ class SuiteAnswerer:
             answer = self._client.batch_add_images(
                 parent=self._library,
                 requests=[
-                    requests.add_image(image_id=name.replace("/", "%2F"), image=content)
+                    request_builders.add_image(image_id=name.replace("/", "%2F"), image=content)
                     for name, content in batch
                 ],
             )

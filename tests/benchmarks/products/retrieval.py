@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesearch.client import Client, LibraryType, requests
+from imagesearch.client import Client, LibraryType, request_builders
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 from tests.benchmarks.copies.dataset import ROOT, all_names, data_folder
 from tests.triton_server import prepared_models
@@ -59,7 +59,7 @@ class Shop:
         rows = list(goods.items())
         for start in range(0, len(rows), BATCH):
             batch = [
-                requests.add_image(
+                request_builders.add_image(
                     image=(data / picture).read_bytes(),
                     entity_id=shows,
                     subject_detection=detect,
@@ -73,7 +73,7 @@ class Shop:
         ranked = []
         for start in range(0, len(pictures), BATCH):
             searches = [
-                requests.search_images(
+                request_builders.search_images(
                     image=(self._data / picture).read_bytes(),
                     subject_detection=self._detect,
                     page_size=max(DEPTHS),

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from imagesearch.client import Client, LibraryType, SearchImagesResponse, requests
+from imagesearch.client import Client, LibraryType, SearchImagesResponse, request_builders
 from imagesearch_services.embedding.probe import probe_picture
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
@@ -82,7 +82,7 @@ def stock(client: Client, data: Path, count: int) -> str:
     names = names[:: max(1, len(names) // count)][:count]
     for start in range(0, len(names), ADD_BATCH):
         adds = [
-            requests.add_image(image=(data / name).read_bytes())
+            request_builders.add_image(image=(data / name).read_bytes())
             for name in names[start : start + ADD_BATCH]
         ]
         answer = client.batch_add_images(parent=library.name, requests=adds)

@@ -1,4 +1,4 @@
-"""The examples in the client's docstrings, tried on the suite."""
+"""The examples in the client's docstrings run against a suite."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import imagesearch.client
 import imagesearch.client._aio
 import imagesearch.client._errors
 import imagesearch.client._sync
-import imagesearch.client.requests
-from imagesearch.client import Client, ImageSearchError, LibraryType, requests
+import imagesearch.client.request_builders
+from imagesearch.client import Client, ImageSearchError, LibraryType, request_builders
 from imagesearch_services.runner.suite import Suite
 from tests.pictures import encoded, photo
 
@@ -25,11 +25,13 @@ from tests.pictures import encoded, photo
         imagesearch.client._aio,
         imagesearch.client._errors,
         imagesearch.client._sync,
-        imagesearch.client.requests,
+        imagesearch.client.request_builders,
     ],
     ids=lambda module: module.__name__,
 )
-def test_examples_hold(module: ModuleType, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run_as_documented(
+    module: ModuleType, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IMAGESEARCH_TARGET", suite.target)
     picture = encoded(photo(5))
     with Client() as client:
@@ -42,12 +44,12 @@ def test_examples_hold(module: ModuleType, suite: Suite, monkeypatch: pytest.Mon
                 "asyncio": asyncio,
                 "client": client,
                 "picture": picture,
-                "requests": requests,
+                "request_builders": request_builders,
                 "ImageSearchError": ImageSearchError,
                 "LibraryType": LibraryType,
             }
-            tried = doctest.testmod(module, extraglobs=names)
+            results = doctest.testmod(module, extraglobs=names)
         finally:
             client.delete_library(name=zoo.name)
-    assert tried.attempted
-    assert not tried.failed
+    assert results.attempted
+    assert not results.failed

@@ -1,7 +1,6 @@
-"""A Gateway in the test's process that answers as a test tells it to.
+"""A fake Gateway in the test's process, with scripted answers.
 
-It stands in for the service only where the client's own logic is the subject; what the suite
-answers is asked of the suite itself in tests/e2e.
+It serves tests of the client's own logic; tests/e2e run against the suite itself.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ Answer: TypeAlias = Message | Status | grpc.StatusCode | Callable[[Any], Message
 
 
 class FakeGateway:
-    """Gives the answers that a test lined up, one for each call, the last one for ever."""
+    """Answers each call with the next scripted answer of its method; the last answer repeats."""
 
     def __init__(self) -> None:
         self.target = ""
@@ -75,8 +74,8 @@ class FakeGateway:
         def handle(request: Any, context: grpc.ServicerContext) -> Message:
             self.requests.append(request)
             self.metadata.append(dict(context.invocation_metadata()))
-            lined_up = self._answers[method]
-            answer = lined_up.pop(0) if len(lined_up) > 1 else lined_up[0]
+            scripted = self._answers[method]
+            answer = scripted.pop(0) if len(scripted) > 1 else scripted[0]
             if not isinstance(answer, (Message, grpc.StatusCode)):
                 answer = answer(request)
             if isinstance(answer, Status):

@@ -1,5 +1,5 @@
-"""The client's own logic: names of the fields, retries, pages, access."""
-# ruff: noqa: S106  # page tokens are no passwords
+"""The client's own logic: field names, retries, paging, authorization."""
+# ruff: noqa: S106  # page tokens are not passwords
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from imagesearch.client import (
     LibraryType,
     ListImagesResponse,
     ListLibrariesResponse,
-    requests,
+    request_builders,
 )
 from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from tests.unit.client.conftest import FakeGateway, request_ids, status
 
 BIG_PICTURE = bytes(3 * 1024 * 1024)
-"""Far over what gRPC would hold for a retry by itself."""
+"""Larger than gRPC's default retry buffer."""
 
 
-def test_a_call_gives_the_response_message(gateway: FakeGateway) -> None:
+def test_a_call_returns_the_response_message(gateway: FakeGateway) -> None:
     gateway.answers("GetLibrary", Library(name="libraries/shop", image_count=3))
     with Client(gateway.target) as client:
         assert client.get_library(name="libraries/shop").image_count == 3
 
 
-def test_the_address_comes_from_the_environment_unless_given(
+def test_the_environment_names_the_target_unless_it_is_given(
     gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway.answers("GetLibrary", Library())
@@ -47,14 +47,14 @@ def test_the_address_comes_from_the_environment_unless_given(
         assert client.target == gateway.target
 
 
-def test_the_token_goes_with_every_call(gateway: FakeGateway) -> None:
+def test_the_token_is_sent_with_every_call(gateway: FakeGateway) -> None:
     gateway.answers("GetLibrary", Library())
     with Client(gateway.target, token="secret") as client:
         client.get_library(name="libraries/shop")
     assert gateway.metadata[0]["authorization"] == "Bearer secret"
 
 
-def test_a_mutation_is_repeated_with_its_request_id_when_unavailable(
+def test_a_mutation_is_retried_with_its_request_id_if_unavailable(
     gateway: FakeGateway,
 ) -> None:
     gateway.answers(
@@ -68,14 +68,14 @@ def test_a_mutation_is_repeated_with_its_request_id_when_unavailable(
     assert others == [first, first]
 
 
-def test_other_errors_are_not_repeated(gateway: FakeGateway) -> None:
+def test_other_errors_are_not_retried(gateway: FakeGateway) -> None:
     gateway.answers("AddImage", grpc.StatusCode.INTERNAL, Image())
     with Client(gateway.target) as client, pytest.raises(ImageSearchError):
         client.add_image(parent="libraries/shop", image=b"picture")
     assert len(gateway.requests) == 1
 
 
-def test_two_mutations_have_two_request_ids(gateway: FakeGateway) -> None:
+def test_each_mutation_has_its_own_request_id(gateway: FakeGateway) -> None:
     gateway.answers("DeleteImage", Empty())
     with Client(gateway.target) as client:
         client.delete_image(name="libraries/shop/images/a")
@@ -84,37 +84,37 @@ def test_two_mutations_have_two_request_ids(gateway: FakeGateway) -> None:
     assert first != second
 
 
-def test_every_picture_of_a_batch_has_a_request_id(gateway: FakeGateway) -> None:
+def test_each_picture_of_a_batch_has_a_request_id(gateway: FakeGateway) -> None:
     gateway.answers("BatchAddImages", image_pb2.BatchAddImagesResponse())
     with Client(gateway.target) as client:
         client.batch_add_images(
             parent="libraries/shop",
             requests=[
-                image_pb2.AddImageRequest(image_id="bare"),
-                requests.add_image(image_id="mine", image=b"picture", request_id="mine"),
+                image_pb2.AddImageRequest(image_id="without"),
+                request_builders.add_image(image_id="mine", image=b"picture", request_id="mine"),
             ],
         )
-    bare, mine = request_ids(gateway.requests[0].requests)
-    assert bare
-    assert mine == "mine"
+    generated, given = request_ids(gateway.requests[0].requests)
+    assert generated
+    assert given == "mine"
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
-def test_every_mutation_makes_a_request_id(client: type[Client | AsyncClient]) -> None:
-    """Retries are on for all methods, so a mutation without one could be done twice."""
+def test_every_mutation_takes_a_request_id(client: type[Client | AsyncClient]) -> None:
+    """All methods are retried, so a mutation without a request id could take effect twice."""
     for name, method in inspect.getmembers(client, inspect.isfunction):
         if name.split("_")[0] in {"create", "update", "delete", "add"}:
             assert "request_id" in inspect.signature(method).parameters, name
 
 
-def test_a_call_over_the_message_limit_is_refused_before_it_is_sent(gateway: FakeGateway) -> None:
+def test_a_call_over_the_message_limit_is_not_sent(gateway: FakeGateway) -> None:
     with Client(gateway.target) as client, pytest.raises(ImageSearchError) as caught:
         client.add_image(parent="libraries/shop", image=bytes(33 * 1024 * 1024))
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert gateway.requests == []
 
 
-def test_iterating_goes_through_all_pages(gateway: FakeGateway) -> None:
+def test_iteration_covers_all_pages(gateway: FakeGateway) -> None:
     gateway.answers(
         "ListImages",
         ListImagesResponse(images=[Image(image_id="a"), Image(image_id="b")], next_page_token="2"),
@@ -128,7 +128,7 @@ def test_iterating_goes_through_all_pages(gateway: FakeGateway) -> None:
     assert {request.filter for request in gateway.requests} == {"width > 1"}
 
 
-def test_the_async_client_does_the_same(gateway: FakeGateway) -> None:
+def test_the_async_client_retries_pages_and_raises_likewise(gateway: FakeGateway) -> None:
     gateway.answers("AddImage", grpc.StatusCode.UNAVAILABLE, Image(image_id="a"))
     gateway.answers(
         "ListLibraries",
@@ -152,7 +152,7 @@ def test_the_async_client_does_the_same(gateway: FakeGateway) -> None:
     assert (error.reason, dict(error.metadata)) == ("IMAGE_NOT_FOUND", {"image": "x"})
 
 
-def test_the_clients_have_the_same_methods() -> None:
+def test_both_clients_have_the_same_methods() -> None:
     def methods(client: type) -> dict[str, list[str]]:
         return {
             name: list(inspect.signature(method).parameters)
@@ -163,13 +163,13 @@ def test_the_clients_have_the_same_methods() -> None:
     assert methods(Client) == methods(AsyncClient)
 
 
-def test_an_update_names_just_the_fields_given() -> None:
-    update = requests.update_library(name="libraries/shop", display_name="", capacity=0)
+def test_the_update_mask_has_only_the_given_fields() -> None:
+    update = request_builders.update_library(name="libraries/shop", display_name="", capacity=0)
     assert list(update.update_mask.paths) == ["display_name", "capacity"]
 
 
-def test_single_tags_are_set_and_removed_by_their_paths() -> None:
-    update = requests.update_image(
+def test_single_tags_are_set_and_removed_by_path() -> None:
+    update = request_builders.update_image(
         name="libraries/shop/images/a",
         category=Category.CATEGORY_BOTTOMS,
         set_tags={"price": 9.5, "old": None},
@@ -179,28 +179,30 @@ def test_single_tags_are_set_and_removed_by_their_paths() -> None:
 
 
 def test_empty_tags_replace_all_tags() -> None:
-    update = requests.update_image(name="libraries/shop/images/a", tags={})
+    update = request_builders.update_image(name="libraries/shop/images/a", tags={})
     assert list(update.update_mask.paths) == ["tags"]
 
 
 def test_thresholds_are_absent_unless_given() -> None:
-    search = requests.search_images(parent="libraries/shop", image=b"picture")
+    search = request_builders.search_images(parent="libraries/shop", image=b"picture")
     assert not search.HasField("min_score")
     assert not search.HasField("subject_detection")
-    assert requests.search_images(image_name="x", min_score=0.0).HasField("min_score")
+    assert request_builders.search_images(image_name="x", min_score=0.0).HasField("min_score")
 
 
-def test_a_query_is_a_picture_or_a_name() -> None:
-    assert requests.search_images(image=b"").WhichOneof("query") == "image"
-    assert requests.search_images(image_name="x").WhichOneof("query") == "image_name"
-    assert requests.search_images(page_token="x").WhichOneof("query") is None
+def test_a_query_is_either_a_picture_or_a_name() -> None:
+    assert request_builders.search_images(image=b"").WhichOneof("query") == "image"
+    assert request_builders.search_images(image_name="x").WhichOneof("query") == "image_name"
+    assert request_builders.search_images(page_token="x").WhichOneof("query") is None
 
 
-def test_keywords_reach_their_fields() -> None:
-    created = requests.create_library(
+def test_keywords_set_their_fields() -> None:
+    created = request_builders.create_library(
         library_id="shop", library_type=LibraryType.LIBRARY_TYPE_PRODUCT, capacity=5
     )
     assert created.library == library_pb2.Library(type=LibraryType.LIBRARY_TYPE_PRODUCT, capacity=5)
-    searched = requests.search_images(relation=search_pb2.RELATION_BOTH, distinct_entities=True)
+    searched = request_builders.search_images(
+        relation=search_pb2.RELATION_BOTH, distinct_entities=True
+    )
     assert searched.relation == search_pb2.RELATION_BOTH
     assert searched.distinct_entities

@@ -14,8 +14,7 @@ from click.testing import CliRunner, Result
 from grpc_status import rpc_status
 
 from imagesearch.cli.app import main
-from imagesearch.client import AsyncClient, Client, ImageSearchError
-from imagesearch.client import _resuming as resuming
+from imagesearch.client import AsyncClient, Client, ImageSearchError, _resumption
 from imagesearch.gateway.v1 import image_search_service_pb2_grpc as service
 from imagesearch.gateway.v1.image_pb2 import GetThumbnailRequest, GetThumbnailResponse, Image
 from imagesearch.gateway.v1.search_pb2 import (
@@ -95,7 +94,7 @@ class Repeats(service.ImageSearchServiceServicer):
 
 @pytest.fixture
 def repeats(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repeats]:
-    monkeypatch.setattr(resuming, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(_resumption, "FIRST_DELAY_S", 0.001)
     servicer = Repeats()
     with ThreadPoolExecutor() as pool:
         server = grpc.server(pool)

@@ -1,4 +1,4 @@
-"""What a caller learns of an error."""
+"""The details of an `ImageSearchError`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def failed_call(gateway: FakeGateway, answer: Status | grpc.StatusCode) -> Image
     return caught.value
 
 
-def test_an_error_tells_reason_code_and_metadata(gateway: FakeGateway) -> None:
+def test_an_error_has_its_reason_code_and_metadata(gateway: FakeGateway) -> None:
     error = failed_call(
         gateway,
         status(
@@ -53,35 +53,35 @@ def test_field_violations_and_retry_delay_are_read(gateway: FakeGateway) -> None
     assert error.retry_after_s == 1.5
 
 
-def test_an_error_of_grpc_itself_has_no_reason(gateway: FakeGateway) -> None:
+def test_an_error_of_grpc_has_no_reason(gateway: FakeGateway) -> None:
     error = failed_call(gateway, grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.reason == ""
     assert error.message == "refused by gRPC itself"
 
 
-def test_a_suite_that_is_not_there_is_unavailable() -> None:
+def test_an_unreachable_suite_is_unavailable() -> None:
     target = f"127.0.0.1:{free_port()}"
     with Client(target) as client, pytest.raises(ImageSearchError) as caught:
         client.get_library(name="libraries/shop")
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_deadline_that_passes_is_an_error_in_time(gateway: FakeGateway) -> None:
-    asked_enough = threading.Event()
+def test_a_passed_deadline_raises_deadline_exceeded(gateway: FakeGateway) -> None:
+    call_ended = threading.Event()
 
     def answer_too_late(_request: object) -> Library:
-        asked_enough.wait(60)
+        call_ended.wait(60)
         return Library()
 
     gateway.answers("GetLibrary", answer_too_late)
     with Client(gateway.target, timeout_s=0.1) as client, pytest.raises(ImageSearchError) as caught:
         client.get_library(name="libraries/shop")
-    asked_enough.set()
+    call_ended.set()
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_an_item_of_a_batch_tells_the_same_as_a_call() -> None:
+def test_the_error_of_a_batch_item_equals_the_error_of_a_call() -> None:
     answer = status(grpc.StatusCode.ALREADY_EXISTS, "there", "IMAGE_ALREADY_EXISTS")
     error = ImageSearchError.from_status(answer)
     assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "IMAGE_ALREADY_EXISTS")

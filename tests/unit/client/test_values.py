@@ -1,4 +1,4 @@
-"""Plain Python values and the messages that they become."""
+"""Conversion of plain Python values to messages, and the doctests of the client package."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def test_a_tag_keeps_its_type(value: PlainTag, kind: str) -> None:
 
 
 def test_a_tag_of_another_type_is_refused() -> None:
-    nothing: Any = None
+    value: Any = None
     with pytest.raises(TypeError, match="NoneType"):
-        tag_value(nothing)
+        tag_value(value)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_tag_of_another_type_is_refused() -> None:
         imagesearch.client._values,
     ],
 )
-def test_examples_without_a_suite_hold(module: Any) -> None:
-    tried = doctest.testmod(module)
-    assert tried.attempted
-    assert not tried.failed
+def test_examples_without_a_suite_run_as_documented(module: Any) -> None:
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed

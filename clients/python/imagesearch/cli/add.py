@@ -211,11 +211,11 @@ class Adder:
         return wait_s
 
     def _request(self, picture: files.Picture) -> AddImageRequest:
-        from imagesearch.client import requests
+        from imagesearch.client import request_builders
 
         if picture.size_bytes > files.BATCH_BYTES:
             raise OSError(f"{picture.size_bytes:,} bytes are more than one call can carry")
-        return requests.add_image(
+        return request_builders.add_image(
             image=picture.path.read_bytes(),
             image_id=picture.image_id,
             tags=self.tags,

@@ -1,4 +1,4 @@
-"""A thin client of the image-search Gateway, for threads (`Client`) and asyncio (`AsyncClient`).
+"""A thin client of the image-search Gateway: `Client` for threads, `AsyncClient` for asyncio.
 
 >>> from imagesearch.client import Client, LibraryType
 >>> with Client() as client:
@@ -13,12 +13,12 @@
 >>> [match.image.image_id for match in answer.matches]
 ['cat']
 
-Every method takes keywords named as the fields of its request message, with plain Python values
-where the message has wrappers (bytes for a picture, a dict for tags), and returns the response
-message. What goes wrong is an `ImageSearchError` with a `reason` to branch on.
+The keywords of a method are the fields of its request message, with plain Python values for wrapped
+messages (bytes for a picture, a dict for tags). A method returns the response message, or raises an
+`ImageSearchError` with a `reason` to branch on. `request_builders` builds the items of a batch.
 """
 
-from imagesearch.client import requests
+from imagesearch.client import request_builders
 from imagesearch.client._aio import AsyncClient
 from imagesearch.client._channel import DEFAULT_TARGET, MAX_MESSAGE_BYTES
 from imagesearch.client._errors import FieldViolation, ImageSearchError
@@ -95,6 +95,6 @@ __all__ = [
     "image_name",
     "library_name",
     "plain_tags",
-    "requests",
+    "request_builders",
     "tag_value",
 ]

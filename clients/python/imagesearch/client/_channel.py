@@ -1,4 +1,4 @@
-"""How both clients reach the Gateway: address, limits, retries, access."""
+"""Address, limits, retries and access token of both clients."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from imagesearch.gateway.v1 import image_search_service_pb2
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""The Gateway refuses larger requests."""
+"""Maximum bytes of a message; the Gateway refuses larger requests."""
 
 SERVICE = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
 
 SERVICE_CONFIG = {
     "methodConfig": [
         {
-            # Every method: reads change nothing, and mutations carry a request id.
+            # All methods are idempotent: mutations carry a request id.
             "name": [{"service": SERVICE}],
             "retryPolicy": {
                 "maxAttempts": 4,
@@ -33,7 +33,7 @@ CHANNEL_OPTIONS = (
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # gRPC retries only what it can hold; its default of 256 KiB leaves out most pictures.
+    # gRPC retries only messages that fit its buffer; the default of 256 KiB excludes most pictures.
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES + 4096),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -41,10 +41,10 @@ CHANNEL_OPTIONS = (
 
 
 def resolve_target(target: str | None) -> str:
-    """Take the address given, else the one in the environment, else the default."""
+    """Return the given address, else `IMAGESEARCH_TARGET`, else the default."""
     return target or os.environ.get("IMAGESEARCH_TARGET") or DEFAULT_TARGET
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Give what goes with every call."""
+    """Return the metadata of every call."""
     return (("authorization", f"Bearer {token}"),) if token else ()

@@ -1,4 +1,4 @@
-"""Errors of a call, read from the google.rpc.Status that the service sends."""
+"""The exception of a failed call, read from the google.rpc.Status that the service sends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """A fault in a field of the request."""
+    """An invalid field of the request."""
 
     field: str
     """Path of the field, for example "region.x_min"."""
@@ -47,23 +47,23 @@ class ImageSearchError(Exception):
     ) -> None:
         super().__init__(f"{reason or code.name}: {message}")
         self.message = message
-        """For people, in English."""
+        """Error message in English."""
         self.code = code
         """The gRPC status code."""
         self.reason = reason
-        """Name of an ErrorReason without its prefix, for example "LIBRARY_NOT_FOUND". Empty where
-        gRPC itself refused the call: no connection, a message over the size limit."""
+        """Name of an ErrorReason without its prefix, for example "LIBRARY_NOT_FOUND". Empty if gRPC
+        itself failed the call: no connection, a message over the size limit."""
         self.metadata = metadata
-        """What the reason is about; each ErrorReason says which keys it has."""
+        """Details of the reason; each ErrorReason documents its keys."""
         self.field_violations = tuple(field_violations)
         self.retry_after_s = retry_after_s
-        """How long to wait before trying again, where the service said so."""
+        """Seconds to wait before a retry, if the service asks for a retry."""
         self.status = status or status_pb2.Status(code=code.value[0], message=message)
-        """The message that all this was read from."""
+        """The google.rpc.Status of the error."""
 
     @classmethod
     def from_status(cls, status: status_pb2.Status) -> Self:
-        """Read the error of one item of a batch."""
+        """Return the error of a batch item."""
         info = error_details_pb2.ErrorInfo()
         bad_request = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
@@ -86,11 +86,11 @@ class ImageSearchError(Exception):
 
     @classmethod
     def from_rpc_error(cls, error: grpc.RpcError) -> Self:
-        """Read what a stub raised; it is also a grpc.Call, in threads as in asyncio."""
+        """Return the error of a failed call. A stub raises errors that are also a grpc.Call."""
         call = cast("grpc.Call", error)
         try:
             status = rpc_status.from_call(call)
-        except ValueError:  # the details belong to another error: a proxy changed the code
+        except ValueError:  # a proxy changed the code, so the details belong to another error
             status = None
         if status is not None:
             return cls.from_status(status)

@@ -1,4 +1,4 @@
-"""The client for threads."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from imagesearch.client import requests
+from imagesearch.client import request_builders as build
 from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
 from imagesearch.client._errors import ImageSearchError
-from imagesearch.client._resuming import Resuming
+from imagesearch.client._resumption import Resumption
 from imagesearch.gateway.v1.image_pb2 import Image
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub as Stub
 from imagesearch.gateway.v1.library_pb2 import Library
@@ -29,20 +29,20 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _method(
-    build: Callable[P, Request],
+    build_request: Callable[P, Request],
     rpc: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
 ) -> Callable[Concatenate[Client, P], Response]:
-    """Make the method that builds a request from keywords and sends it."""
+    """Return a client method that builds a request from keywords and sends it."""
 
-    @functools.wraps(build)
+    @functools.wraps(build_request)
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Response:
-        return self._call(rpc(self._stub), build(*args, **kwargs))
+        return self._call(rpc(self._stub), build_request(*args, **kwargs))
 
     return with_self(method)
 
 
 def with_self(method: Method) -> Method:
-    """Let `help` show the keywords of the builder that the method wraps."""
+    """Give a method the signature of the builder that it wraps, for `help`."""
     keywords = inspect.signature(method).parameters.values()
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     signature = inspect.Signature([first, *keywords])
@@ -51,17 +51,17 @@ def with_self(method: Method) -> Method:
 
 
 class Client:
-    """Calls the Gateway; safe to share between threads.
+    """A client of the Gateway; safe to share between threads.
 
     Args:
-        target: a gRPC address, "host:port" or "dns:///name:port"; else `IMAGESEARCH_TARGET`, else
-            127.0.0.1:50051.
-        timeout_s: how long a call may take, its retries included.
-        token: sent as a bearer token.
-        credentials: for TLS; without them the connection is plain text.
+        target: gRPC address, "host:port" or "dns:///name:port". Default: the environment variable
+            `IMAGESEARCH_TARGET`, else 127.0.0.1:50051.
+        timeout_s: deadline of a call in seconds, retries included.
+        token: bearer token.
+        credentials: TLS credentials; without them the connection is plain text.
 
-    A call that finds the service unavailable is repeated up to three times. Mutations carry a
-    `request_id` of their own, so that a repeated one is done once.
+    A call is retried up to three times if the service is unavailable. Mutations carry a
+    `request_id`, so that a retried mutation takes effect once.
     """
 
     def __init__(
@@ -97,27 +97,27 @@ class Client:
     ) -> None:
         self.close()
 
-    create_library = _method(requests.create_library, lambda stub: stub.CreateLibrary)
-    get_library = _method(requests.get_library, lambda stub: stub.GetLibrary)
-    list_libraries = _method(requests.list_libraries, lambda stub: stub.ListLibraries)
-    update_library = _method(requests.update_library, lambda stub: stub.UpdateLibrary)
-    delete_library = _method(requests.delete_library, lambda stub: stub.DeleteLibrary)
-    add_image = _method(requests.add_image, lambda stub: stub.AddImage)
-    batch_add_images = _method(requests.batch_add_images, lambda stub: stub.BatchAddImages)
-    get_image = _method(requests.get_image, lambda stub: stub.GetImage)
-    get_thumbnail = _method(requests.get_thumbnail, lambda stub: stub.GetThumbnail)
-    list_images = _method(requests.list_images, lambda stub: stub.ListImages)
-    update_image = _method(requests.update_image, lambda stub: stub.UpdateImage)
-    delete_image = _method(requests.delete_image, lambda stub: stub.DeleteImage)
-    delete_images = _method(requests.delete_images, lambda stub: stub.DeleteImages)
-    search_images = _method(requests.search_images, lambda stub: stub.SearchImages)
-    batch_search_images = _method(requests.batch_search_images, lambda stub: stub.BatchSearchImages)
-    detect_subjects = _method(requests.detect_subjects, lambda stub: stub.DetectSubjects)
-    compare_images = _method(requests.compare_images, lambda stub: stub.CompareImages)
-    reject_pairs = _method(requests.reject_pairs, lambda stub: stub.RejectPairs)
+    create_library = _method(build.create_library, lambda stub: stub.CreateLibrary)
+    get_library = _method(build.get_library, lambda stub: stub.GetLibrary)
+    list_libraries = _method(build.list_libraries, lambda stub: stub.ListLibraries)
+    update_library = _method(build.update_library, lambda stub: stub.UpdateLibrary)
+    delete_library = _method(build.delete_library, lambda stub: stub.DeleteLibrary)
+    add_image = _method(build.add_image, lambda stub: stub.AddImage)
+    batch_add_images = _method(build.batch_add_images, lambda stub: stub.BatchAddImages)
+    get_image = _method(build.get_image, lambda stub: stub.GetImage)
+    get_thumbnail = _method(build.get_thumbnail, lambda stub: stub.GetThumbnail)
+    list_images = _method(build.list_images, lambda stub: stub.ListImages)
+    update_image = _method(build.update_image, lambda stub: stub.UpdateImage)
+    delete_image = _method(build.delete_image, lambda stub: stub.DeleteImage)
+    delete_images = _method(build.delete_images, lambda stub: stub.DeleteImages)
+    search_images = _method(build.search_images, lambda stub: stub.SearchImages)
+    batch_search_images = _method(build.batch_search_images, lambda stub: stub.BatchSearchImages)
+    detect_subjects = _method(build.detect_subjects, lambda stub: stub.DetectSubjects)
+    compare_images = _method(build.compare_images, lambda stub: stub.CompareImages)
+    reject_pairs = _method(build.reject_pairs, lambda stub: stub.RejectPairs)
 
     def libraries(self) -> Iterator[Library]:
-        """Go through all libraries, by name."""
+        """Iterate over all libraries, by name."""
         page_token = ""
         while True:
             page = self.list_libraries(page_size=100, page_token=page_token)
@@ -126,7 +126,7 @@ class Client:
                 return
 
     def images(self, *, parent: str, filter: str = "") -> Iterator[Image]:  # noqa: A002
-        """Go through all images of a library, or those that the filter takes.
+        """Iterate over the images of a library, all or those that match a filter.
 
         >>> [image.image_id for image in client.images(parent="libraries/zoo")]
         ['cat']
@@ -150,16 +150,16 @@ class Client:
         keep: KeepPolicy.ValueType = KeepPolicy.KEEP_POLICY_UNSPECIFIED,
         page_token: str = "",
     ) -> Iterator[FindDuplicatesResponse]:
-        """Find groups of the same picture within a library, as they are found.
+        """Stream groups of near-duplicates within a library, as they are found.
 
-        A call that breaks off, or runs longer than `timeout_s`, is taken up where it was. Close
-        the iterator, or let it go, to stop the work.
+        A stream that breaks, or takes longer than `timeout_s`, resumes where it was. Close
+        the iterator to cancel the scan.
 
         >>> messages = client.find_duplicates(parent="libraries/zoo")
         >>> [message.group for message in messages if message.HasField("group")]
         []
         """
-        request = requests.find_duplicates(
+        request = build.find_duplicates(
             parent=parent,
             filter=filter,
             min_score=min_score,
@@ -167,23 +167,23 @@ class Client:
             keep=keep,
             page_token=page_token,
         )
-        resuming = Resuming(request)
-        while not resuming.is_done:
+        resumption = Resumption(request)
+        while not resumption.is_done:
             call: Any = self._stub.FindDuplicates(
                 request, timeout=self._timeout_s, metadata=self._metadata
             )
             try:
                 for message in call:
-                    resuming.received(message)
+                    resumption.received(message)
                     yield message
-                resuming.ended()
+                resumption.end_of_stream()
             except grpc.RpcError as error:
-                time.sleep(resuming.wait_s(ImageSearchError.from_rpc_error(error)))
+                time.sleep(resumption.delay_s(ImageSearchError.from_rpc_error(error)))
             finally:
                 call.cancel()
 
     def is_serving(self) -> bool:
-        """Whether the suite can do its work: all that the Gateway depends on is well."""
+        """Return whether the Gateway and the services it depends on are serving."""
         health: Any = health_pb2_grpc.HealthStub(self._channel)
         answer: health_pb2.HealthCheckResponse = self._call(
             health.Check, health_pb2.HealthCheckRequest()

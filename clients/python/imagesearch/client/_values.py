@@ -1,4 +1,4 @@
-"""Names and tags: the few values that have a plain Python form."""
+"""Resource names and tag values as plain Python values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TypeAlias
 from imagesearch.type.v1.tag_pb2 import TagValue
 
 PlainTag: TypeAlias = bool | int | float | str
-"""A tag's value in Python. 4 and 4.0 are tags of different types."""
+"""Value of a tag in Python; 4 and 4.0 are of different tag types."""
 
 
 def library_name(library_id: str) -> str:
-    """Name a library.
+    """Return the resource name of a library.
 
     >>> library_name("shop")
     'libraries/shop'
@@ -21,7 +21,7 @@ def library_name(library_id: str) -> str:
 
 
 def image_name(library_id: str, image_id: str) -> str:
-    """Name an image.
+    """Return the resource name of an image.
 
     >>> image_name("shop", "shoe.jpg")
     'libraries/shop/images/shoe.jpg'
@@ -30,7 +30,7 @@ def image_name(library_id: str, image_id: str) -> str:
 
 
 def tag_value(value: PlainTag | TagValue) -> TagValue:
-    """Wrap a plain value in the message of its type.
+    """Return the message of a tag value.
 
     >>> tag_value(True).WhichOneof("kind"), tag_value(1).WhichOneof("kind")
     ('bool_value', 'int_value')
@@ -38,7 +38,7 @@ def tag_value(value: PlainTag | TagValue) -> TagValue:
     match value:
         case TagValue():
             return value
-        case bool():  # before int, which it is a kind of
+        case bool():  # before int, since bool is a subclass
             return TagValue(bool_value=value)
         case int():
             return TagValue(int_value=value)
@@ -46,11 +46,11 @@ def tag_value(value: PlainTag | TagValue) -> TagValue:
             return TagValue(float_value=value)
         case str():
             return TagValue(string_value=value)
-    raise TypeError(f"a tag is a str, int, float or bool, not {type(value).__name__}")
+    raise TypeError(f"a tag value must be a str, int, float or bool, not {type(value).__name__}")
 
 
 def plain_tags(tags: Mapping[str, TagValue]) -> dict[str, PlainTag]:
-    """Unwrap the tags of an image.
+    """Return the tags of an image as plain values.
 
     >>> plain_tags({"price": tag_value(9.5), "brand": tag_value("acme")})
     {'price': 9.5, 'brand': 'acme'}

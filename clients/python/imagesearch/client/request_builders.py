@@ -1,4 +1,7 @@
-"""From keywords to request messages. Both clients take their signatures and docs from here."""
+"""Functions that build request messages from keywords.
+
+The methods of both clients take their signatures and docstrings from these functions.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def create_library(
     thumbnails_disabled: bool = False,
     request_id: str = "",
 ) -> CreateLibraryRequest:
-    """Make an empty library. Its type is fixed; a capacity of 0 is no limit."""
+    """Create an empty library. Its type cannot change; a capacity of 0 means no limit."""
     return CreateLibraryRequest(
         library_id=library_id,
         library=Library(
@@ -76,12 +79,12 @@ def create_library(
 
 
 def get_library(*, name: str) -> GetLibraryRequest:
-    """Give one library with its counts."""
+    """Return a library with its counts."""
     return GetLibraryRequest(name=name)
 
 
 def list_libraries(*, page_size: int = 0, page_token: str = "") -> ListLibrariesRequest:
-    """Give a page of libraries. `libraries` goes through all pages."""
+    """Return a page of libraries. `libraries` iterates over all pages."""
     return ListLibrariesRequest(page_size=page_size, page_token=page_token)
 
 
@@ -94,7 +97,7 @@ def update_library(
     thumbnails_disabled: bool | None = None,
     request_id: str = "",
 ) -> UpdateLibraryRequest:
-    """Change those fields of a library that are not None."""
+    """Update the fields of a library that are not None."""
     changes = {
         "display_name": display_name,
         "description": description,
@@ -109,7 +112,7 @@ def update_library(
 
 
 def delete_library(*, name: str, request_id: str = "") -> DeleteLibraryRequest:
-    """Delete a library and all its images, for good."""
+    """Delete a library and all its images permanently."""
     return DeleteLibraryRequest(name=name, request_id=request_id or new_request_id())
 
 
@@ -127,7 +130,7 @@ def add_image(
     allow_overwrite: bool = False,
     request_id: str = "",
 ) -> AddImageRequest:
-    """Add one picture to the library `parent`; without an `image_id` it is given one."""
+    """Add a picture to the library `parent`. Without an `image_id` the service assigns an id."""
     return AddImageRequest(
         parent=parent,
         image_id=image_id,
@@ -144,7 +147,7 @@ def add_image(
 
 
 def batch_add_images(*, parent: str, requests: Iterable[AddImageRequest]) -> BatchAddImagesRequest:
-    """Add up to 100 pictures, together at most 32 MiB; each succeeds or fails alone.
+    """Add up to 100 pictures of at most 32 MiB in total. Each succeeds or fails independently.
 
     >>> library = client.create_library(
     ...     library_id="batches", library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE
@@ -152,8 +155,8 @@ def batch_add_images(*, parent: str, requests: Iterable[AddImageRequest]) -> Bat
     >>> answer = client.batch_add_images(
     ...     parent=library.name,
     ...     requests=[
-    ...         requests.add_image(image_id="good", image=picture),
-    ...         requests.add_image(image_id="bad", image=b"no picture"),
+    ...         request_builders.add_image(image_id="good", image=picture),
+    ...         request_builders.add_image(image_id="bad", image=b"no picture"),
     ...     ],
     ... )
     >>> [result.WhichOneof("result") for result in answer.results]
@@ -169,12 +172,12 @@ def batch_add_images(*, parent: str, requests: Iterable[AddImageRequest]) -> Bat
 
 
 def get_image(*, name: str) -> GetImageRequest:
-    """Give one stored image."""
+    """Return a stored image."""
     return GetImageRequest(name=name)
 
 
 def get_thumbnail(*, name: str) -> GetThumbnailRequest:
-    """Give a stored image's small picture."""
+    """Return the thumbnail of a stored image."""
     return GetThumbnailRequest(name=name)
 
 
@@ -185,7 +188,7 @@ def list_images(
     page_size: int = 0,
     page_token: str = "",
 ) -> ListImagesRequest:
-    """Give a page of stored images. `images` goes through all pages."""
+    """Return a page of stored images. `images` iterates over all pages."""
     return ListImagesRequest(
         parent=parent, filter=filter, page_size=page_size, page_token=page_token
     )
@@ -201,10 +204,10 @@ def update_image(
     set_tags: Mapping[str, PlainTag | TagValue | None] | None = None,
     request_id: str = "",
 ) -> UpdateImageRequest:
-    """Change what was said of an image.
+    """Update the metadata of an image.
 
-    Fields that are None stay. `tags` replaces all tags; `set_tags` sets single ones and removes
-    those that are None.
+    Fields that are None do not change. `tags` replaces all tags; `set_tags` sets single tags and
+    removes tags whose value is None.
     """
     changes = {"entity_id": entity_id, "category": category, "custom_content": custom_content}
     image = Image(name=name, tags=_tags(tags))
@@ -221,7 +224,7 @@ def update_image(
 
 
 def delete_image(*, name: str, request_id: str = "") -> DeleteImageRequest:
-    """Delete one image."""
+    """Delete an image."""
     return DeleteImageRequest(name=name, request_id=request_id or new_request_id())
 
 
@@ -233,7 +236,7 @@ def delete_images(
     filter: str = "",  # noqa: A002
     request_id: str = "",
 ) -> DeleteImagesRequest:
-    """Delete images by name, by entity or by filter: exactly one of the three."""
+    """Delete images by name, by entity or by filter; exactly one of the three is required."""
     return DeleteImagesRequest(
         parent=parent,
         names=names,
@@ -261,7 +264,7 @@ def search_images(
     include_thumbnails: bool = False,
     annotation: AnnotationOptions | None = None,
 ) -> SearchImagesRequest:
-    """Search a library with a picture, or with the name of one of its images."""
+    """Search a library with a picture, or with the name of a stored image."""
     request = SearchImagesRequest(
         parent=parent,
         image=None if image is None else ImageContent(content=image),
@@ -286,7 +289,7 @@ def search_images(
 def batch_search_images(
     *, parent: str, requests: Iterable[SearchImagesRequest]
 ) -> BatchSearchImagesRequest:
-    """Make up to 100 searches of one library; each succeeds or fails alone."""
+    """Run up to 100 searches of a library. Each succeeds or fails independently."""
     return BatchSearchImagesRequest(parent=parent, requests=requests)
 
 
@@ -297,7 +300,7 @@ def detect_subjects(
     category: Category.ValueType = Category.CATEGORY_UNSPECIFIED,
     annotation: AnnotationOptions | None = None,
 ) -> DetectSubjectsRequest:
-    """Tell boxes, categories, colours and attributes of a picture, storing nothing."""
+    """Return the subjects of a picture: box, category, colors, attributes. Nothing is stored."""
     return DetectSubjectsRequest(
         image=ImageContent(content=image), region=region, category=category, annotation=annotation
     )
@@ -306,7 +309,7 @@ def detect_subjects(
 def compare_images(
     *, image_a: bytes, image_b: bytes, include_overlay: bool = False
 ) -> CompareImagesRequest:
-    """Tell what two pictures are to each other, storing nothing."""
+    """Compare two pictures. Nothing is stored."""
     return CompareImagesRequest(
         image_a=ImageContent(content=image_a),
         image_b=ImageContent(content=image_b),
@@ -323,7 +326,7 @@ def find_duplicates(
     keep: KeepPolicy.ValueType = KeepPolicy.KEEP_POLICY_UNSPECIFIED,
     page_token: str = "",
 ) -> FindDuplicatesRequest:
-    """Find groups of the same picture within a library."""
+    """Find groups of near-duplicates within a library."""
     return FindDuplicatesRequest(
         parent=parent,
         filter=filter,
@@ -337,7 +340,7 @@ def find_duplicates(
 def reject_pairs(
     *, parent: str, pairs: Iterable[tuple[str, str]], request_id: str = ""
 ) -> RejectPairsRequest:
-    """Remember pairs of full image names that are no duplicates, up to 1,000."""
+    """Store up to 1,000 pairs of image names that are no duplicates of each other."""
     return RejectPairsRequest(
         parent=parent,
         pairs=[ImagePair(name_a=a, name_b=b) for a, b in pairs],
