@@ -1,7 +1,7 @@
-"""The bare path: what a single process would do with the same parts, without any service.
+"""The bare path: the same search in a single process, without any service.
 
-Decoding and preprocessing are the suite's own functions, the models run in ONNX Runtime, and the
-query runs on a Qdrant Edge shard copied from the Catalog's folder, index and all.
+Decoding and preprocessing are functions of the suite, the models run in ONNX Runtime, and the query
+runs on a copy of the Catalog's Qdrant Edge shard with its index.
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ SPECS = {
     SEMANTIC_SPACE: InputSpec(260, 260, Resize.LETTERBOX),
 }
 LIMIT = 11
-"""Hits of a query: a page of ten, and one to know whether there are more."""
+"""Hits of a query: a page of ten, and one more that shows whether there is a next page."""
 HNSW_EF = 128
-"""As the Catalog's default."""
+"""The default of the Catalog."""
 CORES = len(os.sched_getaffinity(0))
 BATCH = 8
-"""Pictures in one run of a model while adding."""
+"""Pictures per model run while adding."""
 
 
 class BarePath:
-    """Search and add in this process."""
+    """Searches and adds in this process."""
 
     def __init__(self, models_dir: Path, shard_folder: Path) -> None:
-        # One thread a run for many callers, all cores for one: each where it is the faster.
-        self._alone = {space: self._session(models_dir, space, threads=CORES) for space in SPECS}
-        self._beside = {space: self._session(models_dir, space, threads=1) for space in SPECS}
+        # The faster choice: all cores for a single caller, one thread for concurrent callers.
+        self._single = {space: self._session(models_dir, space, threads=CORES) for space in SPECS}
+        self._concurrent = {space: self._session(models_dir, space, threads=1) for space in SPECS}
         self._shard = q.EdgeShard.load(str(shard_folder))
         self.last_steps_ms: dict[str, float] = {}
 
     @classmethod
     def over_copy(cls, models_dir: Path, collection_folder: Path, copy: Path) -> BarePath:
-        """Take a copy of the collection's generation in use."""
+        """Use a copy of the collection's current generation."""
         generation = (collection_folder / CURRENT_FILE).read_text()
         shutil.copytree(collection_folder / generation, copy)
         return cls(models_dir, copy)
 
     def search(self, content: bytes) -> str:
-        """Return the id of the nearest point; remember how long each step took."""
-        return self._search(content, self._alone)
+        """Return the id of the nearest point; keep the duration of each step."""
+        return self._search(content, self._single)
 
-    def search_beside_others(self, content: bytes) -> str:
-        """As `search`, for many threads at once."""
-        return self._search(content, self._beside)
+    def search_concurrently(self, content: bytes) -> str:
+        """Like `search`, for concurrent threads."""
+        return self._search(content, self._concurrent)
 
     def _search(self, content: bytes, sessions: dict[str, onnxruntime.InferenceSession]) -> str:
         began_s = time.perf_counter()
@@ -98,11 +98,11 @@ class BarePath:
             vectors = {
                 space: np.concatenate(
                     [
-                        _embed(session, np.concatenate([each[space] for each in chunk]))
+                        _embed(session, np.concatenate([inputs[space] for inputs in chunk]))
                         for chunk in _chunks(pictures, BATCH)
                     ]
                 )
-                for space, session in self._alone.items()
+                for space, session in self._single.items()
             }
             self._shard.update(
                 q.UpdateOperation.upsert_points(
@@ -121,7 +121,7 @@ class BarePath:
     def _session(models_dir: Path, space: str, *, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # As on Triton: threads that spin while they wait take the processor from each other.
+        # As on Triton: spinning threads would take the processor from each other.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         name, version = space.split("@")
         return onnxruntime.InferenceSession(
@@ -132,7 +132,7 @@ class BarePath:
 
 
 def _read(content: bytes, spaces: Sequence[str]) -> dict[str, npt.NDArray[np.uint8]]:
-    """Decode, and make each model's input of the whole picture, uint8 [1, height, width, 3]."""
+    """Return each model's input for the whole picture, uint8 [1, height, width, 3]."""
     specs = [SPECS[space] for space in spaces]
     file = PictureFile(content)
     whole = Box(0, 0, file.width, file.height)

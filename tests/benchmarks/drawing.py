@@ -1,12 +1,11 @@
-"""What does a drawing cost on top of the search that it draws?
+"""Cost of a drawing on top of the search that it shows.
 
     python -m tests.benchmarks.drawing --stored 600 --queries 40
 
-Every query is searched without and with a drawing in turns, through the public contract of a suite
-of its own: copies, which the whole picture answers surely, and strangers, where the suite looks at
-regions too. Prints a Markdown report: medians of the time and of the processor time that all
-processes of the suite took, which others on the machine disturb less, and the medians of the ratios
-of pairs.
+Searches every query without and with a drawing, alternating, through the public contract: copies,
+which the whole picture answers, and strangers, for which the suite also searches regions. Prints a
+Markdown report: medians of the time and of the processor time of all processes of the suite, which
+other load on the machine affects less, and the medians of the ratios of pairs.
 """
 
 from __future__ import annotations
@@ -78,12 +77,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=Path, default=DEFAULT_PICTURES)
     parser.add_argument("--stored", type=int, default=600)
     parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--strangers", type=int, default=8, help="each takes a while; 0: none")
+    parser.add_argument(
+        "--strangers", type=int, default=8, help="pictures that are not stored; each takes a while"
+    )
     return parser.parse_args()
 
 
 def edited(content: bytes) -> bytes:
-    """Crop a little and mirror, so that nothing is answered by identity."""
+    """Crop a little and mirror, so that no query is identical to a stored picture."""
     with Image.open(io.BytesIO(content)) as opened:
         picture = opened.convert("RGB")
     width, height = picture.size
@@ -101,18 +102,18 @@ def fill(client: Client, stored: Sequence[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search took."""
+    """Cost of a search."""
 
     wall_ms: float
     processor_ms: float
 
 
 Pairs = dict[str, list[tuple[Cost, Cost]]]
-"""Without and with a drawing, by kind of drawing."""
+"""Costs without and with a drawing, by kind of drawing."""
 
 
 def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
-    """Time every query without and with each kind of drawing, in turns."""
+    """Time every query without and with each kind of drawing, alternating."""
     groups = {process.pid for process in suite.processes.values()}
 
     def search(content: bytes, annotation: AnnotationOptions | None) -> None:
@@ -120,7 +121,7 @@ def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
             parent="libraries/drawing",
             image=content,
             annotation=annotation,
-            max_false_positive_rate=1,  # so that strangers, too, have matches to draw
+            max_false_positive_rate=1,  # so that strangers have matches to draw, too
         )
         if annotation and not answer.annotated_image:
             raise RuntimeError(f"not drawn: {answer.warnings}")
@@ -140,10 +141,10 @@ def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
 
 
 def processor_ms(groups: AbstractSet[int]) -> float:
-    """Sum up what all threads of some process groups have used (proc(5), `schedstat`)."""
+    """Return the processor time of all threads of process groups (proc(5), `schedstat`)."""
     used_ns = 0
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the thread has just ended
             if os.getpgid(int(process.name)) in groups:
                 for thread in process.glob("task/*/schedstat"):
                     used_ns += int(thread.read_text().split()[0])

@@ -1,17 +1,17 @@
-"""How fast is the whole suite beside the bare path in one process?
+"""Speed of the whole suite against the bare path in one process.
 
     python -m tests.benchmarks.speed --stored 100000 --queries 200
 
-Both sides search the same 100,000 stored vectors with the same pictures, in turns, in one run:
+Both search the same 100,000 stored vectors with the same pictures, alternating, in one run:
 
 - the suite: gateway → embedding → Triton → catalog, every hop over gRPC, through the public
   contract;
-- the bare path: decode, ONNX Runtime and a query on a copy of the catalog's own Qdrant Edge
-  folder, in this process, with the suite's own decoding and preprocessing.
+- the bare path: decoding, ONNX Runtime and a query on a copy of the Catalog's Qdrant Edge folder,
+  in this process, with the decoding and preprocessing of the suite.
 
-The originals of the queries are stored among the vectors, so that the whole picture matches
-surely. Strangers, which make the suite look at regions too, are a row of their own. The vectors
-come in through the Catalog's contract. Prints a Markdown report.
+The originals of the queries are stored, so that the whole picture matches. Strangers (pictures
+whose original is not stored), for which the suite also searches regions, are a row of their own.
+The other vectors are stored through the Catalog's contract. Prints a Markdown report.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Pictures used: some are stored and asked for, some are never stored."""
+    """Pictures of the benchmark: stored and searched, never stored, and added while timed."""
 
     stored: list[bytes]
     strangers: list[bytes]
@@ -84,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stored", type=int, default=100_000, help="vectors in the library")
     parser.add_argument("--queries", type=int, default=200, help="different query pictures")
     parser.add_argument("--adds", type=int, default=320, help="pictures added while timed")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each side")
     parser.add_argument("--pictures", type=Path, default=DEFAULT_PICTURES, help="folder of photos")
     return parser.parse_args()
 
@@ -106,7 +106,7 @@ def read_corpus(folder: Path, queries: int, adds: int) -> Corpus:
 
 @dataclasses.dataclass
 class Results:
-    """Everything that is reported; milliseconds unless the name says otherwise."""
+    """Measurements; milliseconds unless the name says otherwise."""
 
     stored: int
     import_per_s: float
@@ -149,7 +149,7 @@ def run(suite: Suite, corpus: Corpus, options: argparse.Namespace, folder: Path)
             results.suite_per_s.append(
                 throughput(corpus.stored, lambda content: search(gateway, library, content))
             )
-            results.bare_per_s.append(throughput(corpus.stored, bare.search_beside_others))
+            results.bare_per_s.append(throughput(corpus.stored, bare.search_concurrently))
         for _ in range(options.rounds):
             adding(gateway, library, bare, corpus.to_add, results)
         results.peak_mib = peak_memory(suite)
@@ -191,23 +191,22 @@ def add_all(
 
 
 def fill(suite: Suite, count: int) -> float:
-    """Store vectors through the Catalog's contract; return entries a second.
+    """Store vectors through the Catalog's contract; return entries per second.
 
-    They are drawn around a few thousand centres, so that the index has neighbourhoods to find
-    its way in, as it has with pictures.
+    The vectors are drawn around 2,000 centers, so that they form clusters as those of pictures do.
     """
     random = np.random.default_rng(11)
     with grpc.insecure_channel(f"{HOST}:{suite.ports.catalog}") as channel:
         stub = catalog_grpc.CatalogServiceStub(channel)
         library = stub.GetLibrary(catalog.GetLibraryRequest(library_id="speed"))
         spaces = [(space.name, space.dimensions) for space in library.spaces]
-        centres = {name: unit(random.standard_normal((2000, size))) for name, size in spaces}
+        centers = {name: unit(random.standard_normal((2000, size))) for name, size in spaces}
         spent_s = 0.0
         for first in range(0, count, PUT_BATCH):
             size = min(PUT_BATCH, count - first)
             batch = {
                 name: unit(
-                    centres[name][random.integers(0, 2000, size)]
+                    centers[name][random.integers(0, 2000, size)]
                     + 1.2 * random.standard_normal((size, dimensions)) / np.sqrt(dimensions)
                 )
                 for name, dimensions in spaces
@@ -241,7 +240,7 @@ def unit(vectors: npt.NDArray[np.float64]) -> Floats:
 
 
 def wait_indexed(gateway: gateway_grpc.ImageSearchServiceStub, library: str, stored: int) -> float:
-    """Wait until the index covers nearly all; return seconds. It goes on in the background."""
+    """Wait until the index covers four fifths of the vectors; return seconds."""
     began_s = time.perf_counter()
     while stored >= INDEXING_THRESHOLD:
         now = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=library))
@@ -268,7 +267,9 @@ def warm_up(
         expected = bare.search(content)
         best = answer.matches[0].image.image_id if answer.matches else "nothing"
         if uuid_of(best) != expected:
-            sys.exit(f"the suite finds {best}, the bare path something else: no fair race")
+            sys.exit(
+                f"the suite finds {best}, the bare path another picture: the comparison is not fair"
+            )
 
 
 def uuid_of(image_id: str) -> str:
@@ -284,7 +285,7 @@ def one_client(
     corpus: Corpus,
     results: Results,
 ) -> None:
-    """Ask in turns, so that whatever else the machine does hits both sides alike."""
+    """Alternate between both sides, so that other load on the machine affects both equally."""
     for content in corpus.stored:
         duration_ms, answer = timed(lambda content=content: search(gateway, library, content))
         results.suite_ms.append(duration_ms)
@@ -307,7 +308,7 @@ def timed(action: Callable[[], T]) -> tuple[float, T]:
 
 
 def throughput(contents: Sequence[bytes], action: Callable[[bytes], object]) -> float:
-    """Return answers a second of `CLIENTS` clients over `ROUND_S` seconds."""
+    """Return answers per second of `CLIENTS` clients over `ROUND_S` seconds."""
     source: Iterator[bytes] = itertools.cycle(contents)
     lock = threading.Lock()
     end_s = time.perf_counter() + ROUND_S
@@ -361,7 +362,7 @@ def report(results: Results) -> None:
     adds = statistics.median(results.suite_adds_per_s)
     bare_adds = statistics.median(results.bare_adds_per_s)
     lines = [
-        f"{results.stored:,} stored pictures; the suite and the bare path in turns in one run.",
+        f"{results.stored:,} stored pictures; suite and bare path alternating in one run.",
         "",
         "| measure | suite | bare path | ratio |",
         "|---|---|---|---|",

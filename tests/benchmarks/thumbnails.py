@@ -1,11 +1,10 @@
-"""What do small pictures cost?
+"""Cost of thumbnails.
 
     python -m tests.benchmarks.thumbnails --pictures ../shared/data/street --count 320
 
-Adds the same photographs, in turns, to a library that keeps small pictures and to one that does not, in one
-suite, and searches the first with and without asking for them. Beside the time, which whatever else the
-machine does is part of, it counts the processors' time of the suite's processes, which it is not. Prints a
-Markdown report.
+Adds the same photographs, alternating, to a library with thumbnails and to a library without, in one suite,
+and searches the first with and without asking for thumbnails. Reports the time, and the processor time of the
+processes of the suite, which other load on the machine affects less. Prints a Markdown report.
 """
 # ruff: noqa: E501  # a report's lines
 
@@ -37,7 +36,7 @@ Stub = gateway_grpc.ImageSearchServiceStub
 
 @dataclasses.dataclass
 class Side:
-    """What adding to one of the libraries took."""
+    """Cost of adding to one of the libraries."""
 
     library: str
     batch_s: list[float] = dataclasses.field(default_factory=list)
@@ -73,7 +72,7 @@ def run(suite: Suite, gateway: Stub, contents: Sequence[bytes]) -> None:
     batches = [contents[start : start + BATCH] for start in range(0, len(contents), BATCH)]
     for number, batch in enumerate(batches):
         for side in sides if number % 2 else reversed(sides):
-            measure = side if number else Side(side.library)  # the first ones warm up
+            measure = side if number else Side(side.library)  # the first round warms up
             add_batch(suite, gateway, measure, number, batch)
     sizes = [
         file.stat().st_size
@@ -111,7 +110,7 @@ def add_batch(
 
 
 def cpu_s(suite: Suite) -> dict[str, float]:
-    """Return the processors' time that each process has taken, its children's included."""
+    """Return the processor time of each process, including its children."""
     ticks = os.sysconf("SC_CLK_TCK")
     parents = {pid: stat for pid, stat in map(read_stat, Path("/proc").glob("[0-9]*")) if stat}
     spent: dict[str, float] = {}
@@ -124,7 +123,7 @@ def cpu_s(suite: Suite) -> dict[str, float]:
 
 
 def read_stat(folder: Path) -> tuple[int, list[str]]:
-    """Return a process's id and its fields from the third on; none where it is gone."""
+    """Return a process's id and its fields from the third on; empty if it has ended."""
     try:
         return int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -156,7 +155,7 @@ def report_adding(without: Side, with_: Side, *, pictures: int) -> None:
 
 
 def report_searching(gateway: Stub, library: str, contents: Sequence[bytes]) -> None:
-    """Ask in turns with and without; SIMILAR, so that every page is full."""
+    """Search with and without thumbnails, alternating; SIMILAR, so that every page is full."""
     took_ms: dict[bool, list[float]] = {False: [], True: []}
     steps_ms: list[float] = []
     for number in range(SEARCHES):

@@ -1,9 +1,9 @@
-"""What Triton costs: each model in the process and behind Triton, side by side in one run.
+"""Cost of Triton: each model in this process and behind Triton, in one run.
 
     python tests/benchmarks/triton.py [--seconds 5]
 
-Rounds of both take turns, so that whatever else the machine does hits both. One client: median
-latency. Eight clients: pictures a second; in the process that is eight threads on one session.
+Rounds of both alternate, so that other load on the machine affects both. One client: median
+latency. Eight clients: pictures per second; in the process these are eight threads on one session.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def measure(address: str, seconds: float, threads: int) -> None:
             for _ in range(ROUNDS):
                 here.measure(picture, seconds / ROUNDS, bare)
                 await there.measure(picture, seconds / ROUNDS, served)
-            print(  # noqa: T201 what it is for
+            print(  # noqa: T201
                 f"{model:20} 1 client: {bare.latency_ms:5.1f} ms in process, "
                 f"{served.latency_ms:5.1f} ms behind Triton "
                 f"({served.latency_ms / bare.latency_ms:.2f} ×)   "
@@ -127,7 +127,7 @@ async def measure(address: str, seconds: float, threads: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seconds", type=float, default=5, help="for each figure")
-    parser.add_argument("--threads", type=int, default=0, help="in process; 0 is all processors")
+    parser.add_argument("--threads", type=int, default=0, help="in this process; 0: all processors")
     options = parser.parse_args()
     with running_triton() as triton:
         asyncio.run(measure(triton.ports.grpc_address, options.seconds, options.threads))
