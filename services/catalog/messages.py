@@ -200,6 +200,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
         limit=request.limit,
         min_similarity=request.min_similarity if request.HasField("min_similarity") else None,
         include_entries=request.include_entries,
+        entry_count=request.entry_count,
         thumbnail_count=request.thumbnail_count,
         distinct_entities=request.distinct_entities,
         merged=request.merged,

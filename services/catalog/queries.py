@@ -47,6 +47,8 @@ class Query:
     limit: int = 0
     min_similarity: float | None = None
     include_entries: bool = False
+    entry_count: int = 0
+    """Number of first hits of each vector that come with their entries; 0: all hits."""
     thumbnail_count: int = 0
     """How many of the first hits of each vector come with their small pictures."""
     distinct_entities: bool = False
@@ -103,9 +105,29 @@ class Queries:
                 results = [await self._search_merged(library, search, query)]
             else:
                 results = await self._storage.search(library.uid, search)
-        found = [[_hit(scored, query.include_entries) for scored in hits] for hits in results]
+            if query.entry_count:
+                results = await self._load_first(library, results, query.entry_count)
+        entry_count = (query.entry_count or MAX_LIMIT) if query.include_entries else 0
+        found = [_hits(scored, entry_count) for scored in results]
         shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
         return Found(found, await self._small_pictures.show(library, shown))
+
+    async def _load_first(
+        self, library: Library, results: Sequence[Sequence[Scored]], count: int
+    ) -> list[list[Scored]]:
+        """Load the entries of the first `count` hits of each vector; leave out deleted hits."""
+        uids = {hit.uid for hits in results for hit in hits[:count]}
+        records = await self._storage.retrieve(library.uid, list(uids), Fields.ENTRY)
+        payloads = {record.uid: record.payload for record in records}
+        deleted = uids - payloads.keys()
+        return [
+            [
+                hit._replace(payload=payloads.get(hit.uid, hit.payload))
+                for hit in hits
+                if hit.uid not in deleted
+            ]
+            for hits in results
+        ]
 
     async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
         """Search for all vectors together; what is found by several is read once."""
@@ -177,12 +199,17 @@ def _search(library: Library, query: Query) -> Search:
         )
     if query.thumbnail_count and not query.include_entries:
         raise field_error("thumbnail_count", "needs include_entries")
+    if query.entry_count < 0:
+        raise field_error("entry_count", "must not be negative")
+    if query.entry_count and not query.include_entries:
+        raise field_error("entry_count", "needs include_entries")
+    has_entries = query.include_entries and not query.entry_count
     return Search(
         space=query.space,
         vectors=vectors,
         limit=query.limit or DEFAULT_LIMIT,
         min_similarity=query.min_similarity,
-        fields=Fields.ENTRY if query.include_entries else Fields.NONE,
+        fields=Fields.ENTRY if has_entries else Fields.NONE,
     )
 
 
@@ -192,6 +219,13 @@ def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
     checks.check_query_vectors(space, vectors)
 
 
-def _hit(scored: Scored, include_entry: bool) -> Hit:
-    entry = entry_from_payload(scored.payload) if include_entry else None
-    return Hit(scored.uid, scored.similarity, entry)
+def _hits(scored: Sequence[Scored], entry_count: int) -> list[Hit]:
+    """Return hits, the first `entry_count` of them with their entries."""
+    return [
+        Hit(
+            hit.uid,
+            hit.similarity,
+            entry_from_payload(hit.payload) if row < entry_count else None,
+        )
+        for row, hit in enumerate(scored)
+    ]

@@ -141,10 +141,11 @@ class NearestQuery:
     limit: int
     min_similarity: float | None
     distinct_entities: bool
-    include_images: bool
+    image_count: int = 0
+    """Number of first hits of each vector that come with their images."""
     thumbnail_count: int = 0
-    """How many of the first hits of each vector come with their small pictures; at most 100 for
-    all vectors together."""
+    """Number of first hits of each vector that come with their thumbnails too; at most 100 for all
+    vectors together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

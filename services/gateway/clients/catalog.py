@@ -243,7 +243,8 @@ class CatalogClient:
             filter=_filter_message(query.filter) if query.filter else None,
             limit=query.limit,
             min_similarity=query.min_similarity,
-            include_entries=query.include_images,
+            include_entries=query.image_count > 0,
+            entry_count=query.image_count if query.image_count < query.limit else 0,
             thumbnail_count=query.thumbnail_count,
             distinct_entities=query.distinct_entities,
         )
@@ -258,7 +259,7 @@ class CatalogClient:
                 Hit(
                     hit.uid,
                     hit.similarity,
-                    _image(query.library_id, hit.entry) if query.include_images else None,
+                    _image(query.library_id, hit.entry) if hit.HasField("entry") else None,
                     _thumbnail(hit.entry, error) if row < query.thumbnail_count else None,
                 )
                 for row, hit in enumerate(result.hits)

@@ -132,7 +132,6 @@ class LibraryReader:
                 limit=limit,
                 min_similarity=min(floors),
                 distinct_entities=False,
-                include_images=False,
             )
         )
         return [

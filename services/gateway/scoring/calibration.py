@@ -178,6 +178,12 @@ class Threshold:
         rate = rate_of_many(self.calibration.false_positive_rate(similarity), self.comparisons)
         return min(1.0, rate / self.rate_share)
 
+    def expected_false_positives(self, image_count: int) -> float:
+        """Return how many of so many unrelated images pass the threshold of one vector."""
+        if self.floor is None:
+            return image_count
+        return image_count * self.calibration.false_positive_rate(self.floor)
+
     @property
     def min_score(self) -> float:
         """The lowest score given."""

@@ -120,23 +120,31 @@ class Pipeline:
     async def find(
         self, run: SearchRun, relation: Relation, query: Pass, *, step: str
     ) -> tuple[list[RankedHit], bool]:
-        """Find the hits over the threshold: a page and one more, or if full all to be pinned.
+        """Find the hits over the threshold: as many as can be pinned, and one more.
+
+        Most searches under a bound have few hits, and asking for a page is several times faster
+        than asking for all that can be pinned. So the latter is asked for at once where unrelated
+        images alone fill the page, else only where the page turns out to be full.
 
         Returns:
             The hits by vector, and whether the library may hold more.
         """
-        limit = run.request.page_size + 1
+        page_size = run.request.page_size
+        is_page_full = query.threshold.expected_false_positives(run.library.image_count) > page_size
+        limit = MAX_ITEMS + 1 if is_page_full else page_size + 1
         with run.stopwatch.step(step):
-            hits_by_vector = await self._nearest(run, query, limit, include_images=True)
+            hits_by_vector = await self._nearest(
+                run, query, limit, image_count=page_size if is_page_full else limit
+            )
         full = [row for row, hits in enumerate(hits_by_vector) if len(hits) >= limit]
-        if full:
+        if full and not is_page_full:
             rest = Pass(
                 [query.vectors[row] for row in full],
                 [query.boxes[row] for row in full],
                 query.threshold,
             )
             with run.stopwatch.step(f"{step}_all"):
-                deep = await self._nearest(run, rest, MAX_ITEMS + 1, include_images=False)
+                deep = await self._nearest(run, rest, MAX_ITEMS + 1, image_count=0)
             for row, hits in zip(full, deep, strict=True):
                 hits_by_vector[row] = hits
         ranked = [
@@ -162,10 +170,10 @@ class Pipeline:
         return list(best_of_each_entity(hits, run.images))
 
     async def _nearest(
-        self, run: SearchRun, query: Pass, limit: int, *, include_images: bool
+        self, run: SearchRun, query: Pass, limit: int, *, image_count: int
     ) -> list[Sequence[Hit]]:
         # It is not known yet which hits of several vectors will be shown: load thumbnails later.
-        has_thumbnails = include_images and len(query.vectors) == 1
+        has_thumbnails = image_count > 0 and len(query.vectors) == 1
         floor = query.threshold.min_similarity
         hits_by_vector = await self._catalog.nearest(
             NearestQuery(
@@ -176,7 +184,7 @@ class Pipeline:
                 limit=limit,
                 min_similarity=None if floor is None else _lowest_similarity(floor, query.vectors),
                 distinct_entities=run.request.distinct_entities,
-                include_images=include_images,
+                image_count=image_count,
                 thumbnail_count=run.request.thumbnail_count if has_thumbnails else 0,
             )
         )

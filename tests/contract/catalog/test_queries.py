@@ -34,6 +34,29 @@ async def test_hits_come_best_first_with_their_cosine(catalog: Catalog, library:
     assert [hit.similarity for hit in hits] == pytest.approx(expected, abs=1e-5)
 
 
+async def test_the_first_hits_come_with_their_entries(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library,
+        *(make_entry(f"{n}", turned(n), entity_id=f"{n // 20}") for n in (0, 10, 20, 30, 40)),
+    )
+    queries = (turned(0), turned(40))
+    results = await catalog.query(library, *queries, include_entries=True, entry_count=2)
+    assert [[hit.entry.image_id for hit in hits] for hits in results] == [
+        ["0", "10", "", "", ""],
+        ["40", "30", "", "", ""],
+    ]
+    assert [len({hit.uid for hit in hits}) for hits in results] == [5, 5]
+    (hits,) = await catalog.query(
+        library, turned(0), include_entries=True, entry_count=2, distinct_entities=True
+    )
+    assert [hit.entry.image_id for hit in hits] == ["0", "20", ""]
+    assert not hits[2].HasField("entry")
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), entry_count=2)
+    with refused(Reason.FIELD_INVALID):
+        await catalog.query(library, turned(0), include_entries=True, entry_count=-1)
+
+
 async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) -> None:
     vectors = random_units(100, seed=1)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))

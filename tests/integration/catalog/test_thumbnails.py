@@ -436,7 +436,7 @@ async def test_the_gateway_asks_again_for_what_no_hit_brought(tmp_path: Path) ->
             limit=3,
             min_similarity=None,
             distinct_entities=False,
-            include_images=True,
+            image_count=3,
             thumbnail_count=3,
         )
         (hits,) = await CatalogClient(channel, timeout_s=30).nearest(query)

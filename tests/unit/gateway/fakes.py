@@ -186,9 +186,9 @@ class FakeCatalog:
             image = self.images.get(image_id) or stored(image_id)
             key = (query.distinct_entities and image.fields.entity_id) or image_id
             if similarity >= floor:
-                shown = image if query.include_images else None
-                best.setdefault(key, Hit(image.uid, similarity, shown))
+                best.setdefault(key, Hit(image.uid, similarity, image))
         hits = list(best.values())[: query.limit]
+        hits[query.image_count :] = [replace(hit, image=None) for hit in hits[query.image_count :]]
         for row, hit in enumerate(hits[: query.thumbnail_count]):
             assert hit.image is not None
             file = self.thumbnails.get(hit.image.image_id, b"")

@@ -149,6 +149,12 @@ def test_no_bound_gives_everything() -> None:
     assert not threshold.extrapolated
 
 
+def test_the_expected_false_positives_follow_from_the_rate_at_the_threshold() -> None:
+    assert strictest().expected_false_positives(500) == 500
+    threshold = strictest(score=TABLE.score(0.3))
+    assert threshold.expected_false_positives(500) == pytest.approx(0.5)
+
+
 def test_a_rate_beyond_the_data_is_flagged() -> None:
     assert not strictest(stored=1, rate=1e-5).extrapolated
     assert strictest(stored=1000, rate=1e-5).extrapolated

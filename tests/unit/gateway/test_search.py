@@ -288,7 +288,27 @@ async def test_a_total_is_exact_up_to_a_thousand_and_a_lower_bound_beyond(
     bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(matches)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
     assert (answer.total_found, answer.total_is_lower_bound) == (total, is_lower_bound)
-    assert not bench.catalog.queries[1].include_images
+    assert bench.catalog.queries[1].image_count == 0
+
+
+async def test_a_page_that_unrelated_images_fill_costs_one_query() -> None:
+    bench = Bench(catalog=FakeCatalog(library(image_count=1500)))
+    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(1500)}
+    answer = await bench.search(relations=(Relation.SIMILAR,))
+    assert (len(answer.matches), answer.total_found) == (10, 1000)
+    assert answer.total_is_lower_bound
+    assert answer.next_page_token
+    (query,) = bench.catalog.queries
+    assert (query.limit, query.image_count) == (1001, 10)
+    assert [timing.step for timing in answer.timings] == ["embed", "embed:infer", "query", "total"]
+
+
+async def test_a_bound_that_few_unrelated_images_reach_asks_for_one_page_first() -> None:
+    bench = Bench(catalog=FakeCatalog(library(image_count=1500)))
+    bench.catalog.near[LIKE_CAT] = {"a": 0.5}
+    await bench.search(relations=(Relation.SIMILAR,), min_score=0.3)
+    (query,) = bench.catalog.queries
+    assert (query.limit, query.image_count) == (11, 11)
 
 
 async def test_a_later_page_goes_on_where_images_are_gone() -> None:

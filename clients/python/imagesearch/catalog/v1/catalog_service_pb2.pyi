@@ -815,6 +815,7 @@ class QueryEntriesRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     INCLUDE_ENTRIES_FIELD_NUMBER: _builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: _builtins.int
     DISTINCT_ENTITIES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_COUNT_FIELD_NUMBER: _builtins.int
     MERGED_FIELD_NUMBER: _builtins.int
@@ -830,7 +831,11 @@ class QueryEntriesRequest(_message.Message):
     min_similarity: _builtins.float
     """Leave out hits below this similarity."""
     include_entries: _builtins.bool
-    """Give the entries' payload; without it only uid and similarity."""
+    """Return the entries' payload; without it only uid and similarity."""
+    entry_count: _builtins.int
+    """Return the payload of only the first so many hits of each vector; 0: of all
+    hits. Needs include_entries.
+    """
     distinct_entities: _builtins.bool
     """At most one hit, the best, for each entity_id; entries without one count for
     themselves.
@@ -872,6 +877,7 @@ class QueryEntriesRequest(_message.Message):
         limit: _builtins.int = ...,
         min_similarity: _builtins.float | None = ...,
         include_entries: _builtins.bool = ...,
+        entry_count: _builtins.int = ...,
         distinct_entities: _builtins.bool = ...,
         thumbnail_count: _builtins.int = ...,
         merged: _builtins.bool = ...,
@@ -879,7 +885,7 @@ class QueryEntriesRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "filter", b"filter", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "filter", b"filter", "include_entries", b"include_entries", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "merged_hits_per_vector", b"merged_hits_per_vector", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "distinct_entities", b"distinct_entities", "entry_count", b"entry_count", "filter", b"filter", "include_entries", b"include_entries", "library_id", b"library_id", "library_uid", b"library_uid", "limit", b"limit", "merged", b"merged", "merged_hits_per_vector", b"merged_hits_per_vector", "min_similarity", b"min_similarity", "sparse_vector", b"sparse_vector", "thumbnail_count", b"thumbnail_count", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
     _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
