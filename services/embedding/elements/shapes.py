@@ -11,7 +11,7 @@ around its middle.
 - Two shapes are as alike as their rings correlate at the best turn. How much better that is than
   any of the landmarks, flat parts of photos and letters, is what counts: many things are like a V.
 
-What is learnt is committed; tests/benchmarks/elements/shapes.py learns it.
+What is learnt is committed; services/models/elements/shapes.py learns it.
 """
 
 from __future__ import annotations

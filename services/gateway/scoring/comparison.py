@@ -2,7 +2,7 @@
 
 Several measures are weighed into one piece of evidence that one picture is an edit of the other
 (logistic regression); a table, made with the weights, says how often pictures that are none reach
-as much. Both are committed, with the script that makes them: tests/benchmarks/comparison.
+as much. Both are committed, with the script that makes them: services/models/comparison.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from pathlib import Path
 from PIL import Image
 
 from imagesearch.client import Client, CompareImagesResponse, Verdict
+from imagesearch_services.models.common.pictures import data_folder, random_source
+from imagesearch_services.models.comparison.pairs import FOLDER, NEAREST, RANDOM, Pair, choose
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.comparison.pairs import NEAREST, RANDOM, ROOT_CACHE, Pair, choose
-from tests.benchmarks.copies.dataset import data_folder, random_source
 from tests.triton_server import prepared_models
 
 TOLD_EVERY = 100
@@ -238,8 +238,8 @@ def _note_misses(outcomes: Iterable[Outcome]) -> None:
         for each in outcomes
         if each.is_same != each.pair.is_copy or each.is_named is False or each.invented
     ]
-    ROOT_CACHE.mkdir(parents=True, exist_ok=True)
-    (ROOT_CACHE / "misses.txt").write_text("\n".join(lines) + "\n")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "misses.txt").write_text("\n".join(lines) + "\n")
 
 
 def _of_kind(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:

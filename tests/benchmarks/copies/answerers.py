@@ -16,7 +16,7 @@ from PIL import Image
 from imagesearch.client import Client, request_builders
 from imagesearch.gateway.v1.search_pb2 import Match
 from imagesearch.type.v1.library_type_pb2 import LibraryType
-from tests.benchmarks.copies.placements import PixelBox
+from imagesearch_services.models.copies.placements import PixelBox
 from tests.benchmarks.copies.scoring import Candidate
 
 Bits = npt.NDArray[np.bool_]

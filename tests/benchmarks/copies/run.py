@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imagesearch.client import Client
+from imagesearch_services.models.common.pictures import data_folder
+from imagesearch_services.models.copies.queries import Query, prepare
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 from tests.benchmarks.copies.answerers import SuiteAnswerer, pdq, phash
-from tests.benchmarks.copies.dataset import Query, data_folder, prepare
 from tests.benchmarks.copies.scoring import Answerer, Outcome, score, to_markdown
 from tests.triton_server import prepared_models
 

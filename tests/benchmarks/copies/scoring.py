@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.benchmarks.copies.dataset import SERIES_STRANGER, STRANGER, Query
-from tests.benchmarks.copies.edits import EDITS
-from tests.benchmarks.copies.placements import PLACEMENTS, PixelBox
+from imagesearch_services.models.copies.edits import EDITS
+from imagesearch_services.models.copies.placements import PLACEMENTS, PixelBox
+from imagesearch_services.models.copies.queries import SERIES_STRANGER, STRANGER, Query
 
 STRANGERS_LET_THROUGH = 0.01
 SCREENSHOTS = tuple(kind for kind in PLACEMENTS if kind.startswith("screenshot"))

@@ -33,8 +33,8 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.client import Client, FindDuplicatesResponse
 from imagesearch.type.v1 import library_type_pb2, model_pb2, picture_pb2
 from imagesearch_services.embedding.background import load_backgrounds
+from imagesearch_services.models.common.pictures import data_folder
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.copies.dataset import data_folder
 from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails
 from tests.contract.catalog.support import Catalog
 from tests.triton_server import prepared_models

@@ -35,8 +35,8 @@ from imagesearch_services.gateway.scoring.calibration import (
     Threshold,
     closeness,
 )
-from tests.benchmarks.comparison.measuring import fingerprint
-from tests.benchmarks.copies.dataset import data_folder
+from imagesearch_services.models.common.pictures import data_folder
+from imagesearch_services.models.comparison.measuring import fingerprint
 from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails
 
 MODEL = ModelVersion("copy", "sscd", "1")

@@ -19,20 +19,14 @@ import numpy.typing as npt
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.thumbnails import thumbnail
 from imagesearch_services.gateway.model import THUMBNAIL_SIDE_PX
-from tests.benchmarks.copies.dataset import (
-    CACHE,
-    QUALITY,
-    ROOT,
-    all_names,
-    random_source,
-    read_rgb,
-)
-from tests.benchmarks.copies.edits import EDITS
-from tests.benchmarks.copies.vectors import COPY_MODEL, Embedder
+from imagesearch_services.models.common.embedder import COPY_MODEL, Embedder
+from imagesearch_services.models.common.pictures import CACHE, all_names, random_source, read_rgb
+from imagesearch_services.models.copies.edits import EDITS
+from imagesearch_services.models.copies.queries import QUALITY
 
 Floats = npt.NDArray[np.float32]
 
-FOLDER = ROOT / ".cache" / "duplicates"
+FOLDER = CACHE / "duplicates"
 PICTURES = 5000
 ONE_IN = 5
 """Every fifth picture gets a copy, so that any beginning of the list has its share."""
@@ -108,7 +102,7 @@ def _make(copy: Copy, data: Path) -> None:
 def _of_data(data: Path, names: Sequence[str]) -> Floats:
     """Embed the data's pictures; those that the copies benchmark embedded are taken from there."""
     known: dict[str, Floats] = {}
-    for file in (FOLDER / "data.npz", *sorted(CACHE.glob("*-sscd.npz"))):
+    for file in (FOLDER / "data.npz", *sorted((CACHE / "copies").glob("*-sscd.npz"))):
         if file.exists():
             with np.load(file) as kept:
                 if "names" in kept:

@@ -34,15 +34,17 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.windows import STEP_PX, Windows
-from tests.benchmarks.copies.dataset import all_names, data_folder
-from tests.benchmarks.elements import dataset
+from imagesearch_services.models.common.pictures import data_folder, random_source
+from imagesearch_services.models.common.prepared import committed_weights
+from imagesearch_services.models.elements.photos import read_pixels
+from imagesearch_services.models.elements.sources import FOLDER, unused_photos
+from imagesearch_services.models.elements.vocabulary import DISTRACTOR_PHOTOS
 
-MODEL = dataset.ROOT / "deploy/triton/models/dense/2/model.onnx"
+MODEL = committed_weights("dense", 2)
 WINDOWS = {"windows": "0.6667x0.6667:3x3,0.5x0.5:4x4,0.375x0.375:6x6", "windows_side_px": "640"}
 """Of the model's those that are not too small to be elements: garments are 300 pixels high."""
 WHOLE_PX = 288
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
-PHOTOS = 1640
 PHOTOS_A_FILE = 20
 
 Floats = npt.NDArray[np.float32]
@@ -90,7 +92,7 @@ def at_window_size(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
 
 
-def distractors(count: int, photos: int = PHOTOS) -> Iterator[Distractor]:
+def distractors(count: int, photos: int = DISTRACTOR_PHOTOS) -> Iterator[Distractor]:
     """Give so many, evenly from all photos."""
     several = [photo for part in _parts(photos) for photo in part]
     for number in range(Windows.from_parameters(WINDOWS).count):
@@ -101,17 +103,9 @@ def distractors(count: int, photos: int = PHOTOS) -> Iterator[Distractor]:
     raise SystemExit(f"{photos} photos give fewer than {count} distractors")
 
 
-def chosen_photos(data: Path) -> list[str]:
-    """Name photos that no element and no query is made of, in the order in which they are taken."""
-    names = all_names(data)
-    street = [name for name in names if name.startswith("street")][420:]
-    garments = [name for name in names if name.startswith("garments")][540:]
-    return sorted([*street, *garments], key=lambda name: hashlib.sha256(name.encode()).digest())
-
-
 def _parts(photos: int) -> Iterator[list[list[Distractor]]]:
     data = data_folder()
-    chosen = [data / name for name in chosen_photos(data)]
+    chosen = [data / name for name in unused_photos(data)]
     describe = _Describe()
     for start in range(0, photos, PHOTOS_A_FILE):
         part = chosen[start : start + PHOTOS_A_FILE]
@@ -131,7 +125,7 @@ class _Describe:
 
     def __init__(self) -> None:
         self._vocabulary, self._dense = Vocabulary.load(), Dense()
-        self._folder = dataset.CACHE / "windows"
+        self._folder = FOLDER / "windows"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._model = hashlib.sha256(MODEL.read_bytes()).hexdigest()[:8]
 
@@ -148,7 +142,7 @@ class _Describe:
         """Give the vectors of every window, [photos, windows, dimensions]."""
         file = self._folder / f"{start:05d}-{self._model}.npy"
         if not file.exists():
-            pixels = [at_window_size(dataset.read_pixels(photo)) for photo in photos]
+            pixels = [at_window_size(read_pixels(photo)) for photo in photos]
             count = len(_boxes(*pixels[0].shape[:2]))
             made = [self._dense.all(one)[1 : 1 + count] for one in pixels]
             np.save(file, np.stack(made).astype(np.float16))
@@ -162,11 +156,11 @@ def _boxes(height: int, width: int) -> list[Box]:
 def _order(photo: Path) -> list[int]:
     """Say in which order the windows of a photo are taken."""
     count = Windows.from_parameters(WINDOWS).count
-    return dataset.random_source("windows", photo.name).sample(range(count), count)
+    return random_source("windows", photo.name).sample(range(count), count)
 
 
 def _windows(photo: Path, vocabulary: Vocabulary) -> Iterator[Local]:
-    pixels = at_window_size(dataset.read_pixels(photo))
+    pixels = at_window_size(read_pixels(photo))
     found = extract(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8), PHOTO_LIMITS)
     projected = vocabulary.project(found.descriptors)
     codes = vocabulary.encode(projected)
@@ -191,7 +185,7 @@ def _windows(photo: Path, vocabulary: Vocabulary) -> Iterator[Local]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--photos", type=int, default=DISTRACTOR_PHOTOS)
     made = sum(len(part) for part in _parts(parser.parse_args().photos))
     print(f"{made} photos are described")  # noqa: T201
 

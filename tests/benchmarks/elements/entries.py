@@ -24,7 +24,9 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.regional import Regional, with_regional
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.windows import Windows
-from tests.benchmarks.elements import dataset
+from imagesearch_services.models.elements import dataset
+from imagesearch_services.models.elements.photos import read_pixels
+from imagesearch_services.models.elements.sources import FOLDER
 from tests.benchmarks.elements.distractors import MODEL, Dense, distractors
 from tests.benchmarks.elements.offline import code_hash, in_parts, view
 
@@ -63,11 +65,11 @@ def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
     vocabulary, dense = Vocabulary.load(), Dense()
     modules = (features_module, segments_module, shapes_module, vocabulary_module)
     key = code_hash(modules, FILE, shapes_module.FILE, MODEL)
-    folder = dataset.CACHE / f"index-{benchmark.folder.name}-{key}"
+    folder = FOLDER / f"index-{benchmark.folder.name}-{key}"
 
     def element(one: dataset.Element) -> Stored:
         features, bag = describe_element(view(benchmark, one.file, STORED_SIDE_PX), vocabulary)
-        pixels = dataset.read_pixels(benchmark.folder / one.file)
+        pixels = read_pixels(benchmark.folder / one.file)
         vector = dense.whole(pixels)
         box = np.array([(0, 0, pixels.shape[1], pixels.shape[0])], np.float32)
         raw = with_regional(features.to_bytes(), Regional(vector[None], box))
@@ -77,7 +79,7 @@ def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
         features, bag, shape_bag = describe_query(
             view(benchmark, one.file, QUERY_SIDE_PX), vocabulary
         )
-        pixels = dataset.read_pixels(benchmark.folder / one.file)
+        pixels = read_pixels(benchmark.folder / one.file)
         vectors = dense.all(pixels)
         whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
         boxes = [whole, *Windows.from_parameters(QUERY_WINDOWS).boxes(whole)]

@@ -46,8 +46,8 @@ from imagesearch_services.gateway.search.candidates import (
     load_candidates,
 )
 from imagesearch_services.gateway.settings import SearchSettings
+from imagesearch_services.models.elements import dataset
 from tests.benchmarks import catalog as bench
-from tests.benchmarks.elements import dataset
 from tests.benchmarks.elements.entries import Asked, Stored, described, others
 from tests.contract.catalog.support import Catalog
 

@@ -17,22 +17,22 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from tests.benchmarks.elements.dataset import (
+from imagesearch_services.models.elements.dataset import (
     EDITIONS,
-    KINDS,
     REPORTED,
     Benchmark,
     Query,
     prepare,
 )
-from tests.benchmarks.elements.offline import CANDIDATES, search_all
-from tests.benchmarks.elements.suite import (
+from imagesearch_services.models.elements.sources import KINDS
+from imagesearch_services.models.elements.suite import (
     LEAST_EVIDENCE,
     Answer,
     Corners,
     answers_folder,
     suite_answers,
 )
+from tests.benchmarks.elements.offline import CANDIDATES, search_all
 
 IOU = 0.5
 ALLOWED_WRONG = 0.01

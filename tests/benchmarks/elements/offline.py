@@ -39,13 +39,13 @@ from imagesearch_services.embedding.elements.fusion import evidence, places
 from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.pictures import PictureFile
-from tests.benchmarks.elements.dataset import CACHE, Benchmark
+from imagesearch_services.models.elements.dataset import Benchmark
+from imagesearch_services.models.elements.sources import FOLDER
+from imagesearch_services.models.elements.suite import PART, Hit
 
 CANDIDATES = 100
 SHAPE_CANDIDATES = 30
 THREADS = 2
-PART = 40
-"""Pictures that are described, or searched, and then kept."""
 
 Described = tuple[QueryFeatures, Bag, Bag]
 """Of a query, its words, and those of its shapes."""
@@ -60,16 +60,6 @@ class Features:
     elements: Sequence[tuple[StoredElement, Bag]]
     queries: Sequence[Described]
     negatives: Sequence[Described]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """An element that was found."""
-
-    row: int
-    evidence: float
-    corners: list[npt.NDArray[np.float64]]
-    """Of each instance, in the photo."""
 
 
 class Index:
@@ -107,7 +97,7 @@ def describe(benchmark: Benchmark) -> Features:
     Each few pictures are a file of their own, so that a run goes on where it was stopped.
     """
     modules = (features, segments, shapes, vocabulary)
-    folder = CACHE / f"features-{benchmark.folder.name}-{code_hash(modules, FILE, shapes.FILE)}"
+    folder = FOLDER / f"features-{benchmark.folder.name}-{code_hash(modules, FILE, shapes.FILE)}"
     words = Vocabulary.load()
 
     def element(name: str) -> tuple[StoredElement, Bag]:
@@ -158,7 +148,7 @@ def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
     index, words = Index(described.elements), Vocabulary.load()
     modules = (features, segments, shapes, vocabulary, matching, verification, fusion)
     key = code_hash(modules, FILE, shapes.FILE)
-    folder = CACHE / f"found-{benchmark.folder.name}-{candidates}-{key}"
+    folder = FOLDER / f"found-{benchmark.folder.name}-{candidates}-{key}"
 
     def found(photo: Described) -> list[Hit]:
         return search(photo, index, words, candidates)

@@ -7,23 +7,22 @@ kinds are stored, others search them; right is what is of the same kind. Everyth
 the public contract, with the models as they are released: the embedding was fitted on these
 groceries, and on no garment that is asked for or stored here. For products that it never saw see
 the five folds of
-`deploy/models/product/train_embedding.py`.
+`imagesearch_services.models.product.train_embedding`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from imagesearch.client import Client, LibraryType, request_builders
+from imagesearch_services.models.common.pictures import all_names, data_folder
+from imagesearch_services.models.product.splits import embedding_split
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.copies.dataset import ROOT, all_names, data_folder
 from tests.triton_server import prepared_models
 
-SPLIT = ROOT / "deploy/models/product/embedding_split.json"
 BATCH = 20
 SHELF_OF_PRODUCT = 6
 STORED_OF_KIND = 14
@@ -92,7 +91,7 @@ def report(client: Client, data: Path) -> None:
     names = all_names(data)
     shop = [name for name in names if name.startswith("grocery/catalogue/")]
     shelf = of_each([name for name in names if "/shelf/" in name], 0, SHELF_OF_PRODUCT)
-    held_out = set(json.loads(SPLIT.read_text())["garments_held_out"])
+    held_out = set(embedding_split().garments_held_out)
     clothes = [name for name in names if name in held_out]
     stored = of_each(clothes, 0, STORED_OF_KIND)
     asked = of_each(clothes, STORED_OF_KIND, ASKED_OF_KIND)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 import time
@@ -27,11 +26,11 @@ from pathlib import Path
 from imagesearch.client import Client, LibraryType, SearchImagesResponse, request_builders
 from imagesearch_services.embedding.probe import probe_picture
 from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.models.common.pictures import all_names, data_folder
+from imagesearch_services.models.product.splits import parser_split
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.copies.dataset import ROOT, all_names, data_folder
 from tests.triton_server import prepared_models, running_triton
 
-SPLIT = ROOT / "deploy/models/product/parser_split.json"
 ADD_BATCH = 20
 MODEL_RUNS = 40
 WARM_UP = 5
@@ -65,7 +64,7 @@ WAYS: dict[str, Way] = {
 
 def pictures(data: Path, count: int) -> dict[str, list[bytes]]:
     """Read what is searched with."""
-    street = [f"street/photos/{name}.jpg" for name in json.loads(SPLIT.read_text())["street"]]
+    street = [f"street/photos/{name}.jpg" for name in parser_split().street]
     shop = [name for name in all_names(data) if name.startswith("grocery/catalogue/")]
     return {
         "street photos": [(data / name).read_bytes() for name in street[:count]],

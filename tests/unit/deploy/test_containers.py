@@ -68,7 +68,7 @@ def test_what_it_copies_is_there_and_in_the_build_context(name: str) -> None:
     for stage in container_file(name):
         for sources, _ in stage.copied_from_context:
             for source in sources:
-                assert list(ROOT.glob(source)) or source.endswith("*"), source
+                assert list(ROOT.glob(source)) or source == "LICENSE*", source
                 parents = [Path(source), *Path(source).parents]
                 assert any(
                     fnmatch.fnmatch(str(part), pattern) for part in parents for pattern in allowed
@@ -110,8 +110,8 @@ def test_its_program_exists(name: str) -> None:
 def test_the_models_image_prepares_with_nothing_but_what_it_copies(tmp_path: Path) -> None:
     image = container_file("models")[-1]
     for sources, target in image.copied_from_context:
-        for source in sources:
-            put(ROOT / source, tmp_path / target, into=target.endswith("/"))
+        for source in (path for pattern in sources for path in ROOT.glob(pattern)):
+            put(source, tmp_path / target, into=target.endswith("/"))
     prefix = image.arguments("WORKDIR")[0]
     variables = {
         name: value.replace(prefix, str(tmp_path)) for name, value in image.environment.items()
@@ -231,32 +231,70 @@ def namespace_of(module: str, distributions: set[str]) -> bool:
     )
 
 
-def test_the_wheel_holds_every_package_and_data_file_that_is_committed() -> None:
-    tool = PROJECT["tool"]["setuptools"]
-    homes = {path: name for name, path in tool["package-dir"].items()}
-    tracked = subprocess.run(
+def test_the_wheel_holds_every_package_and_data_file_that_services_use() -> None:
+    assert not [
+        file
+        for file in tracked_files()
+        if not in_wheel(file) and not makes_artefacts(file) and file.name != "README.md"
+    ]
+    weights = {".onnx", ".pt", ".safetensors"}
+    assert not [file for file in tracked_files() if file.suffix in weights]
+
+
+def test_the_wheel_and_the_build_context_hold_no_command_that_makes_artefacts() -> None:
+    commands = [file for file in tracked_files() if makes_artefacts(file)]
+    assert commands
+    assert not [file for file in commands if in_wheel(file)]
+    assert "services/models/*/**" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_no_service_imports_a_command_that_makes_artefacts() -> None:
+    folders = {file.parts[2] for file in tracked_files() if makes_artefacts(file)}
+    names = {f"imagesearch_services.models.{folder}" for folder in folders}
+    for file in tracked_files():
+        if file.suffix == ".py" and not makes_artefacts(file):
+            text = (ROOT / file).read_text()
+            assert not [name for name in names if name in text], file
+
+
+def test_nothing_in_services_and_clients_imports_the_tests() -> None:
+    importers = [
+        file
+        for file in tracked_files()
+        if file.suffix == ".py" and "tests" in set(imports(ROOT / file))
+    ]
+    assert not importers
+
+
+def tracked_files() -> list[Path]:
+    """Return the committed files of all packages, relative to the root."""
+    homes = PROJECT["tool"]["setuptools"]["package-dir"].values()
+    listed = subprocess.run(
         ["git", "ls-files", *homes], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    lost = []
-    for file in map(Path, tracked):
-        if file.suffix == ".md":
-            continue  # pages for readers of the repository
-        home = next(home for home in homes if file.is_relative_to(home))
-        inside = file.relative_to(home)
-        package = ".".join([homes[home], *inside.parent.parts])
-        if file.suffix == ".py":
-            kept = package in tool["packages"]
-        else:
-            kept = any(
-                package == owner or package.startswith(f"{owner}.")
-                for owner, patterns in tool["package-data"].items()
-                for pattern in patterns
-                if fnmatch.fnmatch(
-                    f"{package}.{file.name}"[len(owner) + 1 :],
-                    pattern.replace("**/", "*").replace("/", "."),
-                )
-            )
-        if not kept:
-            lost.append(str(file))
-    assert not lost
-    assert not [file for file in tracked if Path(file).suffix in {".onnx", ".pt", ".safetensors"}]
+    return [Path(name) for name in listed]
+
+
+def makes_artefacts(file: Path) -> bool:
+    """Whether the file is in a subfolder of services/models/."""
+    home = Path("services/models")
+    return file.is_relative_to(home) and file.parent != home
+
+
+def in_wheel(file: Path) -> bool:
+    """Whether pyproject.toml puts the file into the wheel."""
+    tool = PROJECT["tool"]["setuptools"]
+    homes = {path: name for name, path in tool["package-dir"].items()}
+    home = next(home for home in homes if file.is_relative_to(home))
+    package = ".".join([homes[home], *file.relative_to(home).parent.parts])
+    if file.suffix == ".py":
+        return package in tool["packages"]
+    return any(
+        fnmatch.fnmatch(
+            f"{package}.{file.name}"[len(owner) + 1 :],
+            pattern.replace("**/", "*").replace("/", "."),
+        )
+        for owner, patterns in tool["package-data"].items()
+        if package == owner or package.startswith(f"{owner}.")
+        for pattern in patterns
+    )

@@ -1,0 +1,52 @@
+"""The pictures of the data set that artefacts are made from, and where intermediate results go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+Picture: TypeAlias = npt.NDArray[np.uint8]
+"""RGB, [height, width, 3]."""
+
+ROOT = Path(__file__).resolve().parents[3]
+"""Root of the source tree."""
+CACHE = ROOT / ".cache"
+"""Intermediate results; safe to delete."""
+DATA_VARIABLE = "IMAGESEARCH_BENCHMARK_DATA"
+"""Environment variable with the folder of the data set."""
+DEFAULT_DATA = ROOT.parent / "shared" / "data"
+PATTERNS = ("garments/*/*.jpg", "grocery/**/*.jpg", "street/photos/*.jpg")
+
+
+def data_folder() -> Path:
+    """Return the folder of the data set, from the environment or the default."""
+    return Path(os.environ.get(DATA_VARIABLE, DEFAULT_DATA))
+
+
+def all_names(data: Path) -> list[str]:
+    """Return the names of all pictures, relative to the folder.
+
+    They are ordered by the hash of the name: the order is random but the same on every machine.
+    """
+    names = [
+        path.relative_to(data).as_posix() for pattern in PATTERNS for path in data.glob(pattern)
+    ]
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """Read a picture in RGB, with its EXIF orientation applied."""
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def random_source(*names: object) -> random.Random:
+    """Return a random generator that is seeded by names, hence the same on every machine."""
+    return random.Random("/".join(map(str, names)))

@@ -1,0 +1,1 @@
+"""The logistic model and the calibration table of image comparison."""

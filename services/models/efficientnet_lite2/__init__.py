@@ -1,0 +1,1 @@
+"""EfficientNet-Lite2: export of the semantic model, its calibration, and the shared backbone."""

@@ -1,0 +1,1 @@
+"""Training, measurement and calibration of the models of product search."""
