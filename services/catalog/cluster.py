@@ -82,6 +82,7 @@ class ClusterStorage:
     """`Storage` on collections of a server."""
 
     exclusive = False
+    parallel_calls = 16
 
     def __init__(self, settings: ClusterSettings, client: AsyncQdrantClient | None = None) -> None:
         """Prepare; a client that is given is used in the place of one to `settings.url`."""

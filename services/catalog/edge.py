@@ -79,6 +79,7 @@ class EdgeStorage:
     """`Storage` on collections in a local folder."""
 
     exclusive = True
+    parallel_calls = 1
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from imagesearch_services.catalog.rejections import forget_library_pairs
 from imagesearch_services.catalog.requests import METADATA, RequestKey, Requests
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
+from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import (
     Reason,
     ServiceError,
@@ -122,8 +123,16 @@ class Libraries:
         ready = AllOf((Match("kind", ("library",)), Match("state", (READY,))))
         return [library_from_payload(payload) async for payload in self._scroll(ready)]
 
-    async def page(self, page_size: int, page_token: str) -> tuple[list[Library], str]:
-        """Return a page of libraries by id, and the token of the next page."""
+    async def page(
+        self, page_size: int, page_token: str
+    ) -> tuple[list[tuple[Library, LibraryStats]], str]:
+        """Return a page of libraries by id with their counts, and the token of the next page.
+
+        A library that is deleted while its page is read is left out.
+
+        Raises:
+            ServiceError: FIELD_INVALID, PAGE_TOKEN_INVALID, STORAGE_UNAVAILABLE.
+        """
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
         last = paging.read_token("libraries", page_token)
@@ -133,9 +142,18 @@ class Libraries:
             key=lambda library: library.library_id,
         )
         page = libraries[: paging.page_size(page_size)]
-        if len(page) == len(libraries):
-            return page, ""
-        return page, paging.make_token("libraries", page[-1].library_id.encode())
+        token = ""
+        if len(page) < len(libraries):
+            token = paging.make_token("libraries", page[-1].library_id.encode())
+        async with aclosing(
+            in_order(self._stats_if_present, page, ahead=self._storage.parallel_calls)
+        ) as counts:
+            stats = [counted async for counted in counts]
+        return [
+            (library, counted)
+            for library, counted in zip(page, stats, strict=True)
+            if counted is not None
+        ], token
 
     async def create(self, draft: Library, key: RequestKey) -> Library:
         """Make an empty library; uid and times of the draft are not read.
@@ -242,6 +260,14 @@ class Libraries:
             if self._known is not None:
                 del self._known[library_id]
             await self._remove(library)
+
+    async def _stats_if_present(self, library: Library) -> LibraryStats | None:
+        try:
+            return await self.stats(library)
+        except ServiceError as error:
+            if error.reason is Reason.LIBRARY_CHANGED:
+                return None
+            raise
 
     async def _find(self, library_id: str) -> Library | None:
         if self._known is not None:

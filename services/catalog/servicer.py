@@ -60,7 +60,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         del context
         page, token = await self._libraries.page(request.page_size, request.page_token)
         return pb.ListLibrariesResponse(
-            libraries=[await self._with_stats(library) for library in page],
+            libraries=[messages.write_library(library, stats) for library, stats in page],
             next_page_token=token,
         )
 

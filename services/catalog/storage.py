@@ -113,6 +113,10 @@ class Storage(Protocol):
     exclusive: bool
     """No other process writes here, so what was written by us may be remembered."""
 
+    parallel_calls: int
+    """Maximum storage calls that one request makes at the same time. An engine that runs one call
+    after another has 1: otherwise calls of other requests would queue behind all of them."""
+
     async def start(self) -> None:
         """Open the engine; raises where it can't be had."""
 

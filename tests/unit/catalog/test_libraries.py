@@ -1,0 +1,111 @@
+"""Pages of libraries: counts are read concurrently, within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from imagesearch_services.catalog.libraries import READY, Libraries
+from imagesearch_services.catalog.model import Library, VectorSpace
+from imagesearch_services.catalog.payloads import library_to_payload
+from imagesearch_services.catalog.requests import METADATA
+from imagesearch_services.catalog.storage import (
+    CollectionStats,
+    Record,
+    Storage,
+    storage_error,
+)
+from imagesearch_services.common.errors import Reason, ServiceError
+
+LIBRARY_COUNT = 40
+
+
+def library(number: int) -> Library:
+    return Library(
+        library_id=f"shop-{number:02}",
+        uid=f"{number:032x}",
+        type=1,
+        spaces=(VectorSpace("copy@1", 4, False),),
+    )
+
+
+class SlowStorage:
+    """Holds empty libraries; counts the calls of `stats` that run at the same time."""
+
+    exclusive = True
+    parallel_calls = 7
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.most_running = 0
+        self.before_stats: Callable[[str], None] = lambda _: None
+
+    async def create_collection(self, *_: Any) -> None: ...
+
+    async def create_index(self, *_: Any) -> None: ...
+
+    async def keep_only(self, *_: Any) -> None: ...
+
+    async def scroll(self, name: str, *_: Any) -> list[Record]:
+        assert name == METADATA
+        return [
+            Record(bytes(16), library_to_payload(library(number), READY), {})
+            for number in range(LIBRARY_COUNT)
+        ]
+
+    async def stats(self, name: str) -> CollectionStats:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(0.01)
+            self.before_stats(name)
+            return CollectionStats(point_count=int(name, 16), unindexed_vector_count=0)
+        finally:
+            self.running -= 1
+
+
+async def opened(storage: SlowStorage) -> Libraries:
+    libraries = Libraries(cast("Storage", storage), cast("Any", None), cast("Any", None))
+    await libraries.start()
+    return libraries
+
+
+async def test_counts_of_a_page_are_read_concurrently_and_in_order() -> None:
+    storage = SlowStorage()
+    page, token = await (await opened(storage)).page(LIBRARY_COUNT - 1, "")
+    assert [stats.entry_count for _, stats in page] == list(range(LIBRARY_COUNT - 1))
+    assert [each.library_id for each, _ in page] == sorted(each.library_id for each, _ in page)
+    assert token
+    assert storage.most_running == storage.parallel_calls
+
+
+async def test_a_library_deleted_while_its_page_is_read_is_left_out() -> None:
+    storage = SlowStorage()
+    libraries = await opened(storage)
+
+    def delete_third(name: str) -> None:
+        if int(name, 16) == 3:
+            assert libraries._known is not None
+            libraries._known.pop("shop-03", None)
+            raise storage_error()
+
+    storage.before_stats = delete_third
+    page, _ = await libraries.page(5, "")
+    assert [each.library_id for each, _ in page] == ["shop-00", "shop-01", "shop-02", "shop-04"]
+
+
+async def test_an_engine_that_fails_fails_the_page() -> None:
+    storage = SlowStorage()
+
+    def fail(_: str) -> None:
+        raise storage_error()
+
+    storage.before_stats = fail
+    libraries = await opened(storage)
+    with pytest.raises(ServiceError) as caught:
+        await libraries.page(0, "")
+    assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
+    assert storage.running == 0
