@@ -1,4 +1,4 @@
-"""Errors that several packages of the Gateway raise."""
+"""Errors that several rooms of the Gateway raise."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def library_type_mismatch(library: Library, message: str) -> ServiceError:
     )
 
 
-def refuse_subject_detection(library: Library, wanted: bool | None) -> None:
+def refuse_subject_detection(library: Library, requested: bool | None) -> None:
     """Raise LIBRARY_TYPE_MISMATCH for subject detection outside product libraries."""
-    if wanted and library.type is not LibraryType.PRODUCT:
+    if requested and library.type is not LibraryType.PRODUCT:
         raise library_type_mismatch(
             library, "subject_detection: only product libraries detect subjects"
         )

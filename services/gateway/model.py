@@ -1,4 +1,4 @@
-"""What the Gateway speaks of: libraries, images, queries and matches, without a wire format."""
+"""Value types that all rooms of the Gateway share: libraries, images, hits and embeddings."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from imagesearch_services.common.types import (
 
 
 class Relation(enum.IntEnum):
-    """How a match is related to the query; the numbers of the contract."""
+    """How a match is related to the query; the values of `imagesearch.gateway.v1.Relation`."""
 
     UNSPECIFIED = 0
-    """In libraries that know no relations."""
+    """Element and product libraries have no relations."""
     SAME = 1
     SIMILAR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model that embeds, as the Embedding service tells of it."""
+    """An embedding model as the Embedding service reports it."""
 
     model: ModelVersion
     dimensions: int
@@ -43,7 +43,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryFields:
-    """What a caller may say of a library."""
+    """Fields of a library that the caller sets."""
 
     display_name: str = ""
     description: str = ""
@@ -53,7 +53,7 @@ class LibraryFields:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewLibrary:
-    """A library to make."""
+    """A library to create."""
 
     library_id: str
     type: LibraryType
@@ -63,7 +63,7 @@ class NewLibrary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """A library as the Catalog keeps it."""
+    """A stored library."""
 
     library_id: str
     uid: str
@@ -76,13 +76,13 @@ class Library:
     update_time: datetime
 
     def model(self, role: str) -> ModelVersion | None:
-        """The model of a role, if the library was built with one."""
+        """Return the model of a role, or None if the library was created without it."""
         return next((model for model in self.models if model.role == role), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFields:
-    """What a caller may say of an image."""
+    """Fields of an image that the caller sets."""
 
     entity_id: str = ""
     category: Category | None = None
@@ -105,7 +105,7 @@ class NewImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewEntry:
-    """What the Catalog is given to store of a picture."""
+    """An entry to store in the Catalog."""
 
     image_id: str
     fields: ImageFields
@@ -113,21 +113,21 @@ class NewEntry:
     info: PictureInfo
     vectors: Sequence[Vector] = ()
     words: SparseVector | None = None
-    """Of an element."""
+    """Visual words, in element libraries."""
     features: bytes = b""
-    """Of an element; opaque."""
+    """Packed local features, in element libraries; opaque."""
     subject: Subject | None = None
     thumbnail: bytes = b""
-    """JPEG of the whole picture; empty: none."""
+    """JPEG of the whole picture; empty if the library stores no thumbnails."""
     warnings: Sequence[str] = ()
-    """Not stored, but told of the stored image."""
+    """Returned with the stored image, not stored."""
     allow_overwrite: bool
     request_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
-    """An image as the Catalog keeps it."""
+    """A stored image."""
 
     library_id: str
     image_id: str
@@ -141,23 +141,25 @@ class StoredImage:
     vectors: Sequence[Vector] = ()
     has_thumbnail: bool = False
     warnings: Sequence[str] = ()
-    """What the caller should know though it is stored; only in the answer to adding it."""
+    """Set only in the answer to adding the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A stored image near a query vector; the image itself only where asked for."""
+    """A stored image near a query vector."""
 
     uid: bytes
     similarity: float
     image: StoredImage | None = None
+    """None unless requested."""
     thumbnail: bytes | ServiceError | None = None
-    """Its small picture, empty where none is kept, or why it can't be had; None: not asked for."""
+    """Empty if the image has no thumbnail, an error if the blob store is unavailable, None unless
+    requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeaturesHit:
-    """A stored element that may appear in a query."""
+    """A candidate of an element search."""
 
     uid: bytes
     features: bytes
@@ -169,17 +171,18 @@ class DescribedPicture:
 
     info: PictureInfo
     region: Box
-    """What of it was described."""
+    """The described part of the picture."""
     words: SparseVector
+    """Visual words."""
     features: bytes
-    """Opaque."""
+    """Packed local features; opaque."""
     keypoint_count: int
     thumbnail: bytes = b""
-    """JPEG of the whole picture, where asked for."""
+    """JPEG of the whole picture, where requested."""
     vectors: Sequence[Vector] = ()
-    """By a dense model, where asked for: of what was described, then of a query's windows."""
+    """Dense descriptors, where requested: of the described part, then of the windows of a query."""
     shape_words: SparseVector | None = None
-    """Of a query's parts in one colour, to be asked for by themselves."""
+    """Visual words of the single-color parts of a query, for a candidate query of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,44 +197,44 @@ class FoundElement:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRegion:
-    """A part of a picture and its embeddings, one for each space asked."""
+    """A part of a picture and its embeddings, one for each requested space."""
 
     box: Box
     vectors: Sequence[Vector]
     subject: Subject | None = None
-    """What it shows, where a model tells."""
+    """The subject in the region, in spaces whose model has a classifier."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPicture:
-    """What embedding a picture gave."""
+    """The embeddings of a picture or of parts of it."""
 
     info: PictureInfo
     regions: Sequence[EmbeddedRegion]
     subjects: Sequence[Subject] = ()
-    """Those that were found, where they were looked for; the main one first."""
+    """Detected subjects, the main subject first; empty unless detection was requested."""
     chosen_subject: int | None = None
-    """Which of them was embedded."""
+    """Index of the subject that was embedded."""
     thumbnail: bytes = b""
-    """JPEG of the whole picture, where asked for."""
+    """JPEG of the whole picture, where requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureToEmbed:
-    """A picture, and what to embed of it: a region, proposed regions, or all of it."""
+    """A picture and the part of it to embed: all of it, a region, or proposed regions."""
 
     content: bytes
     region: Box | None = None
     max_proposed_regions: int = 0
     subject_detection: bool = False
-    """Embed the main subject of it instead, if there is one."""
+    """Embed the main subject instead, if one is found."""
     category: Category | None = None
-    """Of the subject to embed, if there is one of it."""
+    """With subject detection: embed the main subject of this category, if one is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionAnswer:
-    """What a picture shows."""
+    """The subjects of a picture."""
 
     subjects: Sequence[Subject]
     info: PictureInfo

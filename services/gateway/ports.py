@@ -1,4 +1,4 @@
-"""What the Gateway needs of the other services, in its own words."""
+"""Interfaces of the Embedding service and the Catalog, as the Gateway uses them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Changes = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """What came of each picture, in order, and where the time went."""
+    """The result of each picture, in order, and the timings of the call."""
 
     pictures: Sequence[EmbeddedPicture | ServiceError]
     timings: Sequence[StepTiming]
     detection_models: Sequence[ModelVersion] = ()
-    """Those that found subjects, where that was asked for."""
+    """Models that detected subjects, where detection was requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The features of each picture, in order, and where the time went."""
+    """The features of each picture, in order, and the timings of the call."""
 
     pictures: Sequence[DescribedPicture | ServiceError]
     timings: Sequence[StepTiming]
@@ -55,7 +55,7 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The elements that appear in a query, best first, and where the time went."""
+    """The elements that appear in a query, best first, and the timings of the call."""
 
     elements: Sequence[FoundElement]
     timings: Sequence[StepTiming]
@@ -63,27 +63,27 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class CopyEvidence:
-    """How well two pictures agree where one lies over the other; all 0 where nothing fits."""
+    """How well two pictures agree once they are aligned; all 0 without an alignment."""
 
     agreement: float = 0.0
     """Mean correlation of windows, 0 to 1."""
     contrast_share: float = 0.0
-    """Of the overlap."""
+    """Share of the overlap that has contrast."""
     bend: float = 0.0
-    """How far parts had to be bent to agree, as a share of the overlap's long side."""
+    """Largest local displacement after the alignment, as a share of the overlap's long side."""
     shown_of_first: float = 0.0
-    """Share of the first picture that the second shows."""
+    """Share of the first picture that the overlap covers."""
     shown_of_second: float = 0.0
-    """Share of the second picture that the first shows."""
+    """Share of the second picture that the overlap covers."""
     inlier_count: int = 0
-    """Matches of local features that agree on the alignment."""
+    """Matched local features that agree with the alignment."""
 
 
 class Embedding(Protocol):
-    """Pixels to vectors."""
+    """The Embedding service: everything that needs pixels."""
 
     async def list_models(self) -> Sequence[ServedModel]:
-        """Models that are served now."""
+        """Return the models that are served now."""
 
     async def embed(
         self,
@@ -92,15 +92,15 @@ class Embedding(Protocol):
         *,
         thumbnail_max_side_px: int = 0,
     ) -> Embedded:
-        """Embed pictures, or parts of them, into every one of the spaces.
+        """Embed pictures, or parts of them, into each of the spaces.
 
-        A small picture of each whole one comes with it, unless the size of that is 0.
+        A thumbnail of each whole picture is returned too, unless its size is 0.
         """
 
     async def detect(
         self, content: bytes, region: Box | None, category: Category | None
     ) -> DetectionAnswer:
-        """Find and describe the subjects of a picture, or those of one category."""
+        """Detect and describe the subjects of a picture, or its subjects of one category."""
 
     async def describe(
         self,
@@ -110,29 +110,34 @@ class Embedding(Protocol):
         regional_space: str = "",
         thumbnail_max_side_px: int = 0,
     ) -> Described:
-        """Take the local features of pictures, or of a region of each.
+        """Extract the local features of pictures, or of a region of each picture.
 
-        With a space, its dense model describes them, too.
+        With `regional_space`, the dense descriptors of that space are returned too.
         """
 
     async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
-        """Say which elements appear in a query; their ids are rows of the candidates."""
+        """Return the elements that appear in a query; their ids are indices into `candidates`."""
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]
     ) -> Sequence[CopyEvidence | None]:
-        """Lay pairs of small pictures over each other: at most 100 of these, 1,000 of those.
+        """Align pairs of thumbnails and measure how well they agree.
 
-        None where one of the two can't be read.
+        Args:
+            pictures: at most 100 thumbnails.
+            pairs: at most 1,000 pairs of indices into `pictures`.
+
+        Returns:
+            The evidence of each pair; None where one of its pictures is unreadable.
         """
 
     async def check(self) -> None:
-        """Raise where the service is not well."""
+        """Raise if the service is not healthy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearestQuery:
-    """A search for the nearest stored images of each vector."""
+    """A query for the nearest stored images of each vector."""
 
     library_id: str
     library_uid: str
@@ -150,12 +155,12 @@ class NearestQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidatesQuery:
-    """A search for the stored elements that may appear in a query."""
+    """A query for the stored elements that may appear in a picture."""
 
     library_id: str
     library_uid: str
     by: SparseVector | Sequence[Vector]
-    """Those that share most words with it, or are nearest to any of its windows."""
+    """Visual words of the picture, or descriptors of its windows."""
     filter: Filter | None
     limit: int
     limit_per_vector: int
@@ -176,7 +181,7 @@ class ImagePage:
 
 
 class Catalog(Protocol):
-    """Libraries and their entries."""
+    """The Catalog: libraries and their images."""
 
     async def create_library(self, library: NewLibrary, request_id: str) -> Library: ...
 
@@ -193,7 +198,7 @@ class Catalog(Protocol):
     async def put_entries(
         self, library_id: str, library_uid: str, entries: Sequence[NewEntry]
     ) -> Sequence[StoredImage | ServiceError]:
-        """Store entries in their order; each succeeds or fails alone."""
+        """Store entries in order; each succeeds or fails on its own."""
 
     async def get_images(
         self,
@@ -203,7 +208,7 @@ class Catalog(Protocol):
         uids: Sequence[bytes] = (),
         include_vectors: bool = False,
     ) -> Sequence[StoredImage]:
-        """Those that are there, in the order asked."""
+        """Return the images that exist, in the order of the request."""
 
     async def list_images(
         self,
@@ -227,33 +232,33 @@ class Catalog(Protocol):
         images: Filter | None = None,
         request_id: str,
     ) -> int:
-        """Delete by id, or everything that the filter takes; give how many went."""
+        """Delete by id, or all images that match the filter. Returns the number deleted."""
 
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
-        """Give as many as ids, at most 100; empty where none is kept."""
+        """Return a thumbnail for each of at most 100 ids; empty if the image has no thumbnail."""
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
-        """The hits of each vector, best first."""
+        """Return the hits of each vector, best first."""
 
     async def candidates(self, query: CandidatesQuery) -> Sequence[bytes]:
-        """The uids of the best hits."""
+        """Return the uids of the best hits, each once, best first."""
 
     async def get_features(
         self, library_id: str, uids: Sequence[bytes], *, library_uid: str
     ) -> Sequence[FeaturesHit]:
-        """Features of stored elements, in the order asked; those that are gone are left out."""
+        """Return the features of stored elements in request order, without deleted elements."""
 
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
     ) -> int:
-        """Remember pairs of image ids that are no duplicates; give how many were new."""
+        """Store pairs of image ids that are not duplicates. Returns the number of new pairs."""
 
     async def rejected_pairs(
         self, library_id: str, image_ids: Sequence[str]
     ) -> Sequence[tuple[str, str]]:
-        """Give the rejected pairs that have one of the images, at most 1,000 of these."""
+        """Return the rejected pairs that contain one of at most 1,000 images."""
 
     async def check(self) -> None:
-        """Raise where the service is not well."""
+        """Raise if the service is not healthy."""

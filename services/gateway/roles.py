@@ -1,4 +1,4 @@
-"""Which models a library has, and which of them answers a search."""
+"""Model roles of each library type, and the model that scores a search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When subjects are looked for, and what is said where none was found: adding and searching."""
+"""Subject detection when adding and searching: when it is on, and its warnings."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from imagesearch_services.common.types import Box, Category
 from imagesearch_services.gateway.model import EmbeddedPicture
 
 
-def is_subject_detected(wanted: bool | None, region: Box | None) -> bool:
-    """Say whether to look for the subject: unless told otherwise, where no region is given."""
-    return region is None if wanted is None else wanted
+def is_subject_detected(requested: bool | None, region: Box | None) -> bool:
+    """Return whether to detect the subject: by default if the caller gave no region."""
+    return region is None if requested is None else requested
 
 
 def detection_warnings(picture: EmbeddedPicture, category: Category | None) -> Sequence[str]:
-    """Say where detection did not come to what the caller expects."""
+    """Return a warning if no subject, or none of the category, was detected."""
     if picture.chosen_subject is None:
-        return ["no subject stands out: all of what was looked at is taken for it"]
-    taken = picture.subjects[picture.chosen_subject].category
-    if category is not None and taken is not category:
-        name = taken.name if taken else "nothing known"
-        return [f"no subject looks like {category.name}: the main one, {name}, is taken for it"]
+        return ["no subject was detected: the whole picture or region was embedded"]
+    chosen = picture.subjects[picture.chosen_subject].category
+    if category is not None and chosen is not category:
+        name = chosen.name if chosen else "of no known category"
+        warning = f"no subject is a {category.name}: the main subject, {name}, was embedded instead"
+        return [warning]
     return []

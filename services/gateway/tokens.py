@@ -1,4 +1,4 @@
-"""Helpers that all page tokens share."""
+"""Helpers that the page tokens of all RPCs share."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from imagesearch_services.common.errors import FieldViolation, Reason, ServiceEr
 
 
 def fingerprint(value: object) -> str:
-    """Give a short digest of a request field; the same for the same value in every process."""
+    """Return a short digest of a request field, the same in every process."""
     raw = value if isinstance(value, bytes) else repr(value).encode()
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
 
 
-def invalid_token(why: str) -> ServiceError:
-    """Say that a page token can't be used."""
+def invalid_token(reason: str) -> ServiceError:
+    """Return the error for a page token that is malformed or belongs to another request."""
     return ServiceError(
         Reason.PAGE_TOKEN_INVALID,
-        f"page_token: {why}",
-        fields=[FieldViolation("page_token", why)],
+        f"page_token: {reason}",
+        fields=[FieldViolation("page_token", reason)],
     )

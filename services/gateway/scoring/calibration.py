@@ -1,11 +1,11 @@
-"""What a raw similarity means: its score, and how often chance gives as much.
+"""Calibration: the score and the false-positive rate of a raw similarity.
 
-A table for each model version says both at ascending raw similarities, for one comparison of two
-unrelated pictures. A search compares many times; the rate of a whole search follows from
+The table of a model version lists both at ascending raw similarities, for one comparison of two
+unrelated pictures. A search makes many comparisons; its false-positive rate is
 
     1 - (1 - rate of one comparison) ** (number of comparisons)
 
-Between the rows the score is interpolated linearly and the rate in logarithms: rates fall by
+Between the rows the score is interpolated linearly and the rate in logarithms, since rates fall by
 powers of ten.
 """
 
@@ -25,19 +25,21 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import ModelVersion
 
 BUILT_IN_TABLES = Path(__file__).parent / "tables"
+"""Folder of the committed tables."""
 
 MIN_ROWS = 2
+"""Minimum rows of a table."""
 
 OUT_OF_REACH = 2.0
-"""More than any cosine."""
+"""A similarity above every cosine."""
 
 ROUNDING = 1e-6
-"""Slack of a threshold: similarities are single precision, and what scored exactly the threshold
-shall pass it."""
+"""Tolerance of a threshold: similarities are single precision, and a hit that scores exactly the
+threshold has to pass it."""
 
 
 class CalibrationError(Exception):
-    """A table can't be used; the message names it."""
+    """A table is malformed; the message names its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Calibration:
     log_rates: Sequence[float]
     """Natural logarithm of the false-positive rate of one comparison, not ascending."""
     extrapolated_below: float
-    """Rates of one comparison under this one are beyond the data that the table was made of."""
+    """Lowest rate of one comparison that the calibration data supports."""
 
     @classmethod
     def from_columns(
@@ -62,27 +64,31 @@ class Calibration:
         false_positive_rate: Sequence[float],
         extrapolated_below: float,
     ) -> Calibration:
-        """Check the columns and take them.
+        """Create a calibration from the columns of a table.
 
         Raises:
-            CalibrationError: they are no monotone map.
+            CalibrationError: the columns are not a monotone map.
         """
         if len(raw) < MIN_ROWS or not len(raw) == len(score) == len(false_positive_rate):
-            raise CalibrationError(f"the columns must be of one length, {MIN_ROWS} rows or more")
+            raise CalibrationError(
+                f"raw, score and false_positive_rate must have the same length, {MIN_ROWS} or more"
+            )
         if any(upper <= lower for lower, upper in pairwise(raw)):
-            raise CalibrationError("raw must ascend")
+            raise CalibrationError("raw must ascend strictly")
         if any(upper < lower for lower, upper in pairwise(score)) or not (
             score[0] >= 0 and score[-1] <= 1
         ):
-            raise CalibrationError("score must not descend, from 0 to 1")
+            raise CalibrationError("score must not descend, and lie in [0, 1]")
         rates = false_positive_rate
         if any(upper > lower for lower, upper in pairwise(rates)) or not (
             rates[0] <= 1 and rates[-1] > 0
         ):
-            raise CalibrationError("false_positive_rate must not ascend, above 0 and at most 1")
+            raise CalibrationError(
+                "false_positive_rate must not ascend, and lie above 0 and at most at 1"
+            )
         return cls(
             tuple(raw),
-            tuple(value + 0.0 for value in score),  # no minus before a nought
+            tuple(value + 0.0 for value in score),  # turn -0.0 into 0.0
             tuple(map(math.log, rates)),
             float(extrapolated_below),
         )
@@ -92,11 +98,11 @@ class Calibration:
         return _interpolate(similarity, self.raw, self.scores)
 
     def false_positive_rate(self, similarity: float) -> float:
-        """Say how often one comparison of unrelated pictures gives this much or more."""
+        """Return how often one comparison of unrelated pictures is at least this similar."""
         return math.exp(_interpolate(similarity, self.raw, self.log_rates))
 
     def similarity_of_score(self, score: float) -> float | None:
-        """Give the lowest similarity of that score or a higher one; None where any will do."""
+        """Return the lowest similarity with at least this score; None if every one has it."""
         if score <= self.scores[0]:
             return None
         row = bisect_left(self.scores, score)
@@ -105,12 +111,12 @@ class Calibration:
         return _between(score, self.scores, self.raw, row)
 
     def similarity_of_rate(self, rate: float) -> float | None:
-        """Give the lowest similarity that chance reaches at most that often; None: any will do.
+        """Return the lowest similarity with at most this rate; None if every one has it.
 
-        Below the table's lowest rate it is the similarity of that one: what the table can't tell
-        apart is given, with its true rate beside it.
+        A rate below the lowest rate of the table returns the similarity of that lowest rate: the
+        table does not resolve smaller rates.
         """
-        if rate <= 0:  # what a positive rate becomes when it is shared among very many
+        if rate <= 0:  # a positive rate shared among very many comparisons underflows to 0
             return self.raw[-1]
         log_rate = math.log(rate)
         if log_rate >= self.log_rates[0]:
@@ -121,17 +127,16 @@ class Calibration:
         return _between(log_rate, self.log_rates, self.raw, row)
 
     def is_extrapolated(self, rate: float) -> bool:
-        """Say whether the rate of one comparison is beyond the data."""
+        """Return whether the calibration data does not support a rate of one comparison."""
         return rate < self.extrapolated_below
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Which similarities count as matches in one pass of a search.
+    """The similarities that count as matches in one pass of a search.
 
-    A search may make several passes over the same library (the whole query, then its regions).
-    Each may spend its share of the query's false-positive rate, so that the shares together keep
-    what was promised.
+    A search may make several passes over a library (the whole query, then its regions). Each pass
+    spends a share of the query's false-positive rate, so that all passes together keep the rate.
     """
 
     calibration: Calibration
@@ -140,7 +145,7 @@ class Threshold:
     rate_share: float
     """In (0, 1]."""
     floor: float | None
-    """Similarity that the bounds come to; None: there is none."""
+    """Lowest similarity that meets the bounds of the request; None without a bound."""
 
     @classmethod
     def strictest(
@@ -152,7 +157,7 @@ class Threshold:
         min_score: float | None,
         max_false_positive_rate: float | None,
     ) -> Threshold:
-        """Apply both bounds, where they are given."""
+        """Return the threshold that meets both bounds; None is no bound."""
         comparisons = max(1, comparisons)
         floors: list[float | None] = []
         if min_score is not None:
@@ -166,7 +171,7 @@ class Threshold:
 
     @property
     def min_similarity(self) -> float | None:
-        """Lowest similarity given; None: all are."""
+        """Lowest similarity of a match; None if every similarity matches."""
         return None if self.floor is None else self.floor - ROUNDING
 
     def accepts(self, similarity: float) -> bool:
@@ -174,7 +179,7 @@ class Threshold:
         return self.min_similarity is None or similarity >= self.min_similarity
 
     def false_positive_rate(self, similarity: float) -> float:
-        """Say how often a query without any true match gets one this good."""
+        """Return how often a query without a true match has a match at least this similar."""
         rate = rate_of_many(self.calibration.false_positive_rate(similarity), self.comparisons)
         return min(1.0, rate / self.rate_share)
 
@@ -186,12 +191,12 @@ class Threshold:
 
     @property
     def min_score(self) -> float:
-        """The lowest score given."""
+        """Lowest score of a match."""
         return 0.0 if self.floor is None else self.calibration.score(self.floor)
 
     @property
     def applied_rate(self) -> float:
-        """How often a query without any true match gets one at all."""
+        """How often a query without a true match has a match."""
         return 1.0 if self.floor is None else self.false_positive_rate(self.floor)
 
     @property
@@ -203,10 +208,10 @@ class Threshold:
 
 
 class Calibrations:
-    """The tables of all model versions that are known."""
+    """The calibrations of all model versions."""
 
     def __init__(self, tables: Mapping[str, Calibration]) -> None:
-        """Take tables by vector space, "NAME@VERSION"."""
+        """Take calibrations by vector space, "NAME@VERSION"."""
         self._tables = dict(tables)
 
     @classmethod
@@ -214,7 +219,7 @@ class Calibrations:
         """Read every table in the folders; a later folder overrides an earlier one.
 
         Raises:
-            CalibrationError: naming the file that can't be used.
+            CalibrationError: a table is malformed; the message names its file.
         """
         tables = {}
         for folder in folders:
@@ -224,44 +229,44 @@ class Calibrations:
         return cls(tables)
 
     def of(self, model: ModelVersion) -> Calibration:
-        """Give a model's table.
+        """Return the calibration of a model.
 
         Raises:
-            ServiceError: MODEL_NOT_SERVED, where there is none.
+            ServiceError: MODEL_NOT_SERVED, if there is no table for it.
         """
         try:
             return self._tables[model.space]
         except KeyError:
             raise ServiceError(
                 Reason.MODEL_NOT_SERVED,
-                f"there is no calibration table for {model.space}",
+                f"there is no calibration table for {model.space}: add one to CALIBRATION_DIR",
                 metadata={"model": model.name, "version": model.version},
             ) from None
 
 
 def closeness(similarity: float, background_similarity: float) -> float:
-    """Judge a similarity against how close the query lies to pictures in general.
+    """Return a similarity relative to the query's similarity to unrelated pictures.
 
-    1 for an identical picture, 0 for one that is as similar as unrelated pictures are. It is this
-    that the tables map; without a background it is the similarity itself.
+    An identical picture has 1, an unrelated picture about 0. The tables map this value; with a
+    background similarity of 0 it is the similarity itself.
     """
     return (similarity - background_similarity) / (1 - background_similarity)
 
 
 def similarity_of_closeness(value: float, background_similarity: float) -> float:
-    """Give back the similarity, the inverse of `closeness`."""
+    """Return the similarity with this closeness, the inverse of `closeness`."""
     return value * (1 - background_similarity) + background_similarity
 
 
 def rate_of_one(rate: float, comparisons: int) -> float:
-    """Give the rate of one comparison at which so many together reach `rate`."""
+    """Return the rate of one comparison with which so many comparisons together have `rate`."""
     if rate >= 1:
         return 1.0
     return -math.expm1(math.log1p(-rate) / comparisons)
 
 
 def rate_of_many(rate: float, comparisons: int) -> float:
-    """Give how often at least one of so many comparisons is wrong."""
+    """Return how often at least one of so many comparisons is a false positive."""
     if rate >= 1:
         return 1.0
     return -math.expm1(comparisons * math.log1p(-rate))

@@ -1,8 +1,8 @@
-"""What two pictures are to each other: the measures of the Embedding service, judged.
+"""Comparison of two pictures: verdict, score and likely edits from the Embedding's measures.
 
-Several measures are weighed into one piece of evidence that one picture is an edit of the other
-(logistic regression); a table, made with the weights, says how often pictures that are none reach
-as much. Both are committed, with the script that makes them: services/models/comparison.
+A logistic model combines several measures into the evidence that one picture is an edit of the
+other. A table, made with its weights, maps the evidence to a score and to the rate at which other
+pictures reach it. Both are committed, with the script that makes them: services/models/comparison.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from imagesearch_services.gateway.scoring.calibration import Calibration, Calibr
 BUILT_IN_JUDGES = Path(__file__).parent / "tables" / "comparison"
 
 SAME_PIXELS_MSE = 0.5
-"""Pictures that differ by less, in levels of 255 squared, are the same whatever they show: a blank
-page has nothing else to be told by."""
+"""Mean squared difference, in squared levels of 255, up to which pictures are always the same. It
+decides for blank pages, which have no other measures."""
 CONTAINED_POWER = 4
-"""A picture that shows nine tenths of the other loses little by it, one that shows half nearly
-all."""
-MOST_BEND = 0.06
-"""As far as the Embedding service bends."""
+"""Exponent of the covered share: covering nine tenths of the other picture costs little evidence,
+covering half of it nearly all."""
+MAX_BEND = 0.06
+"""Maximum local displacement that the Embedding service measures, as a share of the long side."""
 STRAIGHT_PX = 0.2
-"""Parts that lie no farther from one homography lie where an edit leaves them."""
+"""Displacement from one homography, in pixels, up to which parts lie where an edit leaves them."""
 ASKEW_PX = 0.6
-"""So far they lie in two photos of one shelf."""
+"""Displacement from one homography, in pixels, of the parts of two photos of one shelf."""
 CHANCE_INLIERS = 10.0
-"""So many features agree on some movement of any two pictures."""
-MOST_INLIERS = 400.0
-"""More tell no more."""
+"""Number of inliers that two unrelated pictures have by chance."""
+MAX_INLIERS = 400.0
+"""Number of inliers above which more inliers add no evidence."""
 
 
 class Verdict(enum.IntEnum):
-    """As in the public contract."""
+    """The values of `imagesearch.gateway.v1.Verdict`."""
 
     IDENTICAL_FILE = 1
     SAME_PICTURE = 2
@@ -58,7 +58,7 @@ class LikelyEdit:
 
     @property
     def word(self) -> str:
-        """Name it as the public contract does: rotations with their degrees."""
+        """The name in the public contract; a rotation includes its degrees."""
         if self.name == "rotated" and self.amount is not None:
             return f"rotated_{round(self.amount) % 360}"
         return self.name
@@ -66,7 +66,7 @@ class LikelyEdit:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPair:
-    """What the Embedding service tells of two pictures."""
+    """The measures of two pictures by the Embedding service."""
 
     infos: tuple[PictureInfo, PictureInfo]
     measures: Mapping[str, float]
@@ -82,9 +82,9 @@ class ComparisonAnswer:
 
     verdict: Verdict
     score: float
-    """That they are the same picture, 0 to 1."""
+    """Evidence that the pictures are the same, 0 to 1."""
     false_positive_rate: float
-    """How often a picture and the nearest that is no copy of it have this much evidence."""
+    """How often a picture and its nearest non-copy have at least this evidence."""
     likely_edits: Sequence[str]
     pair: MeasuredPair
     timings: Sequence[StepTiming]
@@ -94,29 +94,29 @@ class ComparesPictures(Protocol):
     """The part of the Embedding service that compares."""
 
     async def compare(self, first: bytes, second: bytes, *, draw: bool) -> MeasuredPair:
-        """Measure two pictures; the overlay is drawn on request."""
+        """Measure two pictures, and draw their overlay if requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Weights and thresholds for the measures of one copy descriptor."""
+    """Weights and thresholds for the measures, for one copy descriptor."""
 
     bias: float
     weights: Mapping[str, float]
     calibration: Calibration
-    """From evidence to score and rate."""
+    """Maps evidence to score and false-positive rate."""
     same_evidence: float
-    """From here on it is the same picture."""
+    """Lowest evidence of the same picture."""
     related_evidence: float
     related_semantic_similarity: float
-    """From either on they are related."""
+    """Pictures are related from this similarity on, or from `related_evidence` on."""
 
     @classmethod
     def load(cls, path: Path) -> tuple[str, Judge]:
-        """Read a table and the vector space that it is for.
+        """Read a table and return it with its vector space.
 
         Raises:
-            CalibrationError: naming the file that can't be used.
+            CalibrationError: a table is malformed; the message names its file.
         """
         try:
             table: dict[str, Any] = json.loads(path.read_text())
@@ -139,12 +139,12 @@ class Judge:
             raise CalibrationError(f"{path}: {error!s}") from error
 
     def evidence(self, measures: Mapping[str, float]) -> float:
-        """Weigh the measures; 0 is as likely the same picture as not, higher is likelier."""
+        """Return the log odds that the pictures are the same, from the measures."""
         known = features(measures)
         return self.bias + sum(weight * known[name] for name, weight in self.weights.items())
 
     def verdict(self, measures: Mapping[str, float]) -> Verdict:
-        """Say what two different files are to each other."""
+        """Return the verdict on two different files."""
         evidence = self.evidence(measures)
         if evidence >= self.same_evidence or has_same_pixels(measures):
             return Verdict.SAME_PICTURE
@@ -155,18 +155,18 @@ class Judge:
 
 
 def features(measures: Mapping[str, float]) -> dict[str, float]:
-    """Give what is weighed, from the measures; those of an alignment that is missing are 0.
+    """Return the features of the logistic model; without an alignment its features are 0.
 
-    An edited copy lies in its original, or the original in it, and agrees wherever both are seen.
-    Two photos of one scene agree as well, but each shows what the other does not, parts must be
-    bent to fit, and what is near moves farther than what is far.
+    An edited copy lies inside its original, or the original inside the copy, and both agree in the
+    overlap. Two photos of one scene agree as well, but each shows parts that the other does not,
+    parts are displaced locally, and near parts are displaced more than far parts (parallax).
     """
     shown = max(measures.get("shown_of_a", 0.0), measures.get("shown_of_b", 0.0))
-    # What is bent leaves the outline on two sides.
+    # Locally displaced parts leave the outline on two sides.
     contained = min(1.0, shown + 2 * measures.get("bend", 0.0))
     agreement = measures.get("agreement", 0.0) * contained**CONTAINED_POWER
-    bend = min(measures.get("bend", 0.0) / MOST_BEND, 1.0)
-    inliers = min(measures.get("inlier_count", 0.0), MOST_INLIERS)
+    bend = min(measures.get("bend", 0.0) / MAX_BEND, 1.0)
+    inliers = min(measures.get("inlier_count", 0.0), MAX_INLIERS)
     closeness = (measures.get("copy_closeness", 0.0), measures.get("aligned_copy_closeness", 0.0))
     return {
         "closeness": max(0.0, *closeness),
@@ -178,13 +178,13 @@ def features(measures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _rigidity(displacement_px: float) -> float:
-    """Give 1 for what one homography moved, 0 for what none can."""
+    """Return 1 if one homography explains the displacements, 0 if no homography can."""
     excess = math.log(ASKEW_PX / max(displacement_px, STRAIGHT_PX))
     return max(0.0, excess / math.log(ASKEW_PX / STRAIGHT_PX))
 
 
 def has_same_pixels(measures: Mapping[str, float]) -> bool:
-    """Say whether the pictures are the same but for what a codec does."""
+    """Return whether the pictures differ by no more than re-encoding."""
     return measures.get("mse", math.inf) <= SAME_PIXELS_MSE
 
 
@@ -197,10 +197,10 @@ class Comparisons:
         self._judges = judges
 
     async def compare(self, first: bytes, second: bytes, *, draw: bool) -> ComparisonAnswer:
-        """Tell what two pictures are to each other.
+        """Compare two pictures.
 
         Raises:
-            ServiceError: as the Embedding service; MODEL_NOT_SERVED for a model without a table.
+            ServiceError: errors of the Embedding service; MODEL_NOT_SERVED without a table.
         """
         stopwatch = Stopwatch()
         pair = await self._embedding.compare(first, second, draw=draw)
@@ -211,13 +211,13 @@ class Comparisons:
                 f"there is no comparison table for {pair.model.space}",
                 metadata={"model": pair.model.name, "version": pair.model.version},
             )
-        verdict, score, rate = _judged(judge, pair)
+        verdict, score, rate = _judge(judge, pair)
         stopwatch.extend(pair.timings)
         return ComparisonAnswer(
             verdict=verdict,
             score=score,
             false_positive_rate=rate,
-            likely_edits=_told(verdict, pair.edits),
+            likely_edits=_likely_edits(verdict, pair.edits),
             pair=pair,
             timings=stopwatch.timings(),
         )
@@ -227,12 +227,12 @@ def load_judges(folders: Iterable[Path] = (BUILT_IN_JUDGES,)) -> Mapping[str, Ju
     """Read every table in the folders, by vector space; a later folder overrides an earlier one.
 
     Raises:
-        CalibrationError: naming the file that can't be used.
+        CalibrationError: a table is malformed; the message names its file.
     """
     return dict(Judge.load(path) for folder in folders for path in sorted(folder.glob("*.json")))
 
 
-def _judged(judge: Judge, pair: MeasuredPair) -> tuple[Verdict, float, float]:
+def _judge(judge: Judge, pair: MeasuredPair) -> tuple[Verdict, float, float]:
     calibration = judge.calibration
     if pair.infos[0].sha256 == pair.infos[1].sha256:
         return Verdict.IDENTICAL_FILE, 1.0, calibration.false_positive_rate(math.inf)
@@ -246,8 +246,8 @@ def _judged(judge: Judge, pair: MeasuredPair) -> tuple[Verdict, float, float]:
     )
 
 
-def _told(verdict: Verdict, edits: Sequence[LikelyEdit]) -> list[str]:
-    """Give the edits of the same picture; nothing was edited into a different one."""
+def _likely_edits(verdict: Verdict, edits: Sequence[LikelyEdit]) -> list[str]:
+    """Return the names of the edits if the pictures are the same."""
     if verdict is not Verdict.SAME_PICTURE:
         return []
     return [edit.word for edit in edits] or ["re_encoded"]

@@ -1,14 +1,14 @@
 """Page tokens of searches: the pinned ranking, carried by the caller.
 
-A token holds all that later pages need, so that any Gateway with the same key can serve them and
-none has to remember anything: the uids not given yet with what was said of each, and what the
-answer says of the search as a whole. Numbers are little-endian and stand by column, which
-compresses better than by row.
+A token holds all that later pages need: the uid, score and place of each match that was not shown
+yet, and the facts of the search. So any Gateway with the same key serves later pages, and no
+Gateway keeps state. Numbers are little-endian and stored by column, which compresses better than
+by row.
 
     base64url( version:u8 · mac:16 bytes · deflate( header JSON · columns ) )
 
 The MAC is HMAC-SHA-256 over version and body under the key in the settings. With the default, an
-empty key, it is a checksum: a caller could forge a token, which names images by uid in a library
+empty key, it is a checksum: a caller could forge a token, but it only names images of a library
 that the caller may read anyway.
 """
 
@@ -40,21 +40,24 @@ from imagesearch_services.gateway.search.answer import AppliedThreshold
 from imagesearch_services.gateway.tokens import invalid_token
 
 LIFETIME_S = 600
+"""Seconds from the first page until a token expires."""
 MAX_ITEMS = 1000
+"""Maximum matches of a search that can be paged through."""
 VERSION = 1
+"""Version of the token format."""
 
 _MAC_BYTES = 16
 _UID_BYTES = 16
 _WHOLE = 255
-"""Region index of what the whole query matched."""
+"""Region index of a match of the whole query."""
 _MAX_BODY_BYTES = 128 * 1024
-"""No honest token unpacks to more: refuse a forged one before it does."""
+"""Upper bound of an unpacked token; a forged token that unpacks to more is refused."""
 _LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedMatch:
-    """A match that a later page will show."""
+    """A match of a later page."""
 
     uid: bytes
     relation: Relation
@@ -62,19 +65,19 @@ class PinnedMatch:
     similarity: float
     false_positive_rate: float
     region: int | None
-    """Index into the ranking's regions; None: the whole query matched."""
+    """Index into the regions of the ranking; None: the whole query matched."""
     instances: Sequence[Quadrilateral] = ()
-    """Where an element appears in the query."""
+    """Places where an element appears in the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedRanking:
-    """A search's ranking, less what earlier pages showed."""
+    """The ranking of a search, without the matches of earlier pages."""
 
     library_id: str
     library_uid: str
     request: Mapping[str, str]
-    """Fingerprints of the first page's fields: later pages may leave them out, not change them."""
+    """Fingerprints of the first request's fields; later requests may omit them, not change them."""
     total_found: int
     total_is_lower_bound: bool
     searched_region: Box | None
@@ -86,19 +89,19 @@ class PinnedRanking:
     regions: Sequence[Box]
     matches: Sequence[PinnedMatch]
     expires_at_s: float = 0.0
-    """Seconds since 1970 UTC; set when the first token is made and kept in those that follow."""
+    """Seconds since 1970 UTC; set in the first token of a search and kept in the next ones."""
 
 
 class PageTokens:
-    """Makes and reads page tokens."""
+    """Encodes and decodes page tokens."""
 
     def __init__(self, key: bytes, now_s: Callable[[], float]) -> None:
-        """Sign with `key`; `now_s` tells the seconds since 1970 UTC."""
+        """Sign with `key`; `now_s` returns the seconds since 1970 UTC."""
         self._key = key
         self._now_s = now_s
 
     def encode(self, ranking: PinnedRanking) -> str:
-        """Make a token for what is left of a ranking, at most 1,000 matches."""
+        """Return a token for a ranking of at most `MAX_ITEMS` matches."""
         if not ranking.expires_at_s:
             ranking = replace(ranking, expires_at_s=self._now_s() + LIFETIME_S)
         body = zlib.compress(_pack(ranking), 1)
@@ -107,7 +110,7 @@ class PageTokens:
         return base64.urlsafe_b64encode(token).decode().rstrip("=")
 
     def decode(self, text: str) -> PinnedRanking:
-        """Read a token back.
+        """Return the ranking that a token holds.
 
         Raises:
             ServiceError: PAGE_TOKEN_INVALID or PAGE_TOKEN_EXPIRED.
@@ -115,15 +118,15 @@ class PageTokens:
         token = _from_base64(text)
         version, mac, body = token[:1], token[1 : 1 + _MAC_BYTES], token[1 + _MAC_BYTES :]
         if version != bytes([VERSION]) or not hmac.compare_digest(mac, self._mac(version + body)):
-            raise invalid_token("it was not made by this service, or was altered")
+            raise invalid_token("it is not a token of this service, or was altered")
         try:
             ranking = _unpack(_inflate(body))
         except (ValueError, KeyError, TypeError, IndexError, struct.error, zlib.error):
-            raise invalid_token("it was not made by this service") from None
+            raise invalid_token("it is not a token of this service") from None
         if self._now_s() >= ranking.expires_at_s:
             raise ServiceError(
                 Reason.PAGE_TOKEN_EXPIRED,
-                f"the page token is older than {LIFETIME_S // 60} minutes: search again",
+                f"the page token is older than {LIFETIME_S // 60} minutes: start the search again",
                 fields=[FieldViolation("page_token", "expired")],
             )
         return ranking
@@ -136,14 +139,14 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise invalid_token("it was not made by this service") from None
+        raise invalid_token("it is not a token of this service") from None
 
 
 def _inflate(body: bytes) -> bytes:
     inflater = zlib.decompressobj()
     raw = inflater.decompress(body, _MAX_BODY_BYTES)
     if not inflater.eof:
-        raise ValueError("longer than any token")
+        raise ValueError("longer than any valid token")
     return raw
 
 
@@ -155,12 +158,17 @@ def _pack(ranking: PinnedRanking) -> bytes:
         "total": [ranking.total_found, ranking.total_is_lower_bound],
         "searched": _box_values(ranking.searched_region),
         "info": asdict(ranking.query_info) if ranking.query_info else None,
-        "subjects": [asdict(one) for one in ranking.subjects],
+        "subjects": [asdict(subject) for subject in ranking.subjects],
         "chosen": ranking.chosen_subject,
         "warnings": list(ranking.warnings),
         "thresholds": [
-            [int(one.relation), one.min_score, one.false_positive_rate, one.extrapolated]
-            for one in ranking.thresholds
+            [
+                int(threshold.relation),
+                threshold.min_score,
+                threshold.false_positive_rate,
+                threshold.extrapolated,
+            ]
+            for threshold in ranking.thresholds
         ],
         "regions": [_box_values(box) for box in ranking.regions],
         "count": len(ranking.matches),
@@ -209,7 +217,7 @@ def _unpack(raw: bytes) -> PinnedRanking:
         total_is_lower_bound=header["total"][1],
         searched_region=_box(header["searched"]),
         query_info=PictureInfo(**info) if info else None,
-        subjects=tuple(_subject(one) for one in header["subjects"]),
+        subjects=tuple(_subject(values) for values in header["subjects"]),
         chosen_subject=header["chosen"],
         warnings=tuple(header["warnings"]),
         thresholds=[
@@ -238,8 +246,8 @@ def _subject(values: Mapping[str, Any]) -> Subject:
         box=Box(*values["box"]),
         category=None if category is None else Category(category),
         score=values["score"],
-        colors=tuple(Color(**one) for one in values["colors"]),
-        attributes=tuple(Attribute(**one) for one in values["attributes"]),
+        colors=tuple(Color(**color) for color in values["colors"]),
+        attributes=tuple(Attribute(**attribute) for attribute in values["attributes"]),
     )
 
 

@@ -34,7 +34,7 @@ def store(imagesearch: Program, goods: Path) -> Iterator[str]:
     assert imagesearch("library", "create", name, "--type", "product").returncode == 0
     added = imagesearch("add", name, goods)
     assert added.returncode == 0, added.stderr
-    assert "nothing.png: no subject stands out" in added.stderr
+    assert "nothing.png: no subject was detected" in added.stderr
     yield name
     assert imagesearch("library", "delete", name).returncode == 0
 

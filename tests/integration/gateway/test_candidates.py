@@ -1,4 +1,4 @@
-"""Candidates for a query among stored elements, from a real Catalog."""
+"""Candidates of an element search, from a real Catalog."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def features(number: int) -> bytes:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def catalog(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Catalog]:
-    """A Catalog with a library of elements that have a word in common."""
+    """A Catalog with a library of elements that share a visual word."""
     folder: Path = tmp_path_factory.mktemp("catalog")
     async with running_catalog(settings_for(folder)) as running:
         library = NewLibrary(
@@ -70,11 +70,13 @@ def query(by: SparseVector | list[Vector], limit: int, limit_per_vector: int) ->
     )
 
 
-async def test_an_element_library_is_kept_compact(catalog: Catalog) -> None:
+async def test_an_element_library_stores_compact_vectors(catalog: Catalog) -> None:
     assert [space.compact for space in (await catalog.library("logos")).spaces] == [True, True]
 
 
-async def test_only_windows_are_limited_each(client: CatalogClient) -> None:
+async def test_each_window_contributes_a_limited_number_of_candidates(
+    client: CatalogClient,
+) -> None:
     words = SparseVector("words@1", [7], [1.0])
     assert len(await client.candidates(query(words, limit=30, limit_per_vector=3))) == 30
     windows = [Vector("dense@2", vector) for vector in VECTORS[:2]]
@@ -82,14 +84,16 @@ async def test_only_windows_are_limited_each(client: CatalogClient) -> None:
     assert 3 < len(await client.candidates(query(windows, limit=30, limit_per_vector=3))) <= 6
 
 
-@pytest.mark.parametrize("most", [1000, 7])
-async def test_features_come_in_the_order_asked(
-    client: CatalogClient, monkeypatch: pytest.MonkeyPatch, most: int
+@pytest.mark.parametrize("max_entries", [1000, 7])
+async def test_features_are_returned_in_request_order(
+    client: CatalogClient, monkeypatch: pytest.MonkeyPatch, max_entries: int
 ) -> None:
-    monkeypatch.setattr(catalog_client, "MOST_ENTRIES", most)
+    monkeypatch.setattr(catalog_client, "MOST_ENTRIES", max_entries)
     words = SparseVector("words@1", [7], [1.0])
     best = await client.candidates(query(words, limit=30, limit_per_vector=3))
     found = await client.get_features("logos", [best[0], bytes(16), *best[1:]], library_uid="")
-    assert [one.uid for one in found] == best
-    assert [one.features for one in found] == [features(COUNT - 1 - row) for row in range(30)]
+    assert [candidate.uid for candidate in found] == best
+    assert [candidate.features for candidate in found] == [
+        features(COUNT - 1 - row) for row in range(30)
+    ]
     assert await client.get_features("logos", [], library_uid="") == []

@@ -26,7 +26,7 @@ SIMILAR = search_pb2.RELATION_SIMILAR
 
 @pytest.fixture(scope="module")
 def stocked(gateway: Stub) -> Iterator[str]:
-    """A library of photos 0 to 14; leave it as it is."""
+    """A library of photos 0 to 14; read-only."""
     with temporary_library(gateway) as name:
         answer = gateway.BatchAddImages(
             image_pb2.BatchAddImagesRequest(
@@ -55,7 +55,7 @@ def ids(answer: search_pb2.SearchImagesResponse) -> list[str]:
     return [match.image.image_id for match in answer.matches]
 
 
-def test_a_stored_picture_is_found_first_with_everything_about_it(
+def test_a_stored_picture_is_the_first_match_with_all_fields_set(
     gateway: Stub, stocked: str
 ) -> None:
     answer = gateway.SearchImages(request(stocked))
@@ -79,7 +79,7 @@ def test_a_stored_picture_is_found_first_with_everything_about_it(
     }
 
 
-def test_a_picture_that_is_not_there_is_not_found(gateway: Stub, stocked: str) -> None:
+def test_an_unrelated_picture_has_no_match(gateway: Stub, stocked: str) -> None:
     answer = gateway.SearchImages(request(stocked, STRANGER))
     assert (len(answer.matches), answer.total_found, answer.total_is_lower_bound) == (0, 0, False)
     answer = gateway.SearchImages(request(stocked, STRANGER, max_false_positive_rate=0.5))
@@ -88,14 +88,14 @@ def test_a_picture_that_is_not_there_is_not_found(gateway: Stub, stocked: str) -
     assert answer.thresholds[0].extrapolated
 
 
-def test_what_scored_exactly_the_threshold_is_found(gateway: Stub, stocked: str) -> None:
+def test_a_hit_that_scores_exactly_the_threshold_is_a_match(gateway: Stub, stocked: str) -> None:
     answer = gateway.SearchImages(request(stocked, relation=SIMILAR, page_size=5))
     bound = answer.matches[4].score
     again = gateway.SearchImages(request(stocked, relation=SIMILAR, min_score=bound))
     assert ids(again) == ids(answer)
 
 
-def test_of_two_bounds_the_stricter_one_counts(gateway: Stub, stocked: str) -> None:
+def test_the_stricter_of_two_bounds_applies(gateway: Stub, stocked: str) -> None:
     loose, strict = 0.9, 1e-6
     by_rate = gateway.SearchImages(request(stocked, max_false_positive_rate=strict))
     both = gateway.SearchImages(request(stocked, max_false_positive_rate=strict, min_score=0.01))
@@ -105,7 +105,7 @@ def test_of_two_bounds_the_stricter_one_counts(gateway: Stub, stocked: str) -> N
     assert both.thresholds == by_score.thresholds
 
 
-def test_a_part_of_the_query_can_be_searched(gateway: Stub, stocked: str) -> None:
+def test_a_region_of_the_query_is_searched(gateway: Stub, stocked: str) -> None:
     pair = Image.new("RGB", (640, 240))
     pair.paste(photo(1), (0, 0))
     pair.paste(photo(2), (320, 0))
@@ -128,7 +128,7 @@ def test_a_pasted_picture_is_found_with_its_place(gateway: Stub, stocked: str) -
     assert {"embed_regions", "query_regions"} <= {timing.step for timing in answer.timings}
 
 
-def test_similar_gives_the_nearest_and_both_gives_each_picture_once(
+def test_similar_returns_the_nearest_images_and_both_returns_each_image_once(
     gateway: Stub, stocked: str
 ) -> None:
     answer = gateway.SearchImages(request(stocked, relation=SIMILAR, page_size=100))
@@ -165,7 +165,7 @@ def test_filter_category_and_entities_narrow_a_search(gateway: Stub, stocked: st
     assert {"p0", "p3"} <= distinct
 
 
-def test_a_stored_image_searches_without_finding_itself(gateway: Stub, stocked: str) -> None:
+def test_a_stored_query_is_not_among_its_matches(gateway: Stub, stocked: str) -> None:
     by_name = search_pb2.SearchImagesRequest(
         parent=stocked, image_name=f"{stocked}/images/p3", relation=SIMILAR, page_size=100
     )
@@ -179,7 +179,7 @@ def test_a_stored_image_searches_without_finding_itself(gateway: Stub, stocked: 
     assert refused(gateway.SearchImages, by_name).reason is Reason.IMAGE_NOT_FOUND
 
 
-def test_pages_are_served_by_any_gateway_and_stay_as_they_were(
+def test_later_pages_are_served_by_any_gateway_and_do_not_change(
     gateways: Any, gateway: Stub, library: str
 ) -> None:
     def add(row: int) -> image_pb2.AddImageRequest:
@@ -207,7 +207,7 @@ def test_pages_are_served_by_any_gateway_and_stay_as_they_were(
     assert seen == [name for name in whole if name != gone]
 
 
-def test_a_page_token_that_is_not_ours_or_too_old_is_refused(gateway: Stub, stocked: str) -> None:
+def test_a_foreign_or_expired_page_token_is_refused(gateway: Stub, stocked: str) -> None:
     first = gateway.SearchImages(request(stocked, relation=SIMILAR, page_size=4))
     token = first.next_page_token
 
@@ -243,14 +243,12 @@ def test_a_page_token_that_is_not_ours_or_too_old_is_refused(gateway: Stub, stoc
 
 
 @pytest.mark.parametrize("relation", [1, 2, 3])
-def test_an_empty_library_is_searched_without_a_fault(
-    gateway: Stub, library: str, relation: int
-) -> None:
+def test_an_empty_library_has_no_matches(gateway: Stub, library: str, relation: int) -> None:
     answer = gateway.SearchImages(request(library, relation=relation))
     assert (len(answer.matches), answer.total_found, answer.next_page_token) == (0, 0, "")
 
 
-def test_what_was_just_added_is_found(gateway: Stub, library: str) -> None:
+def test_an_image_is_found_as_soon_as_it_is_added(gateway: Stub, library: str) -> None:
     for row in range(4):
         gateway.SearchImages(request(library, row))
         gateway.AddImage(
@@ -259,13 +257,13 @@ def test_what_was_just_added_is_found(gateway: Stub, library: str) -> None:
         assert ids(gateway.SearchImages(request(library, row)))[0] == f"p{row}"
 
 
-def test_a_batch_answers_each_search_alone_and_in_order(gateway: Stub, stocked: str) -> None:
+def test_a_batch_answers_each_search_on_its_own_and_in_order(gateway: Stub, stocked: str) -> None:
     answer = gateway.BatchSearchImages(
         search_pb2.BatchSearchImagesRequest(
             parent=stocked,
             requests=[
                 *(request("", row) for row in range(12)),
-                request("", image=picture_pb2.ImageContent(content=b"no picture")),
+                request("", image=picture_pb2.ImageContent(content=b"not a picture")),
                 request("", filter="("),
                 request("libraries/other"),
                 request("", 14),
@@ -282,14 +280,14 @@ def test_a_batch_answers_each_search_alone_and_in_order(gateway: Stub, stocked: 
     assert answer.results[15].response.matches[0].image.image_id == "p14"
 
 
-def test_searches_beside_one_another_do_not_mix(gateway: Stub, stocked: str) -> None:
+def test_concurrent_searches_do_not_mix(gateway: Stub, stocked: str) -> None:
     rows = [row % STORED for row in range(45)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda row: gateway.SearchImages(request(stocked, row)), rows))
     assert [ids(answer)[0] for answer in answers] == [f"p{row}" for row in rows]
 
 
-def test_a_search_that_makes_no_sense_here_is_refused(gateway: Stub, stocked: str) -> None:
+def test_unsupported_fields_and_missing_libraries_are_refused(gateway: Stub, stocked: str) -> None:
     error = refused(gateway.SearchImages, request(stocked, subject_detection=True))
     assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
     assert error.metadata == {"library": stocked, "type": "WHOLE_IMAGE"}

@@ -1,6 +1,6 @@
-"""Small stand-ins for the Gateway's ports, for what real services can't be made to do on demand."""
+"""Fakes of the Gateway's ports, for behavior that real services do not show on demand."""
 
-# ruff: noqa: ARG002  # arguments are those of the ports
+# ruff: noqa: ARG002  # the ports define the arguments
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ INFO = PictureInfo(100, 80, 3, "ab" * 32, "image/png", 1.0)
 TABLE = Calibration.from_columns(
     raw=[0.0, 1.0], score=[0.0, 1.0], false_positive_rate=[1.0, 1e-10], extrapolated_below=1e-8
 )
-"""The score is the similarity, and chance gives 10 ** (-10 × similarity)."""
+"""The score is the similarity, and the false-positive rate 10 ** (-10 × similarity)."""
 
 CALIBRATIONS = Calibrations({COPY.space: TABLE, "copies@2": TABLE, SEMANTIC.space: TABLE})
 
 
 def library(**changes: object) -> Library:
-    made = Library(
+    default = Library(
         library_id="shop",
         uid="1" * 32,
         type=LibraryType.WHOLE_IMAGE,
@@ -67,7 +67,7 @@ def library(**changes: object) -> Library:
         create_time=NOW,
         update_time=NOW,
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(default, **changes)  # type: ignore[arg-type]
 
 
 def uid(image_id: str) -> bytes:
@@ -89,12 +89,12 @@ def stored(image_id: str, *, entity_id: str = "") -> StoredImage:
 
 @dataclass
 class FakeEmbedding:
-    """Embeds a picture into its own bytes, so that a test can say what is near it."""
+    """Embeds a picture into its own bytes, so that a test can define its neighbors."""
 
     proposals: Mapping[Box, bytes] = field(default_factory=dict)
-    """What the regions that it proposes look like."""
+    """Content of the regions that it proposes."""
     backgrounds: Mapping[bytes, float] = field(default_factory=dict)
-    """How close those that look so lie to pictures in general."""
+    """Similarity to unrelated pictures, by content."""
     failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
     calls: list[tuple[list[PictureToEmbed], list[str]]] = field(default_factory=list)
     thumbnail_sides: list[int] = field(default_factory=list)
@@ -122,7 +122,7 @@ class FakeEmbedding:
             outcomes = [
                 outcome
                 if isinstance(outcome, ServiceError)
-                else replace(outcome, thumbnail=b"small " + picture.content)
+                else replace(outcome, thumbnail=b"thumbnail of " + picture.content)
                 for picture, outcome in zip(pictures, outcomes, strict=True)
             ]
         return Embedded(outcomes, [StepTiming("infer", 1.5)])
@@ -140,9 +140,12 @@ class FakeEmbedding:
             [
                 EmbeddedRegion(
                     box,
-                    [Vector(space, looks, self.backgrounds.get(looks, 0.0)) for space in spaces],
+                    [
+                        Vector(space, content, self.backgrounds.get(content, 0.0))
+                        for space in spaces
+                    ],
                 )
-                for box, looks in parts.items()
+                for box, content in parts.items()
             ],
         )
 
@@ -151,11 +154,11 @@ class FakeEmbedding:
 
 @dataclass
 class FakeCatalog:
-    """One library, and what is near each picture."""
+    """One library, and the similarities of its images to each picture."""
 
     library: Library = field(default_factory=library)
     near: dict[tuple[str, bytes], dict[str, float]] = field(default_factory=dict)
-    """Similarities of image ids, by space and what the query looks like."""
+    """Similarities by image id, by vector space and content of the query."""
     images: dict[str, StoredImage] = field(default_factory=dict)
     queries: list[NearestQuery] = field(default_factory=list)
     library_reads: int = 0
@@ -163,19 +166,19 @@ class FakeCatalog:
     put_error: ServiceError | None = None
     thumbnails: dict[str, bytes] = field(default_factory=dict)
     thumbnail_error: ServiceError | None = None
-    thumbnails_asked: list[str] = field(default_factory=list)
-    """In calls of their own."""
+    loaded_thumbnails: list[str] = field(default_factory=list)
+    """Image ids of GetThumbnails calls."""
 
     async def get_library(self, library_id: str) -> Library:
         self.library_reads += 1
         if library_id != self.library.library_id:
-            raise ServiceError(Reason.LIBRARY_NOT_FOUND, "none")
+            raise ServiceError(Reason.LIBRARY_NOT_FOUND, "no such library")
         return self.library
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
         self.queries.append(query)
         if query.library_uid != self.library.uid:
-            raise ServiceError(Reason.LIBRARY_CHANGED, "made anew")
+            raise ServiceError(Reason.LIBRARY_CHANGED, "recreated")
         return [self._hits(query, vector) for vector in query.vectors]
 
     def _hits(self, query: NearestQuery, vector: Vector) -> list[Hit]:
@@ -204,8 +207,9 @@ class FakeCatalog:
         include_vectors: bool = False,
     ) -> Sequence[StoredImage]:
         by_uid = {image.uid: image for image in self.images.values()}
-        wanted = [*map(uid, image_ids), *uids]
-        return [by_uid[one] for one in wanted if one in by_uid]
+        return [
+            by_uid[image_uid] for image_uid in [*map(uid, image_ids), *uids] if image_uid in by_uid
+        ]
 
     async def put_entries(
         self, library_id: str, library_uid: str, entries: Sequence[NewEntry]
@@ -213,7 +217,7 @@ class FakeCatalog:
         if self.put_error is not None:
             raise self.put_error
         if library_uid != self.library.uid:
-            raise ServiceError(Reason.LIBRARY_CHANGED, "made anew")
+            raise ServiceError(Reason.LIBRARY_CHANGED, "recreated")
         self.puts.append(list(entries))
         for entry in entries:
             self.images[entry.image_id] = stored(entry.image_id)
@@ -222,7 +226,7 @@ class FakeCatalog:
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
-        self.thumbnails_asked += image_ids
+        self.loaded_thumbnails += image_ids
         if self.thumbnail_error is not None:
             raise self.thumbnail_error
         return [self.thumbnails.get(image_id, b"") for image_id in image_ids]

@@ -1,4 +1,4 @@
-"""What the measures of two pictures are judged to be."""
+"""Verdict, score and likely edits from the measures of two pictures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ STRANGERS = {"mse": 9000.0, "copy_closeness": -0.2, "semantic_similarity": 0.2}
 
 @dataclass
 class Measuring:
-    """An Embedding service that measured just this."""
+    """An Embedding service that returns one fixed measurement."""
 
     pair: MeasuredPair
     drawn: list[bool] = field(default_factory=list)
@@ -93,7 +93,9 @@ def comparisons(pair: MeasuredPair) -> Comparisons:
         ({}, Verdict.DIFFERENT),
     ],
 )
-async def test_measures_are_judged(measures: Mapping[str, float], verdict: Verdict) -> None:
+async def test_the_verdict_follows_from_the_measures(
+    measures: Mapping[str, float], verdict: Verdict
+) -> None:
     answer = await comparisons(measured(measures)).compare(b"a", b"b", draw=False)
     assert answer.verdict is verdict
     is_same = verdict is Verdict.SAME_PICTURE
@@ -102,7 +104,7 @@ async def test_measures_are_judged(measures: Mapping[str, float], verdict: Verdi
     assert list(answer.likely_edits) == (["rotated_270", "cropped"] if is_same else [])
 
 
-async def test_the_same_bytes_need_no_judge() -> None:
+async def test_identical_files_have_the_verdict_identical_file() -> None:
     answer = await comparisons(measured(STRANGERS, same_file=True)).compare(b"a", b"a", draw=False)
     assert answer.verdict is Verdict.IDENTICAL_FILE
     assert answer.score == 1
@@ -117,7 +119,7 @@ async def test_the_same_pixels_in_another_file_are_re_encoded() -> None:
     assert answer.false_positive_rate <= 0.005
 
 
-async def test_the_total_is_the_gateways_own() -> None:
+async def test_the_total_is_measured_by_the_gateway() -> None:
     answer = await comparisons(measured(COPY)).compare(b"a", b"b", draw=True)
     assert [step.step for step in answer.timings] == ["align", "total"]
     assert answer.timings[-1].duration_ms < 60
@@ -131,13 +133,13 @@ async def test_a_model_without_a_table_is_named() -> None:
     assert caught.value.metadata == {"model": "other", "version": "7"}
 
 
-def test_what_one_shows_and_the_other_does_not_speaks_against_a_copy() -> None:
+def test_parts_that_only_one_picture_shows_are_evidence_against_a_copy() -> None:
     beside = COPY | {"shown_of_a": 0.6, "shown_of_b": 0.6}
     cropped = COPY | {"shown_of_a": 0.2}
     assert JUDGE.evidence(beside) < JUDGE.evidence(cropped) == JUDGE.evidence(COPY)
 
 
-def test_what_no_single_movement_explains_speaks_against_a_copy() -> None:
+def test_displacement_that_no_homography_explains_is_evidence_against_a_copy() -> None:
     values = [
         features(COPY | {"displacement_px": px})["rigidity"] for px in (0.0, 0.2, 0.4, 0.6, 9)
     ]
@@ -148,17 +150,17 @@ def test_what_no_single_movement_explains_speaks_against_a_copy() -> None:
 
 
 @pytest.mark.parametrize("measure", ["copy_closeness", "agreement", "inlier_count", "shown_of_a"])
-def test_more_of_a_measure_is_never_less_evidence(measure: str) -> None:
+def test_evidence_is_monotone_in_each_measure(measure: str) -> None:
     values = [0, 0.1, 0.5, 0.9, 1, 50, 5000]
     evidence = [JUDGE.evidence(COPY | {measure: value}) for value in values if value >= 0]
     assert evidence == sorted(evidence)
 
 
-def test_features_of_nothing_are_zero() -> None:
+def test_features_without_measures_are_zero() -> None:
     assert not any(features({}).values())
 
 
-def test_the_built_in_table_says_what_was_promised() -> None:
+def test_the_built_in_table_keeps_the_documented_rate() -> None:
     calibration = JUDGE.calibration
     assert calibration.false_positive_rate(JUDGE.same_evidence) <= 0.005
     assert calibration.score(JUDGE.same_evidence) >= 0.5
@@ -175,7 +177,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_table_is_named(name: str, tmp_path: Path) -> None:
+def test_a_malformed_table_is_named(name: str, tmp_path: Path) -> None:
     table = json.loads((BUILT_IN_JUDGES / "sscd.json").read_text()) | BROKEN[name]
     (tmp_path / "broken.json").write_text(json.dumps(table))
     with pytest.raises(CalibrationError, match=r"broken\.json"):

@@ -1,4 +1,4 @@
-"""What of an answer is drawn, and that a drawing never costs it."""
+"""Annotated images: what is drawn, and that a failed drawing is a warning."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from imagesearch_services.gateway.search.answer import Match, SearchAnswer
 from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from tests.unit.gateway.fakes import INFO, WHOLE, stored
 
-AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
+UNAVAILABLE = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is unavailable")
 SHOE = Subject(Box(10, 20, 60, 70), Category.SHOES, 0.934, [Color("navy", "#1c2b5a", 0.61)])
 BAG = Subject(Box(50, 5, 90, 40), Category.DIGITAL_DEVICE, 0.4)
 
 
 @dataclass
-class Painter:
-    """Notes what it is to draw."""
+class FakeRenderer:
+    """Records the drawings that are ordered."""
 
     orders: list[DrawingOrder] = field(default_factory=list)
     error: ServiceError | None = None
@@ -43,22 +43,25 @@ class Painter:
 
 
 @dataclass
-class Shelf:
-    """Keeps a small picture of every image, but of those that are said."""
+class FakeThumbnailStore:
+    """Has a thumbnail of every image except those in `without`."""
 
     without: Sequence[str] = ()
     error: ServiceError | None = None
-    asked: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
 
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
         del library_uid
         assert library_id == "shop"
-        self.asked += image_ids
+        self.loaded += image_ids
         if self.error:
             raise self.error
-        return [b"" if one in self.without else f"small {one}".encode() for one in image_ids]
+        return [
+            b"" if image_id in self.without else f"thumbnail {image_id}".encode()
+            for image_id in image_ids
+        ]
 
 
 def match(image_id: str, score: float = 0.5, query_box: Box | None = None) -> Match:
@@ -73,7 +76,7 @@ def match(image_id: str, score: float = 0.5, query_box: Box | None = None) -> Ma
 
 
 def answer(*matches: Match, **changes: object) -> SearchAnswer:
-    made = SearchAnswer(
+    default = SearchAnswer(
         matches=matches,
         next_page_token="",
         total_found=len(matches),
@@ -84,14 +87,16 @@ def answer(*matches: Match, **changes: object) -> SearchAnswer:
         thresholds=(),
         timings=[StepTiming("query", 3.0), StepTiming("total", 5.0)],
     )
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(default, **changes)  # type: ignore[arg-type]
 
 
 def request(
     query: PictureQuery | StoredQuery | None, drawing: DrawingOptions | None, **changes: object
 ) -> SearchRequest:
-    made = SearchRequest(library_id="shop", query=query, filter=None, page_size=10, drawing=drawing)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    default = SearchRequest(
+        library_id="shop", query=query, filter=None, page_size=10, drawing=drawing
+    )
+    return replace(default, **changes)  # type: ignore[arg-type]
 
 
 PICTURE = PictureQuery(b"picture")
@@ -99,123 +104,132 @@ TWO = DrawingOptions(match_count=2)
 THREE_MATCHES = (match("a", 0.984), match("b", 0.7), match("c", 0.6))
 
 
-async def test_nothing_is_drawn_unless_asked_for() -> None:
-    painter, shelf = Painter(), Shelf()
+async def test_nothing_is_drawn_unless_requested() -> None:
+    renderer, store = FakeRenderer(), FakeThumbnailStore()
     plain = answer(*THREE_MATCHES)
-    assert await Drawings(painter, shelf).add_to_search(plain, request(PICTURE, None)) is plain
-    assert painter.orders == []
-    assert shelf.asked == []
+    assert await Drawings(renderer, store).add_to_search(plain, request(PICTURE, None)) is plain
+    assert renderer.orders == []
+    assert store.loaded == []
 
 
-async def test_the_first_matches_stand_beside_the_query_with_score_and_id() -> None:
-    painter = Painter()
-    drawn = await Drawings(painter, Shelf(without=["b"])).add_to_search(
+async def test_the_first_matches_are_drawn_with_rank_score_and_id() -> None:
+    renderer = FakeRenderer()
+    drawn = await Drawings(renderer, FakeThumbnailStore(without=["b"])).add_to_search(
         answer(*THREE_MATCHES), request(PICTURE, TWO)
     )
     assert drawn.annotated_image == b"drawing"
     assert list(drawn.warnings) == []
-    (order,) = painter.orders
+    (order,) = renderer.orders
     assert order.content == b"picture"
-    assert [one.content for one in order.matches] == [b"small a", b""]
-    assert [list(one.lines) for one in order.matches] == [["1 · 0.98", "a"], ["2 · 0.70", "b"]]
+    assert [thumbnail.content for thumbnail in order.matches] == [b"thumbnail a", b""]
+    assert [list(thumbnail.lines) for thumbnail in order.matches] == [
+        ["1 · 0.98", "a"],
+        ["2 · 0.70", "b"],
+    ]
 
 
 async def test_drawing_is_a_step_and_part_of_the_total() -> None:
-    drawn = await Drawings(Painter(), Shelf()).add_to_search(answer(), request(PICTURE, TWO))
+    drawn = await Drawings(FakeRenderer(), FakeThumbnailStore()).add_to_search(
+        answer(), request(PICTURE, TWO)
+    )
     times = {timing.step: timing.duration_ms for timing in drawn.timings}
     assert list(times) == ["query", "draw", "total"]
     assert times["total"] >= 5 + times["draw"]
 
 
-async def test_small_pictures_that_the_answer_has_are_not_asked_for_again() -> None:
-    painter, shelf = Painter(), Shelf()
+async def test_thumbnails_that_came_with_the_hits_are_not_loaded_again() -> None:
+    renderer, store = FakeRenderer(), FakeThumbnailStore()
     found = answer(match("a"), match("b"), thumbnails={"a": b"held", "b": b""})
-    await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
-    assert shelf.asked == []
-    assert [one.content for one in painter.orders[0].matches] == [b"held", b""]
+    await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO))
+    assert store.loaded == []
+    assert [thumbnail.content for thumbnail in renderer.orders[0].matches] == [b"held", b""]
 
 
-async def test_a_store_that_failed_the_hits_is_not_asked_again() -> None:
-    painter, shelf = Painter(), Shelf()
-    found = answer(match("a"), match("b"), thumbnails={"a": AWAY, "b": AWAY})
-    drawn = await Drawings(painter, shelf).add_to_search(found, request(PICTURE, TWO))
-    assert shelf.asked == []
+async def test_a_store_that_failed_during_the_search_is_not_called_again() -> None:
+    renderer, store = FakeRenderer(), FakeThumbnailStore()
+    found = answer(match("a"), match("b"), thumbnails={"a": UNAVAILABLE, "b": UNAVAILABLE})
+    drawn = await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO))
+    assert store.loaded == []
     assert drawn.annotated_image == b"drawing"
-    assert drawn.warnings == ["annotated_image: drawn without thumbnails: the store is away"]
+    assert drawn.warnings == ["annotated_image: drawn without thumbnails: the store is unavailable"]
 
 
-async def test_a_store_that_is_away_leaves_frames_empty_and_says_so() -> None:
-    painter = Painter()
-    drawn = await Drawings(painter, Shelf(error=AWAY)).add_to_search(
+async def test_an_unavailable_store_leaves_empty_frames_and_a_warning() -> None:
+    renderer = FakeRenderer()
+    drawn = await Drawings(renderer, FakeThumbnailStore(error=UNAVAILABLE)).add_to_search(
         answer(*THREE_MATCHES), request(PICTURE, TWO)
     )
     assert drawn.annotated_image == b"drawing"
-    assert [one.content for one in painter.orders[0].matches] == [b"", b""]
+    assert [thumbnail.content for thumbnail in renderer.orders[0].matches] == [b"", b""]
     (warning,) = drawn.warnings
-    assert warning == "annotated_image: drawn without thumbnails: the store is away"
+    assert warning == "annotated_image: drawn without thumbnails: the store is unavailable"
 
 
 async def test_a_drawing_that_fails_leaves_the_answer_with_a_warning() -> None:
-    painter = Painter(error=ServiceError(Reason.OVERLOADED, "too much to do"))
+    renderer = FakeRenderer(error=ServiceError(Reason.OVERLOADED, "too much to do"))
     plain = answer(*THREE_MATCHES, warnings=["first"])
-    drawn = await Drawings(painter, Shelf()).add_to_search(plain, request(PICTURE, TWO))
+    drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_search(
+        plain, request(PICTURE, TWO)
+    )
     assert drawn.matches == plain.matches
     assert drawn.annotated_image == b""
     assert list(drawn.warnings) == ["first", "annotated_image: not drawn: too much to do"]
 
 
-async def test_a_stored_query_is_drawn_by_its_small_picture() -> None:
-    painter = Painter()
+async def test_a_stored_query_is_drawn_as_its_thumbnail() -> None:
+    renderer = FakeRenderer()
     found = answer(*THREE_MATCHES, searched_region=None, query_info=None)
-    drawn = await Drawings(painter, Shelf()).add_to_search(found, request(StoredQuery("q"), TWO))
+    drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_search(
+        found, request(StoredQuery("q"), TWO)
+    )
     assert drawn.annotated_image == b"drawing"
-    assert painter.orders[0].content == b"small q"
-    without = await Drawings(painter, Shelf(without=["q"])).add_to_search(
+    assert renderer.orders[0].content == b"thumbnail q"
+    without = await Drawings(renderer, FakeThumbnailStore(without=["q"])).add_to_search(
         found, request(StoredQuery("q"), TWO)
     )
     assert without.annotated_image == b""
     assert "pixels are not kept" in without.warnings[0]
 
 
-async def test_a_later_page_is_drawn_where_the_picture_is_given_again() -> None:
-    drawings = Drawings(Painter(), Shelf())
+async def test_a_later_page_is_drawn_if_the_picture_is_sent_again() -> None:
+    drawings = Drawings(FakeRenderer(), FakeThumbnailStore())
     later = await drawings.add_to_search(answer(match("k")), request(None, TWO))
     assert "send the picture again with the page token" in later.warnings[0]
     again = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO))
     assert again.annotated_image == b"drawing"
 
 
-async def test_the_ranks_of_a_later_page_go_on() -> None:
-    painter = Painter()
+async def test_the_ranks_of_a_later_page_continue() -> None:
+    renderer = FakeRenderer()
     later = answer(match("k", query_box=SHOE.box), match("l"), first_rank=11)
-    await Drawings(painter, Shelf()).add_to_search(later, request(PICTURE, TWO))
-    (order,) = painter.orders
-    assert [one.lines[0] for one in order.matches] == ["11 · 0.50", "12 · 0.50"]
+    await Drawings(renderer, FakeThumbnailStore()).add_to_search(later, request(PICTURE, TWO))
+    (order,) = renderer.orders
+    assert [thumbnail.lines[0] for thumbnail in order.matches] == ["11 · 0.50", "12 · 0.50"]
     assert order.outlines[0].lines == ["11 · 0.50 · k"]
 
 
-async def test_a_drawing_without_room_in_the_answer_is_left_out() -> None:
-    drawn = await Drawings(Painter(), Shelf()).add_to_search(
+async def test_a_drawing_that_does_not_fit_the_answer_is_left_out() -> None:
+    drawn = await Drawings(FakeRenderer(), FakeThumbnailStore()).add_to_search(
         answer(), request(PICTURE, DrawingOptions(max_bytes=6))
     )
     assert drawn.annotated_image == b""
     assert "7 bytes and the answer has room for 6" in drawn.warnings[0]
 
 
-def test_the_drawings_of_a_batch_share_the_room_in_the_answer() -> None:
+def test_the_drawings_of_a_batch_share_the_size_limit_of_the_answer() -> None:
     item = search_pb2.SearchImagesRequest(
         image=picture_pb2.ImageContent(content=b"x"), annotation=search_pb2.AnnotationOptions()
     )
     batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[item] * 4)
-    rooms = [
+    limits = [
         search.drawing.max_bytes
         for search in read_searches(batch)
         if isinstance(search, SearchRequest) and search.drawing
     ]
-    assert rooms == [DrawingOptions().max_bytes // 4] * 4
+    assert limits == [DrawingOptions().max_bytes // 4] * 4
 
 
-def test_matched_parts_of_the_query_are_outlined_and_whole_ones_are_not() -> None:
+def test_matched_parts_of_the_query_are_outlined_but_not_the_whole_query() -> None:
     part, other = Box(5, 5, 40, 40), Box(50, 50, 90, 70)
     outlines = search_outlines(
         answer(
@@ -227,7 +241,7 @@ def test_matched_parts_of_the_query_are_outlined_and_whole_ones_are_not() -> Non
     assert [outline.is_highlighted for outline in outlines] == [True, False]
 
 
-def test_every_appearance_of_an_element_is_outlined_by_its_corners() -> None:
+def test_every_instance_of_an_element_is_outlined_by_its_corners() -> None:
     tilted = ((10.0, 12.0), (40.0, 20.0), (35.0, 50.0), (6.0, 44.0))
     again = ((60.0, 12.0), (90.0, 20.0), (85.0, 50.0), (56.0, 44.0))
     found = replace(match("logo", 0.9, Box(6, 12, 40, 50)), instances=(tilted, again))
@@ -236,7 +250,7 @@ def test_every_appearance_of_an_element_is_outlined_by_its_corners() -> None:
     assert [list(outline.lines) for outline in outlines] == [["1 · 0.90 · logo"]] * 2
 
 
-def test_the_region_that_was_searched_is_outlined_where_it_is_not_everything() -> None:
+def test_the_searched_region_is_outlined_unless_it_is_the_whole_query() -> None:
     assert search_outlines(answer()) == []
     region = Box(10, 10, 60, 60)
     (outline,) = search_outlines(answer(searched_region=region))
@@ -244,7 +258,7 @@ def test_the_region_that_was_searched_is_outlined_where_it_is_not_everything() -
     assert list(outline.lines) == []
 
 
-def test_subjects_say_category_score_and_colours_and_the_chosen_one_stands_out() -> None:
+def test_subjects_have_category_score_and_colors_and_the_chosen_subject_is_highlighted() -> None:
     outlines = search_outlines(answer(subjects=[SHOE, BAG], chosen_subject=1))
     assert [list(outline.lines) for outline in outlines] == [
         ["Shoes 0.93", "navy 61%"],
@@ -253,18 +267,20 @@ def test_subjects_say_category_score_and_colours_and_the_chosen_one_stands_out()
     assert [outline.is_highlighted for outline in outlines] == [False, True]
 
 
-async def test_detected_subjects_are_drawn_and_what_can_t_be_is_an_error() -> None:
+async def test_detected_subjects_are_drawn_and_a_failed_drawing_is_an_error() -> None:
     found = DetectionAnswer(
         subjects=[SHOE, BAG], info=INFO, models=(), timings=[StepTiming("total", 5.0)]
     )
-    painter = Painter()
-    drawn = await Drawings(painter, Shelf()).add_to_detection(found, PICTURE, TWO)
+    renderer = FakeRenderer()
+    drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_detection(found, PICTURE, TWO)
     assert drawn.annotated_image == b"drawing"
-    assert [outline.is_highlighted for outline in painter.orders[0].outlines] == [True, False]
-    with pytest.raises(ServiceError, match="store is away"):
-        await Drawings(Painter(error=AWAY), Shelf()).add_to_detection(found, PICTURE, TWO)
+    assert [outline.is_highlighted for outline in renderer.orders[0].outlines] == [True, False]
+    with pytest.raises(ServiceError, match="store is unavailable"):
+        await Drawings(FakeRenderer(error=UNAVAILABLE), FakeThumbnailStore()).add_to_detection(
+            found, PICTURE, TWO
+        )
     with pytest.raises(ServiceError, match="7 bytes and the answer has room for 6") as caught:
-        await Drawings(Painter(), Shelf()).add_to_detection(
+        await Drawings(FakeRenderer(), FakeThumbnailStore()).add_to_detection(
             found, PICTURE, DrawingOptions(max_bytes=6)
         )
     assert caught.value.reason is Reason.FIELD_INVALID

@@ -1,4 +1,4 @@
-"""Elements on their way into a library and out of it."""
+"""Adding elements, and the candidates of an element search."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PICTURE = DescribedPicture(
 )
 
 
-def test_words_of_another_version_are_never_mixed_into_a_library() -> None:
+def test_words_of_another_vocabulary_version_are_refused() -> None:
     older = library(type=LibraryType.ELEMENT, models=(ModelVersion(roles.WORDS, "words", "1"),))
     with pytest.raises(ServiceError, match=r"words@1.*words@2") as caught:
         check_vocabulary(older, PICTURE)
     assert caught.value.reason is Reason.MODEL_NOT_SERVED
 
 
-def test_words_of_the_same_version_are_taken() -> None:
+def test_words_of_the_same_vocabulary_version_are_accepted() -> None:
     same = library(type=LibraryType.ELEMENT, models=(ModelVersion(roles.WORDS, "words", "2"),))
     check_vocabulary(same, PICTURE)
 
@@ -49,35 +49,35 @@ def test_words_of_the_same_version_are_taken() -> None:
 @pytest.mark.parametrize(
     ("stored", "count"), [(0, 100), (1_000, 100), (10_000, 200), (100_000, 300), (10**6, 400)]
 )
-def test_larger_libraries_have_more_candidates_looked_at(stored: int, count: int) -> None:
+def test_larger_libraries_have_more_candidates(stored: int, count: int) -> None:
     assert candidate_count(100, stored) == count
 
 
-def test_candidates_are_bounded_however_large_a_library_is() -> None:
+def test_the_number_of_candidates_is_bounded() -> None:
     assert candidate_count(100, 10**12) == MAX_CANDIDATES
 
 
-async def test_what_two_ways_find_is_fetched_once_and_before_the_slowest_ends() -> None:
-    fetched: list[tuple[str, list[bytes]]] = []
-    first_is_fetched = asyncio.Event()
+async def test_features_are_loaded_once_and_before_the_slowest_query_ends() -> None:
+    loads: list[tuple[str, list[bytes]]] = []
+    first_is_loaded = asyncio.Event()
 
     async def quick() -> list[bytes]:
         return [b"a", b"b"]
 
     async def slow() -> list[bytes]:
-        await first_is_fetched.wait()
+        await first_is_loaded.wait()
         return [b"b", b"c"]
 
     async def nothing_new() -> list[bytes]:
-        await first_is_fetched.wait()
+        await first_is_loaded.wait()
         return [b"a"]
 
-    async def features(way: str, uids: Sequence[bytes]) -> list[FeaturesHit]:
-        fetched.append((way, list(uids)))
-        first_is_fetched.set()
+    async def load_features(query: str, uids: Sequence[bytes]) -> list[FeaturesHit]:
+        loads.append((query, list(uids)))
+        first_is_loaded.set()
         return [FeaturesHit(uid, b"blob") for uid in uids]
 
-    ways = {"words": quick(), "windows": slow(), "shapes": nothing_new()}
-    found = await asyncio.wait_for(load_candidates(ways, features), 10)
-    assert [one.uid for one in found] == [b"a", b"b", b"c"]
-    assert fetched == [("words", [b"a", b"b"]), ("windows", [b"c"])]
+    queries = {"words": quick(), "windows": slow(), "shapes": nothing_new()}
+    found = await asyncio.wait_for(load_candidates(queries, load_features), 10)
+    assert [candidate.uid for candidate in found] == [b"a", b"b", b"c"]
+    assert loads == [("words", [b"a", b"b"]), ("windows", [b"c"])]

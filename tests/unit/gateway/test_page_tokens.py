@@ -1,4 +1,4 @@
-"""Page tokens of searches: whole, altered, foreign, expired."""
+"""Page tokens of searches: valid, altered, foreign and expired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from imagesearch_services.gateway.search.page_tokens import (
 
 
 class Clock:
-    """Tells the time that a test sets."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now_s = 1_750_000_000.0
@@ -80,7 +80,7 @@ def refusal(tokens: PageTokens, token: str) -> Reason:
 
 
 @given(MATCHES)
-def test_a_token_gives_back_what_went_in(matches: list[PinnedMatch]) -> None:
+def test_a_token_decodes_to_the_encoded_ranking(matches: list[PinnedMatch]) -> None:
     clock = Clock()
     tokens = PageTokens(b"key", clock)
     pinned = ranking(matches)
@@ -89,7 +89,7 @@ def test_a_token_gives_back_what_went_in(matches: list[PinnedMatch]) -> None:
     )
 
 
-def test_any_gateway_with_the_key_reads_it_and_none_without() -> None:
+def test_only_a_gateway_with_the_same_key_reads_a_token() -> None:
     token = PageTokens(b"key", Clock()).encode(ranking())
     assert PageTokens(b"key", Clock()).decode(token).total_found == 37
     assert refusal(PageTokens(b"other", Clock()), token) is Reason.PAGE_TOKEN_INVALID
@@ -112,7 +112,7 @@ def test_a_token_lives_ten_minutes_from_the_first_page() -> None:
     assert refusal(tokens, second) is Reason.PAGE_TOKEN_EXPIRED
 
 
-def test_every_altered_byte_is_noticed() -> None:
+def test_every_altered_byte_is_detected() -> None:
     tokens = PageTokens(b"", Clock())
     token = bytearray(base64.urlsafe_b64decode(tokens.encode(ranking(many(2))) + "=="))
     for position in range(len(token)):
@@ -123,18 +123,18 @@ def test_every_altered_byte_is_noticed() -> None:
 
 
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=60).map(lambda raw: raw.hex())))
-def test_nonsense_is_no_token(text: str) -> None:
+def test_random_text_is_refused(text: str) -> None:
     assert refusal(PageTokens(b"", Clock()), text) is Reason.PAGE_TOKEN_INVALID
 
 
 @given(st.binary(max_size=60))
-def test_nonsense_under_a_true_checksum_is_no_token(body: bytes) -> None:
+def test_random_bytes_with_a_valid_checksum_are_refused(body: bytes) -> None:
     assert refusal(PageTokens(b"", Clock()), forged(body)) is Reason.PAGE_TOKEN_INVALID
     packed = forged(zlib.compress(body))
     assert refusal(PageTokens(b"", Clock()), packed) is Reason.PAGE_TOKEN_INVALID
 
 
-def test_a_forged_token_unpacks_to_no_more_than_a_true_one() -> None:
+def test_a_decompression_bomb_is_refused_before_it_unpacks() -> None:
     bomb = forged(zlib.compress(bytes(64 << 20)))
     tracemalloc.start()
     try:
@@ -145,7 +145,7 @@ def test_a_forged_token_unpacks_to_no_more_than_a_true_one() -> None:
 
 
 def forged(body: bytes) -> str:
-    """Make a token with a good checksum, as anybody can where no key is set."""
+    """Return a token with a valid checksum, which anybody can make if no key is set."""
     version = b"\x01"
     mac = PageTokens(b"", Clock())._mac(version + body)
     return base64.urlsafe_b64encode(version + mac + body).decode()

@@ -1,4 +1,4 @@
-"""The way of product libraries: when subjects are looked for, and what is said of them."""
+"""Product libraries: when subjects are detected, and what is stored and returned of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def shop() -> Library:
 
 @dataclass
 class SeeingEmbedding(FakeEmbedding):
-    """Finds the same subjects in every picture."""
+    """Detects the same subjects in every picture."""
 
     subjects: Sequence[Subject] = SUBJECTS
 
@@ -99,7 +99,7 @@ class SeeingEmbedding(FakeEmbedding):
 
 @dataclass
 class Bench:
-    """Searches and additions on fakes."""
+    """Searching and adding on fakes."""
 
     embedding: SeeingEmbedding = field(default_factory=SeeingEmbedding)
     catalog: FakeCatalog = field(default_factory=lambda: FakeCatalog(shop()))
@@ -139,7 +139,7 @@ def ids(answer: SearchAnswer) -> list[str]:
     return [match.image.image_id for match in answer.matches]
 
 
-async def test_one_call_finds_and_embeds_the_subject_and_one_queries() -> None:
+async def test_a_search_costs_one_embedding_and_one_query() -> None:
     bench = Bench()
     answer = await bench.search()
     assert len(bench.embedding.calls) == len(bench.catalog.queries) == 1
@@ -151,7 +151,7 @@ async def test_one_call_finds_and_embeds_the_subject_and_one_queries() -> None:
     assert not answer.warnings
 
 
-async def test_without_a_bound_the_nearest_are_given() -> None:
+async def test_without_a_bound_the_nearest_images_are_returned() -> None:
     bench = Bench()
     assert ids(await bench.search()) == ["a", "b", "c"]
     assert bench.catalog.queries[0].min_similarity is None
@@ -160,7 +160,7 @@ async def test_without_a_bound_the_nearest_are_given() -> None:
     assert ids(await bench.search(max_false_positive_rate=1e-6)) == ["a"]
 
 
-async def test_a_category_picks_the_subject() -> None:
+async def test_a_category_chooses_the_subject() -> None:
     bench = Bench()
     answer = await bench.search(category=Category.SHOES)
     assert answer.chosen_subject == 1
@@ -168,14 +168,14 @@ async def test_a_category_picks_the_subject() -> None:
     assert not answer.warnings
 
 
-async def test_a_category_that_no_subject_has_is_said() -> None:
+async def test_a_category_without_a_subject_is_a_warning() -> None:
     answer = await Bench().search(category=Category.BAG)
     assert answer.chosen_subject == 0
     assert "BAG" in answer.warnings[0]
     assert "TOPS" in answer.warnings[0]
 
 
-async def test_a_region_is_searched_as_it_is_unless_detection_is_asked_for() -> None:
+async def test_a_region_is_searched_as_drawn_unless_detection_is_requested() -> None:
     bench = Bench()
     answer = await bench.search(region=REGION)
     assert not bench.asked.subject_detection
@@ -186,7 +186,7 @@ async def test_a_region_is_searched_as_it_is_unless_detection_is_asked_for() -> 
     assert (bench.asked.subject_detection, bench.asked.region) == (True, REGION)
 
 
-async def test_detection_can_be_turned_off() -> None:
+async def test_detection_can_be_disabled() -> None:
     bench = Bench()
     answer = await bench.search(subject_detection=False)
     assert not bench.asked.subject_detection
@@ -194,7 +194,7 @@ async def test_detection_can_be_turned_off() -> None:
     assert not answer.warnings
 
 
-async def test_where_nothing_stands_out_that_is_said() -> None:
+async def test_a_picture_without_a_subject_is_a_warning() -> None:
     bench = Bench(SeeingEmbedding(subjects=()))
     answer = await bench.search()
     assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
@@ -204,21 +204,21 @@ async def test_where_nothing_stands_out_that_is_said() -> None:
     assert told.warnings == answer.warnings
 
 
-async def test_a_stored_image_has_no_pixels_to_look_at() -> None:
+async def test_a_stored_query_has_no_subject_detection() -> None:
     bench = Bench()
     with pytest.raises(ServiceError) as caught:
         await bench.search(query=StoredQuery("a"), subject_detection=True)
     assert caught.value.reason is Reason.FIELD_INVALID
 
 
-async def test_relations_are_for_whole_images() -> None:
+async def test_relations_are_refused() -> None:
     with pytest.raises(ServiceError) as caught:
         await Bench().search(relations=(Relation.SIMILAR,))
     assert caught.value.reason is Reason.LIBRARY_TYPE_MISMATCH
     assert caught.value.metadata == {"library": "libraries/shop", "type": "PRODUCT"}
 
 
-async def test_later_pages_repeat_what_was_said_of_the_query() -> None:
+async def test_later_pages_repeat_the_subjects_and_warnings_of_the_query() -> None:
     bench = Bench()
     bench.catalog.images = {image_id: stored(image_id) for image_id in ("a", "b", "c")}
     first = await bench.search(page_size=1, category=Category.BAG)
@@ -231,7 +231,7 @@ async def test_later_pages_repeat_what_was_said_of_the_query() -> None:
     assert second.models[0] == GOODS
 
 
-async def test_the_main_subject_is_stored_with_what_it_is() -> None:
+async def test_the_main_subject_is_stored_with_its_category() -> None:
     bench = Bench()
     entry, answer = await bench.add()
     assert bench.asked.subject_detection
@@ -240,7 +240,7 @@ async def test_the_main_subject_is_stored_with_what_it_is() -> None:
     assert not answer.warnings
 
 
-async def test_the_callers_category_overrides_and_picks() -> None:
+async def test_the_callers_category_chooses_the_subject_and_is_stored() -> None:
     bench = Bench()
     entry, answer = await bench.add(category=Category.SHOES)
     assert (entry.region, entry.fields.category) == (SHOE, Category.SHOES)
@@ -253,7 +253,7 @@ async def test_the_callers_category_overrides_and_picks() -> None:
 @pytest.mark.parametrize(
     ("changes", "box"), [({"region": REGION}, REGION), ({"subject_detection": False}, WHOLE)]
 )
-async def test_what_the_caller_drew_is_the_subject(changes: dict[str, object], box: Box) -> None:
+async def test_a_region_of_the_caller_is_the_subject(changes: dict[str, object], box: Box) -> None:
     bench = Bench()
     entry, answer = await bench.add(**changes)
     assert not bench.asked.subject_detection

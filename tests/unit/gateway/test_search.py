@@ -1,4 +1,4 @@
-"""The way of a search: what is asked of whom, and what is made of the answers."""
+"""Searches of whole-image libraries: calls to the other services, thresholds, rankings, pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILTER = Comparison("width", Operator.GREATER, 5)
 
 @dataclass
 class Bench:
-    """A search service on fakes, with a clock that stands still."""
+    """A search service on fakes, with a clock that only the test advances."""
 
     embedding: FakeEmbedding = field(default_factory=FakeEmbedding)
     catalog: FakeCatalog = field(default_factory=FakeCatalog)
@@ -96,7 +96,9 @@ async def test_an_unsure_query_is_searched_by_its_regions_too() -> None:
     assert len(bench.catalog.queries[1].vectors) == 2
 
 
-async def test_what_is_sure_in_a_small_library_only_is_searched_by_its_regions_too() -> None:
+async def test_a_match_that_is_sure_only_in_a_small_library_is_searched_by_its_regions_too() -> (
+    None
+):
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
     bench.catalog.near[SAME_CAT] = {"holds it": 0.55}
     bench.catalog.near[IN_PART] = {"holds it": 0.9}
@@ -105,7 +107,7 @@ async def test_what_is_sure_in_a_small_library_only_is_searched_by_its_regions_t
     assert answer.matches[0].query_box == PART
 
 
-async def test_a_picture_that_is_like_all_others_must_be_nearer() -> None:
+async def test_a_query_that_resembles_unrelated_pictures_needs_a_higher_similarity() -> None:
     near = {"a": 0.6, "b": 0.9}
     plain, common = Bench(), Bench(FakeEmbedding(backgrounds={CAT: 0.5}))
     for bench in (plain, common):
@@ -113,27 +115,27 @@ async def test_a_picture_that_is_like_all_others_must_be_nearer() -> None:
     assert ids(await plain.search()) == ["b", "a"]
     answer = await common.search()
     assert ids(answer) == ["b"]
-    # Of the half that unrelated pictures leave, four fifths are bridged.
+    # The similarity covers four fifths of the distance between unrelated and identical.
     assert answer.matches[0].score == pytest.approx(CALIBRATIONS.of(COPY).score(0.8))
     assert answer.matches[0].similarity == pytest.approx(0.9)
 
 
-async def test_whole_and_regions_share_the_rate_and_regions_must_be_nearer() -> None:
+async def test_whole_and_regions_share_the_rate_and_regions_have_the_higher_threshold() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
     await bench.search(max_false_positive_rate=0.01)
     whole, regions = (query.min_similarity for query in bench.catalog.queries)
-    # 10 stored images, half of the rate each, 10 ** (-10 × similarity) by chance.
+    # 10 stored images, half of the rate each, and a rate of 10 ** (-10 × similarity).
     assert whole == pytest.approx(0.33, abs=0.001)
     assert regions == pytest.approx(0.36, abs=0.001)
 
 
-async def test_a_small_library_counts_as_a_thousand_pictures() -> None:
+async def test_the_threshold_of_a_small_library_is_that_of_a_thousand_images() -> None:
     bench = Bench(settings=SearchSettings(max_proposed_regions=0))
     await bench.search(max_false_positive_rate=0.01)
     assert bench.catalog.queries[0].min_similarity == pytest.approx(0.5, abs=0.001)
 
 
-async def test_a_match_tells_the_rate_of_its_whole_query() -> None:
+async def test_the_rate_of_a_match_covers_its_whole_query() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
     bench.catalog.near[SAME_CAT] = {"a": 0.35}
     bench.catalog.near[IN_PART] = {"b": 0.5}
@@ -142,7 +144,7 @@ async def test_a_match_tells_the_rate_of_its_whole_query() -> None:
     assert by_region.false_positive_rate == pytest.approx(20 * 10**-5 / 0.5, rel=0.01)
 
 
-async def test_what_whole_and_region_find_is_given_once_with_the_better_of_both() -> None:
+async def test_an_image_found_by_whole_and_region_is_returned_once_with_its_better_hit() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
     bench.catalog.near[SAME_CAT] = {"a": 0.36, "b": 0.35}
     bench.catalog.near[IN_PART] = {"b": 0.7}
@@ -161,7 +163,7 @@ async def test_what_whole_and_region_find_is_given_once_with_the_better_of_both(
         {"relations": (Relation.SIMILAR,)},
     ],
 )
-async def test_regions_are_not_searched_where_the_caller_said_where_or_how(
+async def test_regions_are_not_searched_if_the_caller_chose_a_region_or_relation(
     changes: dict[str, object],
 ) -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
@@ -169,21 +171,21 @@ async def test_regions_are_not_searched_where_the_caller_said_where_or_how(
     assert len(bench.embedding.calls) == 1
 
 
-async def test_regions_can_be_turned_off() -> None:
+async def test_the_search_of_regions_can_be_disabled() -> None:
     bench = Bench(settings=SearchSettings(max_proposed_regions=0, min_library_size=1))
     await bench.search(max_false_positive_rate=0.01)
     assert len(bench.embedding.calls) == 1
     assert bench.catalog.queries[0].min_similarity == pytest.approx(0.3, abs=0.001)
 
 
-async def test_a_query_without_promising_regions_is_answered_by_the_whole() -> None:
+async def test_a_query_without_proposed_regions_is_answered_by_the_whole() -> None:
     bench = Bench()
     bench.catalog.near[SAME_CAT] = {"a": 0.35}
     assert ids(await bench.search()) == ["a"]
     assert len(bench.catalog.queries) == 1
 
 
-async def test_similar_without_a_bound_gives_the_nearest() -> None:
+async def test_similar_without_a_bound_returns_the_nearest_images() -> None:
     bench = Bench()
     bench.catalog.near[LIKE_CAT] = {"a": 0.5, "b": -0.5}
     answer = await bench.search(relations=(Relation.SIMILAR,))
@@ -194,14 +196,14 @@ async def test_similar_without_a_bound_gives_the_nearest() -> None:
     assert (threshold.min_score, threshold.false_positive_rate) == (0.0, 1.0)
 
 
-async def test_same_without_a_bound_takes_the_default_rate() -> None:
+async def test_same_without_a_bound_applies_the_default_rate() -> None:
     (threshold,) = (await Bench().search()).thresholds
     assert threshold.false_positive_rate == pytest.approx(0.01, rel=1e-3)
     (threshold,) = (await Bench().search(min_score=0.2)).thresholds
     assert threshold.min_score == pytest.approx(0.2, abs=1e-4)
 
 
-async def test_both_relations_share_one_embedding_and_give_each_picture_once() -> None:
+async def test_both_relations_share_one_embedding_and_return_each_image_once() -> None:
     bench = Bench()
     bench.catalog.near[SAME_CAT] = {"a": 0.9}
     bench.catalog.near[LIKE_CAT] = {"a": 0.99, "b": 0.98, "c": 0.5}
@@ -213,10 +215,13 @@ async def test_both_relations_share_one_embedding_and_give_each_picture_once() -
     ]
     assert bench.embedding.calls[0][1] == [COPY.space, SEMANTIC.space]
     assert [model.role for model in answer.models] == ["copy", "semantic"]
-    assert [one.relation for one in answer.thresholds] == [Relation.SAME, Relation.SIMILAR]
+    assert [threshold.relation for threshold in answer.thresholds] == [
+        Relation.SAME,
+        Relation.SIMILAR,
+    ]
 
 
-async def test_an_entity_is_given_once_whichever_list_it_comes_from() -> None:
+async def test_an_entity_is_returned_once_over_all_rankings() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
     bench.catalog.images = {
         name: stored(name, entity_id=entity)
@@ -230,7 +235,7 @@ async def test_an_entity_is_given_once_whichever_list_it_comes_from() -> None:
     assert answer.total_found == 4
 
 
-async def test_a_stored_image_searches_by_its_vectors_and_not_for_itself() -> None:
+async def test_a_stored_query_uses_its_vectors_and_excludes_itself() -> None:
     bench = Bench()
     bench.catalog.images["me"] = replace(stored("me"), vectors=[Vector(COPY.space, CAT)])
     bench.catalog.near[SAME_CAT] = {"a": 0.9}
@@ -245,7 +250,7 @@ async def test_a_stored_image_searches_by_its_vectors_and_not_for_itself() -> No
     assert error.metadata == {"image": "libraries/shop/images/gone"}
 
 
-async def test_all_that_is_found_is_counted_and_can_be_paged() -> None:
+async def test_all_matches_are_counted_and_can_be_paged() -> None:
     bench = Bench()
     bench.catalog.images = {f"{row:03}": stored(f"{row:03}") for row in range(25)}
     bench.catalog.near[LIKE_CAT] = {name: 1 - int(name) / 100 for name in bench.catalog.images}
@@ -268,7 +273,7 @@ async def test_all_that_is_found_is_counted_and_can_be_paged() -> None:
     assert len(bench.embedding.calls) == 1
 
 
-async def test_a_full_page_with_nothing_after_it_has_no_token() -> None:
+async def test_a_full_last_page_has_no_token() -> None:
     bench = Bench()
     bench.catalog.near[LIKE_CAT] = {f"{row}": 0.5 for row in range(10)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
@@ -281,7 +286,7 @@ async def test_a_full_page_with_nothing_after_it_has_no_token() -> None:
     ("matches", "total", "is_lower_bound"),
     [(999, 999, False), (1000, 1000, False), (1001, 1000, True), (1500, 1000, True)],
 )
-async def test_a_total_is_exact_up_to_a_thousand_and_a_lower_bound_beyond(
+async def test_the_total_is_exact_up_to_a_thousand_and_a_lower_bound_above(
     matches: int, total: int, is_lower_bound: bool
 ) -> None:
     bench = Bench()
@@ -303,7 +308,7 @@ async def test_a_page_that_unrelated_images_fill_costs_one_query() -> None:
     assert [timing.step for timing in answer.timings] == ["embed", "embed:infer", "query", "total"]
 
 
-async def test_a_bound_that_few_unrelated_images_reach_asks_for_one_page_first() -> None:
+async def test_a_bound_that_few_unrelated_images_reach_queries_one_page_first() -> None:
     bench = Bench(catalog=FakeCatalog(library(image_count=1500)))
     bench.catalog.near[LIKE_CAT] = {"a": 0.5}
     await bench.search(relations=(Relation.SIMILAR,), min_score=0.3)
@@ -311,7 +316,7 @@ async def test_a_bound_that_few_unrelated_images_reach_asks_for_one_page_first()
     assert (query.limit, query.image_count) == (11, 11)
 
 
-async def test_a_later_page_goes_on_where_images_are_gone() -> None:
+async def test_a_later_page_skips_deleted_images() -> None:
     bench = Bench()
     bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
     bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
@@ -344,27 +349,29 @@ async def paged() -> tuple[Bench, str]:
         {"library_id": "other"},
     ],
 )
-async def test_a_token_beside_another_search_is_refused(changes: dict[str, object]) -> None:
+async def test_a_token_with_the_fields_of_another_search_is_refused(
+    changes: dict[str, object],
+) -> None:
     bench, token = await paged()
     request = {"query": None, "page_token": token, **changes}
     assert (await refusal(bench, **request)).reason is Reason.PAGE_TOKEN_INVALID
 
 
-async def test_a_token_of_a_library_that_was_made_anew_says_so() -> None:
+async def test_a_token_of_a_recreated_library_is_refused() -> None:
     bench, token = await paged()
     bench.catalog.library = library(uid="2" * 32)
     error = await refusal(bench, query=None, page_token=token)
     assert error.reason is Reason.LIBRARY_CHANGED
 
 
-async def test_a_token_expires() -> None:
+async def test_a_token_expires_after_ten_minutes() -> None:
     bench, token = await paged()
     bench.now_s += 600
     error = await refusal(bench, query=None, page_token=token)
     assert error.reason is Reason.PAGE_TOKEN_EXPIRED
 
 
-async def test_a_library_made_anew_between_searches_is_found_out_and_searched() -> None:
+async def test_a_library_recreated_between_searches_is_searched() -> None:
     bench = Bench()
     bench.catalog.near[SAME_CAT] = {"a": 0.9}
     await bench.search()
@@ -375,7 +382,7 @@ async def test_a_library_made_anew_between_searches_is_found_out_and_searched() 
     assert ids(await bench.search()) == ["a"]
 
 
-async def test_a_library_made_anew_with_other_models_is_searched_with_those() -> None:
+async def test_a_library_recreated_with_other_models_is_searched_with_these() -> None:
     bench = Bench()
     await bench.search()
     new_copy = ModelVersion("copy", "copies", "2")
@@ -387,18 +394,18 @@ async def test_a_library_made_anew_with_other_models_is_searched_with_those() ->
     assert answer.models == [new_copy]
 
 
-async def test_a_library_that_changes_with_every_look_is_given_up() -> None:
+async def test_a_library_recreated_during_each_attempt_is_an_error() -> None:
     bench = Bench()
 
-    def make_anew() -> None:
+    def recreate() -> None:
         number = int(bench.catalog.library.uid, 16) + 1
         bench.catalog.library = library(uid=f"{number:032x}")
 
-    bench.embedding.before = make_anew
+    bench.embedding.before = recreate
     assert (await refusal(bench)).reason is Reason.LIBRARY_CHANGED
 
 
-async def test_the_count_behind_a_threshold_is_at_most_a_second_old() -> None:
+async def test_the_image_count_behind_a_threshold_is_at_most_a_second_old() -> None:
     bench = Bench()
     before = (await bench.search()).thresholds[0].min_score
     bench.catalog.library = library(image_count=10_000)
@@ -407,7 +414,7 @@ async def test_the_count_behind_a_threshold_is_at_most_a_second_old() -> None:
     assert (await bench.search()).thresholds[0].min_score == pytest.approx(before + 0.3, abs=1e-3)
 
 
-async def test_an_empty_library_is_searched_like_any_other() -> None:
+async def test_an_empty_library_has_no_matches() -> None:
     bench = Bench(catalog=FakeCatalog(library(image_count=0)))
     answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR))
     assert (ids(answer), answer.total_found, answer.next_page_token) == ([], 0, "")
@@ -427,13 +434,13 @@ async def test_each_step_is_timed_with_its_parts() -> None:
     ]
 
 
-async def test_a_picture_that_can_not_be_read_is_the_callers_fault() -> None:
-    unreadable = ServiceError(Reason.IMAGE_UNREADABLE, "no picture")
+async def test_an_unreadable_picture_is_an_error_of_the_caller() -> None:
+    unreadable = ServiceError(Reason.IMAGE_UNREADABLE, "not a picture")
     bench = Bench(FakeEmbedding(failures={CAT: unreadable}))
     assert await refusal(bench) is unreadable
 
 
-async def test_what_other_types_need_is_refused() -> None:
+async def test_fields_of_other_library_types_are_refused() -> None:
     bench = Bench()
     error = await refusal(bench, subject_detection=True)
     assert error.reason is Reason.LIBRARY_TYPE_MISMATCH
@@ -442,7 +449,7 @@ async def test_what_other_types_need_is_refused() -> None:
     assert (await refusal(bench)).reason is Reason.LIBRARY_TYPE_MISMATCH
 
 
-async def test_small_pictures_to_be_shown_come_with_the_hits() -> None:
+async def test_thumbnails_of_the_page_come_with_the_hits() -> None:
     bench = Bench()
     bench.catalog.near[SAME_CAT] = {"a": 0.95, "b": 0.94, "c": 0.93}
     bench.catalog.thumbnails = {"a": b"A", "c": b"C"}
@@ -455,20 +462,20 @@ async def test_small_pictures_to_be_shown_come_with_the_hits() -> None:
     drawn = await bench.search(page_size=2, drawing=DrawingOptions(match_count=1))
     assert drawn.thumbnails == {"a": b"A"}
     assert [match.thumbnail for match in drawn.matches] == [b"", b""]
-    assert bench.catalog.thumbnails_asked == []
+    assert bench.catalog.loaded_thumbnails == []
 
 
-async def test_those_of_matches_in_regions_are_asked_for_when_all_are_known() -> None:
+async def test_thumbnails_of_matches_in_regions_are_loaded_once_the_page_is_known() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
     bench.catalog.near[IN_PART] = {"pasted": 0.8}
     bench.catalog.thumbnails = {"pasted": b"P"}
     answer = await bench.search(thumbnail_bytes=100)
     assert [match.thumbnail for match in answer.matches] == [b"P"]
     assert [query.thumbnail_count for query in bench.catalog.queries] == [10, 0]
-    assert bench.catalog.thumbnails_asked == ["pasted"]
+    assert bench.catalog.loaded_thumbnails == ["pasted"]
 
 
-async def test_every_page_says_the_rank_of_its_first_match() -> None:
+async def test_every_page_has_the_rank_of_its_first_match() -> None:
     bench = Bench()
     bench.catalog.near[SAME_CAT] = {f"{row}": 0.95 - 0.01 * row for row in range(5)}
     bench.catalog.images = {f"{row}": stored(f"{row}") for row in range(5)}

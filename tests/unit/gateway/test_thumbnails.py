@@ -1,4 +1,4 @@
-"""Small pictures in the Gateway: when they are asked for, and that they never cost an answer."""
+"""Thumbnails in the Gateway: when they are loaded, and that a missing thumbnail is a warning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagesearch_services.gateway.search.thumbnails import MAX_ANSWER_BYTES, wit
 from imagesearch_services.gateway.settings import AddSettings
 from tests.unit.gateway.fakes import FakeCatalog, FakeEmbedding, library, stored
 
-AWAY = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is away")
+UNAVAILABLE = ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the store is unavailable")
 
 
 def images(catalog: FakeCatalog, embedding: FakeEmbedding | None = None) -> Images:
@@ -48,7 +48,7 @@ def answer(*image_ids: str) -> SearchAnswer:
         models=[],
         thresholds=[],
         timings=[StepTiming("query", 2), StepTiming("total", 3)],
-        warnings=["from before"],
+        warnings=["earlier warning"],
     )
 
 
@@ -57,16 +57,16 @@ def request(**fields: object) -> search_pb2.SearchImagesRequest:
     return search_pb2.SearchImagesRequest(parent="libraries/shop", image=image, **fields)
 
 
-async def test_the_small_picture_is_stored_with_the_image() -> None:
+async def test_the_thumbnail_is_stored_with_the_image() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     await images(catalog, embedding).add(
         "shop", NewImage(image_id="a", content=b"good", fields=ImageFields())
     )
     assert embedding.thumbnail_sides == [320]
-    assert catalog.puts[0][0].thumbnail == b"small good"
+    assert catalog.puts[0][0].thumbnail == b"thumbnail of good"
 
 
-async def test_none_is_made_where_the_library_does_without() -> None:
+async def test_a_library_without_thumbnails_stores_no_thumbnail() -> None:
     embedding = FakeEmbedding()
     catalog = FakeCatalog(library(fields=LibraryFields(thumbnails_disabled=True)))
     await images(catalog, embedding).add(
@@ -76,36 +76,39 @@ async def test_none_is_made_where_the_library_does_without() -> None:
     assert catalog.puts[0][0].thumbnail == b""
 
 
-async def test_an_image_without_one_is_told_from_no_image() -> None:
+async def test_a_missing_thumbnail_and_a_missing_image_are_different_errors() -> None:
     catalog = FakeCatalog(images={"a": stored("a")})
     with pytest.raises(ServiceError) as caught:
         await images(catalog).thumbnail("shop", "a")
     assert caught.value.reason is Reason.THUMBNAIL_NOT_FOUND
     assert caught.value.metadata == {"image": "libraries/shop/images/a"}
     with pytest.raises(ServiceError) as caught:
-        await images(catalog).thumbnail("shop", "nobody")
+        await images(catalog).thumbnail("shop", "missing")
     assert caught.value.reason is Reason.IMAGE_NOT_FOUND
 
 
-async def test_matches_get_their_own_and_the_step_is_timed() -> None:
+async def test_matches_get_their_thumbnails_and_the_step_is_timed() -> None:
     catalog = FakeCatalog(thumbnails={"a": b"A", "c": b"C"})
     shown = await with_thumbnails(
         catalog, "shop", "1" * 32, answer("a", "b", "c"), MAX_ANSWER_BYTES
     )
     assert [match.thumbnail for match in shown.matches] == [b"A", b"", b"C"]
-    assert shown.warnings == ["from before"]
+    assert shown.warnings == ["earlier warning"]
     assert [timing.step for timing in shown.timings] == ["query", "thumbnails", "total"]
     assert shown.timings[2].duration_ms >= 3 + shown.timings[1].duration_ms
 
 
-async def test_without_their_store_the_answer_stands_and_says_so() -> None:
-    catalog = FakeCatalog(thumbnail_error=AWAY)
+async def test_an_unavailable_store_is_a_warning_of_the_answer() -> None:
+    catalog = FakeCatalog(thumbnail_error=UNAVAILABLE)
     shown = await with_thumbnails(catalog, "shop", "1" * 32, answer("a"), MAX_ANSWER_BYTES)
     assert [match.image.image_id for match in shown.matches] == ["a"]
-    assert shown.warnings == ["from before", "thumbnails: not included: the store is away"]
+    assert shown.warnings == [
+        "earlier warning",
+        "thumbnails: not included: the store is unavailable",
+    ]
 
 
-async def test_what_does_not_fit_is_left_out_and_counted() -> None:
+async def test_thumbnails_that_do_not_fit_are_left_out_and_counted() -> None:
     catalog = FakeCatalog(thumbnails=dict.fromkeys("abcd", b"123"))
     shown = await with_thumbnails(catalog, "shop", "1" * 32, answer(*"abcd"), 7)
     assert [match.thumbnail for match in shown.matches] == [b"123", b"123", b"", b""]
@@ -115,7 +118,7 @@ async def test_what_does_not_fit_is_left_out_and_counted() -> None:
     )
 
 
-def test_a_batch_shares_the_room_for_them() -> None:
+def test_the_searches_of_a_batch_share_the_size_limit() -> None:
     batch = search_pb2.BatchSearchImagesRequest(
         parent="libraries/shop",
         requests=[request(include_thumbnails=True), request(), request(include_thumbnails=True)],
@@ -129,13 +132,14 @@ def test_a_batch_shares_the_room_for_them() -> None:
     assert read_search(request(include_thumbnails=True)).thumbnail_bytes == MAX_ANSWER_BYTES
 
 
-def test_small_pictures_and_drawings_of_a_batch_fit_in_one_answer() -> None:
+def test_thumbnails_and_drawings_of_a_batch_fit_in_one_answer() -> None:
     both = request(include_thumbnails=True)
     both.annotation.SetInParent()
     batch = search_pb2.BatchSearchImagesRequest(parent="libraries/shop", requests=[both] * 4)
-    searches = [one for one in read_searches(batch) if isinstance(one, SearchRequest)]
-    room = sum(
-        one.thumbnail_bytes + (one.drawing.max_bytes if one.drawing else 0) for one in searches
+    searches = [search for search in read_searches(batch) if isinstance(search, SearchRequest)]
+    total_bytes = sum(
+        search.thumbnail_bytes + (search.drawing.max_bytes if search.drawing else 0)
+        for search in searches
     )
     assert len(searches) == 4
-    assert room < 28 * 1024 * 1024
+    assert total_bytes < 28 * 1024 * 1024
