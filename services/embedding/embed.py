@@ -37,7 +37,7 @@ from imagesearch_services.embedding.preparing import (
 )
 from imagesearch_services.embedding.spaces import ModelInput, Space
 from imagesearch_services.embedding.stacking import Inputs, Rows, Stacker
-from imagesearch_services.embedding.subjects.labels import Labels, Told
+from imagesearch_services.embedding.subjects.labels import Classification, Labels
 from imagesearch_services.embedding.triton import TritonClient, WrongAnswerError
 from imagesearch_services.embedding.workers import Workers
 
@@ -347,37 +347,37 @@ def _embeddings(one: ModelInput, answer: _Answer) -> Rows:
     return one.model.outputs_in(answer.rows[one.key])[one.model.output_name]
 
 
-def _told(teller: Space, labels: Labels, answer: _Answer) -> list[Told]:
+def _told(teller: Space, labels: Labels, answer: _Answer) -> list[Classification]:
     """Say what each region shows."""
     outputs = teller.own.model.outputs_in(answer.rows[teller.own.key])
     prepared = answer.prepared
     found = prepared.found
     if prepared.chosen is not None and len(prepared.boxes) == 1:
         found = [found[prepared.chosen]]
-    clothing = [one.clothing for one in found] or [None] * len(prepared.boxes)
+    clothing = [one.garment_category for one in found] or [None] * len(prepared.boxes)
     return [
-        labels.tell(
+        labels.classify(
             outputs["attributes"][row],
             outputs["categories"][row],
-            clothing=worn,
+            garment_category=worn,
             is_alone=len(prepared.found) <= 1,
         )
         for row, worn in enumerate(clothing)
     ]
 
 
-def _subject(answer: _Answer, row: int, told: Told | None) -> Subject:
+def _subject(answer: _Answer, row: int, told: Classification | None) -> Subject:
     """Describe a subject that was found; attributes are of those whose crop was looked at."""
     found = answer.prepared.found[row]
     colors = answer.described.subject_colors[row]
     if told is None:
-        return Subject(found.box, found.clothing or Category.OTHER, found.score, colors)
-    score = found.score if found.clothing else found.score * told.score
+        return Subject(found.box, found.garment_category or Category.OTHER, found.score, colors)
+    score = found.score if found.garment_category else found.score * told.score
     return Subject(found.box, told.category, score, colors, told.attributes)
 
 
 def _with_subjects(
-    picture: EmbeddedPicture, answer: _Answer, told: Sequence[Told]
+    picture: EmbeddedPicture, answer: _Answer, told: Sequence[Classification]
 ) -> EmbeddedPicture:
     prepared, described = answer.prepared, answer.described
     if prepared.chosen is None:

@@ -20,11 +20,11 @@ from imagesearch_services.embedding.regions import propose_regions
 from imagesearch_services.embedding.spaces import ModelInput
 from imagesearch_services.embedding.stacking import Inputs
 from imagesearch_services.embedding.subjects.finding import (
-    Found,
-    colors_in,
-    colors_of,
+    FoundSubject,
+    box_colors,
     find_subjects,
-    look_closer,
+    second_pass_boxes,
+    subject_colors,
 )
 from imagesearch_services.embedding.thumbnails import thumbnail
 
@@ -63,7 +63,7 @@ class Prepared:
     inputs: Sequence[Inputs]
     """One for each of the plan's, all regions."""
     timings: Timings
-    found: Sequence[Found] = ()
+    found: Sequence[FoundSubject] = ()
     """Subjects, the main one first."""
     chosen: int | None = None
     """Which of them is the one region; None: nothing was found, or not looked for."""
@@ -136,7 +136,7 @@ def open_for_parser(file: PictureFile, place: str, item: Item, plan: Plan, parse
 def open_closer(opened: Opened, first: Look, parser: Model) -> tuple[Sequence[Box], Inputs]:
     """Make the parser's inputs of what it should look at again, and tell where that is."""
     maps, stride = first.outputs[parser.output_name], int(parser.parameters["stride"])
-    boxes = look_closer(first.box, maps, parser.input, stride)
+    boxes = second_pass_boxes(first.box, maps, parser.input, stride)
     return boxes, preprocess(opened.picture, boxes, parser.input)
 
 
@@ -158,14 +158,16 @@ def prepare_subjects(
         first.outputs[name],
         parser.input,
         int(parser.parameters["stride"]),
-        closer=[(look.box, look.outputs[name]) for look in closer],
-        dress=0.0 if dress is None else float(dress[0]),
+        second_pass=[(look.box, look.outputs[name]) for look in closer],
+        dress_log_odds=0.0 if dress is None else float(dress[0]),
     )[:MAX_SUBJECTS]
     timings.find_subjects_s += time.perf_counter() - began_s
     chosen = None
     if found:
         of_category = (
-            row for row, one in enumerate(found) if item.category and one.clothing == item.category
+            row
+            for row, one in enumerate(found)
+            if item.category and one.garment_category == item.category
         )
         chosen = next(of_category, 0)
     if plan.are_all_described:
@@ -185,9 +187,9 @@ def describe(file: PictureFile, prepared: Prepared, plan: Plan) -> Described:
     if not plan.are_colors_named:
         return Described(file.describe(picture), small)
     if prepared.found:
-        subjects = [colors_of(picture, one) for one in prepared.found]
+        subjects = [subject_colors(picture, one) for one in prepared.found]
         return Described(file.describe(picture), small, subject_colors=subjects)
-    regions = [colors_in(picture, box) for box in prepared.boxes]
+    regions = [box_colors(picture, box) for box in prepared.boxes]
     return Described(file.describe(picture), small, region_colors=regions)
 
 

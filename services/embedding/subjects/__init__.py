@@ -1,1 +1,1 @@
-"""What a picture shows: where its subjects are, what they are, which colors they have."""
+"""The subjects of a picture: their boxes, categories, colors and attributes."""

@@ -1,4 +1,4 @@
-"""From the parser's maps to subjects: boxes with a category and a score, the main one first."""
+"""Segments garments and accessories in the probability maps of the clothing parser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Category
 
 Stats = npt.NDArray[np.integer[Any] | np.floating[Any]]
-"""Of connected components, as OpenCV's stubs type them."""
+"""Statistics of connected components (`cv2.CC_STAT_*`), as OpenCV's stubs type them."""
 
 CATEGORIES = (
     Category.TOPS,
@@ -22,40 +22,44 @@ CATEGORIES = (
     Category.BAG,
     Category.ACCESSORIES,
 )
-OF_CATEGORY = ((2, 3), (4,), (5,), (6,), (7,), (8,))
-"""The parser's classes that make up each category; 0 is background, 1 the person."""
-SUBJECT = 9
-"""The parser's map of whatever is the subject of the picture, clothing or not."""
+CATEGORY_CLASSES = ((2, 3), (4,), (5,), (6,), (7,), (8,))
+"""Classes of the parser that make up each of `CATEGORIES`. Class 0 is background, class 1 person
+(skin and hair)."""
+SUBJECT_MAP = 9
+"""Index of the parser's saliency map: the subject of the picture, clothing or not."""
 
 LONG_SIDE_CELLS = 256
-"""Maps are enlarged to this before they are cut into parts."""
+"""Long side to which maps are enlarged before segmentation, cells."""
 LINK_DISTANCE = (0.10, 0.10, 0.10, 0.10, 0.03, 0.03)
-"""Parts of a category nearer than this share of the picture's long side are one subject: the two
-halves of an open jacket, a pair of shoes."""
-MIN_PART_SHARE = 0.0004
-"""Of the picture's area; smaller parts are noise."""
-MIN_SUBJECT_SHARE = (0.006, 0.006, 0.006, 0.0015, 0.002, 0.002)
-"""Of the picture's area, for each category: less has too few pixels to search with."""
-MIN_PART_OF_LARGEST = 0.04
-"""Parts smaller than this share of the subject's largest do not widen its box."""
+"""Distance below which components of a category are one garment, as a share of the picture's long
+side, by category. Links the two halves of an open jacket, and a pair of shoes."""
+MIN_COMPONENT_SHARE = 0.0004
+"""Minimum area of a component, as a share of the picture; smaller components are noise."""
+MIN_GARMENT_SHARE = (0.006, 0.006, 0.006, 0.0015, 0.002, 0.002)
+"""Minimum area of a garment, as a share of the picture, by category; smaller garments have too few
+pixels to search with."""
+MIN_SHARE_OF_LARGEST = 0.04
+"""Minimum area of a component, as a share of the garment's largest component; smaller components do
+not extend its box."""
 MIN_SCORES = (0.60, 0.84, 0.80, 0.70, 0.75, 0.70)
-"""For each category, from which a subject is told where nobody is seen; for shoes chosen on photos
-without any: cups and wheels reach 0.68."""
-MIN_WORN_SCORES = (0.60, 0.80, 0.70, 0.45, 0.66, 0.70)
-"""The same where somebody is, who wears something. Chosen on street photos that neither train the
-parser nor measure it, for a precision of .86."""
+"""Minimum score of a garment where the parser sees no person, by category. The score of shoes was
+chosen on photos without shoes: cups and wheels reach 0.68."""
+MIN_SCORES_WITH_PERSON = (0.60, 0.80, 0.70, 0.45, 0.66, 0.70)
+"""Minimum score of a garment where the parser sees a person, by category. Chosen on street photos
+that neither train the parser nor measure it, for a precision of .86."""
 
 TOPS, DRESS, BOTTOMS, ACCESSORIES = 2, 4, 5, 8
+"""Classes of the parser."""
 ACCESSORIES_WEIGHT = 2.0
-"""By which the probability of accessories counts more: small as they are, the cells around them
-outvote them. Chosen on the same photos as the scores."""
+"""Factor for the probability of accessories, which are small and outvoted by the cells around them.
+Chosen on the same photos as `MIN_SCORES_WITH_PERSON`."""
 OUTFITS = (((TOPS, BOTTOMS), 0.0), ((DRESS,), 0.0), ((TOPS, DRESS), -0.2))
-"""What a body wears in one piece of the picture, outerwear aside, and how likely beforehand (log):
-a top with trousers or a skirt, a dress, a top over a dress."""
+"""Classes that a body may wear, without outerwear, and the log prior of each outfit: a top with
+trousers or a skirt, a dress, a top over a dress."""
 DRESS_WEIGHT = 0.6
-"""Of what is known about a dress beside the maps, which are surer than they should be."""
+"""Weight of the log odds of a dress next to the maps, which are overconfident."""
 MIN_PROBABILITY = 1e-3
-"""Nothing is less likely: one sure pixel shall not outvote the others."""
+"""Lower bound of a cell's probability: a single confident cell must not outvote the others."""
 
 
 @dataclass(frozen=True)
@@ -64,149 +68,190 @@ class Garment:
 
     category: Category
     score: float
-    """Mean probability of the category over the subject's pixels, 0 to 1."""
+    """Mean probability of the category over the garment's cells, 0 to 1."""
     box: tuple[float, float, float, float]
     """x_min, y_min, x_max, y_max as shares of the map's sides."""
     area: float
     """Share of the map."""
     mask: npt.NDArray[np.bool_]
+    """Cells of the garment, [height, width]."""
 
     @property
-    def weight(self) -> float:
-        """What the main subject has most of."""
+    def prominence(self) -> float:
+        """Area times score: the main subject has the highest prominence."""
         return self.area * self.score
 
 
-def find_clothing(
+def find_garments(
     probabilities: npt.NDArray[np.float32],
     min_scores: tuple[float, ...] = (0.0,) * 6,
     *,
-    dress: float | None = None,
+    dress_log_odds: float | None = None,
 ) -> list[Garment]:
-    """Cuts maps into garments.
+    """Find garments, with one consistent outfit for each body.
 
     Args:
-        probabilities: Of the parser's nine classes, [9, height, width], cut to the picture (without
-            the letterbox's frame) and with the picture's aspect.
-        min_scores: For each of CATEGORIES.
-        dress: Where somebody is seen, how much likelier (log odds) it is that they wear a dress
-            than that they wear none, from something else than these maps; None: nobody is, and
-            the maps are taken as they are.
+        probabilities: maps of the parser's nine classes, float32 [9, height, width], cropped to the
+            picture (without the letterbox) and with the picture's aspect ratio.
+        min_scores: minimum score, by category.
+        dress_log_odds: log odds that the person wears a dress, from the parser's other output; None
+            if the parser sees no person.
 
     Returns:
-        Subjects, the main one first.
+        The garments, the main one first.
     """
-    if dress is None:
-        return cut_into_subjects(_one_outfit(probabilities, 0.0), min_scores)
-    settled = _one_outfit(probabilities, dress)
-    settled[ACCESSORIES] *= ACCESSORIES_WEIGHT
-    return cut_into_subjects(settled / settled.sum(axis=0), min_scores)
+    if dress_log_odds is None:
+        return segment_garments(_with_consistent_outfits(probabilities, 0.0), min_scores)
+    consistent = _with_consistent_outfits(probabilities, dress_log_odds)
+    consistent[ACCESSORIES] *= ACCESSORIES_WEIGHT
+    return segment_garments(consistent / consistent.sum(axis=0), min_scores)
 
 
-def cut_into_subjects(
+def segment_garments(
     probabilities: npt.NDArray[np.float32], min_scores: tuple[float, ...] = (0.0,) * 6
 ) -> list[Garment]:
-    """Cuts maps as they are: those of labels, or after all doubts are settled."""
-    merged = np.stack(
+    """Segment maps as they are: ground-truth labels, or maps with consistent outfits.
+
+    Args and result are those of `find_garments`.
+    """
+    by_category = np.stack(
         [probabilities[0] + probabilities[1]]
-        + [sum(probabilities[index] for index in indices) for indices in OF_CATEGORY]
+        + [sum(probabilities[index] for index in classes) for classes in CATEGORY_CLASSES]
     )
-    scale = LONG_SIDE_CELLS / max(merged.shape[1:])
-    size = (max(1, round(merged.shape[2] * scale)), max(1, round(merged.shape[1] * scale)))
-    merged = np.stack([cv2.resize(map_, size, interpolation=cv2.INTER_LINEAR) for map_ in merged])
-    labels = merged.argmax(axis=0)
-    found = [
-        subject
+    scale = LONG_SIDE_CELLS / max(by_category.shape[1:])
+    height, width = (max(1, round(side * scale)) for side in by_category.shape[1:])
+    enlarged = np.stack(
+        [
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR)
+            for plane in by_category
+        ]
+    )
+    labels = enlarged.argmax(axis=0)
+    garments = [
+        garment
         for index in range(len(CATEGORIES))
-        for subject in _subjects(labels == index + 1, merged[index + 1], index)
-        if subject.score >= min_scores[index]
+        for garment in _garments(labels == index + 1, enlarged[index + 1], index)
+        if garment.score >= min_scores[index]
     ]
-    return sorted(found, key=lambda subject: -subject.weight)
+    return sorted(garments, key=lambda garment: -garment.prominence)
 
 
-def _one_outfit(probabilities: npt.NDArray[np.float32], dress: float) -> npt.NDArray[np.float32]:
-    """Lets a whole body decide between a dress and a top with a skirt, not each cell by itself."""
-    settled = probabilities.copy()
-    worn = [TOPS, DRESS, BOTTOMS]
-    total = probabilities[worn].sum(axis=0)
+def _with_consistent_outfits(
+    probabilities: npt.NDArray[np.float32], dress_log_odds: float
+) -> npt.NDArray[np.float32]:
+    """Choose the likeliest outfit for each body as a whole, instead of for each cell.
+
+    The probabilities of the classes that the outfit lacks move to its own classes.
+    """
+    consistent = probabilities.copy()
+    outfit_classes = [TOPS, DRESS, BOTTOMS]
+    total = probabilities[outfit_classes].sum(axis=0)
     others = np.stack([probabilities[:2].sum(axis=0), probabilities[3], *probabilities[6:]])
-    count, parts = cv2.connectedComponents((total > others.max(axis=0)).astype(np.uint8))
+    count, components = cv2.connectedComponents((total > others.max(axis=0)).astype(np.uint8))
     logs = np.log(np.maximum(probabilities, MIN_PROBABILITY))
-    for part in range(1, count):
-        own = parts == part
-        body = logs[:, own]
-        kept = max(
-            OUTFITS,
-            key=lambda outfit: (
-                body[list(outfit[0])].max(axis=0).mean()
-                + outfit[1]
-                + (DRESS_WEIGHT * dress if DRESS in outfit[0] else 0.0)
-            ),
-        )[0]
-        share = total[own] / np.maximum(probabilities[list(kept)][:, own].sum(axis=0), 1e-6)
-        for index in worn:
-            settled[index][own] = probabilities[index][own] * share if index in kept else 0.0
-    return settled
+    for component in range(1, count):
+        cells = components == component
+        outfit = _likeliest_outfit(logs[:, cells], dress_log_odds)
+        kept_total = probabilities[list(outfit)][:, cells].sum(axis=0)
+        factor = total[cells] / np.maximum(kept_total, 1e-6)
+        for index in outfit_classes:
+            consistent[index][cells] = (
+                probabilities[index][cells] * factor if index in outfit else 0.0
+            )
+    return consistent
 
 
-def _subjects(
+def _likeliest_outfit(
+    log_probabilities: npt.NDArray[np.float32], dress_log_odds: float
+) -> tuple[int, ...]:
+    """Return the classes of the outfit that explains a body best.
+
+    Args:
+        log_probabilities: of the body's cells, [classes, cells].
+        dress_log_odds: log odds of a dress from another source.
+    """
+
+    def score(outfit: tuple[tuple[int, ...], float]) -> float:
+        classes, log_prior = outfit
+        return float(
+            log_probabilities[list(classes)].max(axis=0).mean()
+            + log_prior
+            + (DRESS_WEIGHT * dress_log_odds if DRESS in classes else 0.0)
+        )
+
+    return max(OUTFITS, key=score)[0]
+
+
+def _garments(
     mask: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32], category: int
 ) -> list[Garment]:
+    """Group the connected components of a category's mask into garments.
+
+    Args:
+        mask: cells of the category, [height, width].
+        probability: of the category, [height, width].
+        category: index into `CATEGORIES`.
+    """
     height, width = mask.shape
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    count, components, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
     large = [
-        part
-        for part in range(1, count)
-        if stats[part, cv2.CC_STAT_AREA] >= MIN_PART_SHARE * mask.size
+        component
+        for component in range(1, count)
+        if stats[component, cv2.CC_STAT_AREA] >= MIN_COMPONENT_SHARE * mask.size
     ]
-    found = []
+    garments = []
     for group in _linked(large, stats, LINK_DISTANCE[category] * max(height, width)):
-        area = sum(int(stats[part, cv2.CC_STAT_AREA]) for part in group)
-        if area < MIN_SUBJECT_SHARE[category] * mask.size:
+        areas = {component: int(stats[component, cv2.CC_STAT_AREA]) for component in group}
+        area = sum(areas.values())
+        if area < MIN_GARMENT_SHARE[category] * mask.size:
             continue
-        largest = max(int(stats[part, cv2.CC_STAT_AREA]) for part in group)
-        main = [
-            part for part in group if stats[part, cv2.CC_STAT_AREA] >= MIN_PART_OF_LARGEST * largest
-        ]
-        own = np.isin(parts, main)
+        min_area = MIN_SHARE_OF_LARGEST * max(areas.values())
+        main = [component for component in group if areas[component] >= min_area]
+        garment_mask = np.isin(components, main)
         x_min, y_min = stats[main, cv2.CC_STAT_LEFT].min(), stats[main, cv2.CC_STAT_TOP].min()
         x_max = (stats[main, cv2.CC_STAT_LEFT] + stats[main, cv2.CC_STAT_WIDTH]).max()
         y_max = (stats[main, cv2.CC_STAT_TOP] + stats[main, cv2.CC_STAT_HEIGHT]).max()
-        found.append(
+        garments.append(
             Garment(
                 category=CATEGORIES[category],
-                score=float(probability[own].mean()),
+                score=float(probability[garment_mask].mean()),
                 box=(x_min / width, y_min / height, x_max / width, y_max / height),
                 area=area / mask.size,
-                mask=own,
+                mask=garment_mask,
             )
         )
-    return found
+    return garments
 
 
-def _linked(parts: list[int], stats: Stats, distance: float) -> list[list[int]]:
-    """Groups parts whose boxes are no farther apart than `distance`, through others too."""
+def _linked(components: list[int], stats: Stats, max_distance: float) -> list[list[int]]:
+    """Group components whose boxes are at most `max_distance` apart, directly or transitively."""
     groups: list[list[int]] = []
-    for part in parts:
+    for component in components:
         near = [
-            group for group in groups if any(_gap(stats[part], stats[o]) <= distance for o in group)
+            group
+            for group in groups
+            if any(_gap(stats[component], stats[other]) <= max_distance for other in group)
         ]
         groups = [group for group in groups if group not in near]
-        groups.append([part, *(other for group in near for other in group)])
+        groups.append([component, *(other for group in near for other in group)])
     return groups
 
 
 def _gap(a: Stats, b: Stats) -> float:
-    across = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
-    down = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
-    return float(max(0, across, down))
+    """Return the Chebyshev distance of two components' boxes; 0 if they overlap."""
+    horizontal = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
+    vertical = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
+    return float(max(0, horizontal, vertical))
 
 
-def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes."""
+def iou(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Return the intersection over union of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     if width <= 0 or height <= 0:
         return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    intersection = width * height
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return intersection / (areas - intersection)

@@ -1,8 +1,7 @@
-"""Names the colors of a masked part of a picture.
+"""Names the colors of a subject.
 
-Pixels are compared with prototypes of twelve basic colors in CIE Lab and each votes for the name
-of its nearest; the share of a color is its part of the votes. Colors of the same name are one
-color, shown by the median of its pixels.
+Each pixel votes for the nearest of twelve basic colors, by its CIE Lab distance from prototypes of
+the color. The share of a color is its share of the votes; its `hex` is the median of its pixels.
 """
 
 from __future__ import annotations
@@ -16,28 +15,38 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Color
 
 LONG_SIDE_PX = 192
-"""Enough for shares; edges that mix two colors are thin at this size."""
+"""Long side at which pixels vote. Sufficient for shares; edges that mix two colors are thin at this
+size."""
 MAX_COLORS = 3
+"""Maximum colors per subject."""
 MIN_SHARE = 0.12
+"""Minimum share of a color."""
 MIN_PIXELS = 24
+"""Minimum pixels of a mask; a smaller mask has no colors."""
+MIN_CORE_SHARE = 0.3
+"""Minimum share of a mask that must remain for its rim to be left out."""
 LIGHTNESS_WEIGHT = 0.6
-"""Folds and shadows change lightness more than they change hue."""
-CHROMA_OF_GREYS = 9.0
-"""Lab chroma up to which a pixel may be black, grey or white without penalty."""
-CHROMA_OF_COLORS = 5.0
-"""Lab chroma under which a pixel can hardly have a hue."""
+"""Weight of the difference in lightness, which folds and shadows change more than the hue."""
+MAX_ACHROMATIC_CHROMA = 9.0
+"""CIE Lab chroma up to which a pixel may be black, grey or white without a penalty."""
+MIN_CHROMATIC_CHROMA = 5.0
+"""CIE Lab chroma below which a pixel gets a penalty for every color with a hue."""
 
-LIGHT_SIDE_PX = 64
-LIGHT_SHARE = 0.05
-"""Of a picture, its brightest pixels: what is white there, if anything is."""
-LIGHT_STRENGTH = 0.5
-"""Eyes adapt to the light by about as much."""
-LIGHT_CHROMA = (16.0, 30.0)
-"""Lab chroma of the brightest pixels up to which they are trusted, and from which not at all."""
+ILLUMINANT_SIDE_PX = 64
+"""Long side at which the illuminant is estimated."""
+ILLUMINANT_SHARE = 0.05
+"""Share of a picture's pixels, the brightest, that estimate the illuminant: white objects, if there
+are any."""
+ADAPTATION = 0.5
+"""Degree of chromatic adaptation, 0 to 1; human vision adapts by about as much."""
+ILLUMINANT_CHROMA = (16.0, 30.0)
+"""CIE Lab chroma of the brightest pixels up to which they are trusted, and from which they are
+ignored."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue (ITU-R BT.601)."""
 
 Gains = npt.NDArray[np.float32]
-"""Factors of red, green and blue, [3]."""
+"""Factors for red, green and blue, float32 [3]."""
 
 PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
     "black": ((18, 18, 20), (55, 54, 55)),
@@ -70,107 +79,115 @@ PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
         (200, 190, 175),
     ),
 }  # fmt: skip
+"""RGB prototypes of each basic color."""
 ACHROMATIC = ("black", "grey", "white")
 TABLE_BITS = 5
-"""Of each channel, by which names are looked up: a step of eight levels is hardly seen."""
+"""Bits of each channel that index the lookup table: a step of eight levels is hardly visible."""
 
 
-def light_of(picture: npt.NDArray[np.uint8]) -> Gains:
-    """Estimates by what a picture's light has to be multiplied to be white.
+def illuminant_gains(picture: npt.NDArray[np.uint8]) -> Gains:
+    """Estimate the factors that compensate the color of a picture's illuminant.
 
-    Half of what the brightest pixels suggest, and nothing where they are so colorful that they
-    are rather things of that color. Chosen on `color_training_labels.json`.
+    The factors make the brightest pixels half as colorful (`ADAPTATION`). They are closer to 1 the
+    more colorful the brightest pixels are, since these may be colored objects. Parameters were
+    chosen on `color_training_labels.json`.
 
     Args:
-        picture: All of it, RGB, [height, width, 3].
-
-    Returns:
-        Factors of red, green and blue.
+        picture: the whole picture, uint8 RGB, [height, width, 3].
     """
-    size = tuple(max(1, round(side * LIGHT_SIDE_PX / max(picture.shape[:2])))
-                 for side in picture.shape[1::-1])  # fmt: skip
+    long_side = max(picture.shape[:2])
+    height, width = (
+        max(1, round(side * ILLUMINANT_SIDE_PX / long_side)) for side in picture.shape[:2]
+    )
+    size = (width, height)
     pixels = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
     pixels = pixels.astype(np.float32)
     luma = pixels @ LUMA
-    light = pixels[luma >= np.quantile(luma, 1 - LIGHT_SHARE)].mean(axis=0)
-    _, a, b = _lab(np.rint(light)[None].astype(np.uint8))[0]
-    least, most = LIGHT_CHROMA
-    trust = float(np.clip((most - np.hypot(a, b)) / (most - least), 0, 1))
-    gains: Gains = (light @ LUMA / np.maximum(light, 1)) ** (LIGHT_STRENGTH * trust)
+    illuminant = pixels[luma >= np.quantile(luma, 1 - ILLUMINANT_SHARE)].mean(axis=0)
+    _, a, b = _lab(np.rint(illuminant)[None].astype(np.uint8))[0]
+    trusted_chroma, ignored_chroma = ILLUMINANT_CHROMA
+    trust = (ignored_chroma - np.hypot(a, b)) / (ignored_chroma - trusted_chroma)
+    exponent = ADAPTATION * float(np.clip(trust, 0, 1))
+    gains: Gains = (illuminant @ LUMA / np.maximum(illuminant, 1)) ** exponent
     return gains
 
 
 def name_colors(
-    picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], light: Gains | None = None
+    picture: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], gains: Gains | None = None
 ) -> list[Color]:
-    """Names up to three colors, the largest first.
+    """Name the colors of a masked part of a picture.
 
     Args:
-        picture: RGB, [height, width, 3].
-        mask: What belongs to the subject, [height, width].
-        light: Of the whole picture that this is of, see `light_of`; None: white.
+        picture: uint8 RGB, [height, width, 3].
+        mask: the pixels of the subject, [height, width].
+        gains: of the whole picture that this is a part of, see `illuminant_gains`; None: the
+            illuminant is white.
 
     Returns:
-        Colors with a share of at least 12 %; none where the mask is all but empty.
+        At most `MAX_COLORS` colors with a share of at least `MIN_SHARE`, largest first; empty if
+        the mask has fewer than `MIN_PIXELS` pixels at the reduced size.
     """
     scale = min(1.0, LONG_SIDE_PX / max(picture.shape[:2]))
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    reduced = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    # The rim mixes with what is behind it.
+    # Pixels on the rim mix the subject with the background.
     core = cv2.erode(inside, np.ones((3, 3), np.uint8))
-    if core.sum() >= max(MIN_PIXELS, 0.3 * inside.sum()):
+    if core.sum() >= max(MIN_PIXELS, MIN_CORE_SHARE * inside.sum()):
         inside = core
-    pixels = np.asarray(small, np.uint8)[inside > 0]
+    pixels = np.asarray(reduced, np.uint8)[inside > 0]
     if len(pixels) < MIN_PIXELS:
         return []
-    seen = pixels
-    if light is not None:
-        seen = np.clip(pixels * light, 0, 255).astype(np.uint8)
-    names = _names_of(seen)
-    found = []
+    balanced = pixels
+    if gains is not None:
+        balanced = np.clip(pixels * gains, 0, 255).astype(np.uint8)
+    indices = _color_indices(balanced)
+    colors = []
     for index, name in enumerate(PROTOTYPES):
-        own = pixels[names == index]
-        if len(own) >= MIN_SHARE * len(pixels):
-            red, green, blue = np.median(own, axis=0).astype(int)
-            found.append(Color(name, f"#{red:02x}{green:02x}{blue:02x}", len(own) / len(pixels)))
-    return sorted(found, key=lambda color: -color.share)[:MAX_COLORS]
+        votes = pixels[indices == index]
+        if len(votes) >= MIN_SHARE * len(pixels):
+            red, green, blue = np.median(votes, axis=0).astype(int)
+            share = len(votes) / len(pixels)
+            colors.append(Color(name, f"#{red:02x}{green:02x}{blue:02x}", share))
+    return sorted(colors, key=lambda color: -color.share)[:MAX_COLORS]
 
 
-def _names_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
-    """Index into PROTOTYPES of the nearest color of each pixel, RGB [N, 3] → [N]."""
+def _color_indices(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """Return the index into `PROTOTYPES` of each pixel's nearest color, RGB [N, 3] → [N]."""
     red, green, blue = (pixels >> (8 - TABLE_BITS)).astype(np.intp).T
-    names: npt.NDArray[np.intp] = _table()[(red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue]
-    return names
+    indices: npt.NDArray[np.intp] = _lookup_table()[
+        (red << 2 * TABLE_BITS) | (green << TABLE_BITS) | blue
+    ]
+    return indices
 
 
 @functools.cache
-def _table() -> npt.NDArray[np.intp]:
-    """Names of all colors, by the high bits of red, green and blue: 0.2 s, once."""
+def _lookup_table() -> npt.NDArray[np.intp]:
+    """Return the color index of each combination of the channels' high bits; takes 0.2 s, once."""
     levels = (np.arange(1 << TABLE_BITS) << (8 - TABLE_BITS)) + (1 << (7 - TABLE_BITS))
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
-    return _nearest_names(_lab(grid.reshape(-1, 3).astype(np.uint8)))
+    return _nearest_colors(_lab(grid.reshape(-1, 3).astype(np.uint8)))
 
 
 def _lab(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Converts RGB [N, 3] to CIE Lab [N, 3]: lightness 0 … 100, a and b about -100 … 100."""
+    """Convert RGB [N, 3] to CIE Lab [N, 3]: lightness 0 to 100, a and b about -100 to 100."""
     lab = cv2.cvtColor(pixels[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     return np.asarray(lab, dtype=np.float32)
 
 
-def _nearest_names(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """Index into PROTOTYPES of the nearest color of each pixel, [N]."""
+def _nearest_colors(lab: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    """Return the index into `PROTOTYPES` of each pixel's nearest color, CIE Lab [N, 3] → [N]."""
     chroma = np.hypot(lab[:, 1], lab[:, 2])
     weights = np.array([LIGHTNESS_WEIGHT, 1.0, 1.0], np.float32)
     distances = []
     for name, samples in PROTOTYPES.items():
         prototypes = _lab(np.array(samples, np.uint8))
-        apart = ((lab[:, None] - prototypes[None]) * weights) ** 2
-        distance = apart.sum(axis=2).min(axis=1)
+        squared = ((lab[:, None] - prototypes[None]) * weights) ** 2
+        distance = squared.sum(axis=2).min(axis=1)
         if name in ACHROMATIC:
-            distance += 4 * np.clip(chroma - CHROMA_OF_GREYS, 0, 20) ** 2
+            distance += 4 * np.clip(chroma - MAX_ACHROMATIC_CHROMA, 0, 20) ** 2
         else:
-            distance += 25 * np.clip(CHROMA_OF_COLORS - chroma, 0, None) ** 2
+            distance += 25 * np.clip(MIN_CHROMATIC_CHROMA - chroma, 0, None) ** 2
         distances.append(distance)
     nearest: npt.NDArray[np.intp] = np.argmin(np.stack(distances), axis=0)
     return nearest

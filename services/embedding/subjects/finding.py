@@ -1,4 +1,4 @@
-"""Where the subjects of a picture are: clothing by the parser's maps, else what stands out."""
+"""Finds the subjects of a picture: garments in the parser's maps, otherwise the salient object."""
 
 from __future__ import annotations
 
@@ -14,70 +14,72 @@ from PIL import Image
 from imagesearch_services.common.types import Box, Category, Color
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, letterboxed
-from imagesearch_services.embedding.subjects.border import stands_out
 from imagesearch_services.embedding.subjects.clothing import (
+    CATEGORY_CLASSES,
     MIN_SCORES,
-    MIN_WORN_SCORES,
-    OF_CATEGORY,
-    SUBJECT,
-    find_clothing,
+    MIN_SCORES_WITH_PERSON,
+    SUBJECT_MAP,
+    find_garments,
 )
-from imagesearch_services.embedding.subjects.colors import (
-    Gains,
-    light_of,
-    name_colors,
-)
-from imagesearch_services.embedding.subjects.halves import merged, worth_a_look
+from imagesearch_services.embedding.subjects.colors import Gains, illuminant_gains, name_colors
+from imagesearch_services.embedding.subjects.plain_background import foreground_mask
+from imagesearch_services.embedding.subjects.second_pass import Shares, body_halves, merge_maps
 
-CLASSES = max(max(classes) for classes in OF_CATEGORY) + 1
-"""Of the parser: background, person and those of clothing."""
+CLASSES = max(max(classes) for classes in CATEGORY_CLASSES) + 1
+"""Number of the parser's classes: background, person and clothing."""
 
-MIN_SUBJECT_PROBABILITY = 0.5
-"""From which a cell belongs to a subject that is no clothing."""
-MIN_SUBJECT_AREA = 0.01
-"""Smallest such subject, as a share of what was looked at."""
-PART_SHARE = 0.1
-"""Parts of at least this share of the largest one belong to the subject."""
-MAX_DOUBTED_AREA = 0.2
-"""Garments that together cover less of the picture may be a detail of a larger thing."""
+MIN_OBJECT_PROBABILITY = 0.5
+"""Saliency above which a cell belongs to an object that is not clothing."""
+MIN_OBJECT_AREA = 0.01
+"""Minimum area of an object's largest component, as a share of the searched box."""
+COMPONENT_SHARE = 0.1
+"""Minimum area of a connected component, as a share of the largest component's area, to belong to
+the object."""
+MAX_DETAIL_AREA = 0.2
+"""Total area of garments, as a share of the searched box, below which they may be a detail of a
+larger object, such as a print on a package."""
 MIN_WORN_SHARE = 0.3
-"""Of that thing; with less of it clothing or person it is no one who is dressed."""
+"""Minimum share of an object's cells that are clothing or person for the object to be a dressed
+person."""
 MIN_GARMENTS_SHARE = 0.05
-"""Of that thing, too: fur resembles skin and hair, but wears nothing."""
-MIN_SHARE_OF_BOX = 0.2
-"""Of a box that a person drew, what stands out in it is its subject; less is a mark on it."""
+"""Minimum area of garments, as a share of the object, for the object to be a dressed person: fur
+resembles skin and hair, but wears no garments."""
+MIN_FOREGROUND_SHARE = 0.2
+"""Minimum foreground of a box that a caller drew, as a share of the box, for the foreground to be
+its subject; a smaller foreground is a mark on the subject."""
 MASK_SIDE_PX = 256
-"""Long side of the mask of a subject that is no clothing."""
+"""Long side at which an object that is not clothing is segmented."""
 COLORS_SIDE_PX = 256
-"""A picture is no larger where colors are named."""
+"""Maximum long side of a picture whose colors are named."""
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A subject before it is described."""
+class FoundSubject:
+    """A subject before its colors and attributes are known."""
 
     box: Box
     """Pixels of the picture as shown."""
-    clothing: Category | None
-    """Category of a garment by the parser; None: something else."""
+    garment_category: Category | None
+    """Category of a garment by the parser; None for other objects."""
     score: float
-    """How surely there is something, and of that category; 0 to 1."""
+    """Confidence that the box shows a subject, of that category; 0 to 1."""
     mask: Mask
-    """What of the box is the subject, [rows, columns] of any size."""
+    """The subject's share of the box, [rows, columns] of any size."""
 
 
-def look_closer(within: Box, maps: Floats, spec: InputSpec, stride: int) -> list[Box]:
-    """Say where the parser should look again, for what is small in `within`.
+def second_pass_boxes(within: Box, maps: Floats, spec: InputSpec, stride: int) -> list[Box]:
+    """Return the boxes that the parser should see enlarged, in a second pass.
 
-    Args are those of `find_subjects`.
+    The arguments are those of `find_subjects`.
 
     Returns:
-        Boxes in pixels of the picture as shown; none where nobody is.
+        Boxes in pixels of the picture as shown; empty if the parser sees no person.
     """
-    return [_part(within, half) for half in worth_a_look(without_frame(maps, within, spec, stride))]
+    halves = body_halves(without_letterbox(maps, within, spec, stride))
+    return [_absolute_box(within, half) for half in halves]
 
 
 def find_subjects(
@@ -87,82 +89,85 @@ def find_subjects(
     spec: InputSpec,
     stride: int,
     *,
-    closer: Sequence[tuple[Box, Floats]] = (),
-    dress: float = 0.0,
-) -> list[Found]:
-    """Find garments, or where nobody wears any the one thing that stands out.
+    second_pass: Sequence[tuple[Box, Floats]] = (),
+    dress_log_odds: float = 0.0,
+) -> list[FoundSubject]:
+    """Find garments or, if nobody wears any, the most salient object.
 
     Args:
         picture: decoded.
-        within: where was looked, pixels of the picture as shown.
-        maps: of the parser for `within`, letterboxed: [maps, height, width].
-        spec: what the parser took.
-        stride: pixels of the parser's input for each cell of its maps.
-        closer: where was looked again (see `look_closer`), and the maps of that.
-        dress: how much likelier (log odds) the parser finds that a dress is worn than none.
+        within: the searched box, pixels of the picture as shown.
+        maps: of the parser for `within`, letterboxed, float32 [maps, height, width].
+        spec: input of the parser.
+        stride: pixels of the parser's input per cell of its maps.
+        second_pass: the boxes of the second pass (see `second_pass_boxes`) and their maps.
+        dress_log_odds: log odds that the person wears a dress, by the parser.
 
     Returns:
-        The main subject first; none where nothing stands out.
+        The main subject first; empty if there is no salient object.
     """
-    inside = merged(
-        without_frame(maps, within, spec, stride),
-        [(_shares(within, box), without_frame(part, box, spec, stride)) for box, part in closer],
+    merged = merge_maps(
+        without_letterbox(maps, within, spec, stride),
+        [
+            (_relative_box(within, box), without_letterbox(part, box, spec, stride))
+            for box, part in second_pass
+        ],
     )
-    if closer:
-        garments = find_clothing(inside[:CLASSES], MIN_WORN_SCORES, dress=dress)
+    if second_pass:
+        garments = find_garments(
+            merged[:CLASSES], MIN_SCORES_WITH_PERSON, dress_log_odds=dress_log_odds
+        )
     else:
-        garments = find_clothing(inside[:CLASSES], MIN_SCORES)
-    thing = None
-    worn_area = sum(garment.area for garment in garments)
-    if worn_area < MAX_DOUBTED_AREA:
-        thing = _thing(cut_out(picture, within, MASK_SIDE_PX), inside[SUBJECT])
-    if garments and (thing is None or _is_dressed(thing.mask, worn_area, inside)):
+        garments = find_garments(merged[:CLASSES], MIN_SCORES)
+    found_object = None
+    garments_area = sum(garment.area for garment in garments)
+    if garments_area < MAX_DETAIL_AREA:
+        found_object = _find_object(crop_box(picture, within, MASK_SIDE_PX), merged[SUBJECT_MAP])
+    if garments and (
+        found_object is None or _is_dressed_person(found_object.mask, garments_area, merged)
+    ):
         return [
-            Found(
-                _part(within, garment.box),
+            FoundSubject(
+                _absolute_box(within, garment.box),
                 garment.category,
                 min(1.0, garment.score),
-                _cut(garment.mask, garment.box),
+                _crop_mask(garment.mask, garment.box),
             )
             for garment in garments
         ]
-    if thing is None:
+    if found_object is None:
         return []
-    mask = thing.mask
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    shares = (
-        columns[0] / mask.shape[1],
-        rows[0] / mask.shape[0],
-        (columns[-1] + 1) / mask.shape[1],
-        (rows[-1] + 1) / mask.shape[0],
-    )
-    return [Found(_part(within, shares), None, thing.score, _cut(mask, shares))]
+    bounds = _mask_bounds(found_object.mask)
+    box, mask = _absolute_box(within, bounds), _crop_mask(found_object.mask, bounds)
+    return [FoundSubject(box, None, found_object.score, mask)]
 
 
-def colors_of(picture: Picture, found: Found) -> list[Color]:
+def subject_colors(picture: Picture, subject: FoundSubject) -> list[Color]:
     """Name the colors of a subject."""
-    pixels = cut_out(picture, found.box, COLORS_SIDE_PX)
+    pixels = crop_box(picture, subject.box, COLORS_SIDE_PX)
     height, width = pixels.shape[:2]
-    mask = cv2.resize(found.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return name_colors(pixels, mask > 0, _light(picture))
+    mask = cv2.resize(
+        subject.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+    )
+    return name_colors(pixels, mask > 0, _gains(picture))
 
 
-def colors_in(picture: Picture, box: Box) -> list[Color]:
-    """Name the colors of what a box shows, less a plain background."""
-    pixels = cut_out(picture, box, COLORS_SIDE_PX)
-    mask = stands_out(pixels)
-    if mask is None or mask.mean() < MIN_SHARE_OF_BOX:
+def box_colors(picture: Picture, box: Box) -> list[Color]:
+    """Name the colors in a box, without a plain background."""
+    pixels = crop_box(picture, box, COLORS_SIDE_PX)
+    mask = foreground_mask(pixels)
+    if mask is None or mask.mean() < MIN_FOREGROUND_SHARE:
         mask = np.ones(pixels.shape[:2], np.bool_)
-    return name_colors(pixels, mask, _light(picture))
+    return name_colors(pixels, mask, _gains(picture))
 
 
-def _light(picture: Picture) -> Gains:
+def _gains(picture: Picture) -> Gains:
     whole = Box(0, 0, picture.width, picture.height)
-    return light_of(cut_out(picture, whole, COLORS_SIDE_PX))
+    return illuminant_gains(crop_box(picture, whole, COLORS_SIDE_PX))
 
 
-def cut_out(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:
-    """Cut a box out of a picture, with a long side of `side_px` at most."""
+def crop_box(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:
+    """Crop a box, reduced to a long side of at most `side_px`; uint8 RGB, [height, width, 3]."""
     inner = box.scaled(picture.x_scale, picture.y_scale)
     left, top = math.floor(inner.x_min), math.floor(inner.y_min)
     right = max(left + 1, min(picture.image.width, math.ceil(inner.x_max)))
@@ -175,8 +180,8 @@ def cut_out(picture: Picture, box: Box, side_px: int) -> npt.NDArray[np.uint8]:
     return np.asarray(part)
 
 
-def without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> Floats:
-    """Cut off what the letterbox filled."""
+def without_letterbox(maps: Floats, within: Box, spec: InputSpec, stride: int) -> Floats:
+    """Crop maps to the cells that show the picture, [maps, rows, columns]."""
     left, top, width, height = letterboxed(within, spec)
     rows = slice(round(top / stride), max(round(top / stride) + 1, round((top + height) / stride)))
     columns = slice(
@@ -185,47 +190,60 @@ def without_frame(maps: Floats, within: Box, spec: InputSpec, stride: int) -> Fl
     return maps[:, rows, columns]
 
 
-def _is_dressed(mask: Mask, worn_area: float, maps: Floats) -> bool:
-    """Say whether what stands out is mostly clothing or person, and wears enough of it."""
-    if worn_area < MIN_GARMENTS_SHARE * mask.mean():
+def _is_dressed_person(mask: Mask, garments_area: float, maps: Floats) -> bool:
+    """Return whether an object is mostly clothing or person, and wears enough garments."""
+    if garments_area < MIN_GARMENTS_SHARE * mask.mean():
         return False
     worn = (maps[:CLASSES].argmax(axis=0) > 0).astype(np.float32)
-    smooth = cv2.resize(worn, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return float(smooth[mask].mean()) >= MIN_WORN_SHARE
+    worn = cv2.resize(worn, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return float(worn[mask].mean()) >= MIN_WORN_SHARE
 
 
 @dataclass(frozen=True, slots=True)
-class _Thing:
-    """Something that is no clothing."""
+class _Object:
+    """An object that is not clothing."""
 
     mask: Mask
-    """Over all that was looked at."""
+    """Over the searched box, [rows, columns]."""
     score: float
 
 
-def _thing(pixels: npt.NDArray[np.uint8], probabilities: Floats) -> _Thing | None:
-    """Find the one subject that is no clothing: by a plain background, else by the parser."""
-    mask = stands_out(pixels)
+def _find_object(pixels: npt.NDArray[np.uint8], saliency: Floats) -> _Object | None:
+    """Find an object by its plain background, otherwise by the parser's saliency map."""
+    mask = foreground_mask(pixels)
     size = pixels.shape[1::-1] if mask is None else mask.shape[::-1]
-    smooth = cv2.resize(probabilities, size, interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(saliency, size, interpolation=cv2.INTER_LINEAR)
     if mask is None:
-        mask = _large_parts(smooth > MIN_SUBJECT_PROBABILITY)
+        mask = _large_components(enlarged > MIN_OBJECT_PROBABILITY)
         if mask is None:
             return None
-    return _Thing(mask, float(np.clip(smooth[mask].mean(), 0.0, 1.0)))
+    return _Object(mask, float(np.clip(enlarged[mask].mean(), 0.0, 1.0)))
 
 
-def _large_parts(mask: Mask) -> Mask | None:
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+def _large_components(mask: Mask) -> Mask | None:
+    _, components, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
-    if not len(areas) or areas.max() < MIN_SUBJECT_AREA * mask.size:
+    if not len(areas) or areas.max() < MIN_OBJECT_AREA * mask.size:
         return None
-    kept: Mask = np.isin(parts, 1 + np.flatnonzero(areas >= PART_SHARE * areas.max()))
-    return kept
+    kept = 1 + np.flatnonzero(areas >= COMPONENT_SHARE * areas.max())
+    large: Mask = np.isin(components, kept)
+    return large
 
 
-def _part(within: Box, shares: tuple[float, float, float, float]) -> Box:
-    """Give the box that these shares of a box's sides are."""
+def _mask_bounds(mask: Mask) -> Shares:
+    """Return the bounding box of a mask, as shares of its sides."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    height, width = mask.shape
+    return (
+        columns[0] / width,
+        rows[0] / height,
+        (columns[-1] + 1) / width,
+        (rows[-1] + 1) / height,
+    )
+
+
+def _absolute_box(within: Box, shares: Shares) -> Box:
+    """Convert shares of a box's sides to pixels of the picture."""
     x_min, y_min, x_max, y_max = shares
     return Box(
         within.x_min + x_min * within.width,
@@ -235,8 +253,8 @@ def _part(within: Box, shares: tuple[float, float, float, float]) -> Box:
     )
 
 
-def _shares(within: Box, box: Box) -> tuple[float, float, float, float]:
-    """Give where in a box another lies, as shares of its sides."""
+def _relative_box(within: Box, box: Box) -> Shares:
+    """Convert a box in pixels of the picture to shares of the sides of `within`."""
     return (
         (box.x_min - within.x_min) / within.width,
         (box.y_min - within.y_min) / within.height,
@@ -245,7 +263,7 @@ def _shares(within: Box, box: Box) -> tuple[float, float, float, float]:
     )
 
 
-def _cut(mask: Mask, shares: tuple[float, float, float, float]) -> Mask:
+def _crop_mask(mask: Mask, shares: Shares) -> Mask:
     height, width = mask.shape
     left, top = math.floor(shares[0] * width), math.floor(shares[1] * height)
     right, bottom = math.ceil(shares[2] * width), math.ceil(shares[3] * height)

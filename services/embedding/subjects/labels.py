@@ -1,4 +1,4 @@
-"""What a product model says of a crop besides its embedding, in the words of its configuration."""
+"""Classifies crops from a product model's probabilities: category and attributes."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Attribute, Category
 
 KIND = "kind"
-"""The attribute that tells garments apart; the others depend on it."""
+"""The attribute for the kind of garment, which the category and the other attributes depend on."""
 SLEEVE_LENGTH = "sleeve_length"
 
 MIN_KIND_SCORE = 0.5
-"""Confidence from which a kind is told, and from which it settles the category."""
+"""Minimum probability of a kind for it to be returned and to decide the category."""
 MIN_ATTRIBUTE_SCORE = 0.6
-"""Confidence from which another attribute is told: of two values chance gives a half."""
+"""Minimum probability of another attribute's value; with two values, chance is a half."""
 MIN_CLOTHING_SCORE = 0.1
-"""Probability of all categories of garments together, from which a crop that the parser did not see
-is clothing. Most of the probability always lies on the thousand classes that are no goods: 95 % of
-garments are above .14 and 95 % of groceries under .06."""
+"""Minimum probability of all categories of garments together for a crop without a parsed garment to
+be clothing. Most of the probability is always on the thousand classes that are no goods: 95 % of
+garments are above .14, 95 % of groceries below .06."""
 MIN_CATEGORY_SCORE = 0.06
-"""Probability from which other goods have a category: animals, textures and rockets stay under it,
-95 % of groceries are above."""
+"""Minimum probability of a category other than clothing: 95 % of groceries are above it; animals,
+textures and rockets are below."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a crop shows."""
+class Classification:
+    """Category and attributes of a crop."""
 
     category: Category
     score: float
-    """Confidence of the category, 0 to 1: among garments, or among the categories of goods."""
+    """Probability of the category, 0 to 1: among garments, or among the categories of goods."""
     attributes: tuple[Attribute, ...]
 
 
@@ -44,18 +44,20 @@ class Labels:
     """Names of a product model's outputs `attributes` and `categories`."""
 
     attributes: Mapping[str, tuple[str, ...]]
-    """Values of each attribute; the probabilities of its values stand together and sum to one."""
+    """Values of each attribute. The output holds the values of each attribute contiguously, and
+    their probabilities sum to 1."""
     category_of_kind: Mapping[str, Category]
     sleeved_kinds: frozenset[str]
+    """Kinds of garments that have a sleeve length."""
     categories: tuple[Category, ...]
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Labels:
-        """Read them off a model's configuration.
+        """Read the labels from a model's configuration.
 
         Raises:
             KeyError: a parameter is missing.
-            ValueError: two of them do not fit together.
+            ValueError: parameters are inconsistent, or a category is unknown.
         """
         attributes = {}
         for group in parameters["attributes"].split(";"):
@@ -68,66 +70,69 @@ class Labels:
             tuple(_categories(parameters["categories"])),
         )
 
-    def tell(
+    def classify(
         self,
         attributes: Floats,
         categories: Floats,
         *,
-        clothing: Category | None = None,
+        garment_category: Category | None = None,
         is_alone: bool = True,
-    ) -> Told:
-        """Say what a crop shows.
+    ) -> Classification:
+        """Classify a crop.
 
         Args:
-            attributes: probabilities, [values of all attributes].
-            categories: probabilities, [categories].
-            clothing: category by the parser; None: it saw none, or was not asked.
-            is_alone: nothing else is worn in the picture, so that the kind of garment knows the
-                category better than the parser.
+            attributes: probabilities, float32 [values of all attributes].
+            categories: probabilities, float32 [categories].
+            garment_category: category of the garment that the parser found; None if it found no
+                garment or did not run.
+            is_alone: whether the picture has no other garment. The kind of a single garment
+                predicts its category better than the parser does.
         """
-        by_category = self._by_category(attributes)
-        kind, kind_score = self._best(KIND, attributes)
-        if clothing is None:
-            worn = [category in by_category for category in self.categories]
-            if categories[worn].sum() < MIN_CLOTHING_SCORE:
-                return self._goods(categories)
-            category = max(by_category, key=lambda each: by_category[each])
-        elif is_alone and clothing in by_category and kind_score >= MIN_KIND_SCORE:
+        by_category = self._garment_probabilities(attributes)
+        kind, kind_score = self._likeliest(KIND, attributes)
+        if garment_category is None:
+            is_garment = [category in by_category for category in self.categories]
+            if categories[is_garment].sum() < MIN_CLOTHING_SCORE:
+                return self._classify_goods(categories)
+            category = max(by_category, key=lambda candidate: by_category[candidate])
+        elif is_alone and garment_category in by_category and kind_score >= MIN_KIND_SCORE:
             category = self.category_of_kind[kind]
         else:
-            category = clothing
-        told = []
+            category = garment_category
+        found = []
         if self.category_of_kind[kind] == category and kind_score >= MIN_KIND_SCORE:
-            told.append(Attribute(KIND, kind, kind_score))
+            found.append(Attribute(KIND, kind, kind_score))
             if kind in self.sleeved_kinds and SLEEVE_LENGTH in self.attributes:
-                value, score = self._best(SLEEVE_LENGTH, attributes)
+                value, score = self._likeliest(SLEEVE_LENGTH, attributes)
                 if score >= MIN_ATTRIBUTE_SCORE:
-                    told.append(Attribute(SLEEVE_LENGTH, value, score))
-        return Told(category, by_category.get(category, 0.0), tuple(told))
+                    found.append(Attribute(SLEEVE_LENGTH, value, score))
+        return Classification(category, by_category.get(category, 0.0), tuple(found))
 
-    def _goods(self, categories: Floats) -> Told:
-        """Tell the category of what is no clothing."""
-        known = np.array([category is not Category.OTHER for category in self.categories])
-        scores = np.where(known, categories, 0.0)
-        best, all_known = int(scores.argmax()), float(scores.sum())
+    def _classify_goods(self, categories: Floats) -> Classification:
+        """Classify a crop that is not clothing."""
+        is_known = np.array([category is not Category.OTHER for category in self.categories])
+        scores = np.where(is_known, categories, 0.0)
+        best, total = int(scores.argmax()), float(scores.sum())
         if scores[best] < MIN_CATEGORY_SCORE:
-            return Told(Category.OTHER, 1.0 - all_known, ())
-        return Told(self.categories[best], float(scores[best]) / all_known, ())
+            return Classification(Category.OTHER, 1.0 - total, ())
+        return Classification(self.categories[best], float(scores[best]) / total, ())
 
-    def _by_category(self, attributes: Floats) -> dict[Category, float]:
-        """Probability of each category of garments, by those of its kinds."""
-        found: dict[Category, float] = {}
+    def _garment_probabilities(self, attributes: Floats) -> dict[Category, float]:
+        """Return the probability of each category of garments: the sum of those of its kinds."""
+        by_category: dict[Category, float] = {}
         for kind, score in zip(self.attributes[KIND], self._scores(KIND, attributes), strict=True):
             category = self.category_of_kind[kind]
-            found[category] = found.get(category, 0.0) + float(score)
-        return found
+            by_category[category] = by_category.get(category, 0.0) + float(score)
+        return by_category
 
-    def _best(self, name: str, attributes: Floats) -> tuple[str, float]:
+    def _likeliest(self, name: str, attributes: Floats) -> tuple[str, float]:
+        """Return the likeliest value of an attribute and its probability."""
         scores = self._scores(name, attributes)
         best = int(scores.argmax())
         return self.attributes[name][best], float(scores[best])
 
     def _scores(self, name: str, attributes: Floats) -> Floats:
+        """Return the probabilities of an attribute's values, [values]."""
         start = 0
         for other, values in self.attributes.items():
             if other == name:

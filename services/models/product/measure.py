@@ -31,22 +31,22 @@ from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.clothing import (
     CATEGORIES,
     MIN_SCORES,
-    MIN_WORN_SCORES,
-    SUBJECT,
+    MIN_SCORES_WITH_PERSON,
+    SUBJECT_MAP,
     Garment,
-    cut_into_subjects,
-    find_clothing,
-    overlap,
+    find_garments,
+    iou,
+    segment_garments,
 )
-from imagesearch_services.embedding.subjects.colors import Gains, light_of, name_colors
+from imagesearch_services.embedding.subjects.colors import Gains, illuminant_gains, name_colors
 from imagesearch_services.embedding.subjects.finding import (
-    Found,
-    cut_out,
+    FoundSubject,
+    crop_box,
     find_subjects,
-    look_closer,
-    without_frame,
+    second_pass_boxes,
+    without_letterbox,
 )
-from imagesearch_services.embedding.subjects.halves import Shares, merged, worth_a_look
+from imagesearch_services.embedding.subjects.second_pass import Shares, body_halves, merge_maps
 from imagesearch_services.models.common.pictures import Picture, data_folder
 from imagesearch_services.models.common.prepared import committed_weights
 from imagesearch_services.models.product.garment_heads import CATEGORY_OF_KIND, KINDS
@@ -89,28 +89,30 @@ class Models:
             of a dress.
         """
         first, dress = self._maps(picture)
-        halves = worth_a_look(first)
+        halves = body_halves(first)
         parts = [self._maps(cut(picture, half))[0] for half in halves]
-        return first, merged(first, list(zip(halves, parts, strict=True))), dress
+        return first, merge_maps(first, list(zip(halves, parts, strict=True))), dress
 
     def find(self, picture: Picture) -> list[Garment]:
         """Clothing in the maps, whatever else stands out."""
         first, maps, dress = self.look(picture)
         return find_as_served(first, maps[: len(CLASSES)], dress)
 
-    def serve(self, picture: Picture) -> list[Found]:
+    def serve(self, picture: Picture) -> list[FoundSubject]:
         """Subjects as the service finds them."""
         shown = Shown(Image.fromarray(picture), picture.shape[1], picture.shape[0])
         whole = Box(0, 0, shown.width, shown.height)
         maps, dress = self._ask(picture)
-        boxes = look_closer(whole, maps, SPEC, STRIDE)
-        parts = [(box, self._ask(cut_out(shown, box, 1 << 20))[0]) for box in boxes]
-        return find_subjects(shown, whole, maps, SPEC, STRIDE, closer=parts, dress=dress)
+        boxes = second_pass_boxes(whole, maps, SPEC, STRIDE)
+        parts = [(box, self._ask(crop_box(shown, box, 1 << 20))[0]) for box in boxes]
+        return find_subjects(
+            shown, whole, maps, SPEC, STRIDE, second_pass=parts, dress_log_odds=dress
+        )
 
     def _maps(self, picture: Picture) -> tuple[Array, float]:
         found, dress = self._ask(picture)
         box = Box(0, 0, picture.shape[1], picture.shape[0])
-        return without_frame(found, box, SPEC, STRIDE), dress
+        return without_letterbox(found, box, SPEC, STRIDE), dress
 
     def _ask(self, picture: Picture) -> tuple[Array, float]:
         image = letterbox(picture, WIDTH_PX, HEIGHT_PX)
@@ -135,9 +137,9 @@ class Models:
 
 def find_as_served(first: Array, maps: Array, dress: float) -> list[Garment]:
     """Finds clothing as the service does: otherwise where somebody is than where nobody is."""
-    if worth_a_look(first):
-        return find_clothing(maps, MIN_WORN_SCORES, dress=dress)
-    return find_clothing(maps, MIN_SCORES)
+    if body_halves(first):
+        return find_garments(maps, MIN_SCORES_WITH_PERSON, dress_log_odds=dress)
+    return find_garments(maps, MIN_SCORES)
 
 
 def cut(picture: Picture, part: Shares) -> Picture:
@@ -198,15 +200,15 @@ class Tally:
             left = list(truth)
             for claim in sorted(claims, key=lambda subject: -subject.score):
                 own = [subject for subject in left if subject.category == claim.category]
-                best = max(own, key=lambda subject: overlap(subject.box, claim.box), default=None)
-                if best is not None and overlap(best.box, claim.box) >= MIN_OVERLAP:
+                best = max(own, key=lambda subject: iou(subject.box, claim.box), default=None)
+                if best is not None and iou(best.box, claim.box) >= MIN_OVERLAP:
                     left.remove(best)
                     right[claim.category] += 1
             main_right += bool(
                 claims
                 and truth
                 and claims[0].category == truth[0].category
-                and overlap(claims[0].box, truth[0].box) >= MIN_OVERLAP
+                and iou(claims[0].box, truth[0].box) >= MIN_OVERLAP
             )
         count = [Counter(s.category for found in each for s in found) for each in (told, there)]
         return cls(right, count[0], count[1], sum(map(bool, there)), main_right)
@@ -225,21 +227,23 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         picture, classes = read_street(photo)
         classes = np.where(classes == IGNORE, 0, classes)
         labels = [classes == index for index in range(len(CLASSES))]
-        truth.append(cut_into_subjects(np.stack(labels).astype(np.float32)))
+        truth.append(segment_garments(np.stack(labels).astype(np.float32)))
         first, both, dress = models.look(picture)
         looks.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
     even = (EVEN_MIN_SCORE,) * len(CATEGORIES)
     ways: dict[str, list[list[Garment]]] = {
         f"each cell by itself, scores from {EVEN_MIN_SCORE}": [
-            cut_into_subjects(first, even) for first, _, _ in looks
+            segment_garments(first, even) for first, _, _ in looks
         ],
         f"one outfit a body, scores from {EVEN_MIN_SCORE}": [
-            find_clothing(first, even) for first, _, _ in looks
+            find_garments(first, even) for first, _, _ in looks
         ],
         "… and how likely a dress is, accessories twice": [
-            find_clothing(first, even, dress=dress) for first, _, dress in looks
+            find_garments(first, even, dress_log_odds=dress) for first, _, dress in looks
         ],
-        "… and a second look": [find_clothing(both, even, dress=dress) for _, both, dress in looks],
+        "… and a second pass": [
+            find_garments(both, even, dress_log_odds=dress) for _, both, dress in looks
+        ],
         "… and scores by category": [
             find_as_served(first, both, dress) for first, both, dress in looks
         ],
@@ -280,7 +284,9 @@ def measure_garments(models: Models, photos: Sequence[Path]) -> None:
 
 def measure_false_clothing(models: Models, label: str, pictures: Sequence[Picture]) -> None:
     in_maps = sum(bool(models.find(picture)) for picture in pictures)
-    served = sum(any(found.clothing for found in models.serve(picture)) for picture in pictures)
+    served = sum(
+        any(subject.garment_category for subject in models.serve(picture)) for picture in pictures
+    )
     print(f"{label}: clothing told in {served} of {len(pictures)} pictures without any "
           f"({served / max(1, len(pictures)):.3f}); in the maps alone in {in_maps}")  # fmt: skip
 
@@ -334,8 +340,8 @@ def coloured(
         inner = (slice(None), slice(None))
         mask = classes >= 2
     if mask.sum() < MIN_MASK_SHARE * mask.size:
-        mask = maps[SUBJECT][inner] > 0.5
-    return picture[inner], mask, light_of(picture)
+        mask = maps[SUBJECT_MAP][inner] > 0.5
+    return picture[inner], mask, illuminant_gains(picture)
 
 
 def measure_time() -> None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 
-from imagesearch_services.embedding.subjects.border import subject_on_plain_background
+from imagesearch_services.embedding.subjects.plain_background import foreground_box
 from imagesearch_services.models.common.embedder import COPY_MODEL, VERSION
 from imagesearch_services.models.common.pictures import Picture, data_folder
 from imagesearch_services.models.common.prepared import committed_weights, weights_file
@@ -280,7 +280,7 @@ def cached(files: Sequence[str], data: Path, model: Path, folder: Path) -> list[
 def subject_of(file: Path) -> Picture:
     """What stands out from a plain background, with its margin, or the whole picture."""
     picture = read(file)
-    box = subject_on_plain_background(picture)
+    box = foreground_box(picture)
     return picture if box is None else crop(picture, box)
 
 

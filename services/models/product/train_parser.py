@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from imagesearch_services.embedding.subjects.border import subject_on_plain_background
+from imagesearch_services.embedding.subjects.plain_background import foreground_box
 from imagesearch_services.models.common.pictures import Picture, data_folder
 from imagesearch_services.models.common.prepared import committed_weights
 from imagesearch_services.models.efficientnet_lite2.backbone import (
@@ -383,7 +383,7 @@ def grocery_examples(
         if file.stem in held_out:
             continue
         picture = read(file)
-        box = subject_on_plain_background(picture)
+        box = foreground_box(picture)
         map_ = np.zeros(picture.shape[:2], np.float32)
         if box:
             map_[box[1] : box[3], box[0] : box[2]] = 1

@@ -1,4 +1,4 @@
-"""Garments cut out of the parser's maps."""
+"""Segmentation of garments in the parser's maps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from imagesearch_services.embedding.subjects.clothing import (
     BOTTOMS,
     DRESS,
     TOPS,
-    cut_into_subjects,
-    find_clothing,
+    find_garments,
+    segment_garments,
 )
 
 
 def body(upper: dict[int, float], lower: dict[int, float]) -> npt.NDArray[np.float32]:
-    """Maps [9, 64, 44] of a body in two halves, each with probabilities by class."""
+    """Return maps [9, 64, 44] of a body in two halves, each with its probabilities by class."""
     maps = np.zeros((9, 64, 44), np.float32)
     maps[0] = 1
     for rows, probabilities in ((slice(10, 30), upper), (slice(30, 54), lower)):
@@ -27,34 +27,37 @@ def body(upper: dict[int, float], lower: dict[int, float]) -> npt.NDArray[np.flo
 
 
 @pytest.mark.parametrize(
-    ("upper", "lower", "told"),
+    ("upper", "lower", "categories"),
     [
         ({TOPS: 0.5, DRESS: 0.45}, {DRESS: 0.9, BOTTOMS: 0.1}, ["DRESS"]),
         ({TOPS: 0.9, DRESS: 0.1}, {DRESS: 0.48, BOTTOMS: 0.47}, ["BOTTOMS", "TOPS"]),
         ({TOPS: 0.95, DRESS: 0.02}, {DRESS: 0.95, BOTTOMS: 0.02}, ["DRESS", "TOPS"]),
     ],
 )
-def test_a_body_wears_a_dress_or_a_top_with_something_as_a_whole(
-    upper: dict[int, float], lower: dict[int, float], told: list[str]
+def test_each_body_wears_one_consistent_outfit(
+    upper: dict[int, float], lower: dict[int, float], categories: list[str]
 ) -> None:
-    found = find_clothing(body(upper, lower))
-    assert sorted(subject.category.name for subject in found) == told
+    garments = find_garments(body(upper, lower))
+    assert sorted(garment.category.name for garment in garments) == categories
 
 
-@pytest.mark.parametrize(("dress", "told"), [(-4.0, "BOTTOMS"), (4.0, "DRESS")])
-def test_what_else_is_known_of_a_dress_settles_a_doubt(dress: float, told: str) -> None:
-    doubtful = body({TOPS: 0.5, DRESS: 0.45}, {DRESS: 0.48, BOTTOMS: 0.47})
-    found = find_clothing(doubtful, dress=dress)
-    assert told in {subject.category.name for subject in found}
-    assert len({subject.category.name for subject in found} & {"DRESS", "BOTTOMS"}) == 1
+@pytest.mark.parametrize(("dress_log_odds", "category"), [(-4.0, "BOTTOMS"), (4.0, "DRESS")])
+def test_the_log_odds_of_a_dress_decide_an_ambiguous_outfit(
+    dress_log_odds: float, category: str
+) -> None:
+    ambiguous = body({TOPS: 0.5, DRESS: 0.45}, {DRESS: 0.48, BOTTOMS: 0.47})
+    garments = find_garments(ambiguous, dress_log_odds=dress_log_odds)
+    names = {garment.category.name for garment in garments}
+    assert category in names
+    assert len(names & {"DRESS", "BOTTOMS"}) == 1
 
 
-def test_labels_are_cut_as_they_are() -> None:
+def test_ground_truth_labels_are_segmented_unchanged() -> None:
     labels = body({TOPS: 1.0}, {DRESS: 1.0})
-    found = cut_into_subjects(labels)
-    assert [subject.category.name for subject in found] == ["DRESS", "TOPS"]
-    assert found[0].box == pytest.approx((12 / 44, 30 / 64, 32 / 44, 54 / 64), abs=0.01)
+    garments = segment_garments(labels)
+    assert [garment.category.name for garment in garments] == ["DRESS", "TOPS"]
+    assert garments[0].box == pytest.approx((12 / 44, 30 / 64, 32 / 44, 54 / 64), abs=0.01)
 
 
-def test_maps_without_clothing_give_nothing() -> None:
-    assert find_clothing(body({0: 1.0}, {1: 1.0})) == []
+def test_maps_without_clothing_have_no_garments() -> None:
+    assert find_garments(body({0: 1.0}, {1: 1.0})) == []

@@ -1,4 +1,4 @@
-"""What is found in maps, which colors are named, and what a product model's numbers mean."""
+"""Subjects found in the parser's maps, their colors, and the labels of a product model."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from PIL import Image
 from imagesearch_services.common.types import Box, Category
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import InputSpec, Resize, letterboxed
-from imagesearch_services.embedding.subjects.border import stands_out, subject_on_plain_background
-from imagesearch_services.embedding.subjects.clothing import find_clothing
+from imagesearch_services.embedding.subjects.clothing import find_garments
 from imagesearch_services.embedding.subjects.colors import (
     PROTOTYPES,
-    light_of,
+    illuminant_gains,
     name_colors,
 )
 from imagesearch_services.embedding.subjects.finding import (
-    colors_in,
-    colors_of,
+    box_colors,
     find_subjects,
-    look_closer,
+    second_pass_boxes,
+    subject_colors,
 )
 from imagesearch_services.embedding.subjects.labels import Labels
+from imagesearch_services.embedding.subjects.plain_background import foreground_box, foreground_mask
 from tests.goods import BOX, RED, SIZE, carton, nothing
 
 SPEC = InputSpec(352, 512, Resize.LETTERBOX)
@@ -54,7 +54,7 @@ def picture(image: Image.Image) -> Picture:
 
 
 def maps(*boxes: tuple[int, tuple[float, float, float, float]], size: tuple[int, int]) -> Floats:
-    """Make the parser's maps of a picture in which these classes fill these boxes, in pixels."""
+    """Return the parser's maps of a picture in which classes fill boxes, given in pixels."""
     found = np.zeros((10, *CELLS), np.float32)
     found[BACKGROUND] = 1.0
     left, top, width, height = letterboxed(Box(0, 0, *size), SPEC)
@@ -84,7 +84,7 @@ def whole(image: Image.Image) -> Box:
     return Box(0, 0, *image.size)
 
 
-def test_garments_are_found_where_the_maps_say_the_largest_first() -> None:
+def test_garments_are_found_in_the_maps_largest_first() -> None:
     image = Image.new("RGB", (430, 640), "#777777")
     shirt, trousers = (130, 60, 300, 220), (140, 240, 290, 600)
     found = find_subjects(
@@ -94,13 +94,13 @@ def test_garments_are_found_where_the_maps_say_the_largest_first() -> None:
         SPEC,
         STRIDE,
     )
-    assert [one.clothing for one in found] == [Category.BOTTOMS, Category.TOPS]
+    assert [subject.garment_category for subject in found] == [Category.BOTTOMS, Category.TOPS]
     assert overlap(found[0].box, trousers) > 0.8
     assert overlap(found[1].box, shirt) > 0.8
-    assert all(0.6 < one.score <= 1 for one in found)
+    assert all(0.6 < subject.score <= 1 for subject in found)
 
 
-def test_what_is_found_in_a_region_lies_in_the_picture() -> None:
+def test_boxes_of_subjects_in_a_region_are_pixels_of_the_picture() -> None:
     image = Image.new("RGB", (430, 640), "#777777")
     region = Box(100, 200, 400, 620)
     inside = (60.0, 90.0, 210.0, 330.0)
@@ -110,68 +110,68 @@ def test_what_is_found_in_a_region_lies_in_the_picture() -> None:
     assert overlap(found[0].box, (160, 290, 310, 530)) > 0.8
 
 
-def test_a_thing_on_a_plain_ground_has_a_tight_box() -> None:
+def test_an_object_on_a_plain_background_has_a_tight_box() -> None:
     image = carton(RED, "cola")
     (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
-    assert found.clothing is None
+    assert found.garment_category is None
     assert overlap(found.box, BOX) > 0.95
 
 
-def test_a_thing_among_others_is_where_the_parser_sees_one() -> None:
+def test_an_object_on_a_busy_background_is_found_by_the_saliency_map() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (360, 480, 3), np.uint8)
     image = Image.fromarray(noise)
     thing = (200.0, 90.0, 420.0, 300.0)
     (found,) = find_subjects(
         picture(image), whole(image), maps((THING, thing), size=SIZE), SPEC, STRIDE
     )
-    assert found.clothing is None
+    assert found.garment_category is None
     assert overlap(found.box, thing) > 0.8
     assert found.score == pytest.approx(0.9, abs=0.1)
 
 
-def test_where_nothing_stands_out_nothing_is_found() -> None:
+def test_a_picture_without_foreground_has_no_subjects() -> None:
     image = nothing()
     assert find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE) == []
 
 
-def test_a_mark_on_a_package_is_no_garment() -> None:
+def test_a_mark_on_a_package_is_not_a_garment() -> None:
     image = carton(RED, "cola")
     mark = (220.0, 180.0, 270.0, 220.0)
     (found,) = find_subjects(
         picture(image), whole(image), maps((TOPS, mark), size=SIZE), SPEC, STRIDE
     )
-    assert found.clothing is None
+    assert found.garment_category is None
     assert overlap(found.box, BOX) > 0.95
 
 
-def test_fur_is_no_person_who_wears_next_to_nothing() -> None:
+def test_fur_with_a_tiny_garment_is_not_a_dressed_person() -> None:
     image = carton("#c8a48c", "")
     paw = (300.0, 280.0, 320.0, 296.0)
     (found,) = find_subjects(
         picture(image), whole(image), maps((PERSON, BOX), (TOPS, paw), size=SIZE), SPEC, STRIDE
     )
-    assert found.clothing is None
+    assert found.garment_category is None
 
 
-def test_a_small_garment_on_a_person_is_one() -> None:
+def test_a_small_garment_on_a_person_is_found() -> None:
     image = carton("#c8a48c", "")
     hat = (200.0, 75.0, 290.0, 130.0)
     (found,) = find_subjects(
         picture(image), whole(image), maps((PERSON, BOX), (TOPS, hat), size=SIZE), SPEC, STRIDE
     )
-    assert found.clothing == Category.TOPS
+    assert found.garment_category == Category.TOPS
 
 
 @pytest.mark.parametrize("size", [(16, 16), (2000, 16), (16, 2000), (1, 1)])
-def test_a_region_of_any_shape_can_be_looked_at(size: tuple[int, int]) -> None:
+def test_regions_of_extreme_shapes_have_no_subjects(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "#3060a0")
     found = find_subjects(picture(image), whole(image), maps(size=size), SPEC, STRIDE)
     assert found == []
-    colors_in(picture(image), whole(image))
+    box_colors(picture(image), whole(image))
 
 
 @pytest.mark.parametrize("name", PROTOTYPES)
-def test_a_plain_color_bears_its_name(name: str) -> None:
+def test_uniform_colors_are_named(name: str) -> None:
     flat = np.full((40, 40, 3), PLAIN[name], np.uint8)
     (color,) = name_colors(flat, np.ones((40, 40), np.bool_))
     assert color.name == name
@@ -179,30 +179,30 @@ def test_a_plain_color_bears_its_name(name: str) -> None:
     assert color.share == pytest.approx(1.0)
 
 
-def test_white_in_warm_light_is_white() -> None:
-    """The brightest pixels tell the light; the color that is shown stays that of the pixels."""
+def test_white_under_warm_light_is_named_white() -> None:
+    """The illuminant is compensated for the name; `hex` stays the color of the pixels."""
     warm = np.full((60, 60, 3), (236, 222, 200), np.uint8)
     warm[30:] = (70, 50, 40)
     shirt = np.zeros((60, 60), np.bool_)
     shirt[:30] = True
-    (seen,) = name_colors(warm, shirt, light_of(warm))
-    assert seen.name == "white"
-    assert seen.hex == "#ecdec8"
-    (taken,) = name_colors(warm, shirt)
-    assert taken.name == "beige"
+    (balanced,) = name_colors(warm, shirt, illuminant_gains(warm))
+    assert balanced.name == "white"
+    assert balanced.hex == "#ecdec8"
+    (unbalanced,) = name_colors(warm, shirt)
+    assert unbalanced.name == "beige"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (64, 64)])
-def test_a_picture_of_one_strong_color_tells_no_light(size: tuple[int, int]) -> None:
+def test_a_saturated_picture_has_neutral_gains(size: tuple[int, int]) -> None:
     flat = np.full((*size, 3), (200, 30, 40), np.uint8)
-    np.testing.assert_allclose(light_of(flat), 1.0)
+    np.testing.assert_allclose(illuminant_gains(flat), 1.0)
 
 
-def test_black_pictures_have_a_light_too() -> None:
-    assert np.isfinite(light_of(np.zeros((20, 20, 3), np.uint8))).all()
+def test_black_pictures_have_finite_gains() -> None:
+    assert np.isfinite(illuminant_gains(np.zeros((20, 20, 3), np.uint8))).all()
 
 
-def test_colors_are_those_of_the_mask_the_largest_first() -> None:
+def test_colors_are_those_of_the_mask_largest_first() -> None:
     pixels = np.zeros((90, 90, 3), np.uint8)
     pixels[:, :60] = (200, 25, 35)
     pixels[:, 60:80] = (35, 85, 190)
@@ -213,28 +213,28 @@ def test_colors_are_those_of_the_mask_the_largest_first() -> None:
     assert named[0].share == pytest.approx(0.75, abs=0.03)
 
 
-def test_a_subjects_colors_leave_the_ground_out() -> None:
+def test_the_background_has_no_part_in_the_colors_of_a_subject() -> None:
     image = carton(RED, "cola", background="#e8f0e8")
     (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
-    assert colors_of(picture(image), found)[0].name == "red"
-    assert colors_in(picture(image), whole(image))[0].name == "red"
+    assert subject_colors(picture(image), found)[0].name == "red"
+    assert box_colors(picture(image), whole(image))[0].name == "red"
 
 
-def test_a_box_drawn_inside_of_a_thing_has_the_things_color() -> None:
+def test_a_box_inside_an_object_has_the_color_of_the_object() -> None:
     image = carton(RED, "cola")
     inner = Box(BOX[0] + 4, BOX[1] + 4, BOX[2] - 4, BOX[3] - 4)
-    assert colors_in(picture(image), inner)[0].name == "red"
+    assert box_colors(picture(image), inner)[0].name == "red"
 
 
-def test_a_patterned_border_hides_what_stands_out() -> None:
+def test_a_patterned_border_has_no_foreground_mask() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (300, 200, 3), np.uint8)
-    assert stands_out(noise) is None
-    assert subject_on_plain_background(noise) is None
+    assert foreground_mask(noise) is None
+    assert foreground_box(noise) is None
 
 
-def test_nine_classes_of_noise_hold_few_subjects() -> None:
+def test_noise_has_few_garments() -> None:
     noise = np.random.default_rng(2).dirichlet(np.ones(9), CELLS).transpose(2, 0, 1)
-    assert len(find_clothing(noise.astype(np.float32), (0.6,) * 6)) <= 6
+    assert len(find_garments(noise.astype(np.float32), (0.6,) * 6)) <= 6
 
 
 LABELS = Labels.from_parameters(
@@ -252,45 +252,45 @@ NO_GOODS = np.array([0.02, 0.01, 0.01, 0.03, 0.03, 0.05, 0.85], np.float32)
 BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
 
 
-def test_a_garment_alone_has_the_category_of_its_kind() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing=Category.DRESS, is_alone=True)
-    assert told.category == Category.TOPS
-    assert [(one.name, one.value) for one in told.attributes] == [
+def test_a_single_garment_has_the_category_of_its_kind() -> None:
+    classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.DRESS, is_alone=True)
+    assert classified.category == Category.TOPS
+    assert [(one.name, one.value) for one in classified.attributes] == [
         ("kind", "t-shirt"),
         ("sleeve_length", "short"),
     ]
 
 
-def test_a_garment_of_an_outfit_keeps_the_parsers_category() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing=Category.BOTTOMS, is_alone=False)
-    assert (told.category, told.attributes) == (Category.BOTTOMS, ())
+def test_a_garment_of_an_outfit_keeps_the_category_of_the_parser() -> None:
+    classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.BOTTOMS, is_alone=False)
+    assert (classified.category, classified.attributes) == (Category.BOTTOMS, ())
 
 
-def test_a_bag_is_no_garment_whatever_its_crop_resembles() -> None:
-    told = LABELS.tell(TSHIRT, WORN, clothing=Category.BAG, is_alone=True)
-    assert (told.category, told.attributes) == (Category.BAG, ())
+def test_a_bag_keeps_the_category_of_the_parser() -> None:
+    classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.BAG, is_alone=True)
+    assert (classified.category, classified.attributes) == (Category.BAG, ())
 
 
-def test_what_the_model_is_unsure_of_is_not_told() -> None:
-    assert LABELS.tell(UNSURE, WORN, clothing=Category.TOPS).attributes == ()
+def test_uncertain_attributes_are_left_out() -> None:
+    assert LABELS.classify(UNSURE, WORN, garment_category=Category.TOPS).attributes == ()
 
 
 def test_other_goods_have_the_likeliest_category() -> None:
-    told = LABELS.tell(TSHIRT, BOTTLE)
-    assert (told.category, told.attributes) == (Category.BOTTLE, ())
-    assert told.score == pytest.approx(0.7 / 0.8)
+    classified = LABELS.classify(TSHIRT, BOTTLE)
+    assert (classified.category, classified.attributes) == (Category.BOTTLE, ())
+    assert classified.score == pytest.approx(0.7 / 0.8)
 
 
-def test_what_resembles_no_goods_is_other() -> None:
-    told = LABELS.tell(TSHIRT, NO_GOODS)
-    assert (told.category, told.attributes) == (Category.OTHER, ())
-    assert told.score == pytest.approx(0.85)
+def test_a_crop_that_resembles_no_goods_is_other() -> None:
+    classified = LABELS.classify(TSHIRT, NO_GOODS)
+    assert (classified.category, classified.attributes) == (Category.OTHER, ())
+    assert classified.score == pytest.approx(0.85)
 
 
-def test_a_crop_that_nobody_parsed_may_be_clothing() -> None:
-    told = LABELS.tell(TSHIRT, WORN)
-    assert told.category == Category.TOPS
-    assert told.attributes
+def test_a_crop_without_a_parsed_garment_may_be_clothing() -> None:
+    classified = LABELS.classify(TSHIRT, WORN)
+    assert classified.category == Category.TOPS
+    assert classified.attributes
 
 
 def test_an_unknown_category_is_refused() -> None:
@@ -304,7 +304,7 @@ def test_an_unknown_category_is_refused() -> None:
         Labels.from_parameters(parameters)
 
 
-def test_labels_that_do_not_fit_together_are_refused() -> None:
+def test_inconsistent_labels_are_refused() -> None:
     parameters = {
         "attributes": "kind=dress,pants",
         "category_of_kind": "DRESS",
@@ -314,28 +314,28 @@ def test_labels_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         Labels.from_parameters(parameters)
     with pytest.raises(KeyError):
-        replace(LABELS, attributes={}).tell(TSHIRT, WORN)
+        replace(LABELS, attributes={}).classify(TSHIRT, WORN)
 
 
-def test_somebody_is_looked_at_twice_and_a_thing_once() -> None:
+def test_only_a_person_gets_a_second_pass() -> None:
     image = Image.new("RGB", (430, 640), "#777777")
-    nobody = maps((TOPS, (130, 60, 300, 220)), size=image.size)
-    assert look_closer(whole(image), nobody, SPEC, STRIDE) == []
-    somebody = maps((TOPS, (130, 100, 300, 220)), (PERSON, (170, 20, 260, 100)), size=image.size)
-    upper, lower = look_closer(whole(image), somebody, SPEC, STRIDE)
+    without_person = maps((TOPS, (130, 60, 300, 220)), size=image.size)
+    assert second_pass_boxes(whole(image), without_person, SPEC, STRIDE) == []
+    with_person = maps((TOPS, (130, 100, 300, 220)), (PERSON, (170, 20, 260, 100)), size=image.size)
+    upper, lower = second_pass_boxes(whole(image), with_person, SPEC, STRIDE)
     assert upper.y_min < 20
     assert upper.y_max > lower.y_min
     assert lower.y_max > 220
 
 
-def test_a_bag_that_only_the_second_look_saw_is_found() -> None:
+def test_a_bag_that_only_the_second_pass_saw_is_found() -> None:
     image = Image.new("RGB", (430, 640), "#777777")
     shirt, bag = (130, 60, 300, 220), (150, 400, 260, 520)
     first = maps((TOPS, shirt), size=image.size)
     first[:2, 30:58, 14:30] = 0.45
     lower = Box(100, 300, 330, 640)
-    closer = np.zeros((10, *CELLS), np.float32)
-    closer[BACKGROUND] = 1.0
+    second = np.zeros((10, *CELLS), np.float32)
+    second[BACKGROUND] = 1.0
     left, top, width, height = letterboxed(lower, SPEC)
     rows = slice(
         round((top + (bag[1] - 300) / 340 * height) / STRIDE),
@@ -345,11 +345,11 @@ def test_a_bag_that_only_the_second_look_saw_is_found() -> None:
         round((left + (bag[0] - 100) / 230 * width) / STRIDE),
         round((left + (bag[2] - 100) / 230 * width) / STRIDE),
     )
-    closer[:9, rows, columns] = 0.0
-    closer[7, rows, columns] = 1.0
+    second[:9, rows, columns] = 0.0
+    second[7, rows, columns] = 1.0
     both = find_subjects(
-        picture(image), whole(image), first, SPEC, STRIDE, closer=[(lower, closer)] * 8
+        picture(image), whole(image), first, SPEC, STRIDE, second_pass=[(lower, second)] * 8
     )
-    assert {one.clothing for one in both} == {Category.TOPS, Category.BAG}
-    (found,) = (one for one in both if one.clothing == Category.BAG)
+    assert {subject.garment_category for subject in both} == {Category.TOPS, Category.BAG}
+    (found,) = (subject for subject in both if subject.garment_category == Category.BAG)
     assert overlap(found.box, bag) > 0.8

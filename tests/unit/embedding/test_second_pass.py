@@ -1,25 +1,25 @@
-"""Where the parser looks a second time, and how both looks become one."""
+"""The boxes of the parser's second pass, and the merge of both passes' maps."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from imagesearch_services.embedding.subjects.halves import (
+from imagesearch_services.embedding.subjects.second_pass import (
     CLASSES,
     LONG_SIDE_CELLS,
     WEIGHT,
     Floats,
-    halves,
-    merged,
-    worth_a_look,
+    body_halves,
+    merge_maps,
+    split_body,
 )
 
-BACKGROUND, PERSON, TOPS, SUBJECT = 0, 1, 2, 9
+BACKGROUND, PERSON, TOPS, SALIENCY = 0, 1, 2, 9
 
 
 def maps(height: int = 60, width: int = 40) -> Floats:
-    """Make maps on which nothing is."""
+    """Return maps that are all background."""
     found = np.zeros((10, height, width), np.float32)
     found[BACKGROUND] = 1.0
     return found
@@ -34,7 +34,7 @@ def with_person(found: Floats) -> Floats:
 
 
 def test_halves_cover_the_body_and_overlap_at_the_waist() -> None:
-    upper, lower = halves((0.3, 0.1, 0.7, 0.9))
+    upper, lower = split_body((0.3, 0.1, 0.7, 0.9))
     assert upper[1] < 0.1
     assert lower[3] > 0.9
     assert lower[1] < 0.5 < upper[3]
@@ -43,54 +43,54 @@ def test_halves_cover_the_body_and_overlap_at_the_waist() -> None:
 
 
 def test_halves_stay_inside_the_picture() -> None:
-    for half in halves((0.0, 0.0, 1.0, 1.0)):
+    for half in split_body((0.0, 0.0, 1.0, 1.0)):
         assert min(half) >= 0.0
         assert max(half) <= 1.0
 
 
-def test_nothing_is_looked_at_again_where_nobody_is() -> None:
-    assert worth_a_look(maps()) == ()
+def test_there_is_no_second_pass_without_a_person() -> None:
+    assert body_halves(maps()) == ()
     only_clothes = maps()
     only_clothes[:, 10:50, 12:28] = 0.0
     only_clothes[TOPS, 10:50, 12:28] = 1.0
-    assert worth_a_look(only_clothes) == ()
+    assert body_halves(only_clothes) == ()
 
 
-def test_whoever_is_there_is_looked_at_again_in_halves() -> None:
-    upper, lower = worth_a_look(with_person(maps()))
+def test_the_second_pass_covers_both_halves_of_a_person() -> None:
+    upper, lower = body_halves(with_person(maps()))
     assert upper[0] < 12 / 40
     assert upper[2] > 28 / 40
     assert upper[1] < 10 / 60
     assert lower[3] > 50 / 60
 
 
-def test_without_a_second_look_maps_stay_as_they_are() -> None:
+def test_maps_without_a_second_pass_are_unchanged() -> None:
     first = with_person(maps())
-    assert merged(first, []) is first
+    assert merge_maps(first, []) is first
 
 
-def test_a_closer_look_adds_what_the_first_missed() -> None:
+def test_the_second_pass_adds_garments_that_the_first_missed() -> None:
     part = np.zeros((10, 64, 44), np.float32)
     part[TOPS] = 1.0
-    both = merged(maps(), [((0.25, 0.25, 0.75, 0.5), part)])
+    both = merge_maps(maps(), [((0.25, 0.25, 0.75, 0.5), part)])
     assert both.shape == (10, LONG_SIDE_CELLS, round(LONG_SIDE_CELLS * 40 / 60))
     middle = both[:, LONG_SIDE_CELLS * 3 // 8, both.shape[2] // 2]
     assert middle[TOPS] == pytest.approx(WEIGHT / (1 + WEIGHT))
     assert middle[BACKGROUND] == pytest.approx(1 / (1 + WEIGHT))
     assert both[TOPS, -1].max() == 0.0
-    assert both[SUBJECT].max() == 0.0
+    assert both[SALIENCY].max() == 0.0
 
 
-def test_probabilities_of_both_looks_together_sum_to_one() -> None:
-    chance = np.random.default_rng(3)
-    raw = chance.random((3, 10, 64, 44)).astype(np.float32)
+def test_merged_probabilities_sum_to_one() -> None:
+    rng = np.random.default_rng(3)
+    raw = rng.random((3, 10, 64, 44)).astype(np.float32)
     raw[:, :CLASSES] /= raw[:, :CLASSES].sum(axis=1, keepdims=True)
     first = raw[0]
-    both = merged(first, list(zip(halves((0.2, 0.1, 0.8, 1.0)), raw[1:], strict=True)))
+    both = merge_maps(first, list(zip(split_body((0.2, 0.1, 0.8, 1.0)), raw[1:], strict=True)))
     np.testing.assert_allclose(both[:CLASSES].sum(axis=0), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("half", [(0.0, 0.0, 1e-6, 1e-6), (1 - 1e-6, 1 - 1e-6, 1.0, 1.0)])
-def test_a_part_of_no_size_does_no_harm(half: tuple[float, float, float, float]) -> None:
-    both = merged(maps(), [(half, maps(1, 1))])
+def test_an_empty_part_is_merged_without_nan(half: tuple[float, float, float, float]) -> None:
+    both = merge_maps(maps(), [(half, maps(1, 1))])
     assert np.isfinite(both).all()
