@@ -1,4 +1,4 @@
-"""The command line and the demo as users start them: as programs, against the suite."""
+"""Fixtures that run the command line and the demo as programs against a suite."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def imagesearch(suite: Suite, tmp_path: Path) -> Program:
-    """Run `imagesearch` with arguments, in a folder of the test's own."""
+    """Return a function that runs `imagesearch` in a temporary folder."""
 
     def run(*arguments: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -38,7 +38,7 @@ def imagesearch(suite: Suite, tmp_path: Path) -> Program:
 
 @pytest.fixture
 def shop(imagesearch: Program) -> Iterator[str]:
-    """An empty whole-image library, made and deleted by the command line."""
+    """Return an empty whole-image library, created and deleted by the command line."""
     name = f"cli-{uuid.uuid4().hex[:12]}"
     created = imagesearch("library", "create", name, "--type", "whole-image")
     assert created.returncode == 0, created.stderr

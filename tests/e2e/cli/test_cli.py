@@ -1,4 +1,4 @@
-"""`imagesearch` from an empty library to answers and back."""
+"""`imagesearch` against a suite: add, search, update, delete, errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PICTURES = len(ALBUM)
 
 
 def photograph(name: str) -> Image.Image:
-    """Open one of the pictures of scikit-image, made small."""
+    """Open a picture of scikit-image, scaled down."""
     picture = open_picture(data_folder() / name)
     picture.thumbnail((320, 320))
     return picture
@@ -31,13 +31,13 @@ def photograph(name: str) -> Image.Image:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """A folder of pictures, one of them in a folder of its own, with other things beside them."""
+    """Return a folder with pictures, a subfolder, and files that are not added."""
     folder = tmp_path / "album"
     (folder / "sub").mkdir(parents=True)
     for path, name in ALBUM.items():
         file_format = "PNG" if path.endswith(".png") else "JPEG"
         (folder / path).write_bytes(encoded(photograph(name), file_format))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("not a picture")
     (folder / ".hidden.jpg").write_bytes(encoded(photograph("coffee.png")))
     return folder
 
@@ -65,7 +65,7 @@ def test_added_pictures_are_found_by_their_edited_copies(
     assert stranger["matches"] == []
 
 
-def test_people_get_a_table(imagesearch: Program, shop: str, album: Path) -> None:
+def test_results_are_printed_as_tables(imagesearch: Program, shop: str, album: Path) -> None:
     imagesearch("add", shop, album / "1.jpg", "--tag", "brand=acme")
     found = imagesearch("search", shop, album / "1.jpg")
     assert "score" in found.stdout
@@ -76,13 +76,15 @@ def test_people_get_a_table(imagesearch: Program, shop: str, album: Path) -> Non
     assert shop in listed.stdout
 
 
-def test_a_picture_comes_from_standard_input(imagesearch: Program, shop: str, album: Path) -> None:
+def test_a_picture_is_read_from_standard_input(
+    imagesearch: Program, shop: str, album: Path
+) -> None:
     imagesearch("add", shop, album / "1.jpg")
     found = imagesearch("search", shop, "-", "--json", stdin=encoded(photograph("astronaut.png")))
     assert json.loads(found.stdout)["matches"][0]["image"]["imageId"] == "1.jpg"
 
 
-def test_bad_pictures_are_listed_and_the_rest_is_added(
+def test_unreadable_pictures_are_reported_and_the_others_added(
     imagesearch: Program, shop: str, album: Path
 ) -> None:
     (album / "broken.jpg").write_bytes(encoded(photograph("coins.png"))[:2000])
@@ -103,39 +105,39 @@ def test_bad_pictures_are_listed_and_the_rest_is_added(
     assert len(listed["images"]) == PICTURES
 
 
-def test_adding_twice_needs_overwrite(imagesearch: Program, shop: str, album: Path) -> None:
+def test_replacing_images_needs_overwrite(imagesearch: Program, shop: str, album: Path) -> None:
     assert imagesearch("add", shop, album).returncode == 0
     again = imagesearch("add", shop, album)
     assert again.returncode == 1
-    assert "IMAGE_ALREADY_EXISTS: --overwrite replaces it" in again.stderr
+    assert "IMAGE_ALREADY_EXISTS: --overwrite replaces the image" in again.stderr
     assert imagesearch("add", shop, album, "--overwrite").returncode == 0
 
 
-def test_images_are_changed_and_deleted(imagesearch: Program, shop: str, album: Path) -> None:
+def test_images_are_updated_and_deleted(imagesearch: Program, shop: str, album: Path) -> None:
     imagesearch("add", shop, album, "--tag", "year=2024", "--entity", "trip")
-    changed = imagesearch(
+    updated = imagesearch(
         "image", "update", shop, "1.jpg", "--tag", "rank=1.5", "--untag", "year", "--json",
         "--category", "bag",
     )  # fmt: skip
-    assert changed.returncode == 0, changed.stderr
-    image = json.loads(changed.stdout)
+    assert updated.returncode == 0, updated.stderr
+    image = json.loads(updated.stdout)
     assert image["tags"] == {"rank": {"floatValue": 1.5}}
     assert (image["category"], image["entityId"]) == ("CATEGORY_BAG", "trip")
     shown = json.loads(imagesearch("image", "get", shop, "1.jpg", "--json").stdout)
     assert shown["info"]["width"] == 320
     assert imagesearch("image", "delete", shop, "1.jpg", "2.jpg").returncode == 0
     assert imagesearch("image", "get", shop, "1.jpg").returncode == 1
-    rest = imagesearch("image", "delete", shop, "--filter", "tags.year = 2024")
-    assert "Deleted 3 images" in rest.stdout
+    deleted = imagesearch("image", "delete", shop, "--filter", "tags.year = 2024")
+    assert "Deleted 3 images" in deleted.stdout
 
 
-def test_status_tells_that_the_suite_serves(imagesearch: Program) -> None:
-    told = imagesearch("status", "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["status"] == "SERVING"
+def test_status_reports_a_serving_suite(imagesearch: Program) -> None:
+    status = imagesearch("status", "--json")
+    assert status.returncode == 0, status.stderr
+    assert json.loads(status.stdout)["status"] == "SERVING"
 
 
-def test_errors_are_one_line_with_what_to_do(imagesearch: Program, shop: str, album: Path) -> None:
+def test_an_error_is_one_line_with_a_hint(imagesearch: Program, shop: str, album: Path) -> None:
     missing = imagesearch("library", "get", "no-such-library")
     assert missing.returncode == 1
     assert missing.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ from tests.e2e.cli.conftest import Program
 from tests.pictures import encoded, photo
 
 
-def test_repeats_are_found_shown_rejected_and_gone(
+def test_duplicates_are_found_and_not_found_after_rejection(
     imagesearch: Program, shop: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "album"
@@ -22,19 +22,19 @@ def test_repeats_are_found_shown_rejected_and_gone(
     added = imagesearch("add", shop, folder)
     assert added.returncode == 0, added.stderr
 
-    found = imagesearch("duplicates", shop, "--json", "--html", "repeats.html")
+    found = imagesearch("duplicates", shop, "--json", "--html", "duplicates.html")
     assert found.returncode == 0, found.stderr
     messages = [json.loads(line) for line in found.stdout.splitlines()]
     (group,) = [message["group"] for message in messages if message.get("group")]
-    assert [one["image"]["imageId"] for one in group["images"]] == ["1.jpg", "mirrored.jpg"]
+    assert [member["image"]["imageId"] for member in group["images"]] == ["1.jpg", "mirrored.jpg"]
     assert group["images"][1]["pixelsAgree"]
-    page = (tmp_path / "repeats.html").read_text()
+    page = (tmp_path / "duplicates.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2
 
-    assert "1 group, 1 image beside" in imagesearch("duplicates", shop).stdout
+    assert "1 group, 1 duplicate in" in imagesearch("duplicates", shop).stdout
     rejected = imagesearch("reject", shop, "1.jpg", "mirrored.jpg")
     assert rejected.returncode == 0, rejected.stderr
-    assert "0 groups, 0 images" in imagesearch("duplicates", shop).stdout
+    assert "0 groups, 0 duplicates" in imagesearch("duplicates", shop).stdout
     missing = imagesearch("reject", shop, "1.jpg", "gone.jpg")
     assert missing.returncode == 1
     assert "IMAGE_NOT_FOUND" in missing.stderr

@@ -1,4 +1,4 @@
-"""Product libraries from the command line, with drawn goods."""
+"""Product libraries on the command line, with drawn products."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOLERANCE_PX = 12
 
 @pytest.fixture
 def goods(tmp_path: Path) -> Path:
-    """A folder with a red and a blue carton, and one with nothing."""
+    """Return a folder with pictures of a red carton, a blue carton and no subject."""
     folder = tmp_path / "goods"
     folder.mkdir()
     (folder / "cola.png").write_bytes(encoded(carton(RED, "cola"), "PNG"))
@@ -29,7 +29,7 @@ def goods(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(imagesearch: Program, goods: Path) -> Iterator[str]:
-    """A product library of these."""
+    """Return a product library of these pictures."""
     name = f"cli-{uuid.uuid4().hex[:12]}"
     assert imagesearch("library", "create", name, "--type", "product").returncode == 0
     added = imagesearch("add", name, goods)
@@ -65,18 +65,18 @@ def test_a_box_and_a_category_are_stored_as_given(
     assert (image["region"]["xMin"], image["category"]) == (160, "CATEGORY_BOTTLE")
 
 
-def test_subjects_of_several_pictures_are_told_in_their_order(
+def test_subjects_of_several_pictures_are_printed_in_order(
     imagesearch: Program, goods: Path
 ) -> None:
-    told = imagesearch(
+    detected = imagesearch(
         "detect", goods / "cola.png", goods / "nothing.png", goods / "gone.png", "--json"
     )
-    assert told.returncode == 1
-    cola, empty, gone = (json.loads(line) for line in told.stdout.splitlines())
+    assert detected.returncode == 1
+    cola, empty, gone = (json.loads(line) for line in detected.stdout.splitlines())
     box = cola["subjects"][0]["box"]
     for side, expected in zip(("xMin", "yMin", "xMax", "yMax"), BOX, strict=True):
         assert abs(box[side] - expected) <= TOLERANCE_PX
     assert cola["subjects"][0]["colors"][0]["name"] == "red"
     assert empty["subjects"] == []
     assert gone["error"]["details"][0]["reason"] == "FILE_UNREADABLE"
-    assert "Nothing stands out." in imagesearch("detect", goods / "nothing.png").stdout
+    assert "No subject found." in imagesearch("detect", goods / "nothing.png").stdout

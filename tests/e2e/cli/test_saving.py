@@ -42,7 +42,7 @@ def zoo(suite: Suite) -> Iterator[str]:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
-    """A lawn with a stored photograph pasted in."""
+    """Return a picture of grass with a stored photograph pasted into it."""
     lawn = photograph("grass.png").resize((1200, 800))
     lawn.paste(photo(1, (PASTED[2] - PASTED[0], PASTED[3] - PASTED[1])), PASTED[:2])
     path = tmp_path / "scene.png"
@@ -56,7 +56,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def test_a_search_is_saved_as_a_picture_with_the_matched_part_outlined(
+def test_save_outlines_the_matched_part_of_the_query(
     imagesearch: Program, zoo: str, scene: Path, tmp_path: Path
 ) -> None:
     drawing = tmp_path / "drawn.webp"
@@ -70,10 +70,10 @@ def test_a_search_is_saved_as_a_picture_with_the_matched_part_outlined(
         picture = opened_drawing.convert("RGB")
     assert max(picture.size) <= 1280
     amber = np.abs(np.asarray(picture).astype(int) - AMBER).max(axis=2) < 60
-    # The outline's edges; the label on it is shorter than they are.
+    # Edges of the outline; its label is shorter.
     rows, columns = (np.flatnonzero(amber.mean(axis=axis) > 0.2) for axis in (1, 0))
     scale = (columns.max() - columns.min()) / (found["xMax"] - found["xMin"])
-    assert 0.5 < scale < 1.2  # of the query, as it was drawn
+    assert 0.5 < scale < 1.2  # drawn size relative to the query
     expected = scale * (found["yMax"] - found["yMin"])
     assert rows.max() - rows.min() == pytest.approx(expected, abs=10)
 
@@ -88,7 +88,7 @@ def test_a_page_shows_all_queries_with_boxes_and_matches(
         "search", zoo, scene, "copy.jpg", "notes.txt", "gone.jpg", "--html", page_file,
         "--relation", "both",
     )  # fmt: skip
-    assert done.returncode == 1  # two of four can't be searched
+    assert done.returncode == 1  # two of four files are unreadable
     for size in SIZES:
         with opened(browser, page_file.as_uri(), size=size) as page:
             assert unreadable(page) == []
@@ -97,13 +97,13 @@ def test_a_page_shows_all_queries_with_boxes_and_matches(
             assert page.locator("#q2-m1 .id").inner_text() == f"{SCRIPTS[1]} <b>1.jpg"
             thumbnails = page.locator(".matches img")
             assert thumbnails.count() == page.locator(".matches > li").count()
-            assert thumbnails.evaluate_all("all => all.every(one => one.naturalWidth > 100)")
+            assert thumbnails.evaluate_all("all => all.every(image => image.naturalWidth > 100)")
             failures = page.locator(".note.error").all_inner_texts()
             assert len(failures) == 2
             assert "the bytes are no picture" in failures[0]
 
 
-def test_a_picture_s_subjects_are_saved(
+def test_the_subjects_of_a_picture_are_saved(
     imagesearch: Program, browser: Browser, tmp_path: Path
 ) -> None:
     (tmp_path / "coffee.jpg").write_bytes(encoded(photo(3, (600, 400))))
@@ -120,11 +120,11 @@ def test_a_picture_s_subjects_are_saved(
     ("arguments", "words"),
     [
         (("a.jpg", "--save", "a.gif"), "must end in .png, .jpg, .jpeg, .webp"),
-        (("a.jpg", "b.jpg", "--save", "a.png"), "--save draws one picture"),
+        (("a.jpg", "b.jpg", "--save", "a.png"), "--save takes a single picture"),
         (("a.jpg", "--html", "."), "is a directory"),
     ],
 )
-def test_what_can_t_be_saved_is_said_before_anything_is_searched(
+def test_invalid_outputs_are_usage_errors_before_any_search(
     imagesearch: Program, arguments: tuple[str, ...], words: str
 ) -> None:
     done = imagesearch("search", "nowhere", *arguments)

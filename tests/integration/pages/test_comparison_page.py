@@ -1,4 +1,4 @@
-"""The page of two pictures compared in Chromium, at the width of a phone and of a desk."""
+"""The page of a comparison in Chromium, at the widths of a phone and a desktop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagesearch.type.v1.model_pb2 import StepTiming
 from tests.browser import SIZES, opened, unreadable
 from tests.pictures import encoded, photo
 
-NASTY = "<script>window.hacked = 1</script>" + "x" * 200
+HOSTILE_NAME = "<script>window.hacked = 1</script>" + "x" * 200
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
         ],
     )
     page = comparison_page(
-        ComparedPicture(NASTY, encoded(photo(1, (640, 480)))),
+        ComparedPicture(HOSTILE_NAME, encoded(photo(1, (640, 480)))),
         ComparedPicture("кошка.jpg", encoded(photo(2, (240, 480)))),
         answer,
         verdict=["The same picture: cropped (49 % kept).", "Score 0.980."],
@@ -45,7 +45,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
+def test_text_is_readable_and_nothing_scrolls_sideways(
     browser: Browser, page_url: str, size: str, *, dark: bool
 ) -> None:
     with opened(browser, page_url, size=size, dark=dark) as page:
@@ -54,7 +54,7 @@ def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_both_pictures_and_the_overlay_keep_their_shapes(
+def test_both_pictures_and_the_overlay_keep_their_aspect_ratios(
     browser: Browser, page_url: str, size: str
 ) -> None:
     with opened(browser, page_url, size=size) as page:

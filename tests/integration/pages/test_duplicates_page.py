@@ -1,4 +1,4 @@
-"""The page of repeats in Chromium, at the width of a phone and of a desk."""
+"""The page of duplicates in Chromium, at the widths of a phone and a desktop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagesearch.report import duplicates_page
 from tests.browser import SIZES, opened, unreadable
 from tests.pictures import encoded, photo
 
-NASTY = (
+HOSTILE_IDS = (
     "<script>window.hacked = 1</script>",
     "x" * 255,
     "مرحبا.png",
@@ -25,14 +25,14 @@ SHAPES = ((320, 240), (60, 320), (320, 40))
 
 
 def groups() -> list[DuplicateGroup]:
-    """Groups of two to six, with ids that try to break out, and one small picture missing."""
+    """Return groups of two to six images with hostile ids."""
     return [
         DuplicateGroup(
             images=[
                 DuplicateImage(
                     image=Image(
                         name=f"libraries/zoo/images/{number}-{place}",
-                        image_id=NASTY[place % len(NASTY)],
+                        image_id=HOSTILE_IDS[place % len(HOSTILE_IDS)],
                         info={"width": shape[0] * 4, "height": shape[1] * 4},
                     ),
                     score=1 - place / 10,
@@ -47,21 +47,21 @@ def groups() -> list[DuplicateGroup]:
 
 @pytest.fixture(scope="module")
 def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    found = groups()
-    small = {
+    shown = groups()
+    thumbnails = {
         member.image.name: encoded(photo(place, SHAPES[place % 3]))
-        for group in found
+        for group in shown
         for place, member in enumerate(group.images)
         if place != 2
     }
-    file: Path = tmp_path_factory.mktemp("page") / "repeats.html"
-    file.write_text(duplicates_page("zoo", found, small, checked_count=1234))
+    file: Path = tmp_path_factory.mktemp("page") / "duplicates.html"
+    file.write_text(duplicates_page("zoo", shown, thumbnails, checked_count=1234))
     return file.as_uri()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
+def test_text_is_readable_and_nothing_scrolls_sideways(
     browser: Browser, page_url: str, size: str, *, dark: bool
 ) -> None:
     with opened(browser, page_url, size=size, dark=dark) as page:
@@ -70,7 +70,7 @@ def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_group_shows_its_images_the_one_to_keep_first(
+def test_each_group_shows_its_images_with_the_image_to_keep_first(
     browser: Browser, page_url: str, size: str
 ) -> None:
     with opened(browser, page_url, size=size) as page:

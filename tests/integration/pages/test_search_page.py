@@ -1,4 +1,4 @@
-"""The page of a search in Chromium, at the width of a phone and of a desk."""
+"""The page of searches in Chromium, at the widths of a phone and a desktop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.pictures import encoded, photo
 MATCH, SUBJECT = (255, 176, 0), (61, 220, 151)
 WIDTH, HEIGHT = 1200, 800
 
-NASTY = (
+HOSTILE_TEXTS = (
     "<script>window.hacked = 1</script>",
     '"><img src=x onerror="window.hacked = 1">',
     "{{ 7 * 7 }}{% for x in y %}",
@@ -43,12 +43,14 @@ SUBJECTS = [box(20, 20, 1180, 780), box(300, 300, 620, 760)]
 
 
 def answer(*, with_shapes: bool = True) -> SearchImagesResponse:
-    made = SearchImagesResponse(total_found=len(NASTY), warnings=["the store is <away>"])
-    made.query_info.width, made.query_info.height = WIDTH, HEIGHT
-    made.query_info.media_type = "image/png"
-    made.searched_region.CopyFrom(box(0, 0, WIDTH, HEIGHT))
-    for row, image_id in enumerate(NASTY):
-        match = made.matches.add(
+    response = SearchImagesResponse(
+        total_found=len(HOSTILE_TEXTS), warnings=["the store is <away>"]
+    )
+    response.query_info.width, response.query_info.height = WIDTH, HEIGHT
+    response.query_info.media_type = "image/png"
+    response.searched_region.CopyFrom(box(0, 0, WIDTH, HEIGHT))
+    for row, image_id in enumerate(HOSTILE_TEXTS):
+        match = response.matches.add(
             score=1 - 0.1 * row,
             relation=Relation.RELATION_SAME if row < 4 else Relation.RELATION_SIMILAR,
             false_positive_rate=10.0 ** (row - 8),
@@ -63,18 +65,20 @@ def answer(*, with_shapes: bool = True) -> SearchImagesResponse:
         if with_shapes and row < len(BOXES):
             match.query_box.CopyFrom(BOXES[row])
     if with_shapes:
-        made.matches[3].instances.append(
+        response.matches[3].instances.append(
             Quadrilateral(corners=[Point(x=x, y=y) for x, y in TILTED])
         )
         for row, shape in enumerate(SUBJECTS):
-            subject = made.subjects.add(box=shape, category=Category.CATEGORY_DRESS, score=0.9)
+            subject = response.subjects.add(box=shape, category=Category.CATEGORY_DRESS, score=0.9)
             subject.colors.add(name="navy", hex="#1c2b5a", share=0.6)
-            subject.attributes.add(name="pattern", value=NASTY[row], score=0.5)
+            subject.attributes.add(name="pattern", value=HOSTILE_TEXTS[row], score=0.5)
     for step, time_ms in (("embed", 31.0), ("embed:infer", 28.0), ("query", 6.0), ("total", 38.0)):
-        made.timings.add(step=step, duration_ms=time_ms)
-    made.thresholds.add(relation=Relation.RELATION_SAME, min_score=0.4, false_positive_rate=0.01)
-    made.models.add(role="copy", name="sscd", version="1")
-    return made
+        response.timings.add(step=step, duration_ms=time_ms)
+    response.thresholds.add(
+        relation=Relation.RELATION_SAME, min_score=0.4, false_positive_rate=0.01
+    )
+    response.models.add(role="copy", name="sscd", version="1")
+    return response
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +86,20 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     flat = encoded(Image.new("RGB", (WIDTH, HEIGHT), (120, 120, 120)), "PNG")
     queries = [
         Query("flat.png", flat, answer()),
-        Query(NASTY[1], encoded(photo(0, (300, 900))), answer(with_shapes=False)),
+        Query(HOSTILE_TEXTS[1], encoded(photo(0, (300, 900))), answer(with_shapes=False)),
         Query("none.jpg", encoded(photo(1)), SearchImagesResponse()),
-        Query("gone.tiff", b"", f"the picture ends too early, {NASTY[0]} [IMAGE_TRUNCATED]"),
+        Query("gone.tiff", b"", f"the picture is truncated, {HOSTILE_TEXTS[0]} [IMAGE_TRUNCATED]"),
     ]
     path: Path = tmp_path_factory.mktemp("pages") / "search.html"
-    path.write_text(search_page("zoo", queries, asked=[f"filter tags.a = '{NASTY[0]}'"]))
+    path.write_text(
+        search_page("zoo", queries, restrictions=[f"filter tags.a = '{HOSTILE_TEXTS[0]}'"])
+    )
     return path.as_uri()
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
+def test_text_is_readable_and_nothing_scrolls_sideways(
     browser: Browser, page_url: str, size: str, *, dark: bool
 ) -> None:
     with opened(browser, page_url, size=size, dark=dark) as page:
@@ -101,36 +107,38 @@ def test_no_text_is_cut_or_faint_and_nothing_scrolls_sideways(
 
 
 def shapes_expected() -> list[list[tuple[float, float]]]:
-    """Corners in the order in which they are drawn: subjects, then matches."""
+    """Return corners in drawing order: subjects, then matches."""
     upright = [
         [
-            (each.x_min, each.y_min),
-            (each.x_max, each.y_min),
-            (each.x_max, each.y_max),
-            (each.x_min, each.y_max),
+            (shape.x_min, shape.y_min),
+            (shape.x_max, shape.y_min),
+            (shape.x_max, shape.y_max),
+            (shape.x_min, shape.y_max),
         ]
-        for each in (*SUBJECTS, *BOXES)
+        for shape in (*SUBJECTS, *BOXES)
     ]
     return [*upright, TILTED]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_box_lies_where_the_data_says(browser: Browser, page_url: str, size: str) -> None:
+def test_outlines_have_the_position_and_size_of_their_boxes(
+    browser: Browser, page_url: str, size: str
+) -> None:
     with opened(browser, page_url, size=size) as page:
         frame, shapes = frame_and_shapes(page)
         assert frame["width"] / frame["height"] == pytest.approx(WIDTH / HEIGHT, rel=0.005)
         factor = frame["width"] / WIDTH
         assert len(shapes) == len(shapes_expected())
-        for seen, corners in zip(shapes, shapes_expected(), strict=True):
+        for drawn, corners in zip(shapes, shapes_expected(), strict=True):
             xs, ys = zip(*corners, strict=True)
-            assert seen["left"] - frame["left"] == pytest.approx(min(xs) * factor, abs=1)
-            assert seen["top"] - frame["top"] == pytest.approx(min(ys) * factor, abs=1)
-            assert seen["width"] == pytest.approx((max(xs) - min(xs)) * factor, abs=1.5)
-            assert seen["height"] == pytest.approx((max(ys) - min(ys)) * factor, abs=1.5)
+            assert drawn["left"] - frame["left"] == pytest.approx(min(xs) * factor, abs=1)
+            assert drawn["top"] - frame["top"] == pytest.approx(min(ys) * factor, abs=1)
+            assert drawn["width"] == pytest.approx((max(xs) - min(xs)) * factor, abs=1.5)
+            assert drawn["height"] == pytest.approx((max(ys) - min(ys)) * factor, abs=1.5)
 
 
 def frame_and_shapes(page: Page) -> tuple[Any, Any]:
-    """Where the first picture is, and the shapes over it, as the browser laid them out."""
+    """Return the bounding boxes of the first picture and of its outlines."""
     seen = page.evaluate("""() => {
         const picture = document.querySelector('.picture.large');
         const shapes = [...picture.querySelectorAll('polygon.line')];
@@ -143,7 +151,7 @@ def frame_and_shapes(page: Page) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_pixels_of_every_box_are_where_the_data_says(
+def test_outlines_are_drawn_at_the_pixels_of_their_boxes(
     browser: Browser, page_url: str, size: str
 ) -> None:
     with opened(browser, page_url, size=size) as page:
@@ -155,7 +163,7 @@ def test_the_pixels_of_every_box_are_where_the_data_says(
     for row, corners in enumerate(shapes_expected()):
         color = SUBJECT if row < len(SUBJECTS) else MATCH
         hits = [near(pixels, x * factor, y * factor, color) for x, y in along(corners)]
-        assert np.mean(hits) > 0.85, corners  # the rest is where another box crosses
+        assert np.mean(hits) > 0.85, corners  # other outlines cross the rest
         inside = [near(pixels, x * factor, y * factor, color) for x, y in along(shrunk(corners))]
         assert np.mean(inside) < 0.2, corners
 
@@ -170,21 +178,21 @@ def along(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def shrunk(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    centre = np.mean(corners, axis=0)
-    return [tuple(centre + (np.asarray(corner) - centre) * 0.87) for corner in corners]
+    center = np.mean(corners, axis=0)
+    return [tuple(center + (np.asarray(corner) - center) * 0.87) for corner in corners]
 
 
 def near(
     pixels: np.ndarray[Any, np.dtype[Any]], x: float, y: float, color: tuple[int, int, int]
 ) -> bool:
-    """Whether a pixel there, or one beside it, has the colour: lines lie between pixels."""
+    """Return whether a pixel or a neighbor of it has the color: lines lie between pixels."""
     left, top = max(0, round(x) - 1), max(0, round(y) - 1)
     patch = pixels[top : top + 3, left : left + 3]
     return bool((np.abs(patch - color).max(axis=2) < 70).any())
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_badges_hide_neither_each_other_nor_leave_the_picture(
+def test_badges_neither_overlap_nor_leave_the_picture(
     browser: Browser, page_url: str, size: str
 ) -> None:
     with opened(browser, page_url, size=size) as page:
@@ -206,17 +214,17 @@ def test_badges_hide_neither_each_other_nor_leave_the_picture(
         assert min(width, height) <= 1, (a, b)
 
 
-def test_what_libraries_hold_is_text_and_never_runs(browser: Browser, page_url: str) -> None:
+def test_text_from_libraries_is_escaped_and_never_runs(browser: Browser, page_url: str) -> None:
     with opened(browser, page_url, size="desktop") as page:
         assert page.evaluate("window.hacked") is None
         assert page.locator("script").count() == 0
-        assert page.locator("#q1-m1 .id").inner_text() == NASTY[0]
-        assert page.locator("#q1-m3 .id").inner_text() == NASTY[2]
+        assert page.locator("#q1-m1 .id").inner_text() == HOSTILE_TEXTS[0]
+        assert page.locator("#q1-m3 .id").inner_text() == HOSTILE_TEXTS[2]
         assert page.locator("img").evaluate_all("all => all.every(each => each.alt)")
         assert "never" not in page.locator(".note").first.inner_text()
 
 
-def test_a_badge_leads_to_its_match_and_everything_has_a_name(
+def test_a_badge_links_to_its_match_and_elements_have_accessible_names(
     browser: Browser, page_url: str
 ) -> None:
     with opened(browser, page_url, size="phone") as page:
@@ -224,5 +232,5 @@ def test_a_badge_leads_to_its_match_and_everything_has_a_name(
         assert page.url.endswith("#q1-m3")
         assert page.locator("#q1-m3").evaluate("each => each.matches(':target')")
         tree = page.locator("body").aria_snapshot()
-    for words in ("Search of zoo", "match 1", "chance gives as much", "What it shows"):
+    for words in ("Search of zoo", "match 1", "by chance in", "Subjects"):
         assert words in tree

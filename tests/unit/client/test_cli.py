@@ -1,4 +1,4 @@
-"""The command line's own logic, against a Gateway that answers as told."""
+"""The command line's own logic, against a fake Gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.ports import free_port
 from tests.unit.client.conftest import FakeGateway, status
 
 UNREADABLE = status(
-    grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no picture", "IMAGE_UNREADABLE"
+    grpc.StatusCode.INVALID_ARGUMENT, "the bytes are not a picture", "IMAGE_UNREADABLE"
 )
 OVERLOADED = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", "OVERLOADED", retry_after_s=0.01)
 
@@ -38,7 +38,7 @@ def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
 
 
 def store(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
-    """Store all but empty pictures."""
+    """Accept all pictures but empty ones."""
     return BatchAddImagesResponse(
         results=[
             BatchAddImagesResult(image=Image(image_id=item.image_id))
@@ -50,7 +50,7 @@ def store(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
 
 
 def find_content(request: search_pb2.SearchImagesRequest) -> SearchImagesResponse:
-    """Find an image whose id is the query's bytes."""
+    """Return an image whose id is the query's bytes."""
     image = Image(image_id=request.image.content.decode())
     return SearchImagesResponse(matches=[Match(image=image, score=0.5)], total_found=1)
 
@@ -61,17 +61,21 @@ def write(folder: Path, contents: dict[str, str]) -> Sequence[Path]:
     return [folder / name for name in contents]
 
 
-def test_a_bad_picture_does_not_stop_the_rest(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_an_unreadable_picture_does_not_stop_the_others(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
     gateway.answers("BatchAddImages", store)
     write(tmp_path, {"a.jpg": "a", "b.jpg": "", "c.jpg": "c"})
     result = run(gateway, "add", "shop", tmp_path)
     assert result.exit_code == 1
     assert "Added 2 pictures to shop" in result.stdout
-    assert "b.jpg: the bytes are no picture [IMAGE_UNREADABLE]" in result.stderr
+    assert "b.jpg: the bytes are not a picture [IMAGE_UNREADABLE]" in result.stderr
     assert "a.jpg" not in result.output
 
 
-def test_add_prints_one_object_a_picture_in_order(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_add_prints_a_json_object_per_picture_in_order(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
     gateway.answers("BatchAddImages", store)
     names = [f"{number:03}.jpg" for number in range(100)]
     write(tmp_path, dict.fromkeys(names, "x") | {"050.jpg": ""})
@@ -83,7 +87,7 @@ def test_add_prints_one_object_a_picture_in_order(gateway: FakeGateway, tmp_path
     assert lines[51]["image"]["imageId"] == "051.jpg"
 
 
-def test_add_sends_what_is_said_of_the_pictures(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_add_sends_tags_category_and_entity(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers("BatchAddImages", store)
     write(tmp_path, {"a.jpg": "a"})
     options = ["--tag", "sold=false", "--tag", "price=9.5", "--tag", "size=4", "--tag", 'sku="7"']
@@ -101,15 +105,15 @@ def test_add_sends_what_is_said_of_the_pictures(gateway: FakeGateway, tmp_path: 
     assert (item.category, item.entity_id, item.allow_overwrite) == (13, "e", True)
 
 
-def test_add_offers_again_what_an_overloaded_suite_put_off(
+def test_add_retries_pictures_that_an_overloaded_suite_refused(
     gateway: FakeGateway, tmp_path: Path
 ) -> None:
-    def put_off_the_second(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
+    def refuse_the_second(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
         answer = store(request)
         answer.results[1].error.CopyFrom(OVERLOADED)
         return answer
 
-    gateway.answers("BatchAddImages", OVERLOADED, put_off_the_second, store)
+    gateway.answers("BatchAddImages", OVERLOADED, refuse_the_second, store)
     write(tmp_path, {"a.jpg": "a", "b.jpg": "b"})
     result = run(gateway, "add", "shop", tmp_path)
     assert result.exit_code == 0, result.output
@@ -119,7 +123,7 @@ def test_add_offers_again_what_an_overloaded_suite_put_off(
     assert first.requests[1].request_id == last.requests[0].request_id
 
 
-def test_add_stops_where_nothing_can_be_added(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_add_stops_if_the_library_does_not_exist(gateway: FakeGateway, tmp_path: Path) -> None:
     missing = status(grpc.StatusCode.NOT_FOUND, "no library 'shop'", "LIBRARY_NOT_FOUND")
     gateway.answers("BatchAddImages", missing)
     write(tmp_path, {"a.jpg": "a"})
@@ -130,7 +134,7 @@ def test_add_stops_where_nothing_can_be_added(gateway: FakeGateway, tmp_path: Pa
     )
 
 
-def test_searches_answer_a_line_a_file_in_their_order(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_search_prints_a_line_per_file_in_order(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers("SearchImages", find_content)
     paths = write(tmp_path, {f"{number}.jpg": str(number) for number in range(20)})
     result = run(gateway, "search", "shop", "--json", *paths)
@@ -152,7 +156,7 @@ def test_a_file_that_fails_has_an_error_in_its_place(gateway: FakeGateway, tmp_p
     assert result.exit_code == 1
 
 
-def test_more_matches_than_a_page_come_in_one_answer(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_matches_of_several_pages_are_one_answer(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers(
         "SearchImages",
         SearchImagesResponse(matches=[Match()] * 100, total_found=120, next_page_token="2"),  # noqa: S106
@@ -166,7 +170,7 @@ def test_more_matches_than_a_page_come_in_one_answer(gateway: FakeGateway, tmp_p
     assert [request.page_token for request in gateway.requests] == ["", "2"]
 
 
-def test_thresholds_and_region_reach_the_request(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_thresholds_and_region_are_sent(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers("SearchImages", find_content)
     (a,) = write(tmp_path, {"a.jpg": "a"})
     options = ["--region", "1,2,3.5,4", "--min-score", "0", "--max-false-positive-rate", "0.1"]
@@ -195,23 +199,23 @@ def test_wrong_usage_exits_with_2(gateway: FakeGateway, arguments: list[str]) ->
     assert run(gateway, *arguments).exit_code == 2
 
 
-def test_the_address_may_stand_behind_the_command(gateway: FakeGateway) -> None:
+def test_the_target_may_follow_the_command(gateway: FakeGateway) -> None:
     gateway.answers("GetLibrary", Library(name="libraries/shop"))
     command = ["library", "get", "shop", "--json", "--target", gateway.target]
     result = CliRunner().invoke(main, ["--target", "elsewhere:1", *command])
     assert json.loads(result.stdout)["name"] == "libraries/shop"
 
 
-def test_a_suite_that_is_not_there_is_one_clear_line() -> None:
+def test_an_unreachable_suite_is_one_line_on_stderr() -> None:
     target = f"127.0.0.1:{free_port()}"
     result = CliRunner().invoke(main, ["library", "list", "--target", target])
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert f"nothing answers at {target}" in result.stderr
+    assert f"no suite answers at {target}" in result.stderr
     assert "make up" in result.stderr
 
 
-def test_what_is_not_built_yet_is_said_so(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_an_unsupported_call_names_its_reason(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers(
         "SearchImages",
         status(grpc.StatusCode.UNIMPLEMENTED, "element search is not built", "NOT_IMPLEMENTED"),
@@ -222,7 +226,7 @@ def test_what_is_not_built_yet_is_said_so(gateway: FakeGateway, tmp_path: Path) 
     assert "NOT_IMPLEMENTED" in result.stderr
 
 
-def test_deleting_goes_on_after_an_image_that_is_not_there(gateway: FakeGateway) -> None:
+def test_delete_continues_after_a_missing_image(gateway: FakeGateway) -> None:
     missing = status(grpc.StatusCode.NOT_FOUND, "no image 'a'", "IMAGE_NOT_FOUND")
     gateway.answers("DeleteImage", missing, Empty())
     result = run(gateway, "image", "delete", "shop", "a", "b")
@@ -230,7 +234,7 @@ def test_deleting_goes_on_after_an_image_that_is_not_there(gateway: FakeGateway)
     assert "Deleted b" in result.stdout
 
 
-def test_text_that_would_confuse_a_terminal_is_escaped(gateway: FakeGateway) -> None:
+def test_control_characters_and_markup_are_escaped(gateway: FakeGateway) -> None:
     image = Image(image_id="[red]a[/red]")
     image.tags["note"].string_value = "\x1b[31mred"
     gateway.answers("GetImage", image)

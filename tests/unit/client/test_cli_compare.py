@@ -1,4 +1,4 @@
-"""`imagesearch compare`: what it prints of an answer."""
+"""`imagesearch compare`: what it prints and saves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def test_the_edits_are_told_in_words(gateway: FakeGateway, files: tuple[str, str]) -> None:
+def test_edits_are_printed_in_words(gateway: FakeGateway, files: tuple[str, str]) -> None:
     gateway.answers("CompareImages", CROPPED)
     result = run(gateway, *files)
     assert result.exit_code == 0
@@ -59,14 +59,14 @@ def test_the_edits_are_told_in_words(gateway: FakeGateway, files: tuple[str, str
         (Verdict.VERDICT_DIFFERENT, "Different pictures."),
     ],
 )
-def test_every_verdict_has_its_words(
+def test_each_verdict_has_a_sentence(
     gateway: FakeGateway, files: tuple[str, str], verdict: Verdict.ValueType, words: str
 ) -> None:
     gateway.answers("CompareImages", CompareImagesResponse(verdict=verdict))
     assert words in run(gateway, *files).stdout
 
 
-def test_how_one_lies_in_the_other_is_told_only_where_they_agree(
+def test_measures_of_a_chance_alignment_are_not_printed(
     gateway: FakeGateway, files: tuple[str, str]
 ) -> None:
     different = CompareImagesResponse(
@@ -90,7 +90,7 @@ def test_the_overlay_is_saved_and_not_printed(
     assert printed["overlay"] == ""
 
 
-def test_a_page_shows_both_pictures_and_one_over_the_other(
+def test_a_page_shows_both_pictures_and_their_overlay(
     gateway: FakeGateway, files: tuple[str, str], tmp_path: Path
 ) -> None:
     gateway.answers("CompareImages", CROPPED)
@@ -104,7 +104,7 @@ def test_a_page_shows_both_pictures_and_one_over_the_other(
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_one_standard_input_is_not_two_pictures(gateway: FakeGateway) -> None:
+def test_standard_input_cannot_be_both_pictures(gateway: FakeGateway) -> None:
     assert run(gateway, "-", "-").exit_code == 2
 
 
@@ -112,7 +112,7 @@ def test_an_overlay_is_a_png_file(gateway: FakeGateway, files: tuple[str, str]) 
     assert run(gateway, *files, "--save", "both.jpg").exit_code == 2
 
 
-def test_a_file_that_is_not_there_is_named(
+def test_the_error_names_a_missing_file(
     gateway: FakeGateway, files: tuple[str, str], tmp_path: Path
 ) -> None:
     result = run(gateway, files[0], tmp_path / "nowhere.jpg")

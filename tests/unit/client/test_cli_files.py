@@ -1,4 +1,4 @@
-"""Which files `imagesearch add` takes, under which ids, in which batches."""
+"""The files that `imagesearch add` finds, their ids, and the batches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ids(found: files.Found) -> list[str]:
     return [picture.image_id for picture in found.pictures]
 
 
-def test_a_folder_is_searched_in_a_stable_order(tmp_path: Path) -> None:
+def test_files_of_a_folder_are_found_in_a_stable_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.jpg", "a.PNG", "sub/deep/c.webp", "sub/a.tiff")
     found = files.find_pictures([tmp_path])
     assert ids(found) == ["a.PNG", "b.jpg", "sub%2Fa.tiff", "sub%2Fdeep%2Fc.webp"]
@@ -32,39 +32,39 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
     assert found.skipped_count == 0
 
 
-def test_files_of_other_extensions_in_folders_are_counted(tmp_path: Path) -> None:
+def test_files_with_other_extensions_are_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "notes.txt", "film.mp4")
     assert files.find_pictures([tmp_path]).skipped_count == 2
 
 
-def test_a_file_that_is_named_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_file_given_by_name_is_taken_whatever_its_extension(tmp_path: Path) -> None:
     touch(tmp_path, ".hidden", "picture.dat")
     found = files.find_pictures([tmp_path / ".hidden", tmp_path / "picture.dat"])
     assert ids(found) == [".hidden", "picture.dat"]
 
 
-def test_what_an_image_id_can_not_hold_is_percent_encoded() -> None:
+def test_characters_that_an_image_id_cannot_have_are_percent_encoded() -> None:
     assert files.image_id(Path("a/b%c.jpg")) == "a%2Fb%25c.jpg"
     assert files.image_id(Path("line\nbreak.jpg")) == "line%0Abreak.jpg"
     assert files.image_id(Path("Ä 1.jpg")) == "Ä 1.jpg"
     assert files.image_id(Path(os.fsdecode(b"latin\xe9.jpg"))) == "latin%E9.jpg"
 
 
-def test_a_file_that_is_not_there_is_told_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_and_does_not_stop_the_others(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     found = files.find_pictures([tmp_path / "none.jpg", tmp_path / "a.jpg"])
     assert ids(found) == ["a.jpg"]
     assert found.missing == [(tmp_path / "none.jpg", "No such file or directory")]
 
 
-def test_the_second_file_of_the_same_id_is_told(tmp_path: Path) -> None:
+def test_a_second_file_with_the_same_id_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "one/a.jpg", "two/a.jpg")
     found = files.find_pictures([tmp_path / "one", tmp_path / "two"])
     assert ids(found) == ["a.jpg"]
     assert found.missing[0][0] == tmp_path / "two/a.jpg"
 
 
-def test_batches_stay_under_count_and_bytes() -> None:
+def test_batches_stay_within_count_and_bytes() -> None:
     def pictures(*sizes: int) -> list[files.Picture]:
         return [files.Picture(Path(str(size)), str(size), size) for size in sizes]
 

@@ -1,4 +1,4 @@
-"""`--save` and `--html` never write over what was read."""
+"""`--save` and `--html` never replace an input."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
         (("compare", "-"), "--save"),
     ],
 )
-def test_a_picture_that_is_read_is_not_replaced(
+def test_an_input_is_not_replaced(
     gateway: FakeGateway, picture: Path, command: tuple[str, ...], option: str
 ) -> None:
     gateway.answers("SearchImages", SearchImagesResponse(annotated_image=b"drawn"))
@@ -52,7 +52,7 @@ def test_a_picture_that_is_read_is_not_replaced(
 
 
 @pytest.mark.parametrize("command", [("search", "zoo"), ("detect",)])
-def test_no_page_is_mixed_into_what_is_printed(
+def test_a_page_is_not_written_to_standard_output(
     gateway: FakeGateway,
     picture: Path,
     command: tuple[str, ...],
@@ -61,21 +61,19 @@ def test_no_page_is_mixed_into_what_is_printed(
     monkeypatch.chdir(picture.parent)
     result = run(gateway, *command, picture.name, "--html", "-")
     assert result.exit_code == 2
-    assert "standard output is for the answers" in result.stderr
+    assert "standard output is used for the answers" in result.stderr
     assert not gateway.requests
     assert not Path("-").exists()
 
 
-def test_a_drawing_and_a_page_do_not_share_a_file(gateway: FakeGateway, picture: Path) -> None:
+def test_the_picture_and_the_page_are_two_files(gateway: FakeGateway, picture: Path) -> None:
     both = picture.with_name("both.png")
     result = run(gateway, "detect", picture, "--save", both, "--html", both)
     assert result.exit_code == 2
     assert not both.exists()
 
 
-def test_an_overlay_that_did_not_come_leaves_no_empty_file(
-    gateway: FakeGateway, picture: Path
-) -> None:
+def test_a_missing_overlay_leaves_no_empty_file(gateway: FakeGateway, picture: Path) -> None:
     gateway.answers("CompareImages", CompareImagesResponse())
     other = picture.with_name("b.png")
     other.write_text("b")
@@ -85,11 +83,11 @@ def test_an_overlay_that_did_not_come_leaves_no_empty_file(
 
 
 @pytest.mark.parametrize("command", [("search", "zoo"), ("detect",), ("duplicates",)])
-def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(
+def test_a_missing_folder_is_reported_before_any_call(
     gateway: FakeGateway, picture: Path, command: tuple[str, ...]
 ) -> None:
-    asked = "zoo" if command == ("duplicates",) else picture
-    result = run(gateway, *command, asked, "--html", picture.with_name("gone") / "page.html")
+    argument = "zoo" if command == ("duplicates",) else picture
+    result = run(gateway, *command, argument, "--html", picture.with_name("gone") / "page.html")
     assert result.exit_code == 2
-    assert "is no folder" in result.stderr
+    assert "does not exist" in result.stderr
     assert not gateway.requests

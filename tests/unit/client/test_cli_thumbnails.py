@@ -1,4 +1,4 @@
-"""`imagesearch image thumbnail`, and libraries that do without, against a Gateway of its own."""
+"""`imagesearch image thumbnail`, and libraries without thumbnails."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from imagesearch.client import Library
 from imagesearch.gateway.v1 import image_pb2
 from tests.unit.client.conftest import FakeGateway, status
 
-JPEG = b"\xff\xd8 small \xff\xd9"
-NONE_KEPT = status(grpc.StatusCode.NOT_FOUND, "a has no small picture", "THUMBNAIL_NOT_FOUND")
+JPEG = b"\xff\xd8 thumbnail \xff\xd9"
+MISSING = status(grpc.StatusCode.NOT_FOUND, "a has no thumbnail", "THUMBNAIL_NOT_FOUND")
 
 
-def test_a_small_picture_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_a_thumbnail_is_written_to_a_file(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers("GetThumbnail", image_pb2.GetThumbnailResponse(content=JPEG))
     file = tmp_path / "a.jpg"
     words = ["--target", gateway.target, "image", "thumbnail", "shop", "a", "-o"]
@@ -27,13 +27,13 @@ def test_a_small_picture_is_written_to_a_file(gateway: FakeGateway, tmp_path: Pa
     assert CliRunner().invoke(main, [*words, "-"]).stdout_bytes == JPEG
 
 
-def test_no_file_is_left_where_there_is_none(gateway: FakeGateway, tmp_path: Path) -> None:
-    gateway.answers("GetThumbnail", NONE_KEPT)
+def test_a_missing_thumbnail_leaves_no_file(gateway: FakeGateway, tmp_path: Path) -> None:
+    gateway.answers("GetThumbnail", MISSING)
     file = tmp_path / "a.jpg"
     words = ["--target", gateway.target, "image", "thumbnail", "shop", "a", "-o", str(file)]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 1
-    assert "a has no small picture" in result.stderr
+    assert "a has no thumbnail" in result.stderr
     assert "--overwrite" in result.stderr
     assert not file.exists()
 
@@ -41,7 +41,7 @@ def test_no_file_is_left_where_there_is_none(gateway: FakeGateway, tmp_path: Pat
 @pytest.mark.parametrize(
     ("option", "disabled"), [("--no-thumbnails", True), ("--thumbnails", False)]
 )
-def test_a_library_says_whether_to_keep_them(
+def test_a_library_stores_thumbnails_or_not(
     gateway: FakeGateway, option: str, disabled: bool
 ) -> None:
     gateway.answers("CreateLibrary", Library(name="libraries/shop"))

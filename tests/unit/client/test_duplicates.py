@@ -1,4 +1,4 @@
-"""Following a stream of repeats, and taking it up where it broke off."""
+"""Streams of duplicates: resumption, and the commands `duplicates` and `reject`."""
 
 from __future__ import annotations
 
@@ -54,26 +54,26 @@ def message(number: int, *names: str, last: bool = False) -> FindDuplicatesRespo
 MESSAGES = [message(1, "a", "b"), message(2), message(3, "c", "d", "e"), message(4, last=True)]
 
 
-class Repeats(service.ImageSearchServiceServicer):
-    """Gives the messages after a token; calls break off as a test lined it up."""
+class FakeGateway(service.ImageSearchServiceServicer):
+    """Streams the messages after a token, and breaks streams as scripted."""
 
     def __init__(self) -> None:
         self.target = ""
         self.breaks: list[tuple[int, grpc.StatusCode]] = []
-        """Of each call in turn: after how many messages, and with which code."""
+        """For each call in turn: the number of messages before the error, and its code."""
         self.requests: list[Any] = []
 
     def FindDuplicates(  # noqa: N802
         self, request: FindDuplicatesRequest, context: grpc.ServicerContext
     ) -> Iterator[FindDuplicatesResponse]:
         self.requests.append(request)
-        left = MESSAGES[int(request.page_token[1:] or 0) :]
+        remaining = MESSAGES[int(request.page_token[1:] or 0) :]
         if not self.breaks:
-            yield from left
+            yield from remaining
             return
         count, code = self.breaks.pop(0)
-        yield from left[:count]
-        context.abort(code, "broken off")
+        yield from remaining[:count]
+        context.abort(code, "broken")
 
     def RejectPairs(  # noqa: N802
         self,
@@ -93,9 +93,9 @@ class Repeats(service.ImageSearchServiceServicer):
 
 
 @pytest.fixture
-def repeats(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repeats]:
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
     monkeypatch.setattr(_resumption, "FIRST_DELAY_S", 0.001)
-    servicer = Repeats()
+    servicer = FakeGateway()
     with ThreadPoolExecutor() as pool:
         server = grpc.server(pool)
         service.add_ImageSearchServiceServicer_to_server(servicer, server)
@@ -105,16 +105,16 @@ def repeats(monkeypatch: pytest.MonkeyPatch) -> Iterator[Repeats]:
         server.stop(None).wait()
 
 
-def run(repeats: Repeats, *arguments: str | Path) -> Result:
-    words = ["--target", repeats.target, *map(str, arguments)]
+def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
+    words = ["--target", gateway.target, *map(str, arguments)]
     return CliRunner().invoke(main, words)
 
 
-def test_messages_come_in_order(repeats: Repeats) -> None:
-    with Client(repeats.target) as client:
+def test_messages_are_received_in_order(gateway: FakeGateway) -> None:
+    with Client(gateway.target) as client:
         found = client.find_duplicates(parent=PARENT, min_score=0.5, keep=KEEP_POLICY_OLDEST)
         assert list(found) == MESSAGES
-    (request,) = repeats.requests
+    (request,) = gateway.requests
     assert (request.parent, request.min_score, request.keep) == (PARENT, 0.5, KEEP_POLICY_OLDEST)
     assert not request.HasField("max_false_positive_rate")
 
@@ -126,83 +126,85 @@ BREAKS = [
 ]
 
 
-def test_a_stream_that_breaks_off_is_taken_up(repeats: Repeats) -> None:
-    repeats.breaks = list(BREAKS)
-    with Client(repeats.target) as client:
+def test_a_broken_stream_resumes(gateway: FakeGateway) -> None:
+    gateway.breaks = list(BREAKS)
+    with Client(gateway.target) as client:
         assert list(client.find_duplicates(parent=PARENT)) == MESSAGES
-    assert [request.page_token for request in repeats.requests] == ["", "t1", "t2", "t3"]
+    assert [request.page_token for request in gateway.requests] == ["", "t1", "t2", "t3"]
 
 
-async def test_the_asynchronous_client_takes_it_up_too(repeats: Repeats) -> None:
-    repeats.breaks = list(BREAKS)
-    async with AsyncClient(repeats.target) as client:
+async def test_a_broken_stream_of_the_async_client_resumes(gateway: FakeGateway) -> None:
+    gateway.breaks = list(BREAKS)
+    async with AsyncClient(gateway.target) as client:
         found = [message async for message in client.find_duplicates(parent=PARENT)]
     assert found == MESSAGES
 
 
-def test_a_stream_that_comes_no_further_fails(repeats: Repeats) -> None:
-    repeats.breaks = [(1, grpc.StatusCode.UNAVAILABLE)] + [(0, grpc.StatusCode.UNAVAILABLE)] * 99
+def test_a_stream_without_progress_fails(gateway: FakeGateway) -> None:
+    gateway.breaks = [(1, grpc.StatusCode.UNAVAILABLE)] + [(0, grpc.StatusCode.UNAVAILABLE)] * 99
     received: list[FindDuplicatesResponse] = []
-    with Client(repeats.target) as client, pytest.raises(ImageSearchError) as caught:
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError) as caught:
         received.extend(client.find_duplicates(parent=PARENT))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_deadline_without_any_message_fails_at_once(repeats: Repeats) -> None:
-    repeats.breaks = [(0, grpc.StatusCode.DEADLINE_EXCEEDED)] * 9
-    with Client(repeats.target) as client, pytest.raises(ImageSearchError):
+def test_a_deadline_before_the_first_message_fails_without_a_retry(gateway: FakeGateway) -> None:
+    gateway.breaks = [(0, grpc.StatusCode.DEADLINE_EXCEEDED)] * 9
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError):
         list(client.find_duplicates(parent=PARENT))
-    assert len(repeats.requests) == 1
+    assert len(gateway.requests) == 1
 
 
-def test_other_errors_are_not_tried_again(repeats: Repeats) -> None:
-    repeats.breaks = [(1, grpc.StatusCode.ABORTED)]
-    with Client(repeats.target) as client, pytest.raises(ImageSearchError) as caught:
+def test_other_errors_are_not_retried(gateway: FakeGateway) -> None:
+    gateway.breaks = [(1, grpc.StatusCode.ABORTED)]
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError) as caught:
         list(client.find_duplicates(parent=PARENT))
     assert caught.value.code is grpc.StatusCode.ABORTED
 
 
-def test_people_get_groups_as_text(repeats: Repeats) -> None:
-    result = run(repeats, "duplicates", "shop", "--keep", "oldest")
+def test_groups_are_printed_as_text(gateway: FakeGateway) -> None:
+    result = run(gateway, "duplicates", "shop", "--keep", "oldest")
     assert result.exit_code == 0, result.output
     assert "keep   4x3  a\n0.900  4x3  b\n" in result.stdout
-    assert "0.800  4x3  e  (by its score alone)" in result.stdout
-    assert "2 groups, 3 images beside those to keep, among 4 images." in result.stdout
-    assert repeats.requests[0].keep == KEEP_POLICY_OLDEST
+    assert "0.800  4x3  e  (pixels not compared)" in result.stdout
+    assert "2 groups, 3 duplicates in 4 images." in result.stdout
+    assert gateway.requests[0].keep == KEEP_POLICY_OLDEST
 
 
-def test_programs_get_every_message(repeats: Repeats) -> None:
-    result = run(repeats, "duplicates", "shop", "--json", "--page-token", "t2")
+def test_json_has_a_line_per_message(gateway: FakeGateway) -> None:
+    result = run(gateway, "duplicates", "shop", "--json", "--page-token", "t2")
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["nextPageToken"] for line in lines] == ["t3", ""]
-    assert [one["image"]["imageId"] for one in lines[0]["group"]["images"]] == ["c", "d", "e"]
+    assert [member["image"]["imageId"] for member in lines[0]["group"]["images"]] == ["c", "d", "e"]
 
 
-def test_a_page_shows_every_group_with_what_small_pictures_there_are(
-    repeats: Repeats, tmp_path: Path
+def test_a_page_shows_all_groups_with_the_stored_thumbnails(
+    gateway: FakeGateway, tmp_path: Path
 ) -> None:
-    file = tmp_path / "repeats.html"
-    result = run(repeats, "duplicates", "shop", "--html", file)
+    file = tmp_path / "duplicates.html"
+    result = run(gateway, "duplicates", "shop", "--html", file)
     assert result.exit_code == 0, result.output
     page = file.read_text()
     assert page.count("<article") == 2
     assert page.count("data:image/jpeg;base64,") == 4
-    assert page.count("no picture kept") == 1
+    assert page.count("no picture stored") == 1
     assert page.count(">keep</span>") == 2
-    assert "2 groups in 4 images, 3 repeats" in page
+    assert "2 groups in 4 images, 3 duplicates" in page
 
 
-def test_all_pairs_of_the_images_are_rejected(repeats: Repeats) -> None:
-    result = run(repeats, "reject", "shop", "a", "b", "c")
-    assert "3 pairs rejected" in result.stdout
-    (request,) = repeats.requests
+def test_all_pairs_of_the_images_are_rejected(gateway: FakeGateway) -> None:
+    result = run(gateway, "reject", "shop", "a", "b", "c")
+    assert "3 new pairs rejected" in result.stdout
+    (request,) = gateway.requests
     assert request.request_id
     pairs = [(pair.name_a[-1], pair.name_b[-1]) for pair in request.pairs]
     assert pairs == [("a", "b"), ("a", "c"), ("b", "c")]
 
 
 @pytest.mark.parametrize("ids", [["a"], ["a", "a"], ["a", "b", "a"]])
-def test_fewer_than_two_different_images_are_no_pair(repeats: Repeats, ids: list[str]) -> None:
-    result = run(repeats, "reject", "shop", *ids)
+def test_fewer_than_two_or_repeated_images_are_a_usage_error(
+    gateway: FakeGateway, ids: list[str]
+) -> None:
+    result = run(gateway, "reject", "shop", *ids)
     assert result.exit_code == 2
-    assert not repeats.requests
+    assert not gateway.requests

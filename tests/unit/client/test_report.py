@@ -1,4 +1,4 @@
-"""What pages are made of: figures, badges, words. How pages look is tested in Chromium."""
+"""Parts of pages: figures, badges, text. tests/integration/pages renders pages in Chromium."""
 
 from __future__ import annotations
 
@@ -32,45 +32,45 @@ from imagesearch.type.v1.geometry_pb2 import Box
 from tests.pictures import encoded, photo
 
 
-def picture_of(source: str) -> Image.Image:
+def decode(source: str) -> Image.Image:
     header, _, data = source.partition(",")
     assert header == "data:image/webp;base64"
     return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
 @pytest.mark.parametrize("module", [words, searches])
-def test_examples_in_docs_are_right(module: object) -> None:
+def test_examples_run_as_documented(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
-def test_pictures_of_every_format_are_shown(file_format: str) -> None:
+def test_pictures_of_all_formats_are_shown(file_format: str) -> None:
     shown = figure(encoded(photo(0), file_format), 320, 240, alt="")
-    assert picture_of(shown.source).size == (320, 240)
+    assert decode(shown.source).size == (320, 240)
 
 
-def test_large_pictures_are_made_small_and_turned_ones_upright() -> None:
+def test_large_pictures_are_scaled_down_and_turned_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    exif[0x010E] = "where I live"
+    exif[0x010E] = "home"
     turned = encoded(photo(0, (3000, 2000)), "JPEG", exif=exif)
-    small = picture_of(figure(turned, 2000, 3000, alt="").source)
+    small = decode(figure(turned, 2000, 3000, alt="").source)
     assert max(small.size) <= MAX_SIDE_PX
     assert small.height > small.width
     assert not small.getexif()
 
 
-def test_transparency_is_shown_over_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     clear = encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "PNG")
-    assert picture_of(figure(clear, 40, 40, alt="").source).getpixel((20, 20)) == (255, 255, 255)
+    assert decode(figure(clear, 40, 40, alt="").source).getpixel((20, 20)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", encoded(photo(0))[:500]])
-def test_what_is_no_picture_leaves_an_empty_frame(content: bytes) -> None:
+def test_an_unreadable_picture_leaves_an_empty_frame(content: bytes) -> None:
     assert figure(content, 320, 240, alt="x").source == ""
 
 
-def test_a_thumbnail_is_shown_as_it_came() -> None:
+def test_a_thumbnail_is_not_changed() -> None:
     jpeg = encoded(photo(0))
     shown = thumbnail(jpeg, 0, 0, alt="x")
     assert base64.b64decode(shown.source.partition(",")[2]) == jpeg
@@ -84,7 +84,7 @@ def test_a_thumbnail_is_shown_as_it_came() -> None:
         max_size=8,
     )
 )
-def test_badges_of_a_few_boxes_never_hide_each_other(
+def test_badges_of_eight_boxes_do_not_overlap(
     corners: list[tuple[float, float, float, float]],
 ) -> None:
     outlines = [
@@ -103,20 +103,20 @@ def test_badges_of_a_few_boxes_never_hide_each_other(
     assert max(hidden, default=0) < 0.01
 
 
-def test_a_page_takes_queries_as_they_come_and_keeps_none_of_their_files() -> None:
-    taken: list[int] = []
+def test_a_page_consumes_queries_one_by_one() -> None:
+    consumed: list[int] = []
 
     def queries() -> Iterator[Query]:
         for number in range(3):
-            taken.append(number)
+            consumed.append(number)
             yield Query(f"{number}.jpg", encoded(photo(number)), SearchImagesResponse())
 
     page = search_page("zoo", queries())
-    assert taken == [0, 1, 2]
+    assert consumed == [0, 1, 2]
     assert page.count("<article") == 3
 
 
-def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
+def test_a_page_loads_nothing_and_runs_no_script() -> None:
     answer = SearchImagesResponse(total_found=1)
     answer.matches.add().image.image_id = "<script>alert(1)</script>"
     page = search_page("zoo", [Query("x.jpg", b"", answer)])
@@ -126,14 +126,14 @@ def test_a_page_asks_for_nothing_and_runs_nothing() -> None:
     assert "url(" not in page
 
 
-def test_an_answer_of_a_newer_suite_is_shown_all_the_same() -> None:
+def test_unknown_enum_values_of_a_newer_suite_are_tolerated() -> None:
     answer = SearchImagesResponse(total_found=1)
     match = answer.matches.add(relation=77)
     match.image.category = 999
     assert "<article" in search_page("zoo", [Query("x.jpg", b"", answer)])
 
 
-def test_subjects_have_a_page() -> None:
+def test_the_page_of_subjects_shows_category_score_and_colors() -> None:
     answer = DetectSubjectsResponse()
     answer.info.width, answer.info.height = 320, 240
     subject = answer.subjects.add(
@@ -145,6 +145,6 @@ def test_subjects_have_a_page() -> None:
         assert shown in page
 
 
-def test_a_hole_in_a_page_is_an_error() -> None:
+def test_a_missing_template_variable_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         render("search.html", library_id="zoo")

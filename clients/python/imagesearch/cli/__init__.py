@@ -1,7 +1,7 @@
 """The command line `imagesearch`.
 
-Modules here import click and little else at their top; the client, gRPC and rich wait for the
-command that needs them, so that `--help` and completion are quick.
+Modules import only click and the standard library at the top. The client, gRPC and rich are
+imported by the commands that use them, so that `--help` and completion are fast.
 """
 
 from imagesearch.cli.app import main

@@ -1,5 +1,5 @@
-"""`imagesearch add`: many files, a few calls in flight, no picture stops another."""
-# ruff: noqa: PLC0415  # the client and rich wait for the command that needs them
+"""`imagesearch add`: add files in batches, a few calls in flight."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     )
 
 FILE_UNREADABLE = "FILE_UNREADABLE"
-"""Reason of an error on this side."""
+"""Reason of an error that occurs in the command line itself."""
 
 IN_FLIGHT = 4
-"""Calls."""
+"""Maximum calls in flight."""
 ATTEMPTS = 10
-"""How often a picture is offered to a suite that says "later"."""
+"""Maximum attempts to add a picture to an overloaded suite."""
 
 
 @click.command()
@@ -46,18 +46,27 @@ ATTEMPTS = 10
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
 )
 @click.option(
-    "--tag", "tags", multiple=True, type=values.TagParameter(), help="For every picture; repeat."
+    "--tag",
+    "tags",
+    multiple=True,
+    type=values.TagParameter(),
+    help="Tag of every picture; repeatable.",
 )
 @click.option(
-    "--category", type=click.Choice(values.CATEGORIES, case_sensitive=False), metavar="NAME"
+    "--category",
+    type=click.Choice(values.CATEGORIES, case_sensitive=False),
+    metavar="NAME",
+    help=f"Category of every picture: {', '.join(values.CATEGORIES)}.",
 )
 @click.option(
-    "--region", type=values.RegionParameter(), help="Store only this part of each, in pixels."
+    "--region",
+    type=values.RegionParameter(),
+    help="Store only this part of each picture, in pixels.",
 )
 @values.subject_detection_option
-@click.option("--entity", default="", metavar="ID", help="The thing that the pictures show.")
-@click.option("--overwrite", is_flag=True, help="Replace images that are there already.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each picture.")
+@click.option("--entity", default="", metavar="ID", help="Id of the thing that the pictures show.")
+@click.option("--overwrite", is_flag=True, help="Replace images that exist.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object per picture.")
 @connection_options()
 @click.pass_context
 def add(
@@ -75,17 +84,17 @@ def add(
 ) -> None:
     """Add pictures, or all pictures in folders, to LIBRARY.
 
-    A picture's id is its path relative to the folder given, with / written as %2F and % as %25; a
-    single file's id is its name. Hidden files, and files in folders that are no pictures by their
-    extension, are left out.
+    The id of a picture in a folder is its path relative to the folder, with / written as %2F and %
+    as %25. The id of a single file is its name. Hidden files, and files in folders whose extension
+    is not the one of a picture, are left out.
 
-    Tags are typed as in JSON: true and false, 4 (integer), 4.0 (float), all else a string; quotes
-    make a string of anything: --tag 'sku="007"'.
+    Tag values are typed as in JSON: true and false, 4 (integer), 4.0 (float), any other text is a
+    string. Quotes make a value a string: --tag 'sku="007"'.
 
     Product libraries store the main subject of each picture, and its category unless one is given.
 
-    A picture that can't be added does not stop the others; it is listed at the end, and the exit
-    status is 1.
+    A picture that cannot be added does not stop the others. Failures are listed at the end; the
+    exit status is then 1.
     """
     found = files.find_pictures(paths)
     total = len(found.pictures) + len(found.missing)
@@ -129,7 +138,7 @@ def add(
 
 @dataclass
 class Adder:
-    """Sends pictures to one library, all with the same tags and so on."""
+    """Adds pictures to one library, all with the same metadata."""
 
     client: Client
     parent: str
@@ -146,7 +155,7 @@ class Adder:
     def add_all(
         self, found: files.Found
     ) -> Generator[tuple[Path, BatchAddImagesResult], None, None]:
-        """Give what came of each picture, in their order, while others are on their way."""
+        """Yield the result of each picture, in order, while other calls are in flight."""
         for path, message in found.missing:
             yield path, _failed(message, FILE_UNREADABLE)
         waiting: deque[tuple[Sequence[files.Picture], Future[list[BatchAddImagesResult]]]] = deque()
@@ -175,19 +184,25 @@ class Adder:
         for attempt in range(1, ATTEMPTS + 1):
             if not waiting:
                 break
-            wait_s = self._try(waiting, results, last=attempt == ATTEMPTS)
+            wait_s = self._attempt(waiting, results, last=attempt == ATTEMPTS)
             if waiting and attempt < ATTEMPTS:
                 self._stopping.wait(wait_s)
         return [results[picture.path] for picture in batch]
 
-    def _try(
+    def _attempt(
         self,
         waiting: dict[Path, AddImageRequest],
         results: dict[Path, BatchAddImagesResult],
         *,
         last: bool,
     ) -> float:
-        """Send what waits, leave in it what the service wants later, and say how much later."""
+        """Send the waiting pictures once.
+
+        Pictures that the service asks to retry remain in `waiting`.
+
+        Returns:
+            Seconds to wait before the next attempt.
+        """
         from imagesearch.client import ImageSearchError
 
         try:
@@ -199,22 +214,24 @@ class Adder:
         wait_s = 0.0
         for path, result in zip(list(waiting), answer.results, strict=True):
             results[path] = result
-            later_s = (
+            retry_after_s = (
                 ImageSearchError.from_status(result.error).retry_after_s
                 if result.HasField("error")
                 else None
             )
-            if later_s is None:
+            if retry_after_s is None:
                 del waiting[path]
             else:
-                wait_s = max(wait_s, later_s)
+                wait_s = max(wait_s, retry_after_s)
         return wait_s
 
     def _request(self, picture: files.Picture) -> AddImageRequest:
         from imagesearch.client import request_builders
 
         if picture.size_bytes > files.BATCH_BYTES:
-            raise OSError(f"{picture.size_bytes:,} bytes are more than one call can carry")
+            raise OSError(
+                f"{picture.size_bytes:,} bytes exceed the limit of {files.BATCH_BYTES:,} per call"
+            )
         return request_builders.add_image(
             image=picture.path.read_bytes(),
             image_id=picture.image_id,
@@ -244,7 +261,7 @@ def _summarize(library: str, added_count: int, duration_s: float, skipped_count:
     rate = added_count / duration_s if duration_s else 0.0
     click.echo(f"Added {_pictures(added_count)} to {library} in {duration_s:.1f} s ({rate:.1f}/s).")
     if skipped_count:
-        click.echo(f"Left out {skipped_count:,} that are no pictures by their extension.")
+        click.echo(f"Left out {skipped_count:,} files whose extension is not the one of a picture.")
 
 
 def _list_failures(failures: Sequence[tuple[Path, Status]]) -> None:
@@ -266,7 +283,7 @@ def _pictures(count: int) -> str:
 
 @contextlib.contextmanager
 def _progress(total: int, *, lines_on_stdout: bool) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each picture; it draws only on a terminal that is free."""
+    """Return a function to call after each picture; it draws a bar if stderr is a terminal."""
     if not sys.stderr.isatty() or (lines_on_stdout and sys.stdout.isatty()):
         yield lambda: None
         return

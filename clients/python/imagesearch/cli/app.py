@@ -1,4 +1,4 @@
-"""The command `imagesearch` and its parts."""
+"""The command `imagesearch` with its subcommands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from imagesearch.cli.search import search
 from imagesearch.cli.status import status
 
 
-class InOrder(click.Group):
-    """Lists its commands in the order in which they are met, not by the alphabet."""
+class OrderedGroup(click.Group):
+    """Lists commands in the order of registration, not alphabetically."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.commands)
@@ -31,17 +31,19 @@ Examples:
 """
 
 
-@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(
+    cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG
+)
 @connection_options(from_environment=True)
 @click.version_option(package_name="imagesearch")
 def main() -> None:
-    """Search by image over libraries that you build.
+    """Search by image in libraries of your own pictures.
 
-    Put pictures into a library, then ask with a picture: which stored ones are the same or an
-    edited copy (whole-image), which pattern or logo appears in it (element), which product does it
-    show (product).
+    Add pictures to a library, then search with a picture. The type of the library says what a
+    search finds: the same picture or edited copies of it (whole-image), a stored pattern, logo or
+    object that appears in the picture (element), or the product that the picture shows (product).
 
-    Exit status: 0 done, 1 something failed, 2 wrong usage.
+    Exit status: 0 success, 1 failure, 2 wrong usage.
     """
 
 

@@ -1,5 +1,5 @@
-"""`imagesearch compare`: what two pictures are to each other."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch compare`: whether two pictures are the same, and how they differ."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from imagesearch.type.v1.picture_pb2 import PictureInfo
 
 ALIGNED_AGREEMENT = 0.5
-"""Less is chance: then nothing is told of how one picture lies in the other."""
+"""Minimum agreement of an alignment; a lower one is chance, and its measures are not shown."""
 HALF_TURN = 180
 MEASURES = (
-    ("copy_similarity", "similarity of copies", "{:.3f}", "-1 to 1"),
-    ("semantic_similarity", "similarity of what they show", "{:.3f}", "-1 to 1"),
+    ("copy_similarity", "copy descriptor similarity", "{:.3f}", "-1 to 1"),
+    ("semantic_similarity", "semantic similarity", "{:.3f}", "-1 to 1"),
     ("phash_distance", "pHash distance", "{:.0f}", "64 bits"),
     ("pdq_distance", "PDQ distance", "{:.0f}", "256 bits"),
     ("pdq_distance_turned", "PDQ distance, best of eight orientations", "{:.0f}", "256 bits"),
     ("mse", "mean squared error", "{:.1f}", "levels of 255, squared"),
     ("psnr_db", "PSNR", "{:.1f} dB", ""),
     ("ssim", "SSIM", "{:.3f}", "-1 to 1"),
-    ("inlier_count", "features that agree", "{:.0f}", ""),
-    ("agreement", "agreement where both are seen", "{:.3f}", "0 to 1"),
-    ("aligned_ssim", "SSIM where both are seen", "{:.3f}", "-1 to 1"),
+    ("inlier_count", "inlier features", "{:.0f}", ""),
+    ("agreement", "pixel agreement in the overlap", "{:.3f}", "0 to 1"),
+    ("aligned_ssim", "SSIM in the overlap", "{:.3f}", "-1 to 1"),
     ("shown_of_a", "share of A that B shows", "{:.3f}", "0 to 1"),
     ("shown_of_b", "share of B that A shows", "{:.3f}", "0 to 1"),
     ("rotation_degrees", "rotation, clockwise", "{:.1f}°", ""),
     ("scale", "scale", "{:.3f}", ""),
 )
-"""Name, label, form and scale, in the order in which they are shown."""
-OF_ALIGNMENT = frozenset(name for name, *_ in MEASURES[8:])
+"""Name, label, format and range of each measure, in the order of the output."""
+ALIGNMENT_MEASURES = frozenset(name for name, *_ in MEASURES[8:])
 
 
 @click.command()
@@ -50,19 +50,20 @@ OF_ALIGNMENT = frozenset(name for name, *_ in MEASURES[8:])
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
     callback=saving.check_folder,
-    help="Save both pictures laid over each other: .png.",
+    help="Save an overlay of both pictures: .png.",
 )
 @saving.html_option
 @connection_options()
 def compare(*, a: str, b: str, as_json: bool, save: Path | None, html: Path | None) -> None:
-    """Tell what pictures A and B are to each other; - is standard input.
+    """Compare pictures A and B; - is standard input.
 
-    The same file, the same picture edited (and how), related, or different. Edits lead from A to B.
+    Prints whether they are the same file, the same picture edited, related, or different. Edits
+    are listed as applied to A to get B.
     """
     if save and save.suffix.lower() != ".png":
         raise click.UsageError(f"--save writes a PNG file: {save} must end in .png.")
     if a == b == "-":
-        raise click.UsageError("Standard input holds one picture, not two.")
+        raise click.UsageError("A and B cannot both be standard input.")
     saving.refuse_to_replace((a, b), save, html)
     if html:
         saving.require_report()
@@ -84,18 +85,18 @@ def compare(*, a: str, b: str, as_json: bool, save: Path | None, html: Path | No
         )
         saving.write(html, page.encode())
     if save:
-        saving.save_drawing(save, answer.overlay)
+        saving.save_picture(save, answer.overlay)
     answer.ClearField("overlay")
     if as_json:
         output.print_json(answer)
         return
     click.echo(_verdict(answer))
     output.print_table(("", "A", "B"), _facts(answer))
-    output.print_table(("measure", "", "of"), _measures(answer))
+    output.print_table(("measure", "value", "range"), _measures(answer))
 
 
 def edit_words(edit: str, measures: dict[str, float]) -> str:
-    """Tell a likely edit, with how much of it where the measures say so.
+    """Return a likely edit in words, with its amount if it was measured.
 
     >>> edit_words("rotated_270", {})
     'rotated by 90° counter-clockwise'
@@ -130,14 +131,17 @@ def _verdict(answer: CompareImagesResponse) -> str:
     if answer.verdict == Verdict.VERDICT_SAME_PICTURE:
         measures = dict(answer.measures)
         edits = ", ".join(edit_words(edit, measures) for edit in answer.likely_edits)
-        told = f"The same picture: {edits}."
+        sentence = f"The same picture: {edits}."
     elif answer.verdict == Verdict.VERDICT_RELATED:
-        told = "Related, but not the same picture."
+        sentence = "Related, but not the same picture."
     else:
-        told = "Different pictures."
+        sentence = "Different pictures."
     rate = answer.false_positive_rate
-    seldom = f"{rate:.1g}" if rate >= 1e-4 else "less than 0.0001"  # noqa: PLR2004
-    return f"{told}\nScore {answer.score:.3f}; different pictures reach it at a rate of {seldom}."
+    rate_text = f"{rate:.1g}" if rate >= 1e-4 else "less than 0.0001"  # noqa: PLR2004
+    return (
+        f"{sentence}\nScore {answer.score:.3f};"
+        f" false-positive rate of different pictures: {rate_text}."
+    )
 
 
 def _facts(answer: CompareImagesResponse) -> Iterator[tuple[str, str, str]]:
@@ -160,5 +164,5 @@ def _measures(answer: CompareImagesResponse) -> Iterator[tuple[str, str, str]]:
     measures = dict(answer.measures)
     is_aligned = measures.get("agreement", 0.0) >= ALIGNED_AGREEMENT
     for name, label, form, scale in MEASURES:
-        if name in measures and (is_aligned or name not in OF_ALIGNMENT):
+        if name in measures and (is_aligned or name not in ALIGNMENT_MEASURES):
             yield label, form.format(measures[name]), scale

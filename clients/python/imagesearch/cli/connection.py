@@ -1,5 +1,5 @@
-"""Where the suite is, and what its errors mean to somebody at a terminal."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""The connection to the suite, and its errors as text for the terminal."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 HINTS = {
-    "LIBRARY_NOT_FOUND": "`imagesearch library list` shows those that there are",
-    "LIBRARY_ALREADY_EXISTS": "take another name, or delete it first",
-    "LIBRARY_FULL": "delete images, or raise it: `imagesearch library update NAME --capacity N`",
-    "IMAGE_NOT_FOUND": "`imagesearch image list LIBRARY` shows those that there are",
-    "IMAGE_ALREADY_EXISTS": "--overwrite replaces it",
+    "LIBRARY_NOT_FOUND": "`imagesearch library list` shows the existing libraries",
+    "LIBRARY_ALREADY_EXISTS": "use another name, or delete the library first",
+    "LIBRARY_FULL": "delete images, or run `imagesearch library update NAME --capacity N`",
+    "IMAGE_NOT_FOUND": "`imagesearch image list LIBRARY` shows the stored images",
+    "IMAGE_ALREADY_EXISTS": "--overwrite replaces the image",
     "TAG_TYPE_MISMATCH": "quotes make a value a string: --tag 'NAME=\"1\"'; 1.0 is a float",
-    "MODEL_SERVER_UNAVAILABLE": "nothing was stored; `imagesearch status` tells when it is back",
-    "EMBEDDING_UNAVAILABLE": "nothing was stored; `imagesearch status` tells when it is back",
-    "CATALOG_UNAVAILABLE": "`imagesearch status` tells when it is back",
-    "STORAGE_UNAVAILABLE": "`imagesearch status` tells when it is back",
-    "BLOB_STORE_UNAVAILABLE": "everything but small pictures works without it",
-    "THUMBNAIL_NOT_FOUND": "add the picture again, with --overwrite, to keep a small one",
-    "DEADLINE_EXCEEDED": "--timeout SECONDS allows more time",
-    "NOT_IMPLEMENTED": "this suite does not offer it yet",
-    "UNAUTHENTICATED": "give --token or set IMAGESEARCH_TOKEN",
+    "MODEL_SERVER_UNAVAILABLE": "nothing was stored; check `imagesearch status`, then retry",
+    "EMBEDDING_UNAVAILABLE": "nothing was stored; check `imagesearch status`, then retry",
+    "CATALOG_UNAVAILABLE": "check `imagesearch status`, then retry",
+    "STORAGE_UNAVAILABLE": "check `imagesearch status`, then retry",
+    "BLOB_STORE_UNAVAILABLE": "only thumbnails need the blob store",
+    "THUMBNAIL_NOT_FOUND": "add the picture again with --overwrite to store its thumbnail",
+    "DEADLINE_EXCEEDED": "--timeout SECONDS sets a longer deadline",
+    "NOT_IMPLEMENTED": "this version of the suite does not support it",
+    "UNAUTHENTICATED": "pass --token or set IMAGESEARCH_TOKEN",
 }
-"""What to do about an error, by reason."""
+"""What the user can do about an error, by reason."""
 
 
 @dataclass
 class Connection:
-    """The options of the suite's address, given before or after the command's name."""
+    """Options of the connection; they may stand before or after the subcommand."""
 
     target: str | None = None
     timeout_s: float = 60.0
@@ -47,7 +47,7 @@ class Connection:
 def connection_options(*, from_environment: bool = False) -> Callable[[Command], Command]:
     """Add --target, --timeout and --token to a command."""
 
-    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    def store(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         connection = ctx.ensure_object(Connection)
         if value is not None and parameter.name is not None:
             setattr(connection, parameter.name, value)
@@ -59,7 +59,7 @@ def connection_options(*, from_environment: bool = False) -> Callable[[Command],
             envvar=envvar if from_environment else None,
             show_envvar=from_environment,
             expose_value=False,
-            callback=keep,
+            callback=store,
             **kwargs,
         )
 
@@ -72,7 +72,7 @@ def connection_options(*, from_environment: bool = False) -> Callable[[Command],
                 "IMAGESEARCH_TIMEOUT_S",
                 type=click.FloatRange(min=0, min_open=True),
                 metavar="SECONDS",
-                help="Longest time for one call.  [default: 60]",
+                help="Deadline of a call.  [default: 60]",
             ),
             option(
                 "--target",
@@ -90,7 +90,7 @@ def connection_options(*, from_environment: bool = False) -> Callable[[Command],
 
 @contextlib.contextmanager
 def connected() -> Iterator[Client]:
-    """Give a client of the suite; its errors end the command with one line and exit status 1."""
+    """Open a client. An error of a call ends the command with one line and exit status 1."""
     from imagesearch.client import Client, ImageSearchError
 
     ctx = click.get_current_context()
@@ -108,7 +108,7 @@ def connected() -> Iterator[Client]:
 
 
 def explain(error: ImageSearchError, target: str) -> str:
-    """Say what is wrong and what to do about it, in one line."""
+    """Return the error and what to do about it, in one line."""
     if not error.reason:
         return _explain_transport(error, target)
     hint = HINTS.get(error.reason, "")
@@ -124,15 +124,15 @@ def explain(error: ImageSearchError, target: str) -> str:
 
 
 def _explain_transport(error: ImageSearchError, target: str) -> str:
-    """Explain what gRPC says by itself, where no service of ours did."""
+    """Explain an error of gRPC itself, which has no reason."""
     match error.code.name:
         case "UNAVAILABLE":
             return (
-                f"nothing answers at {target}; start a suite there with `make up`,"
-                " or name another with --target or IMAGESEARCH_TARGET"
+                f"no suite answers at {target}; start it with `make up`, or set another address"
+                " with --target or IMAGESEARCH_TARGET"
             )
         case "DEADLINE_EXCEEDED":
             return f"no answer from {target} in time; {HINTS['DEADLINE_EXCEEDED']}"
         case "UNIMPLEMENTED":
-            return f"{target} is no image-search gateway, or an older one"
+            return f"{target} is not an image-search Gateway, or an older version"
     return error.message or error.code.name

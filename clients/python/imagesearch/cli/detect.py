@@ -1,5 +1,5 @@
-"""`imagesearch detect`: what pictures show, storing nothing."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch detect`: the subjects of pictures."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--region", type=values.RegionParameter(), help="Look only here, in pixels.")
+@click.option(
+    "--region", type=values.RegionParameter(), help="Detect only in this part, in pixels."
+)
 @click.option(
     "--category",
     type=click.Choice(values.CATEGORIES, case_sensitive=False),
     metavar="NAME",
-    help=f"Only subjects of it: {', '.join(values.CATEGORIES)}.",
+    help=f"Only subjects of this category: {', '.join(values.CATEGORIES)}.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one response message a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a response message per line.")
 @saving.save_option
 @saving.html_option
 @connection_options()
@@ -41,29 +43,31 @@ def detect(
     save: Path | None,
     html: Path | None,
 ) -> None:
-    """Tell the subjects of pictures, the main one first: box, category, colours, attributes.
+    """Detect the subjects of pictures.
 
-    - is standard input. With several files the answers keep their order; a file that can't be
-    looked at gives an error in its place and exit status 1, and does not stop the others.
+    Prints the box, category, colors and attributes of each subject, the main subject first. Nothing
+    is stored. FILE - is standard input.
+    Answers are in the order of the files. A file that fails has an error in its place and does not
+    stop the others; the exit status is then 1.
     """
     if (save or html) and len(files) > 1:
-        raise click.UsageError("--save and --html show one picture.")
+        raise click.UsageError("--save and --html take a single picture.")
     saving.refuse_to_replace(files, save, html)
     if html:
         saving.require_report()
     failed = False
     with connected() as client:
 
-        def look_at(file: str) -> tuple[bytes, DetectSubjectsResponse]:
+        def detect_in(file: str) -> tuple[bytes, DetectSubjectsResponse]:
             content = read_picture(file)
             return content, client.detect_subjects(
                 image=content,
                 region=region,
                 category=values.category(category),
-                annotation=saving.drawing_options(save),
+                annotation=saving.annotation_options(save),
             )
 
-        for file, outcome in in_order(look_at, files, stop=client.close):
+        for file, outcome in in_order(detect_in, files, stop=client.close):
             if not as_json and len(files) > 1:
                 click.echo(file)
             if isinstance(outcome, Exception):
@@ -71,11 +75,11 @@ def detect(
                 print_failure(file, outcome, client.target, as_json=as_json)
                 continue
             content, answer = outcome
-            drawing = answer.annotated_image
+            picture = answer.annotated_image
             answer.ClearField("annotated_image")
             print_answer(answer, as_json=as_json)
             if save:
-                saving.save_drawing(save, drawing)
+                saving.save_picture(save, picture)
             if html:
                 from imagesearch.report import detection_page
 
@@ -89,4 +93,4 @@ def print_answer(answer: DetectSubjectsResponse, *, as_json: bool) -> None:
     elif answer.subjects:
         output.print_subjects(answer.subjects)
     else:
-        click.echo("Nothing stands out.")
+        click.echo("No subject found.")

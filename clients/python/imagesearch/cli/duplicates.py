@@ -1,5 +1,5 @@
-"""`imagesearch duplicates` and `imagesearch reject`: repeats within a library, and what is none."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch duplicates` and `imagesearch reject`: near-duplicates within a library."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -27,20 +27,25 @@ POLICIES = ("largest", "sharpest", "oldest")
     type=click.Choice(POLICIES, case_sensitive=False),
     default="largest",
     show_default=True,
-    help="Which image of a group to propose to keep.",
+    help="Which image of a group to keep.",
 )
 @click.option("--filter", "filter_", default="", metavar="F", help="Only among these images.")
 @click.option(
-    "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Leave out lower scores, 0 to 1."
+    "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Minimum score, 0 to 1."
 )
 @click.option(
     "--max-false-positive-rate",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="R",
-    help="How often an image may be taken for a copy of another by chance.  [default: 0.01]",
+    help="Maximum share of images without copies that get one by chance.  [default: 0.01]",
 )
-@click.option("--page-token", default="", metavar="T", help="Go on after that message of --json.")
-@click.option("--json", "as_json", is_flag=True, help="Print one response message a line.")
+@click.option(
+    "--page-token",
+    default="",
+    metavar="T",
+    help="Continue after the message of --json with this token.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a response message per line.")
 @saving.html_option
 @connection_options()
 def duplicates(
@@ -54,10 +59,11 @@ def duplicates(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Find groups of the same picture, or edited copies of it, in LIBRARY.
+    """Find groups of near-duplicates in LIBRARY.
 
-    The image to keep comes first in each group. Nothing is deleted: `imagesearch image delete`
-    does that, and `imagesearch reject` remembers that two pictures are not the same.
+    A group holds the same picture and edited copies of it, the image to keep first. Nothing is
+    deleted: use `imagesearch image delete` to delete images, or `imagesearch reject` to mark
+    images as different pictures.
     """
     if html is not None:
         saving.require_report()
@@ -91,14 +97,19 @@ def duplicates(
         if html is not None:
             from imagesearch.report.duplicates import duplicates_page
 
-            small = _thumbnails(client, groups)
-            page = duplicates_page(library_id, groups, small, checked_count=image_count, keep=keep)
+            page = duplicates_page(
+                library_id,
+                groups,
+                _thumbnails(client, groups),
+                checked_count=image_count,
+                keep=keep,
+            )
             saving.write(html, page.encode())
     if not as_json:
         click.echo(
             f"{_count(show.group_count, 'group')},"
-            f" {_count(show.repeat_count, 'image')} beside those to keep,"
-            f" among {_count(image_count, 'image')}."
+            f" {_count(show.duplicate_count, 'duplicate')}"
+            f" in {_count(image_count, 'image')}."
         )
 
 
@@ -108,7 +119,7 @@ def duplicates(
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
 @connection_options()
 def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
-    """Remember that images of LIBRARY are different pictures, each of them from each other.
+    """Mark images of LIBRARY as different pictures.
 
     `imagesearch duplicates` never puts two of them into one group again.
     """
@@ -117,7 +128,7 @@ def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
     from imagesearch.client import image_name
 
     if len(set(image_ids)) < 2 or len(set(image_ids)) < len(image_ids):  # noqa: PLR2004  # a pair
-        raise click.UsageError("Give two or more different image ids.")
+        raise click.UsageError("Pass two or more different image ids.")
     library_id = values.library_id(library)
     names = [image_name(library_id, image_id) for image_id in image_ids]
     with connected() as client:
@@ -127,7 +138,7 @@ def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
     else:
-        click.echo(f"{_count(answer.added_count, 'pair')} rejected that were not before.")
+        click.echo(f"{_count(answer.added_count, 'new pair')} rejected.")
 
 
 def _count(count: int, thing: str) -> str:
@@ -141,47 +152,47 @@ def _policy(keep: str) -> Any:
 
 
 def _closable(messages: Iterable[FindDuplicatesResponse]) -> Any:
-    """Say to the type checker that it is a generator, which it is."""
+    """Return the messages, which are a generator, under a type that can be closed."""
     return messages
 
 
 def _group_text(group: DuplicateGroup) -> str:
-    """Write a group, the one to keep first."""
+    """Return the lines of a group, the image to keep first."""
     lines = []
     for number, member in enumerate(group.images):
         info = member.image.info
-        what = "keep " if number == 0 else f"{member.score:.3f}"
-        doubt = "" if number == 0 or member.pixels_agree else "  (by its score alone)"
+        label = "keep " if number == 0 else f"{member.score:.3f}"
+        note = "" if number == 0 or member.pixels_agree else "  (pixels not compared)"
         name = member.image.image_id
         name = name if name.isprintable() else repr(name)
-        lines.append(f"{what}  {info.width}x{info.height}  {name}{doubt}")
+        lines.append(f"{label}  {info.width}x{info.height}  {name}{note}")
     return "\n".join(lines) + "\n"
 
 
 def _thumbnails(client: Client, groups: Iterable[DuplicateGroup]) -> dict[str, bytes]:
-    """Get the small pictures of all groups, by full name, as far as they are to be had.
+    """Return the thumbnails of all groups, by image name.
 
-    A page without them is worth more than none after a long search.
+    An error leaves thumbnails out instead of losing the page of a long search.
     """
     from imagesearch.client import ImageSearchError
 
-    found: dict[str, bytes] = {}
+    thumbnails: dict[str, bytes] = {}
     for group in groups:
         for member in group.images:
             name = member.image.name
-            if name in found:
+            if name in thumbnails:
                 continue
             try:
-                found[name] = client.get_thumbnail(name=name).content
+                thumbnails[name] = client.get_thumbnail(name=name).content
             except ImageSearchError as error:
                 if error.reason not in {"THUMBNAIL_NOT_FOUND", "IMAGE_NOT_FOUND"}:
-                    click.echo(f"Small pictures are missing from the page: {error}", err=True)
-                    return found
-    return found
+                    click.echo(f"The page lacks thumbnails: {error}", err=True)
+                    return thumbnails
+    return thumbnails
 
 
-class _Shown:
-    """What was found, and how far the search has come."""
+class _Display:
+    """Counts and shows the groups and the progress of a search."""
 
     def __init__(
         self, print_text: Callable[[str], None], advance: Callable[[int, int], None]
@@ -189,25 +200,25 @@ class _Shown:
         self.print = print_text
         self.advance = advance
         self.group_count = 0
-        self.repeat_count = 0
+        self.duplicate_count = 0
 
-    def count(self, repeats: int) -> None:
+    def count(self, duplicates: int) -> None:
         self.group_count += 1
-        self.repeat_count += repeats
+        self.duplicate_count += duplicates
 
 
 @contextlib.contextmanager
-def _progress(*, lines_on_stdout: bool) -> Iterator[_Shown]:
-    """Draw a bar, on a terminal that is free for it."""
+def _progress(*, lines_on_stdout: bool) -> Iterator[_Display]:
+    """Draw a progress bar if stderr is a terminal that no other output uses."""
     if not sys.stderr.isatty() or (lines_on_stdout and sys.stdout.isatty()):
-        yield _Shown(click.echo, lambda checked, total: None)  # noqa: ARG005  # nothing to draw on
+        yield _Display(click.echo, lambda checked, total: None)  # noqa: ARG005  # no terminal
         return
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Looking", total=None)
+        task = progress.add_task("Searching", total=None)
 
         def print_text(text: str) -> None:
             if sys.stdout.isatty():
@@ -215,7 +226,7 @@ def _progress(*, lines_on_stdout: bool) -> Iterator[_Shown]:
             else:
                 click.echo(text)
 
-        yield _Shown(
+        yield _Display(
             print_text,
             lambda checked, total: progress.update(task, completed=checked, total=total),
         )

@@ -1,4 +1,4 @@
-"""Which files are pictures to add, and what they are called in a library."""
+"""Finds the picture files to add, and derives their image ids."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ EXTENSIONS = frozenset(
         ".tiff", ".avif",
     }
 )  # fmt: skip
-"""What a folder is searched for; a file that is named itself is taken whatever it is called."""
+"""Extensions of the files taken from folders; files named on the command line are always taken."""
 
 BATCH_COUNT = 16
+"""Maximum pictures per call."""
 BATCH_BYTES = 24 * 1024 * 1024
-"""Well below the 32 MiB of a message, tags included."""
+"""Maximum bytes of the pictures per call: with their tags they fit in a message of 32 MiB."""
 
 UNSAFE = re.compile(r"[/%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What an image id can't hold, and the escape itself."""
+"""Characters that an image id cannot have, and the escape character."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,17 @@ class Picture:
 
 @dataclass
 class Found:
-    """What there is under the paths given."""
+    """The files under the given paths."""
 
     pictures: list[Picture] = field(default_factory=list)
     missing: list[tuple[Path, str]] = field(default_factory=list)
-    """Paths that can't be added, each with the reason."""
+    """Paths that cannot be added, each with the reason."""
     skipped_count: int = 0
-    """Files in folders whose extension is no picture's."""
+    """Number of files in folders whose extension is not in `EXTENSIONS`."""
 
 
 def image_id(relative: Path) -> str:
-    """Make an image id of a path: its parts joined by an escaped "/".
+    """Return the image id of a path: its parts joined by an escaped "/".
 
     >>> image_id(Path("2024/100% me.jpg"))
     '2024%2F100%25 me.jpg'
@@ -55,7 +56,7 @@ def image_id(relative: Path) -> str:
 
 
 def find_pictures(paths: Iterable[Path]) -> Found:
-    """Look through files and folders, in a stable order; hidden ones in folders are left out."""
+    """Find the pictures among files and in folders, in a stable order, without hidden files."""
     found = Found()
     first: dict[str, Path] = {}
     for path, relative in _files(paths, found):
@@ -74,7 +75,7 @@ def find_pictures(paths: Iterable[Path]) -> Found:
 
 
 def batches(pictures: Iterable[Picture]) -> Iterator[Sequence[Picture]]:
-    """Group pictures so that each group fits into one call."""
+    """Split pictures into batches that fit in one call."""
     batch: list[Picture] = []
     for picture in pictures:
         size_bytes = sum(member.size_bytes for member in batch) + picture.size_bytes
@@ -87,7 +88,7 @@ def batches(pictures: Iterable[Picture]) -> Iterator[Sequence[Picture]]:
 
 
 def _files(paths: Iterable[Path], found: Found) -> Iterator[tuple[Path, Path]]:
-    """Give each file with its path relative to what was named."""
+    """Yield each file with its path relative to the given folder."""
     for path in paths:
         if not path.is_dir():
             yield path, Path(path.name)

@@ -1,5 +1,5 @@
-"""`imagesearch image`: show, list, change and delete stored images."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch image`: show, list, update and delete stored images."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def image() -> None:
-    """Show, list, change and delete stored images."""
+    """Show, list, update and delete stored images."""
 
 
 @image.command()
@@ -27,7 +27,7 @@ def image() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
 @connection_options()
 def get(library: str, image_id: str, as_json: bool) -> None:
-    """Show one image."""
+    """Show an image."""
     with connected() as client:
         found = client.get_image(name=_name(library, image_id))
     output.print_json(found) if as_json else output.print_images([found])
@@ -43,26 +43,32 @@ def get(library: str, image_id: str, as_json: bool) -> None:
     required=True,
     type=click.File("wb", lazy=True),
     metavar="FILE",
-    help="Where to write the JPEG; -: standard output.",
+    help="JPEG file to write; -: standard output.",
 )
 @connection_options()
 def thumbnail(library: str, image_id: str, file: IO[bytes]) -> None:
-    """Write an image's small picture to a file."""
+    """Write the thumbnail of an image to a file."""
     with connected() as client:
-        small = client.get_thumbnail(name=_name(library, image_id))
-    file.write(small.content)  # creates it
+        thumbnail = client.get_thumbnail(name=_name(library, image_id))
+    file.write(thumbnail.content)  # creates the file
 
 
 @image.command("list")
 @click.argument("library")
-@click.option("--filter", "filter_", default="", metavar="F", help="'tags.year >= 2020', ...")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="F",
+    help="Only these images, such as 'tags.year >= 2020'.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
     metavar="N",
-    help="Most images; 0: all.",
+    help="Maximum number of images; 0: all.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
 @connection_options()
@@ -75,9 +81,9 @@ def list_(library: str, filter_: str, limit: int, as_json: bool) -> None:
     with connected() as client:
         page_token = ""
         for _ in itertools.count():
-            missing = limit - len(listed.images) if limit else 100
+            remaining = limit - len(listed.images) if limit else 100
             page = client.list_images(
-                parent=parent, filter=filter_, page_size=min(missing, 100), page_token=page_token
+                parent=parent, filter=filter_, page_size=min(remaining, 100), page_token=page_token
             )
             listed.MergeFrom(page)
             listed.next_page_token = page_token = page.next_page_token
@@ -94,13 +100,18 @@ def list_(library: str, filter_: str, limit: int, as_json: bool) -> None:
 @image.command()
 @click.argument("library")
 @click.argument("image_id")
-@click.option("--tag", "tags", multiple=True, type=values.TagParameter(), help="Set a tag; repeat.")
-@click.option("--untag", "untags", multiple=True, metavar="NAME", help="Remove a tag; repeat.")
 @click.option(
-    "--category", type=click.Choice(values.CATEGORIES, case_sensitive=False), metavar="NAME"
+    "--tag", "tags", multiple=True, type=values.TagParameter(), help="Set a tag; repeatable."
 )
-@click.option("--entity", metavar="ID", help="The thing that the picture shows.")
-@click.option("--custom-content", metavar="TEXT")
+@click.option("--untag", "untags", multiple=True, metavar="NAME", help="Remove a tag; repeatable.")
+@click.option(
+    "--category",
+    type=click.Choice(values.CATEGORIES, case_sensitive=False),
+    metavar="NAME",
+    help=f"Category of the image: {', '.join(values.CATEGORIES)}.",
+)
+@click.option("--entity", metavar="ID", help="Id of the thing that the picture shows.")
+@click.option("--custom-content", metavar="TEXT", help="Text that is stored with the image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
 @connection_options()
 def update(
@@ -114,25 +125,29 @@ def update(
     custom_content: str | None,
     as_json: bool,
 ) -> None:
-    """Change what is given, leave the rest."""
+    """Update the given fields of an image."""
     if not (tags or untags) and category is None and entity is None and custom_content is None:
-        raise click.UsageError("Say what to change: --tag, --untag, --category, ...")
+        raise click.UsageError(
+            "Nothing to update: pass --tag, --untag, --category, --entity or --custom-content."
+        )
     with connected() as client:
-        changed = client.update_image(
+        updated = client.update_image(
             name=_name(library, image_id),
             entity_id=entity,
             category=None if category is None else values.category(category),
             custom_content=custom_content,
             set_tags={**dict.fromkeys(untags), **dict(tags)},
         )
-    output.print_json(changed) if as_json else output.print_images([changed])
+    output.print_json(updated) if as_json else output.print_images([updated])
 
 
 @image.command()
 @click.argument("library")
 @click.argument("image_ids", nargs=-1, metavar="[IMAGE_ID]...")
-@click.option("--filter", "filter_", default="", metavar="F", help="All that it takes.")
-@click.option("--entity", default="", metavar="ID", help="All of this entity.")
+@click.option(
+    "--filter", "filter_", default="", metavar="F", help="All images that match the filter."
+)
+@click.option("--entity", default="", metavar="ID", help="All images of this entity.")
 @connection_options()
 @click.pass_context
 def delete(
@@ -140,7 +155,7 @@ def delete(
 ) -> None:
     """Delete images by id, by filter or by entity."""
     if [bool(image_ids), bool(filter_), bool(entity)].count(True) != 1:
-        raise click.UsageError("Give image ids, or --filter, or --entity.")
+        raise click.UsageError("Pass either image ids, --filter or --entity.")
     from imagesearch.client import ImageSearchError
 
     failed_count = 0

@@ -1,5 +1,5 @@
-"""`imagesearch library`: make, show, change and delete libraries."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch library`: create, show, update and delete libraries."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagesearch.cli.connection import connected, connection_options
 
 @click.group()
 def library() -> None:
-    """Make, show, change and delete libraries."""
+    """Create, show, update and delete libraries."""
 
 
 def _as_json(command: Any) -> Any:
@@ -30,20 +30,18 @@ def _as_json(command: Any) -> Any:
     "type_",
     required=True,
     type=click.Choice(values.LIBRARY_TYPES, case_sensitive=False),
-    help="Which question its searches answer.",
+    help="What searches of the library find.",
 )
-@click.option("--display-name", default="", metavar="TEXT")
-@click.option("--description", default="", metavar="TEXT")
+@click.option("--display-name", default="", metavar="TEXT", help="Name for people.")
+@click.option("--description", default="", metavar="TEXT", help="Description for people.")
 @click.option(
     "--capacity",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Most images that it may hold.  [default: no limit]",
+    help="Maximum number of images.  [default: no limit]",
 )
-@click.option(
-    "--thumbnails/--no-thumbnails", default=True, help="Keep a small picture of each image."
-)
+@click.option("--thumbnails/--no-thumbnails", default=True, help="Store a thumbnail of each image.")
 @_as_json
 @connection_options()
 def create(
@@ -56,9 +54,9 @@ def create(
     thumbnails: bool,
     as_json: bool,
 ) -> None:
-    """Make an empty library."""
+    """Create an empty library."""
     with connected() as client:
-        made = client.create_library(
+        created = client.create_library(
             library_id=values.library_id(name),
             library_type=values.library_type(type_),
             display_name=display_name,
@@ -66,24 +64,26 @@ def create(
             capacity=capacity,
             thumbnails_disabled=not thumbnails,
         )
-    output.print_json(made) if as_json else output.print_libraries([made])
+    output.print_json(created) if as_json else output.print_libraries([created])
 
 
 @library.command("list")
 @_as_json
 @connection_options()
 def list_(as_json: bool) -> None:
-    """Show all libraries."""
+    """List all libraries."""
     from imagesearch.client import ListLibrariesResponse
 
     with connected() as client:
-        everything = ListLibrariesResponse(libraries=client.libraries())
+        libraries = ListLibrariesResponse(libraries=client.libraries())
     if as_json:
-        output.print_json(everything)
-    elif everything.libraries:
-        output.print_libraries(everything.libraries)
+        output.print_json(libraries)
+    elif libraries.libraries:
+        output.print_libraries(libraries.libraries)
     else:
-        click.echo("No library yet: `imagesearch library create NAME --type whole-image`.")
+        click.echo(
+            "No libraries. Create one: `imagesearch library create NAME --type whole-image`."
+        )
 
 
 @library.command()
@@ -91,7 +91,7 @@ def list_(as_json: bool) -> None:
 @_as_json
 @connection_options()
 def get(name: str, as_json: bool) -> None:
-    """Show one library."""
+    """Show a library."""
     with connected() as client:
         found = client.get_library(name=f"libraries/{values.library_id(name)}")
     output.print_json(found) if as_json else output.print_libraries([found])
@@ -99,13 +99,18 @@ def get(name: str, as_json: bool) -> None:
 
 @library.command()
 @click.argument("name")
-@click.option("--display-name", metavar="TEXT")
-@click.option("--description", metavar="TEXT")
-@click.option("--capacity", type=click.IntRange(min=0), metavar="N", help="0: no limit.")
+@click.option("--display-name", metavar="TEXT", help="Name for people.")
+@click.option("--description", metavar="TEXT", help="Description for people.")
+@click.option(
+    "--capacity",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Maximum number of images; 0: no limit.",
+)
 @click.option(
     "--thumbnails/--no-thumbnails",
     default=None,
-    help="Keep a small picture of each image added from now on.",
+    help="Store a thumbnail of each image added from now on.",
 )
 @_as_json
 @connection_options()
@@ -118,28 +123,28 @@ def update(
     thumbnails: bool | None,
     as_json: bool,
 ) -> None:
-    """Change what is given, leave the rest."""
+    """Update the given fields of a library."""
     with connected() as client:
-        changed = client.update_library(
+        updated = client.update_library(
             name=f"libraries/{values.library_id(name)}",
             display_name=display_name,
             description=description,
             capacity=capacity,
             thumbnails_disabled=None if thumbnails is None else not thumbnails,
         )
-    output.print_json(changed) if as_json else output.print_libraries([changed])
+    output.print_json(updated) if as_json else output.print_libraries([updated])
 
 
 @library.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask, at a terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @connection_options()
 def delete(name: str, yes: bool) -> None:
-    """Delete a library and all its images, for good."""
+    """Delete a library and all its images permanently."""
     full_name = f"libraries/{values.library_id(name)}"
     with connected() as client:
         if sys.stdin.isatty() and not yes:
             count = client.get_library(name=full_name).image_count
-            click.confirm(f"Delete {full_name} with its {count:,} images for good?", abort=True)
+            click.confirm(f"Delete {full_name} with its {count:,} images permanently?", abort=True)
         client.delete_library(name=full_name)
     click.echo(f"Deleted {full_name}.")

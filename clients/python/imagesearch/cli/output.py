@@ -1,5 +1,5 @@
-"""What is printed: JSON for programs, tables for people."""
-# ruff: noqa: PLC0415  # rich and protobuf wait for the command that needs them
+"""Output: JSON for programs, tables for people."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Give a message as protobuf JSON, with the fields that are at their default too."""
+    """Return a message as protobuf JSON, fields with default values included."""
     from google.protobuf.json_format import MessageToDict
 
     return MessageToDict(message, always_print_fields_with_no_presence=True)
@@ -41,12 +41,12 @@ def print_json(value: Message | dict[str, Any]) -> None:
 
 
 def os_message(error: OSError) -> str:
-    """Say what is wrong with a file that is named beside it."""
+    """Return the error message of the operating system, without the file name."""
     return error.strerror or str(error)
 
 
 def local_error(message: str, reason: str) -> Status:
-    """Put a fault on this side into the form of those of the service."""
+    """Return an error of the command line in the form of a service error."""
     from google.protobuf.any_pb2 import Any as AnyMessage
     from google.rpc.error_details_pb2 import ErrorInfo
     from google.rpc.status_pb2 import Status
@@ -58,7 +58,7 @@ def local_error(message: str, reason: str) -> Status:
 
 @functools.cache
 def stdout() -> Console:
-    """Give a console that never wraps what goes into a pipe."""
+    """Return a console that does not wrap lines when the output is a pipe."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 10_000
@@ -66,7 +66,7 @@ def stdout() -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; columns that are empty in every row are left out."""
+    """Print a table without the columns that are empty in all rows."""
     from rich import box
     from rich.table import Table
 
@@ -141,7 +141,7 @@ def print_libraries(libraries: Iterable[Library]) -> None:
 
 def print_subjects(subjects: Iterable[Subject]) -> None:
     print_table(
-        ("score", "category", "box", "colours", "attributes"),
+        ("score", "category", "box", "colors", "attributes"),
         [
             (
                 f"{subject.score:.3f}",
@@ -156,9 +156,9 @@ def print_subjects(subjects: Iterable[Subject]) -> None:
 
 
 def chosen_text(answer: SearchImagesResponse) -> str:
-    """Say which subject was searched with."""
+    """Return a line about the subject that was searched with."""
     subject = answer.subjects[answer.chosen_subject]
-    words = [category_text(subject.category) or "something", "at", box_text(subject.box)]
+    words = [category_text(subject.category) or "object", "at", box_text(subject.box)]
     if subject.colors:
         words.append(", ".join(f"{color.name} {color.share:.0%}" for color in subject.colors))
     number = f"{answer.chosen_subject + 1} of {len(answer.subjects)}"
@@ -166,19 +166,19 @@ def chosen_text(answer: SearchImagesResponse) -> str:
 
 
 def box_text(box: Box) -> str:
-    """Write a box as --region takes it."""
+    """Return a box in the form of --region."""
     return ",".join(f"{side:.0f}" for side in (box.x_min, box.y_min, box.x_max, box.y_max))
 
 
 def part_text(match: Match) -> str:
-    """Write which part of the stored image matched, where it is not all of it."""
+    """Return the box of the stored image that matched; empty for the whole image."""
     box, info = match.box, match.image.info
     whole = (box.x_min, box.y_min, box.x_max, box.y_max) == (0, 0, info.width, info.height)
     return "" if whole or not match.HasField("box") else box_text(box)
 
 
 def tags_text(image: Image) -> str:
-    """Write tags as --tag takes them; strings that would confuse a terminal are escaped."""
+    """Return tags in the form of --tag, with control characters escaped."""
     from imagesearch.client import plain_tags
 
     words = []
@@ -195,7 +195,7 @@ def category_text(category: Category.ValueType) -> str:
 
 
 def enum_word(name: str, *, prefix: str = "RELATION_") -> str:
-    """Write an enum value as an option takes it.
+    """Return an enum value in the form of an option.
 
     >>> enum_word("RELATION_SAME")
     'same'

@@ -1,5 +1,5 @@
-"""What is saved beside what is printed: drawings and pages."""
-# ruff: noqa: PLC0415  # the client and the templates wait for the command that needs them
+"""Options that save annotated pictures and HTML pages."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".webp": "image/webp",
 }
-"""By how a drawing's file name ends."""
+"""Media type of an annotated picture, by the extension of its file."""
 
 
 def check_folder(
@@ -30,64 +30,63 @@ def check_folder(
     parameter: click.Parameter,  # noqa: ARG001
     path: Path | None,
 ) -> Path | None:
-    """Refuse a file in a folder that is not there, before an hour's work is lost to it.
-
-    And -, which stands for standard output elsewhere: answers are printed there.
-    """
+    """Reject standard output and a file in a missing folder, before any work is done."""
     if path is not None and str(path) == "-":
-        raise click.BadParameter("standard output is for the answers: name a file")
+        raise click.BadParameter("must be a file: standard output is used for the answers")
     if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"{path.parent} is no folder")
+        raise click.BadParameter(f"the folder {path.parent} does not exist")
     return path
 
 
-def check_drawing(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a drawing's file whose ending says no format, too."""
+def check_picture_file(
+    ctx: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Reject, in addition, a file whose extension is no supported format."""
     if path is not None and path.suffix.lower() not in MEDIA_TYPES:
         raise click.BadParameter(f"{path} must end in {', '.join(MEDIA_TYPES)}")
     return check_folder(ctx, parameter, path)
 
 
 def save_option(command: Command) -> Command:
-    """Add --save: the answer as a picture."""
+    """Add --save, which writes the answer as an annotated picture."""
     return click.option(
         "--save",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
-        callback=check_drawing,
+        callback=check_picture_file,
         metavar="FILE",
         help="Save the picture with its boxes drawn: .png, .jpg or .webp.",
     )(command)
 
 
 def html_option(command: Command) -> Command:
-    """Add --html: the answers as a page."""
+    """Add --html, which writes the answers as a page."""
     return click.option(
         "--html",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
         callback=check_folder,
         metavar="FILE",
-        help="Save a page that shows it all, in one file.",
+        help="Save a self-contained HTML page of the results.",
     )(command)
 
 
 def refuse_to_replace(inputs: Iterable[str], *outputs: Path | None) -> None:
-    """Stop before anything is asked where a picture that is read, or the other output, would go.
+    """Raise a usage error if an output would replace an input or another output.
 
     Args:
         inputs: files to read; - is standard input.
-        outputs: files to write; None is none.
+        outputs: files to write; None: no file.
     """
     paths = [path for path in outputs if path is not None]
     read = [Path(file).resolve() for file in inputs if file != "-"]
     for row, path in enumerate(paths):
         if path.resolve() in read:
-            raise click.UsageError(f"{path} is a picture to read: it would be replaced.")
+            raise click.UsageError(f"{path} is an input and would be replaced.")
         if path.resolve() in [other.resolve() for other in paths[:row]]:
-            raise click.UsageError(f"{path} can't be both a picture and a page.")
+            raise click.UsageError(f"{path} cannot be both the picture and the page.")
 
 
-def drawing_options(path: Path | None, *, match_count: int = 0) -> AnnotationOptions | None:
-    """Ask for a drawing of the kind that the file's name ends in."""
+def annotation_options(path: Path | None, *, match_count: int = 0) -> AnnotationOptions | None:
+    """Return the options of an annotated picture, of the format of the file's extension."""
     if path is None:
         return None
     from imagesearch.client import AnnotationOptions
@@ -95,10 +94,10 @@ def drawing_options(path: Path | None, *, match_count: int = 0) -> AnnotationOpt
     return AnnotationOptions(media_type=MEDIA_TYPES[path.suffix.lower()], match_count=match_count)
 
 
-def save_drawing(path: Path, content: bytes) -> None:
-    """Write a drawing, or say that there is none."""
+def save_picture(path: Path, content: bytes) -> None:
+    """Write an annotated picture; fail if the suite returned none."""
     if not content:
-        raise click.ClickException(f"{path} was not saved: the suite gave no drawing")
+        raise click.ClickException(f"{path} was not saved: the suite returned no annotated picture")
     write(path, content)
 
 
@@ -111,7 +110,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def require_report() -> None:
-    """Say what to install where pages can't be made."""
+    """Raise a usage error if the dependencies of HTML pages are not installed."""
     try:
         import jinja2  # noqa: F401
         import PIL  # noqa: F401

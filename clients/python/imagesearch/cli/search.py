@@ -1,5 +1,5 @@
-"""`imagesearch search`: one picture or many, answered in their order."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch search`: search with pictures; answers are in their order."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 IN_FLIGHT = 4
-"""Searches."""
+"""Maximum searches in flight."""
 PAGE_SIZE = 100
+"""Maximum matches per call."""
 DRAWN_MATCHES = 6
-"""Beside the query, in a drawing."""
+"""Maximum matches drawn next to the query in an annotated picture."""
 
 
 @click.command()
@@ -33,8 +34,8 @@ DRAWN_MATCHES = 6
 @click.option(
     "--relation",
     type=click.Choice(values.RELATIONS, case_sensitive=False),
-    help="The same picture or an edited copy, one that looks like it, or both;"
-    " whole-image libraries.  [default: same]",
+    help="Find the same picture and edited copies, similar pictures, or both; whole-image"
+    " libraries only.  [default: same]",
 )
 @click.option(
     "--limit",
@@ -42,29 +43,35 @@ DRAWN_MATCHES = 6
     default=10,
     show_default=True,
     metavar="N",
-    help="Most matches.",
+    help="Maximum number of matches.",
 )
-@click.option("--filter", "filter_", default="", metavar="F", help="'tags.year >= 2020', ...")
+@click.option(
+    "--filter",
+    "filter_",
+    default="",
+    metavar="F",
+    help="Only these images, such as 'tags.year >= 2020'.",
+)
 @click.option(
     "--category",
     type=click.Choice(values.CATEGORIES, case_sensitive=False),
     metavar="NAME",
-    help="Only images of it; in product libraries it picks the subject, too:"
+    help="Only images of this category; in product libraries it also selects the subject:"
     f" {', '.join(values.CATEGORIES)}.",
 )
 @click.option("--region", type=values.RegionParameter(), help="Search only this part, in pixels.")
 @values.subject_detection_option
 @click.option(
-    "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Leave out lower scores, 0 to 1."
+    "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Minimum score, 0 to 1."
 )
 @click.option(
     "--max-false-positive-rate",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="R",
-    help="Leave out matches that a picture without any would get this often by chance, as 0.01.",
+    help="Maximum share of searches without a true match that return one, such as 0.01.",
 )
 @click.option("--distinct-entities", is_flag=True, help="Only the best match of each entity.")
-@click.option("--json", "as_json", is_flag=True, help="Print one response message a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print a response message per line.")
 @saving.save_option
 @saving.html_option
 @connection_options()
@@ -87,13 +94,13 @@ def search(
     save: Path | None,
     html: Path | None,
 ) -> None:
-    """Search LIBRARY with pictures; - is standard input.
+    """Search LIBRARY with pictures; FILE - is standard input.
 
-    With several files the answers keep their order. A file that can't be searched gives an error
-    in its place and exit status 1, and does not stop the others.
+    Answers are in the order of the files. A file that fails has an error in its place and does not
+    stop the others; the exit status is then 1.
     """
     if save and len(files) > 1:
-        raise click.UsageError("--save draws one picture; --html shows many.")
+        raise click.UsageError("--save takes a single picture; --html takes many.")
     saving.refuse_to_replace(files, save, html)
     if html:
         saving.require_report()
@@ -108,12 +115,12 @@ def search(
         "max_false_positive_rate": max_false_positive_rate,
         "distinct_entities": distinct_entities,
         "include_thumbnails": html is not None,
-        "annotation": saving.drawing_options(save, match_count=min(limit, DRAWN_MATCHES)),
+        "annotation": saving.annotation_options(save, match_count=min(limit, DRAWN_MATCHES)),
     }
     failed: list[str] = []
 
-    def answered(client: Client) -> Iterator[tuple[str, bytes, SearchImagesResponse | str]]:
-        """Search and print; give each file's name, its bytes and its answer or what is wrong."""
+    def answers(client: Client) -> Iterator[tuple[str, bytes, SearchImagesResponse | str]]:
+        """Search and print; yield the name of each file, its bytes, and its answer or error."""
 
         def search_file(file: str) -> tuple[bytes, SearchImagesResponse]:
             content = read_picture(file)
@@ -124,8 +131,8 @@ def search(
                 click.echo(file)
             if isinstance(outcome, Exception):
                 failed.append(file)
-                words = print_failure(file, outcome, client.target, as_json=as_json)
-                yield file, b"", words
+                message = print_failure(file, outcome, client.target, as_json=as_json)
+                yield file, b"", message
                 continue
             content, answer = outcome
             _print_answer(answer, save, as_json=as_json)
@@ -135,33 +142,33 @@ def search(
         if html:
             from imagesearch.report import Query, search_page
 
-            asked = {
+            restrictions = {
                 "relation": relation,
                 "filter": filter_,
                 "category": category,
                 "region": None if region is None else output.box_text(region),
-                "score from": min_score,
-                "false-positive rate up to": max_false_positive_rate,
+                "minimum score": min_score,
+                "maximum false-positive rate": max_false_positive_rate,
             }
             page = search_page(
                 values.library_id(library),
-                (Query(*one) for one in answered(client)),
-                asked=[f"{name} {value}" for name, value in asked.items() if value],
+                (Query(*result) for result in answers(client)),
+                restrictions=[f"{name} {value}" for name, value in restrictions.items() if value],
             )
             saving.write(html, page.encode())
         else:
-            for _ in answered(client):
+            for _ in answers(client):
                 pass
     ctx.exit(1 if failed else 0)
 
 
 def search_pages(client: Client, limit: int, **first_page: Any) -> SearchImagesResponse:
-    """Search for up to `limit` matches, over as many pages as that takes."""
+    """Return up to `limit` matches, from as many pages as needed."""
     answer = client.search_images(page_size=min(limit, PAGE_SIZE), **first_page)
-    while answer.next_page_token and (missing := limit - len(answer.matches)) > 0:
+    while answer.next_page_token and (remaining := limit - len(answer.matches)) > 0:
         page = client.search_images(
             parent=first_page["parent"],
-            page_size=min(missing, PAGE_SIZE),
+            page_size=min(remaining, PAGE_SIZE),
             page_token=answer.next_page_token,
             include_thumbnails=first_page.get("include_thumbnails", False),
         )
@@ -176,7 +183,7 @@ def in_order(
     *,
     stop: Callable[[], None],
 ) -> Iterator[tuple[str, Answer | ImageSearchError | OSError]]:
-    """Work on a few files at a time; give each one's answer or error, in their order."""
+    """Process a few files at a time; yield the answer or error of each file, in order."""
     from imagesearch.client import ImageSearchError
 
     waiting: deque[tuple[str, Future[Answer]]] = deque()
@@ -207,7 +214,7 @@ def read_picture(file: str) -> bytes:
 
 
 def read_named(file: str) -> bytes:
-    """Read a picture; say which file it was where that fails."""
+    """Read a picture; the error names the file."""
     try:
         return read_picture(file)
     except OSError as error:
@@ -215,7 +222,7 @@ def read_named(file: str) -> bytes:
 
 
 def _print_answer(answer: SearchImagesResponse, save: Path | None, *, as_json: bool) -> None:
-    """Print an answer, its drawing into a file."""
+    """Print an answer and save its annotated picture."""
     if as_json:
         printed = answer
         if save:
@@ -226,7 +233,7 @@ def _print_answer(answer: SearchImagesResponse, save: Path | None, *, as_json: b
     else:
         _print_table(answer)
     if save:
-        saving.save_drawing(save, answer.annotated_image)
+        saving.save_picture(save, answer.annotated_image)
 
 
 def _print_table(answer: SearchImagesResponse) -> None:
@@ -235,8 +242,8 @@ def _print_table(answer: SearchImagesResponse) -> None:
     if answer.matches:
         output.print_matches(answer.matches)
     total = f"{answer.total_found:,}{'+' if answer.total_is_lower_bound else ''}"
-    taken_ms = next((step.duration_ms for step in answer.timings if step.step == "total"), None)
-    time_text = "" if taken_ms is None else f" in {taken_ms:.0f} ms"
+    total_ms = next((step.duration_ms for step in answer.timings if step.step == "total"), None)
+    time_text = "" if total_ms is None else f" in {total_ms:.0f} ms"
     click.echo(f"{total if answer.total_found else 'Nothing'} found{time_text}.")
     for warning in answer.warnings:
         click.echo(f"Note: {warning}", err=True)
@@ -245,7 +252,7 @@ def _print_table(answer: SearchImagesResponse) -> None:
 def print_failure(
     file: str, error: ImageSearchError | OSError, target: str, *, as_json: bool
 ) -> str:
-    """Say why there is no answer, and give the words."""
+    """Print the error of a file and return its message."""
     from imagesearch.client import ImageSearchError
 
     if isinstance(error, ImageSearchError):

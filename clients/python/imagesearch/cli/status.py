@@ -1,5 +1,5 @@
-"""`imagesearch status`: whether the suite can do its work."""
-# ruff: noqa: PLC0415  # the client waits for the command that needs it
+"""`imagesearch status`: whether the suite is serving."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imagesearch.cli.connection import connected, connection_options, explain
 @connection_options()
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Tell whether the suite is well; exit status 1 if not."""
+    """Show whether the suite is serving; exit status 1 if not."""
     from imagesearch.client import ImageSearchError
 
     with connected() as client:
@@ -24,19 +24,19 @@ def status(ctx: click.Context, as_json: bool) -> None:
         libraries = []
         started_s = time.perf_counter()
         try:
-            word = "SERVING" if client.is_serving() else "NOT_SERVING"
+            state = "SERVING" if client.is_serving() else "NOT_SERVING"
             latency_ms = (time.perf_counter() - started_s) * 1e3
             libraries = list(client.libraries())
         except ImageSearchError as error:
             reason = explain(error, client.target)
-            word = "NOT_SERVING" if error.reason else "UNREACHABLE"
+            state = "NOT_SERVING" if error.reason else "UNREACHABLE"
             latency_ms = (time.perf_counter() - started_s) * 1e3
         image_count = sum(library.image_count for library in libraries)
         if as_json:
             output.print_json(
                 {
                     "target": client.target,
-                    "status": word,
+                    "status": state,
                     "reason": reason,
                     "latencyMs": round(latency_ms, 1),
                     "libraryCount": len(libraries),
@@ -44,9 +44,9 @@ def status(ctx: click.Context, as_json: bool) -> None:
                 }
             )
         else:
-            click.echo(f"{client.target}: {word} ({latency_ms:.0f} ms)")
+            click.echo(f"{client.target}: {state} ({latency_ms:.0f} ms)")
             if not reason:
                 click.echo(f"{len(libraries):,} libraries, {image_count:,} images")
         if reason:
             click.echo(f"Error: {reason}", err=True)
-    ctx.exit(0 if word == "SERVING" else 1)
+    ctx.exit(0 if state == "SERVING" else 1)

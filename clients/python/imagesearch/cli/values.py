@@ -1,5 +1,5 @@
-"""How values are written on the command line."""
-# ruff: noqa: PLC0415  # the messages wait for the command that needs them
+"""Parsers of values on the command line."""
+# ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ BOX_SIDES = 4
 subject_detection_option = click.option(
     "--subject-detection/--no-subject-detection",
     default=None,
-    help="Take the main subject, or all of the picture or region; product libraries."
+    help="Use the main subject, or the whole picture or region; product libraries only."
     "  [default: the subject, unless a region is given]",
 )
 
 
 class TagParameter(click.ParamType[tuple[str, "PlainTag"]]):
-    """NAME=VALUE."""
+    """A tag as NAME=VALUE."""
 
     name = "name=value"
 
@@ -54,12 +54,12 @@ class TagParameter(click.ParamType[tuple[str, "PlainTag"]]):
     ) -> tuple[str, PlainTag]:
         name, separator, text = str(value).partition("=")
         if not name or not separator:
-            self.fail(f"{value!r} is not written as NAME=VALUE", param, ctx)
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
         return name, parse_tag(text)
 
 
 class RegionParameter(click.ParamType["Box"]):
-    """A box in pixels."""
+    """A box in pixels: x0,y0,x1,y1."""
 
     name = "x0,y0,x1,y1"
 
@@ -71,12 +71,14 @@ class RegionParameter(click.ParamType["Box"]):
         except ValueError:
             sides = []
         if len(sides) != BOX_SIDES:
-            self.fail(f"{value!r} is not four numbers x0,y0,x1,y1", param, ctx)
+            self.fail(
+                f"{value!r} is not of the form x0,y0,x1,y1 (four numbers, pixels)", param, ctx
+            )
         return Box(x_min=sides[0], y_min=sides[1], x_max=sides[2], y_max=sides[3])
 
 
 def parse_tag(text: str) -> PlainTag:
-    """Read a tag's value: true, false and numbers as in JSON, all else a string.
+    """Return the value of a tag: true, false and numbers as in JSON, any other text as a string.
 
     >>> [parse_tag(text) for text in ("true", "7", "7.0", "007", "red", '"7"')]
     [True, 7, 7.0, '007', 'red', '7']
@@ -93,7 +95,7 @@ def parse_tag(text: str) -> PlainTag:
 
 
 def library_id(name: str) -> str:
-    """Take a library as "shop" or as "libraries/shop"."""
+    """Return the library id of "shop" or "libraries/shop"."""
     return name.removeprefix("libraries/")
 
 

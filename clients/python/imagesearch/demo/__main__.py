@@ -10,11 +10,13 @@ from imagesearch.cli.connection import connected, connection_options
 from imagesearch.demo import element, product, whole_image
 
 DEMOS = {
-    "Whole images: which stored picture is this, or was this made of?": whole_image.run,
-    "Elements: which stored print, pattern or object is in this photo, and where?": element.run,
-    "Products: what does this show, and which stored one is it?": product.run,
+    "Whole images: which stored picture is this a copy of?": whole_image.run,
+    "Elements: which stored print, pattern or object appears in this photo, and where?": (
+        element.run
+    ),
+    "Products: which stored product does this photo show?": product.run,
 }
-"""By title; each takes a client and the user's folder or None, and tells whether it went well."""
+"""Demos by title: functions of a client and the user's folder or None that return success."""
 
 
 @click.command()
@@ -22,12 +24,12 @@ DEMOS = {
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Your pictures.  [default: those of scikit-image]",
+    help="Folder of your pictures.  [default: the pictures of scikit-image]",
 )
 @connection_options(from_environment=True)
 @click.pass_context
 def main(ctx: click.Context, images: Path | None) -> None:
-    """Add real pictures, search with edited copies, and tell whether they were found."""
+    """Add real pictures, search with edited copies of them, and check the results."""
     passed = True
     with connected() as client:
         for title, run in DEMOS.items():

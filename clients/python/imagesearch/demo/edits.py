@@ -1,4 +1,4 @@
-"""What people do to pictures that they pass on, drawn with Pillow."""
+"""Common edits of shared pictures, made with Pillow."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Edit = Callable[[Image.Image, Image.Image], Image.Image]
-"""Takes a picture and an unrelated one, which some edits use as their background."""
+"""Function of a picture and an unrelated picture, which some edits use as the background."""
 
 
 def encode(picture: Image.Image, quality: int = 85) -> bytes:
-    """Give the picture as a JPEG file."""
+    """Return the picture as a JPEG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def crop(picture: Image.Image, area: float, x: float, y: float) -> Image.Image:
-    """Keep a share of the area; x and y, 0 to 1, say from where."""
+    """Crop to a share of the area, at the relative position x, y in [0, 1]."""
     width, height = (round(side * area**0.5) for side in picture.size)
     left = round((picture.width - width) * x)
     top = round((picture.height - height) * y)
@@ -30,38 +30,38 @@ def rotate_slightly(picture: Image.Image) -> Image.Image:
     return picture.rotate(12, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
 
 
-def recolour(picture: Image.Image) -> Image.Image:
-    """Turn the hues by a third of the circle; grey pictures become sepia."""
+def shift_hue(picture: Image.Image) -> Image.Image:
+    """Rotate the hues by 120°; grey pictures become sepia."""
     hue, saturation, value = picture.convert("HSV").split()
     if not saturation.getbbox():
         return ImageOps.colorize(picture.convert("L"), "#201000", "#ffe8c0")
-    turned = hue.point(lambda level: (level + 85) % 256)
-    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+    rotated = hue.point(lambda level: (level + 85) % 256)
+    return Image.merge("HSV", (rotated, saturation, value)).convert("RGB")
 
 
-def harsh(picture: Image.Image) -> Image.Image:
+def increase_contrast(picture: Image.Image) -> Image.Image:
     return ImageEnhance.Contrast(ImageEnhance.Brightness(picture).enhance(1.3)).enhance(1.6)
 
 
 def pixelate(picture: Image.Image) -> Image.Image:
-    """Draw it in blocks, 64 to the long side."""
+    """Reduce the picture to blocks, 64 along the long side."""
     small = ImageOps.contain(picture, (64, 64))
     return small.resize(picture.size, Image.Resampling.NEAREST)
 
 
 def watermark(picture: Image.Image) -> Image.Image:
-    """Write over the whole picture, half transparent."""
+    """Draw semitransparent text over the whole picture."""
     layer = Image.new("RGBA", picture.size)
     draw = ImageDraw.Draw(layer)
     font = ImageFont.load_default(max(picture.width // 9, 12))
     for line in range(4):
-        place = (picture.width * 0.06, picture.height * (0.05 + 0.25 * line))
-        draw.text(place, "© EXAMPLE STOCK", fill=(255, 255, 255, 140), font=font)
+        position = (picture.width * 0.06, picture.height * (0.05 + 0.25 * line))
+        draw.text(position, "© EXAMPLE STOCK", fill=(255, 255, 255, 140), font=font)
     return Image.alpha_composite(picture.convert("RGBA"), layer).convert("RGB")
 
 
 def caption(picture: Image.Image) -> Image.Image:
-    """Set it on a white card with a line of text over and under it."""
+    """Add a white band with a line of text above and below the picture."""
     margin = picture.height // 5
     card = Image.new("RGB", (picture.width, picture.height + 2 * margin), "white")
     card.paste(picture, (0, margin))
@@ -77,15 +77,15 @@ def jpeg_10(picture: Image.Image) -> Image.Image:
 
 
 def paste(picture: Image.Image, background: Image.Image) -> Image.Image:
-    """Put it into another picture, at half of that one's sides."""
-    whole = ImageOps.fit(background, (800, 600))
+    """Paste the picture into another one, at up to half of its sides."""
+    canvas = ImageOps.fit(background, (800, 600))
     part = ImageOps.contain(picture, (400, 300))
-    whole.paste(part, (800 - part.width - 60, 600 - part.height - 90))
-    return whole
+    canvas.paste(part, (800 - part.width - 60, 600 - part.height - 90))
+    return canvas
 
 
 def screenshot(picture: Image.Image, _background: Image.Image) -> Image.Image:
-    """Show it on a page in a telephone's browser."""
+    """Show the picture in a screenshot of a phone's browser."""
     page = Image.new("RGB", (540, 960), "#f4f4f6")
     draw = ImageDraw.Draw(page)
     draw.rectangle((0, 0, 540, 84), fill="#25324a")
@@ -101,19 +101,19 @@ def screenshot(picture: Image.Image, _background: Image.Image) -> Image.Image:
     return page
 
 
-WHOLE: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "as it is, as JPEG": lambda picture: picture,
+WHOLE_EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "unedited, as JPEG": lambda picture: picture,
     "half of the area": lambda picture: crop(picture, 1 / 2, 0.3, 0.7),
     "a third of the area": lambda picture: crop(picture, 1 / 3, 0.5, 0.4),
     "mirrored": ImageOps.mirror,
     "upside down": ImageOps.flip,
-    "turned by 90°": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
-    "turned by 12°": rotate_slightly,
+    "rotated by 90°": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "rotated by 12°": rotate_slightly,
     "blurred": lambda picture: picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 150)),
     "pixelated": pixelate,
-    "other colours": recolour,
-    "without colours": lambda picture: ImageOps.grayscale(picture).convert("RGB"),
-    "harsh light": harsh,
+    "other colors": shift_hue,
+    "grayscale": lambda picture: ImageOps.grayscale(picture).convert("RGB"),
+    "brighter, more contrast": increase_contrast,
     "stretched": lambda picture: picture.resize((picture.width * 3 // 2, picture.height)),
     "watermark": watermark,
     "caption": caption,
@@ -121,13 +121,13 @@ WHOLE: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 """Edits of the whole picture."""
 
-INSIDE: dict[str, Edit] = {"pasted into another": paste, "screenshot": screenshot}
-"""The copy is only a part of what is searched with."""
+PARTIAL_EDITS: dict[str, Edit] = {"pasted into another picture": paste, "screenshot": screenshot}
+"""Edits after which the picture is only a part of the query."""
 
 EDITS: dict[str, Edit] = {
     **{
         name: lambda picture, _background, edit=edit: edit(picture)  # type: ignore[misc]
-        for name, edit in WHOLE.items()
+        for name, edit in WHOLE_EDITS.items()
     },
-    **INSIDE,
+    **PARTIAL_EDITS,
 }

@@ -1,4 +1,4 @@
-"""Element libraries: prints and objects are stored, and found where they appear in photos."""
+"""Element libraries: stored prints and objects are found in photos that show them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from imagesearch.demo.edits import encode
 from imagesearch.demo.whole_image import add, spread
 
 SAMPLE = 10
-"""Elements that are looked for, at most, spread evenly over the user's folder."""
+"""Maximum elements that are searched for, spread evenly over the user's folder."""
 
 SCENE_PX = (1200, 900)
-PLACES = ((330, 300, 20), (860, 560, -35))
-"""Middle of each pasted element, and by how much it is turned, degrees."""
+"""Width and height of a photo, pixels."""
+PLACEMENTS = ((330, 300, 20), (860, 560, -35))
+"""Center x and y of each pasted element in pixels, and its rotation in degrees."""
 SIDE_PX = 360
-"""Long side of a pasted element."""
+"""Long side of a pasted element, pixels."""
 
-USUALLY_FOUND = 0.7
-"""Share of a user's elements that must be found: some pictures have hardly any texture."""
+MIN_RECALL = 0.7
+"""Minimum share of a user's elements to find: some pictures have hardly any texture."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A photo, what was pasted into it, and what was found."""
+    """The elements pasted into a photo, and the answer to a search with it."""
 
     pasted: Sequence[str]
     answer: SearchImagesResponse
@@ -45,7 +46,7 @@ class Outcome:
         return [match.image.image_id for match in self.answer.matches]
 
     @property
-    def right_count(self) -> int:
+    def found_count(self) -> int:
         return len(set(self.pasted) & set(self.found))
 
     @property
@@ -54,7 +55,7 @@ class Outcome:
 
 
 def run(client: Client, folder: Path | None) -> bool:
-    """Add, search, print; tell whether the searches found what they should."""
+    """Add, search and print. Returns whether the results are as expected."""
     found = find_pictures([folder]) if folder else pictures.elements()
     library = client.create_library(
         library_id=f"demo-{uuid.uuid4().hex[:12]}",
@@ -65,7 +66,9 @@ def run(client: Client, folder: Path | None) -> bool:
         stored = add(client, library.name, found)
         if not stored:
             raise click.ClickException(f"no picture in {folder} could be added")
-        click.echo("Searching photos that show two of them, turned and small, or none ...")
+        click.echo(
+            "Searching with photos that show two of them, rotated and scaled down, or none ..."
+        )
         outcomes = [ask(client, library.name, *scene) for scene in scenes(stored)]
     finally:
         client.delete_library(name=library.name)
@@ -74,20 +77,20 @@ def run(client: Client, folder: Path | None) -> bool:
 
 
 def scenes(stored: Sequence[Picture]) -> Iterator[tuple[list[str], bytes]]:
-    """Give photos: the ids of what was pasted into each, and the file."""
-    grounds = [pictures.open_picture(picture.path) for picture in pictures.strangers()]
+    """Yield photos: the ids of the elements pasted into each, and the file."""
+    backgrounds = [pictures.open_picture(picture.path) for picture in pictures.strangers()]
     sample = spread(stored, SAMPLE)
     for number, first in enumerate(sample):
         shown = list(dict.fromkeys([first, sample[(number + 1) % len(sample)]]))
-        scene = grounds[number % len(grounds)].resize(SCENE_PX)
-        for picture, (x, y, degrees) in zip(shown, PLACES, strict=False):
+        scene = backgrounds[number % len(backgrounds)].resize(SCENE_PX)
+        for picture, (x, y, degrees) in zip(shown, PLACEMENTS, strict=False):
             element = pictures.open_picture(picture.path)
             element.thumbnail((SIDE_PX, SIDE_PX))
-            turned = element.convert("RGBA").rotate(degrees, Image.Resampling.BICUBIC, expand=True)
-            scene.paste(turned, (x - turned.width // 2, y - turned.height // 2), turned)
+            rotated = element.convert("RGBA").rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+            scene.paste(rotated, (x - rotated.width // 2, y - rotated.height // 2), rotated)
         yield [picture.image_id for picture in shown], encode(scene)
-    for ground in grounds:
-        yield [], encode(ground)
+    for background in backgrounds:
+        yield [], encode(background)
 
 
 def ask(client: Client, parent: str, pasted: list[str], query: bytes) -> Outcome:
@@ -97,35 +100,37 @@ def ask(client: Client, parent: str, pasted: list[str], query: bytes) -> Outcome
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Print a row for each match, and for each photo without any."""
+    """Print a row for each match, and for each photo without a match."""
     rows = []
     for outcome in outcomes:
         shows = " and ".join(outcome.pasted) or "nothing stored"
         for match in outcome.answer.matches:
-            corners = " ".join(f"{one.x:.0f},{one.y:.0f}" for one in match.query_corners.corners)
-            is_right = match.image.image_id in outcome.pasted
-            mark = "right" if is_right else "WRONG"
+            corners = " ".join(
+                f"{corner.x:.0f},{corner.y:.0f}" for corner in match.query_corners.corners
+            )
+            is_correct = match.image.image_id in outcome.pasted
+            mark = "correct" if is_correct else "WRONG"
             rows.append((shows, match.image.image_id, f"{match.score:.3f}", corners, mark))
         missed = [name for name in outcome.pasted if name not in outcome.found]
         if missed or not outcome.answer.matches:
-            rows.append((shows, "nothing", "", "", "missed" if missed else "right"))
+            rows.append((shows, "nothing", "", "", "missed" if missed else "correct"))
     print_table(("photo shows", "found", "score", "corners in the photo", ""), rows)
 
 
 def print_verdict(outcomes: Sequence[Outcome], *, is_own: bool) -> bool:
-    """Print how many were right; tell whether that is as it should be."""
+    """Print the counts of correct results. Returns whether they are as expected."""
     shown = [outcome for outcome in outcomes if outcome.pasted]
     empty = [outcome for outcome in outcomes if not outcome.pasted]
     pasted_count = sum(len(outcome.pasted) for outcome in shown)
-    right_count = sum(outcome.right_count for outcome in shown)
-    silent_count = sum(not outcome.found for outcome in empty)
+    found_count = sum(outcome.found_count for outcome in shown)
+    no_match_count = sum(not outcome.found for outcome in empty)
     median_ms = statistics.median(outcome.duration_ms for outcome in outcomes)
     click.echo(
-        f"{right_count} of {pasted_count} elements found, {silent_count} of {len(empty)} photos"
-        f" without any gave nothing; median {median_ms:.0f} ms."
+        f"{found_count} of {pasted_count} elements found, {no_match_count} of {len(empty)} photos"
+        f" without elements have no match; median {median_ms:.0f} ms."
     )
-    passed = silent_count == len(empty) and right_count >= USUALLY_FOUND * pasted_count
+    passed = no_match_count == len(empty) and found_count >= MIN_RECALL * pasted_count
     if is_own:
         passed = passed and all(outcome.is_exact for outcome in shown)
-    click.echo(f"Verdict: {'as it should be' if passed else 'NOT as it should be'}.")
+    click.echo(f"Result: {'as expected' if passed else 'NOT as expected'}.")
     return passed

@@ -1,4 +1,4 @@
-"""The demo's own pictures: photographs and textures that the scikit-image wheel carries."""
+"""The demo's default pictures: photographs and textures from the scikit-image package."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ STRANGERS = (
     "phantom.png",
     "text.png",
 )
-"""Never stored: searches with them must find nothing."""
+"""Pictures that are not stored: searches with them must find nothing."""
 
 PLAIN = ("clock_motion.png", "color.png")
-"""Of those: blurred, and all smooth. Elements are found by their texture, and these have none."""
+"""Stored pictures without texture, by which elements are found."""
 
 GOODS = (
     "astronaut.png",
@@ -52,22 +52,22 @@ GOODS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-"""Photographs of things: few of them are goods that a shop sells, but each has a subject."""
+"""Photographs of objects: few are products that a shop sells, but each has a subject."""
 
 STEREO_STORED = "motorcycle_left.png"
 STEREO_OTHER = "motorcycle_right.png"
-"""The same motorcycle, photographed from a step aside at the same moment."""
+"""The same motorcycle, photographed at the same moment from a step to the side."""
 
 MAX_SIDE_PX = 1600
-"""Large pictures are edited at this size: it takes a tenth of the time and is an edit as well."""
+"""Maximum long side of edited pictures, pixels: larger ones take ten times as long."""
 
 
 def data_folder() -> Path:
-    """Find scikit-image's pictures without importing it."""
+    """Return the folder of scikit-image's pictures, without importing the package."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise click.ClickException(
-            "the demo's pictures are missing: pip install 'imagesearch[demo]'"
+            "the demo's pictures are missing; run pip install 'imagesearch[demo]'"
         )
     return Path(spec.submodule_search_locations[0], "data")
 
@@ -89,13 +89,13 @@ def strangers() -> list[Picture]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a picture as it is shown: upright, over white, in RGB, not larger than needed."""
+    """Open a picture upright, over white, in RGB, scaled down to `MAX_SIDE_PX`."""
     with Image.open(path) as file:
-        shown = ImageOps.exif_transpose(file)
-        if shown.mode.startswith("I"):
-            shown = shown.point(lambda level: level / 256).convert("L")
-        colours = shown.convert("RGBA")
-    white = Image.new("RGBA", colours.size, "white")
-    picture = Image.alpha_composite(white, colours).convert("RGB")
+        upright = ImageOps.exif_transpose(file)
+        if upright.mode.startswith("I"):
+            upright = upright.point(lambda level: level / 256).convert("L")
+        rgba = upright.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    picture = Image.alpha_composite(white, rgba).convert("RGB")
     picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     return picture

@@ -1,4 +1,4 @@
-"""Product libraries: the subject of each picture is stored, and found again in other pictures."""
+"""Product libraries: the subject of each picture is stored and found in other photos of it."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from imagesearch.cli.files import Picture, find_pictures
 from imagesearch.cli.output import box_text, category_text, print_table
 from imagesearch.client import Client, LibraryType, SearchImagesResponse
 from imagesearch.demo import pictures
-from imagesearch.demo.edits import encode, harsh, rotate_slightly
+from imagesearch.demo.edits import encode, increase_contrast, rotate_slightly
 from imagesearch.demo.whole_image import add, spread
 
 SAMPLE = 20
-"""Pictures that are searched with, at most, spread evenly over the user's folder."""
+"""Maximum pictures that are searched for, spread evenly over the user's folder."""
 
-ANOTHER_PHOTO: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "mirrored, other light": lambda picture: harsh(ImageOps.mirror(picture)),
-    "turned by 12°": rotate_slightly,
-    "on a wide ground": lambda picture: ImageOps.expand(picture, picture.width // 3, "#d9d4cc"),
+PHOTO_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "mirrored, more contrast": lambda picture: increase_contrast(ImageOps.mirror(picture)),
+    "rotated by 12°": rotate_slightly,
+    "wide margin": lambda picture: ImageOps.expand(picture, picture.width // 3, "#d9d4cc"),
 }
-"""What a second photo of the same goods would change."""
+"""Changes as in another photo of the same product."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A search and what it found."""
+    """A search and its answer."""
 
     photo: str
     picture: str
     answer: SearchImagesResponse
     duration_ms: float
     is_own: bool
-    """Of the demo's pictures, no two show the same thing; of a user's they may."""
+    """Whether the pictures are the demo's own, which all show different objects."""
 
     @property
     def first(self) -> str:
         return self.answer.matches[0].image.image_id if self.answer.matches else ""
 
     @property
-    def right(self) -> bool:
+    def is_correct(self) -> bool:
         if self.is_own:
             return self.first == self.picture
         return self.picture in {match.image.image_id for match in self.answer.matches}
 
 
 def run(client: Client, folder: Path | None) -> bool:
-    """Add, search, print; tell whether the searches found what they should."""
+    """Add, search and print. Returns whether the results are as expected."""
     found = find_pictures([folder]) if folder else pictures.goods()
     library = client.create_library(
         library_id=f"demo-{uuid.uuid4().hex[:12]}",
@@ -65,36 +65,38 @@ def run(client: Client, folder: Path | None) -> bool:
         if not stored:
             raise click.ClickException(f"no picture in {folder} could be added")
         print_stored(client, library.name)
-        click.echo("Searching with other photos of the same things ...")
+        click.echo("Searching with other photos of the same objects ...")
         queries = list(other_photos(stored, is_own=folder is None))
         outcomes = [ask(client, library.name, *query, is_own=folder is None) for query in queries]
         filters_hold = search_by_color(client, library.name, queries[0][2])
     finally:
         client.delete_library(name=library.name)
     print_outcomes(outcomes)
-    right_count = sum(outcome.right for outcome in outcomes)
+    correct_count = sum(outcome.is_correct for outcome in outcomes)
     median_ms = statistics.median(outcome.duration_ms for outcome in outcomes)
     click.echo(
-        f"{right_count} of {len(outcomes)} photos found their product"
+        f"{correct_count} of {len(outcomes)} photos found their product"
         f" {'first' if folder is None else 'among the first three'};"
         f" median {median_ms:.0f} ms."
     )
-    passed = filters_hold and right_count == len(outcomes)
-    click.echo(f"Verdict: {'as it should be' if passed else 'NOT as it should be'}.")
+    passed = filters_hold and correct_count == len(outcomes)
+    click.echo(f"Result: {'as expected' if passed else 'NOT as expected'}.")
     return passed
 
 
 def print_stored(client: Client, parent: str) -> None:
-    """Print what was taken for the subject of each picture."""
+    """Print the stored subject of each picture."""
     print_table(
-        ("picture", "subject", "box", "colours", "attributes"),
+        ("picture", "subject", "box", "colors", "attributes"),
         [
             (
                 image.image_id,
                 category_text(image.category),
                 box_text(image.region),
                 ", ".join(f"{color.name} {color.share:.0%}" for color in image.subject.colors),
-                ", ".join(f"{one.name}={one.value}" for one in image.subject.attributes),
+                ", ".join(
+                    f"{attribute.name}={attribute.value}" for attribute in image.subject.attributes
+                ),
             )
             for image in client.images(parent=parent)
         ],
@@ -102,14 +104,14 @@ def print_stored(client: Client, parent: str) -> None:
 
 
 def other_photos(stored: Sequence[Picture], *, is_own: bool) -> Iterator[tuple[str, str, bytes]]:
-    """Give photos to search with: how each was made, of which picture, and the file."""
+    """Yield query photos: the change, the id of the picture, and the file."""
     for number, picture in enumerate(spread(stored, SAMPLE)):
         original = pictures.open_picture(picture.path)
-        name = list(ANOTHER_PHOTO)[number % len(ANOTHER_PHOTO)]
-        yield name, picture.image_id, encode(ANOTHER_PHOTO[name](original))
+        name = list(PHOTO_CHANGES)[number % len(PHOTO_CHANGES)]
+        yield name, picture.image_id, encode(PHOTO_CHANGES[name](original))
     if is_own:
         other = (pictures.data_folder() / pictures.STEREO_OTHER).read_bytes()
-        yield "from a step aside", pictures.STEREO_STORED, other
+        yield "a step to the side", pictures.STEREO_STORED, other
 
 
 def ask(
@@ -121,14 +123,16 @@ def ask(
 
 
 def search_by_color(client: Client, parent: str, query: bytes) -> bool:
-    """Narrow a search to the goods of one colour; tell whether all matches have it."""
+    """Filter a search by the color of the query. Returns whether all matches have that color."""
     answer = client.search_images(parent=parent, image=query)
     colors = [color for subject in answer.subjects for color in subject.colors]
     if not colors:
         return True
-    asked = f'attributes.color = "{colors[0].name}"'
-    matches = client.search_images(parent=parent, image=query, filter=asked).matches
-    click.echo(f"{asked}: {', '.join(match.image.image_id for match in matches) or 'nothing'}")
+    color_filter = f'attributes.color = "{colors[0].name}"'
+    matches = client.search_images(parent=parent, image=query, filter=color_filter).matches
+    click.echo(
+        f"{color_filter}: {', '.join(match.image.image_id for match in matches) or 'nothing'}"
+    )
     return all(
         colors[0].name in {color.name for color in match.image.subject.colors} for match in matches
     )
@@ -137,7 +141,7 @@ def search_by_color(client: Client, parent: str, query: bytes) -> bool:
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print a row for each search."""
     print_table(
-        ("photo", "of", "searched with", "found", "score", "ms", ""),
+        ("photo", "picture", "searched box", "found", "score", "ms", ""),
         [
             (
                 outcome.photo,
@@ -146,7 +150,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
                 outcome.first or "nothing",
                 f"{outcome.answer.matches[0].score:.3f}" if outcome.answer.matches else "",
                 f"{outcome.duration_ms:.0f}",
-                "right" if outcome.right else "WRONG",
+                "correct" if outcome.is_correct else "WRONG",
             )
             for outcome in outcomes
         ],

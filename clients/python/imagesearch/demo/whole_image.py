@@ -1,4 +1,4 @@
-"""Whole-image libraries: every edited copy finds its picture, strangers find nothing."""
+"""Whole-image libraries: edited copies find their pictures, other pictures find nothing."""
 
 from __future__ import annotations
 
@@ -27,36 +27,35 @@ from imagesearch.demo import pictures
 from imagesearch.demo.edits import EDITS, encode
 
 SAMPLE = 50
-"""Pictures that edits are made of, at most, spread evenly over the user's folder."""
+"""Maximum pictures that are edited, spread evenly over the user's folder."""
 PER_EDIT = 4
-"""Pictures that each edit is made of; the next edit takes the next ones."""
+"""Pictures per edit; the next edit takes the next pictures."""
 MIN_SIDE_PX = 100
-"""Smaller pictures are stored, but not cut into thirds."""
+"""Minimum shorter side of a picture that is edited, pixels; smaller pictures are only stored."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A search and what it should find."""
+    """A search and its expected result."""
 
     edit: str
     picture: str
     query: bytes
     relation: Relation.ValueType
     expected: frozenset[str] | None
-    """Image ids of which one should come first; empty: nothing should be found; None: either is
-    right."""
+    """Image ids, one of which should be first; empty: no match; None: any result is correct."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A search and what it found."""
+    """A search and its first match."""
 
     question: Question
     match: Match | None
     duration_ms: float
 
     @property
-    def right(self) -> bool:
+    def is_correct(self) -> bool:
         expected = self.question.expected
         if expected is None:
             return True
@@ -64,7 +63,7 @@ class Outcome:
 
 
 def run(client: Client, folder: Path | None) -> bool:
-    """Add, search, print; tell whether the searches found what they should."""
+    """Add, search and print. Returns whether the results are as expected."""
     found = find_pictures([folder]) if folder else pictures.own_pictures()
     library = client.create_library(
         library_id=f"demo-{uuid.uuid4().hex[:12]}",
@@ -75,7 +74,7 @@ def run(client: Client, folder: Path | None) -> bool:
         stored = add(client, library.name, found)
         if not stored:
             raise click.ClickException(f"no picture in {folder} could be added")
-        click.echo("Searching with edited copies and strangers ...")
+        click.echo("Searching with edited copies and with pictures that are not stored ...")
         outcomes = [
             ask(client, library.name, question)
             for question in questions(client, library.name, stored, strict=folder is None)
@@ -87,7 +86,7 @@ def run(client: Client, folder: Path | None) -> bool:
 
 
 def add(client: Client, parent: str, found: Found) -> list[Picture]:
-    """Add all pictures and give those that were stored."""
+    """Add the pictures. Returns the pictures that were stored."""
     adder = Adder(
         client=client,
         parent=parent,
@@ -113,14 +112,14 @@ def add(client: Client, parent: str, found: Found) -> list[Picture]:
 def questions(
     client: Client, parent: str, stored: Sequence[Picture], *, strict: bool
 ) -> Iterator[Question]:
-    """Make the searches, each just before it is asked.
+    """Yield the searches, each created when it is needed.
 
     Args:
-        client: of the suite.
-        parent: the library.
-        stored: what is in it.
-        strict: no two stored pictures are the same one. Else, as in a folder of the user's, a
-            picture's twins are looked up first and count as that picture.
+        client: client of the suite.
+        parent: name of the library.
+        stored: pictures in the library.
+        strict: whether all stored pictures are different. Otherwise the copies of each picture in
+            the library are searched first, and each of them is a correct match.
     """
     backgrounds = [pictures.open_picture(stranger.path) for stranger in pictures.strangers()]
     sample = spread(stored, SAMPLE)
@@ -133,21 +132,21 @@ def questions(
             query = encode(draw(original, backgrounds[number % len(backgrounds)]))
             same = frozenset({picture.image_id})
             if not strict:
-                same |= twins(client, parent, encode(original))
+                same |= stored_copies(client, parent, encode(original))
             yield Question(edit, picture.image_id, query, Relation.RELATION_SAME, same)
-    nothing: frozenset[str] = frozenset()
+    no_match: frozenset[str] = frozenset()
     for stranger in pictures.strangers():
         query = stranger.path.read_bytes()
-        yield Question("stranger", stranger.image_id, query, Relation.RELATION_SAME, nothing)
+        yield Question("not stored", stranger.image_id, query, Relation.RELATION_SAME, no_match)
     if strict:
         yield from stereo_questions()
 
 
 def stereo_questions() -> Iterator[Question]:
-    """Search with the other picture of a stereo pair.
+    """Yield searches with the second picture of a stereo pair.
 
-    It is no edited copy, but most of its pixels are those of the stored one, a little moved: SAME
-    may say either. It is certainly the picture that looks most alike.
+    It is no edited copy, but most of its pixels are in the stored picture at slightly different
+    positions, so a search for SAME may find it or not. It is the most similar picture.
     """
     query = (pictures.data_folder() / pictures.STEREO_OTHER).read_bytes()
     other, stored = pictures.STEREO_OTHER, frozenset({pictures.STEREO_STORED})
@@ -155,17 +154,17 @@ def stereo_questions() -> Iterator[Question]:
     yield Question("stereo pair", other, query, Relation.RELATION_SIMILAR, stored)
 
 
-def twins(client: Client, parent: str, query: bytes) -> frozenset[str]:
+def stored_copies(client: Client, parent: str, query: bytes) -> frozenset[str]:
     answer = client.search_images(
         parent=parent, image=query, relation=Relation.RELATION_SAME, page_size=100
     )
     return frozenset(match.image.image_id for match in answer.matches)
 
 
-def spread(everything: Sequence[Picture], count: int) -> list[Picture]:
-    """Take `count` at most, evenly spread, the same ones each time."""
-    step = max(1, -(-len(everything) // count))
-    return list(everything[::step])
+def spread(items: Sequence[Picture], count: int) -> list[Picture]:
+    """Return at most `count` evenly spread items."""
+    step = max(1, -(-len(items) // count))
+    return list(items[::step])
 
 
 def ask(client: Client, parent: str, question: Question) -> Outcome:
@@ -180,7 +179,7 @@ def ask(client: Client, parent: str, question: Question) -> Outcome:
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print a row for each search."""
     print_table(
-        ("edit", "of", "asked", "found", "score", "in the query", "ms", ""),
+        ("edit", "picture", "relation", "found", "score", "in the query", "ms", ""),
         [
             (
                 outcome.question.edit,
@@ -202,24 +201,24 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 def mark(outcome: Outcome) -> str:
     if outcome.question.expected is None:
         return "either"
-    return "right" if outcome.right else "WRONG"
+    return "correct" if outcome.is_correct else "WRONG"
 
 
 def print_verdict(outcomes: Sequence[Outcome]) -> bool:
-    """Print how many of each kind were right; tell whether all were."""
+    """Print the counts of correct results by kind. Returns whether all are correct."""
     judged = [outcome for outcome in outcomes if outcome.question.expected is not None]
     copies = [outcome for outcome in judged if outcome.question.edit in EDITS]
-    strangers = [outcome for outcome in judged if outcome.question.edit == "stranger"]
-    alike = [outcome for outcome in judged if outcome not in copies and outcome not in strangers]
-    for found, text in (
+    not_stored = [outcome for outcome in judged if outcome.question.edit == "not stored"]
+    similar = [outcome for outcome in judged if outcome not in copies and outcome not in not_stored]
+    for group, text in (
         (copies, "edited copies found their picture first"),
-        (strangers, "strangers found nothing"),
-        (alike, "pictures found the one most alike first"),
+        (not_stored, "pictures that are not stored found nothing"),
+        (similar, "pictures found the most similar picture first"),
     ):
-        if found:
-            right_count = sum(outcome.right for outcome in found)
-            median_ms = statistics.median(outcome.duration_ms for outcome in found)
-            click.echo(f"{right_count} of {len(found)} {text}; median {median_ms:.0f} ms.")
-    passed = bool(copies) and all(outcome.right for outcome in judged)
-    click.echo(f"Verdict: {'as it should be' if passed else 'NOT as it should be'}.")
+        if group:
+            correct_count = sum(outcome.is_correct for outcome in group)
+            median_ms = statistics.median(outcome.duration_ms for outcome in group)
+            click.echo(f"{correct_count} of {len(group)} {text}; median {median_ms:.0f} ms.")
+    passed = bool(copies) and all(outcome.is_correct for outcome in judged)
+    click.echo(f"Result: {'as expected' if passed else 'NOT as expected'}.")
     return passed

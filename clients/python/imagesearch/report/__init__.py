@@ -1,12 +1,12 @@
-"""Pages for people: one self-contained HTML file that shows what a call answered.
+"""HTML pages of the results of a call, each a self-contained file.
 
-A page asks nothing of any network: pictures, style and words are all inside, and a policy in its
-head keeps it so. It reads at the width of a phone and of a desk, in light and in dark, and by a
-screen reader; whatever libraries hold is escaped.
+A page loads nothing from the network: pictures and styles are inline, and a content security policy
+in its head enforces that. It adapts to phones and desktops and to light and dark color schemes, is
+accessible to screen readers, and escapes all text from libraries.
 
-The frame is `templates/base.html` (blocks `title`, `heading`, `lead`, `content`, `footer`); the
-parts that pages share are macros in `templates/parts.html`: a picture with its outlines, an image's
-words, a score with what it means, timings, notes. `render` fills a template in.
+The layout is `templates/base.html` (blocks `title`, `heading`, `lead`, `content`, `footer`). The
+macros in `templates/parts.html` are shared by the pages: a picture with outlines, the metadata of
+an image, a score with its meaning, timings, notes. `render` renders a template.
 
 >>> from imagesearch.report import Query, search_page
 >>> page = search_page("zoo", [Query("copy.jpg", picture, answer)])

@@ -1,4 +1,4 @@
-"""The page of two pictures compared: what they are to each other, and one laid over the other."""
+"""The page of a comparison: the verdict on two pictures, their measures and an overlay."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from imagesearch.report.searches import step_views
 
 @dataclass(frozen=True)
 class ComparedPicture:
-    """One of the two."""
+    """One of the compared pictures."""
 
     name: str
-    """Of the file."""
+    """File name."""
     content: bytes
 
 
@@ -29,15 +29,15 @@ def comparison_page(
     facts: Sequence[tuple[str, str, str]],
     measures: Sequence[tuple[str, str, str]],
 ) -> str:
-    """Make the page of a comparison.
+    """Return the page of a comparison.
 
     Args:
-        a: one picture.
-        b: the other; edits lead to it.
-        answer: what came of it; its overlay is shown where there is one.
-        verdict: in words, a sentence each.
-        facts: name, of A, of B.
-        measures: name, value, scale.
+        a: the first picture.
+        b: the second picture, to which the likely edits lead.
+        answer: the response; the page shows its overlay if it has one.
+        verdict: sentences of the verdict.
+        facts: name, value of A, value of B.
+        measures: name, value, range.
     """
     total_ms, steps = step_views(answer.timings)
     return render(

@@ -1,4 +1,4 @@
-"""The page of repeats: every group with its small pictures, the image to keep first."""
+"""The page of duplicates: each group with its thumbnails, the image to keep first."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from imagesearch.client import DuplicateGroup
 from imagesearch.gateway.v1.search_pb2 import DuplicateImage
 from imagesearch.report.figures import Figure, thumbnail
 from imagesearch.report.rendering import render
-from imagesearch.report.searches import Words
+from imagesearch.report.searches import ImageMetadata
 from imagesearch.report.words import count_words
 
 KEEP_WORDS = {"largest": "most pixels", "sharpest": "sharpest", "oldest": "oldest"}
-"""Why an image is proposed, by policy."""
+"""Why an image is the one to keep, by policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberView:
-    """An image of a group as the page shows it."""
+    """View of an image of a group."""
 
     is_kept: bool
     score: float
-    is_checked: bool
-    words: Words
+    pixels_agree: bool
+    metadata: ImageMetadata
     figure: Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroupView:
-    """A group as the page shows it."""
+    """View of a group."""
 
     anchor: str
     number: int
@@ -44,17 +44,17 @@ def duplicates_page(
     checked_count: int,
     keep: str = "largest",
 ) -> str:
-    """Make a page of what FindDuplicates found.
+    """Return the page of the groups that FindDuplicates found.
 
     Args:
-        library_id: where.
-        groups: as they came.
-        thumbnails: small pictures, JPEG, by full name; one that is missing leaves a frame.
-        checked_count: how many images were looked at.
-        keep: the policy, as the command line says it.
+        library_id: the library.
+        groups: groups in their order on the page.
+        thumbnails: JPEG thumbnails by image name; an image without one has an empty frame.
+        checked_count: number of images that were compared.
+        keep: keep policy, as an option of the command line.
 
     >>> page = duplicates_page("zoo", [], {}, checked_count=3)
-    >>> "No repeats" in page
+    >>> "No duplicates" in page
     True
     """
     views = [
@@ -68,17 +68,17 @@ def duplicates_page(
         )
         for number, group in enumerate(groups, 1)
     ]
-    repeats = sum(len(view.members) - 1 for view in views)
+    duplicate_count = sum(len(view.members) - 1 for view in views)
     headline = (
         f"{count_words(len(views), 'group')} in {count_words(checked_count, 'image')},"
-        f" {count_words(repeats, 'repeat')} beside those to keep"
+        f" {count_words(duplicate_count, 'duplicate')}"
     )
     return render(
         "duplicates.html",
         library_id=library_id,
-        headline=headline if views else f"No repeats in {count_words(checked_count, 'image')}",
+        headline=headline if views else f"No duplicates in {count_words(checked_count, 'image')}",
         groups=views,
-        why=KEEP_WORDS.get(keep, keep),
+        keep_reason=KEEP_WORDS.get(keep, keep),
     )
 
 
@@ -89,8 +89,8 @@ def _member(
     return MemberView(
         is_kept=is_kept,
         score=member.score,
-        is_checked=member.pixels_agree,
-        words=Words.of(image),
+        pixels_agree=member.pixels_agree,
+        metadata=ImageMetadata.of(image),
         figure=thumbnail(
             thumbnails.get(image.name, b""),
             image.info.width,

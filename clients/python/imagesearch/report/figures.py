@@ -1,4 +1,4 @@
-"""Pictures in a page, and the outlines over them."""
+"""Pictures in a page, with outlines drawn over them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 MAX_SIDE_PX = 1280
-"""Long side that a query keeps in a page."""
+"""Maximum long side of a query picture in a page, pixels."""
 QUALITY = 82
+"""WebP quality of a query picture."""
 
 BADGE_SHARE = 0.085
-"""Side of a badge as a share of the picture's, at the width of a phone; elsewhere it is less."""
+"""Side of a badge as a share of the picture's width on a phone; the share is lower elsewhere."""
 
-AROUND = sorted(
+NEARBY_CELLS = sorted(
     itertools.product(range(-4, 5), repeat=2), key=lambda step: step[0] ** 2 + step[1] ** 2
 )
-"""Columns and rows of badges around a place, the nearest first."""
+"""Offsets around a position in columns and rows of badges, the nearest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +34,17 @@ class Outline:
     """A shape on a picture."""
 
     points: Sequence[Point]
-    """Corners, pixels of the picture as shown."""
+    """Corners, pixels of the upright picture."""
     title: str
-    """What it outlines."""
+    """Description of the outlined part."""
     kind: str = "match"
-    """Says how it is drawn: "match", "subject" or "region"."""
+    """Style: "match", "subject" or "region"."""
     badge: str = ""
-    """A character or two at its edge; none where it needs none."""
+    """Label of one or two characters at the edge; empty: no label."""
     link: str = ""
-    """Id of the element on the page that tells of it."""
+    """Id of the page element that the badge links to."""
     badge_at: Point = (0.0, 0.0)
-    """Centre of the badge, shares of the picture's sides; `figure` finds it."""
+    """Center of the badge, shares of the picture's sides; set by `figure`."""
 
     @property
     def svg_points(self) -> str:
@@ -55,9 +56,9 @@ class Figure:
     """A picture with outlines."""
 
     source: str
-    """A data URI; empty draws a frame that says so."""
+    """Data URI of the picture; empty: a frame is shown instead."""
     width: int
-    """As shown, pixels: the unit of the outlines."""
+    """Width of the upright picture in pixels, the unit of the outlines."""
     height: int
     alt: str
     outlines: Sequence[Outline] = field(default=())
@@ -70,17 +71,17 @@ class Figure:
 def figure(
     content: bytes, width: int, height: int, *, alt: str, outlines: Iterable[Outline] = ()
 ) -> Figure:
-    """Put a picture of any format that the suite takes into a page, made small.
+    """Return the figure of a picture file, scaled down. Any format of the suite is accepted.
 
     Args:
-        content: of the file; what can't be read leaves an empty frame.
-        width: as shown, pixels, as the suite told it.
-        height: as the width.
-        alt: what it shows, for those who don't see it.
-        outlines: drawn in their order.
+        content: picture file; an unreadable one leaves an empty frame.
+        width: width of the upright picture in pixels, as reported by the suite.
+        height: height of the upright picture in pixels.
+        alt: text for screen readers.
+        outlines: outlines in drawing order.
     """
     return Figure(
-        source=_small(content),
+        source=_scaled_data_uri(content),
         width=max(width, 1),
         height=max(height, 1),
         alt=alt,
@@ -91,14 +92,14 @@ def figure(
 def thumbnail(
     content: bytes, width: int, height: int, *, alt: str, outlines: Iterable[Outline] = ()
 ) -> Figure:
-    """Put a small picture into a page as the suite gave it: a JPEG.
+    """Return the figure of a thumbnail of the suite, a JPEG file that is not changed.
 
     Args:
-        content: of the file; none leaves an empty frame.
-        width: of the picture that it stands for, pixels: the unit of the outlines.
-        height: as the width.
-        alt: what it shows.
-        outlines: drawn in their order.
+        content: JPEG file; empty: an empty frame.
+        width: width of the original picture in pixels, the unit of the outlines.
+        height: height of the original picture in pixels.
+        alt: text for screen readers.
+        outlines: outlines in drawing order.
     """
     return Figure(
         source=data_uri(content, "image/jpeg") if content else "",
@@ -114,7 +115,7 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def box_points(box: Box) -> list[Point]:
-    """Give a box's corners, clockwise from the top left."""
+    """Return the corners of a box, clockwise from the top left."""
     return [
         (box.x_min, box.y_min),
         (box.x_max, box.y_min),
@@ -128,21 +129,21 @@ def corner_points(corners: Quadrilateral) -> list[Point]:
 
 
 def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[Outline]:
-    """Set each badge on its outline where it hides no other, if there is such a place."""
+    """Position each badge on its outline, with as little overlap with other badges as possible."""
     side_x, side_y = BADGE_SHARE, BADGE_SHARE * width / height
     taken: list[Point] = []
     placed: list[Outline] = []
     for outline in outlines:
         if outline.badge:
-            on_it = [(x / width, y / height) for x, y in _along(outline.points)]
-            beside_it = [
-                (on_it[0][0] + column * side_x, on_it[0][1] + row * side_y)
-                for column, row in AROUND
+            on_outline = [(x / width, y / height) for x, y in _along(outline.points)]
+            nearby = [
+                (on_outline[0][0] + column * side_x, on_outline[0][1] + row * side_y)
+                for column, row in NEARBY_CELLS
             ]
             candidates = [
-                (_clamp(x, side_x / 2), _clamp(y, side_y / 2)) for x, y in (*on_it, *beside_it)
+                (_clamp(x, side_x / 2), _clamp(y, side_y / 2)) for x, y in (*on_outline, *nearby)
             ]
-            # The first of those that overlap least, so that the top-left corner is kept if it can.
+            # min() keeps the first of equals, so the top-left corner is preferred.
             place = min(candidates, key=lambda at: _overlap(at, taken, side_x, side_y))
             taken.append(place)
             outline = replace(outline, badge_at=place)  # noqa: PLW2901
@@ -151,7 +152,7 @@ def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[O
 
 
 def _along(points: Sequence[Point]) -> list[Point]:
-    """Give the corners of a shape, then places along its edges."""
+    """Return the corners of a shape, then positions along its edges."""
     closed = [*points, points[0]]
     return [
         *points,
@@ -164,7 +165,7 @@ def _along(points: Sequence[Point]) -> list[Point]:
 
 
 def _overlap(at: Point, taken: Iterable[Point], side_x: float, side_y: float) -> float:
-    """Share of a badge that others would hide."""
+    """Return the share of a badge that other badges would hide."""
     return sum(
         max(0.0, 1 - abs(at[0] - x) / side_x) * max(0.0, 1 - abs(at[1] - y) / side_y)
         for x, y in taken
@@ -172,23 +173,23 @@ def _overlap(at: Point, taken: Iterable[Point], side_x: float, side_y: float) ->
 
 
 def _clamp(share: float, margin: float) -> float:
-    """Keep a badge inside of the picture."""
+    """Return a position at which a badge lies within the picture."""
     return 0.5 if margin >= 0.5 else min(max(share, margin), 1 - margin)  # noqa: PLR2004
 
 
-def _small(content: bytes) -> str:
-    """Turn, shrink and encode anew what browsers may not read themselves; its metadata stays out.
+def _scaled_data_uri(content: bytes) -> str:
+    """Return a data URI of the picture: upright, scaled down, encoded as WebP, without metadata.
 
-    The suite has taken the picture by then, or it is shown without one.
+    Browsers cannot read all formats of the suite. The result for an unreadable picture is empty.
     """
-    from PIL import Image, ImageOps  # noqa: PLC0415  # waits for a page with pictures
+    from PIL import Image, ImageOps  # noqa: PLC0415  # imported only for pages with pictures
 
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
             upright = ImageOps.exif_transpose(opened)
             rgba = upright.convert("RGBA")
-    except Exception:  # noqa: BLE001  # Pillow raises nearly every type there is
+    except Exception:  # noqa: BLE001  # Pillow raises many types
         return ""
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, mask=rgba.getchannel("A"))

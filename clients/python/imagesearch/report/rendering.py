@@ -1,4 +1,4 @@
-"""Templates filled in."""
+"""Rendering of templates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from imagesearch.report import words
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a page.
+    """Return a page.
 
     Args:
         template: name of a file in `templates/` that extends `base.html`.
-        values: what it asks for; a missing one is an error, not a hole.
+        values: variables of the template.
+
+    Raises:
+        jinja2.UndefinedError: a variable is missing.
     """
     return _environment().get_template(template).render(made_at=datetime.now(UTC), **values)
 

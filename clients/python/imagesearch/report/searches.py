@@ -1,4 +1,4 @@
-"""The page of a search: every query with its boxes, its matches and what their scores mean."""
+"""The pages of searches and of subject detection."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ from imagesearch.type.v1.geometry_pb2 import Box
 from imagesearch.type.v1.model_pb2 import StepTiming
 
 WHOLE_TOLERANCE_PX = 1.0
-"""A box this near to the picture's edges is the whole picture, and not drawn."""
+"""Maximum distance from the edges of a box that covers the whole picture and is not drawn."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A picture that was searched with, and what came of it."""
+    """A query picture and the outcome of its search."""
 
     name: str
-    """The file, or the stored image."""
+    """Name of the file or of the stored image."""
     content: bytes
-    """Its bytes; empty where they are not at hand."""
+    """Picture file; empty if it is not available."""
     outcome: SearchImagesResponse | str
-    """The answer, or in words why there is none."""
+    """The answer, or an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What is said of a stored image."""
+class ImageMetadata:
+    """Metadata of a stored image, as text."""
 
     image_id: str
     entity_id: str
@@ -56,7 +56,7 @@ class Words:
     size: str
 
     @classmethod
-    def of(cls, image: Image) -> Words:
+    def of(cls, image: Image) -> ImageMetadata:
         return cls(
             image_id=image.image_id,
             entity_id=image.entity_id,
@@ -70,7 +70,7 @@ class Words:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchView:
-    """A match as the page shows it."""
+    """View of a match."""
 
     anchor: str
     rank: int
@@ -78,13 +78,13 @@ class MatchView:
     false_positive_rate: float
     relation: str
     is_outlined: bool
-    words: Words
+    metadata: ImageMetadata
     figure: Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectView:
-    """A subject of the query as the page shows it."""
+    """View of a subject of the query."""
 
     anchor: str
     badge: str
@@ -98,18 +98,18 @@ class SubjectView:
 
 @dataclass(frozen=True, kw_only=True)
 class StepView:
-    """How long a step took."""
+    """View of the duration of a step."""
 
     name: str
     duration_ms: float
     share: float
-    """Of the whole, 0 to 1."""
+    """Share of the total duration, 0 to 1."""
     is_part: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryView:
-    """A query as the page shows it."""
+    """View of a query."""
 
     anchor: str
     name: str
@@ -125,25 +125,27 @@ class QueryView:
     thresholds: Sequence[str]
 
 
-def search_page(library_id: str, queries: Iterable[Query], *, asked: Sequence[str] = ()) -> str:
-    """Make the page of one search or many.
+def search_page(
+    library_id: str, queries: Iterable[Query], *, restrictions: Sequence[str] = ()
+) -> str:
+    """Return the page of searches.
 
     Args:
-        library_id: that was searched.
-        queries: in the order in which they are shown.
-        asked: what the searches were limited to, as words: "filter tags.year >= 2020".
+        library_id: the searched library.
+        queries: queries in their order on the page.
+        restrictions: restrictions of the searches, such as "filter tags.year >= 2020".
     """
     views = [_query_view(number, query) for number, query in enumerate(queries, 1)]
-    return render("search.html", library_id=library_id, queries=views, asked=asked)
+    return render("search.html", library_id=library_id, queries=views, restrictions=restrictions)
 
 
 def detection_page(name: str, content: bytes, answer: DetectSubjectsResponse) -> str:
-    """Make the page of a picture's subjects.
+    """Return the page of the subjects of a picture.
 
     Args:
-        name: of the file.
-        content: its bytes.
-        answer: what it shows.
+        name: file name.
+        content: picture file.
+        answer: the response.
     """
     subjects = subject_views(answer.subjects, "d", None)
     total_ms, steps = step_views(answer.timings)
@@ -174,7 +176,7 @@ def tag_words(value: bool | float | str) -> str:
 
 
 def is_whole(box: Box, width: float, height: float) -> bool:
-    """Whether a box takes in the whole picture."""
+    """Return whether a box covers the whole picture."""
     return (
         max(box.x_min, box.y_min) <= WHOLE_TOLERANCE_PX
         and width - box.x_max <= WHOLE_TOLERANCE_PX
@@ -185,7 +187,7 @@ def is_whole(box: Box, width: float, height: float) -> bool:
 def subject_views(
     subjects: Iterable[Subject], anchor: str, chosen: int | None
 ) -> list[SubjectView]:
-    """Show subjects, lettered A, B, C… so that nobody takes them for the numbered matches."""
+    """Return views of subjects, with letters as badges: numbers are the badges of matches."""
     return [
         SubjectView(
             anchor=f"{anchor}-s{row + 1}",
@@ -193,7 +195,10 @@ def subject_views(
             category=category_words(subject.category) or "subject",
             score=subject.score,
             colors=[(color.name, color.hex, color.share) for color in subject.colors],
-            attributes=[(one.name.replace("_", " "), one.value) for one in subject.attributes],
+            attributes=[
+                (attribute.name.replace("_", " "), attribute.value)
+                for attribute in subject.attributes
+            ],
             is_chosen=row == chosen,
         )
         for row, subject in enumerate(subjects)
@@ -214,7 +219,7 @@ def subject_outlines(subjects: Iterable[Subject], views: Iterable[SubjectView]) 
 
 
 def step_views(timings: Iterable[StepTiming]) -> tuple[float, list[StepView]]:
-    """Give the whole time and that of each step."""
+    """Return the total duration in milliseconds, and a view of each step."""
     times = {timing.step: timing.duration_ms for timing in timings}
     total_ms = times.pop("total", 0.0) or sum(
         time_ms for step, time_ms in times.items() if ":" not in step
@@ -252,19 +257,19 @@ def _query_view(number: int, query: Query) -> QueryView:
         answer=answer,
         total_ms=total_ms,
         steps=steps,
-        thresholds=[_threshold_words(one) for one in answer.thresholds],
+        thresholds=[_threshold_words(threshold) for threshold in answer.thresholds],
     )
 
 
 def _headline(answer: SearchImagesResponse) -> str:
     if not answer.total_found:
-        return "Nothing found"
-    found = count_words(
+        return "No matches"
+    matches = count_words(
         answer.total_found, "match", "matches", at_least=answer.total_is_lower_bound
     )
     shown = len(answer.matches)
     rest = f", the first {shown:,} shown" if shown < answer.total_found else ""
-    return f"{found[0].upper()}{found[1:]}{rest}"
+    return f"{matches[0].upper()}{matches[1:]}{rest}"
 
 
 def _query_figure(
@@ -280,21 +285,21 @@ def _query_figure(
     region = answer.searched_region
     if answer.HasField("searched_region") and not is_whole(region, info.width, info.height):
         outlines.append(
-            Outline(points=box_points(region), title="the part that was searched", kind="region")
+            Outline(points=box_points(region), title="the searched part", kind="region")
         )
     outlines += subject_outlines(answer.subjects, subjects)
     for match, view in zip(answer.matches, matches, strict=True):
         outlines += match_outlines(match, view.rank, view.anchor)
-    title = f"The picture that was searched with, {query.name}"
+    title = f"Query picture {query.name}"
     if outlines:
         title += ": " + "; ".join(outline.title for outline in outlines)
-    if not info.width:  # the suite refused it: nobody knows its size
+    if not info.width:  # the suite refused the picture, so its size is unknown
         return None
     return figure(query.content, info.width, info.height, alt=title, outlines=outlines)
 
 
 def match_outlines(match: Match, rank: int, anchor: str) -> list[Outline]:
-    """Outline where in the query a match appears, if the answer says so."""
+    """Return outlines of the parts of the query that a match appears in."""
     shapes = [corner_points(instance) for instance in match.instances]
     if not shapes and match.HasField("query_corners"):
         shapes = [corner_points(match.query_corners)]
@@ -317,7 +322,7 @@ def _match_view(query_anchor: str, rank: int, match: Match) -> MatchView:
     outlines = []
     if match.HasField("box") and not is_whole(match.box, info.width, info.height):
         outlines.append(
-            Outline(points=box_points(match.box), title="the part that matched", kind="region")
+            Outline(points=box_points(match.box), title="the matched part", kind="region")
         )
     anchor = f"{query_anchor}-m{rank}"
     return MatchView(
@@ -327,7 +332,7 @@ def _match_view(query_anchor: str, rank: int, match: Match) -> MatchView:
         false_positive_rate=match.false_positive_rate,
         relation=_relation_words(match.relation),
         is_outlined=bool(match_outlines(match, rank, anchor)),
-        words=Words.of(match.image),
+        metadata=ImageMetadata.of(match.image),
         figure=thumbnail(
             match.thumbnail,
             info.width,
@@ -341,23 +346,23 @@ def _match_view(query_anchor: str, rank: int, match: Match) -> MatchView:
 def _relation_words(relation: Relation.ValueType) -> str:
     return {
         Relation.RELATION_SAME: "same picture",
-        Relation.RELATION_SIMILAR: "looks like it",
+        Relation.RELATION_SIMILAR: "similar picture",
     }.get(relation, "")
 
 
 def _threshold_words(threshold: AppliedThreshold) -> str:
     relation = _relation_words(threshold.relation)
-    words = f"scores from {threshold.min_score:.3f}"
+    text = f"minimum score {threshold.min_score:.3f}"
     if relation:
-        words = f"{relation}: {words}"
+        text = f"{relation}: {text}"
     if threshold.false_positive_rate:
         rate = threshold.false_positive_rate
-        words += f", where chance gives a match in {rate:.3g} of searches"
-    return words + (" (extrapolated)" if threshold.extrapolated else "")
+        text += f", false-positive rate {rate:.3g} per search"
+    return text + (" (extrapolated)" if threshold.extrapolated else "")
 
 
 def _letter(row: int) -> str:
-    """Count in letters.
+    """Return the letters of a row number.
 
     >>> [_letter(row) for row in (0, 25, 26)]
     ['A', 'Z', 'AA']

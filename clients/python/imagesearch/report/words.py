@@ -1,32 +1,33 @@
-"""Numbers and enum values as words."""
+"""Numbers and enum values as text."""
 
 from __future__ import annotations
 
 import math
 
-SELDOM = 1e-6
-"""Rates below are told as this one: nobody has seen enough searches to tell them apart."""
-OFTEN = 0.5
+MIN_SHOWN_RATE = 1e-6
+"""Minimum rate that is shown; the data cannot distinguish lower rates."""
+EVEN_RATE = 0.5
+"""Rate from which a chance match is likelier than none."""
 BYTES_IN_KB = 1000
 
 
 def chance_words(rate: float) -> str:
-    """Say what a false-positive rate means; `about_scores` in the templates says it at length.
+    """Return the meaning of a false-positive rate; `about_scores` in the templates explains it.
 
     >>> chance_words(0.0004)
-    'chance gives as much in about 1 of 2,500 searches'
+    'by chance in about 1 of 2,500 searches'
     >>> chance_words(0.7)
-    'chance gives as much more often than not'
+    'by chance in more than half of the searches'
     """
-    if rate >= OFTEN:
-        return "chance gives as much more often than not"
-    if rate < SELDOM:
-        return "chance gives as much in fewer than 1 of 1,000,000 searches"
-    return f"chance gives as much in about 1 of {_two_digits(1 / rate):,} searches"
+    if rate >= EVEN_RATE:
+        return "by chance in more than half of the searches"
+    if rate < MIN_SHOWN_RATE:
+        return "by chance in fewer than 1 of 1,000,000 searches"
+    return f"by chance in about 1 of {_two_digits(1 / rate):,} searches"
 
 
-def count_words(count: int, one: str, many: str = "", *, at_least: bool = False) -> str:
-    """Count things.
+def count_words(count: int, singular: str, plural: str = "", *, at_least: bool = False) -> str:
+    """Return a count with its noun.
 
     >>> count_words(1, "match", "matches"), count_words(0, "search", "searches")
     ('1 match', 'no searches')
@@ -34,11 +35,12 @@ def count_words(count: int, one: str, many: str = "", *, at_least: bool = False)
     'at least 1,000 matches'
     """
     number = f"{count:,}" if count else "no"
-    return f"{'at least ' if at_least else ''}{number} {one if count == 1 else many or one + 's'}"
+    noun = singular if count == 1 else plural or f"{singular}s"
+    return f"{'at least ' if at_least else ''}{number} {noun}"
 
 
 def duration_words(duration_ms: float) -> str:
-    """Write a time.
+    """Return a duration with its unit.
 
     >>> [duration_words(time_ms) for time_ms in (0.42, 48.4, 1234)]
     ['0.4 ms', '48 ms', '1.2 s']
@@ -49,7 +51,7 @@ def duration_words(duration_ms: float) -> str:
 
 
 def size_words(size_bytes: int) -> str:
-    """Write a file's size.
+    """Return a file size with its unit.
 
     >>> [size_words(size) for size in (900, 48_200, 3_400_000)]
     ['900 B', '48 kB', '3.4 MB']
@@ -62,7 +64,7 @@ def size_words(size_bytes: int) -> str:
 
 
 def enum_words(name: str, *, prefix: str) -> str:
-    """Write an enum value; nothing for UNSPECIFIED.
+    """Return an enum value as words; empty for UNSPECIFIED.
 
     >>> enum_words("CATEGORY_DIGITAL_DEVICE", prefix="CATEGORY_")
     'digital device'
@@ -71,6 +73,6 @@ def enum_words(name: str, *, prefix: str) -> str:
 
 
 def _two_digits(number: float) -> int:
-    """Round to two significant digits; more would promise what the data can't give."""
+    """Round to two significant digits, the precision of the data."""
     step = 10 ** max(0, math.floor(math.log10(number)) - 1)
     return int(round(number / step) * step)
