@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, TypeVar
+
+from imagesearch_services.common.errors import ServiceError
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -35,6 +38,19 @@ async def _all_done(tasks: Iterable[asyncio.Task[Any]]) -> None:
     except BaseException:
         await _cancel(tasks)
         raise
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Run tasks as `asyncio.TaskGroup` does, but raise one of their errors instead of a group.
+
+    Internal errors take precedence over a ServiceError, so that none is hidden.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except ExceptionGroup as group:
+        raise min(group.exceptions, key=lambda each: isinstance(each, ServiceError)) from group
 
 
 async def in_order(

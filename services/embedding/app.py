@@ -17,17 +17,18 @@ from imagesearch_services.embedding.elements.regional import RegionalDescriber
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.memory import keep_freed_memory
-from imagesearch_services.embedding.models import ModelRegistry
+from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.runtime import Runtime
 from imagesearch_services.embedding.servicer import SERVICE, EmbeddingServicer
 from imagesearch_services.embedding.settings import Settings
 from imagesearch_services.embedding.triton import TritonClient
 
 
 def build(settings: Settings) -> Service:
-    """Build the service; it begins to watch Triton when it is registered with a server."""
-    # Threads of the linear algebra spin while they wait, and take the processor from Triton.
+    """Build the service; it starts to watch Triton when it is registered with a server."""
+    # Threads of linear algebra spin while they wait and take the processor from Triton.
     threadpool_limits(1, "blas")
-    # As many pictures at once as there are workers; OpenCV would part each among all processors.
+    # Threads of the runtime work on pictures in parallel; OpenCV would split each picture as well.
     cv2.setNumThreads(1)
     keep_freed_memory()
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)
@@ -36,51 +37,24 @@ def build(settings: Settings) -> Service:
         watch_interval_s=settings.watch_interval_s,
         probe_interval_s=settings.probe_interval_s,
     )
-    backgrounds = load_backgrounds()
-    embedder = Embedder(
-        triton,
-        registry,
+    runtime = Runtime(
         workers=settings.workers,
         pixel_budget=settings.pixel_budget,
         overload_retry_s=settings.overload_retry_s,
-        backgrounds=backgrounds,
     )
-    comparer = Comparer(
-        triton,
+    backgrounds = load_backgrounds()
+    drawer = Drawer(runtime)
+    servicer = EmbeddingServicer(
         registry,
-        workers=settings.workers,
-        budget=embedder.budget,
-        overload_retry_s=settings.overload_retry_s,
-        backgrounds=backgrounds,
-    )
-    copies = CopyChecker(
-        workers=settings.workers,
-        budget=embedder.budget,
-        overload_retry_s=settings.overload_retry_s,
-    )
-    drawer = Drawer(
-        embedder.budget, workers=settings.workers, overload_retry_s=settings.overload_retry_s
-    )
-    elements = ElementFinder(
-        Vocabulary.load(),
-        RegionalDescriber(triton, registry),
-        workers=settings.workers,
-        budget=embedder.budget,
-        overload_retry_s=settings.overload_retry_s,
+        Embedder(runtime, registry, backgrounds),
+        comparer=Comparer(runtime, registry, backgrounds),
+        copies=CopyChecker(runtime),
+        drawer=drawer,
+        elements=ElementFinder(runtime, Vocabulary.load(), RegionalDescriber(registry)),
     )
 
     def register(server: grpc.aio.Server) -> None:
-        pb_grpc.add_EmbeddingServiceServicer_to_server(
-            EmbeddingServicer(
-                registry,
-                embedder,
-                comparer=comparer,
-                copies=copies,
-                drawer=drawer,
-                elements=elements,
-            ),
-            server,
-        )
+        pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
         registry.start()
         drawer.start()
 
@@ -89,11 +63,7 @@ def build(settings: Settings) -> Service:
 
     async def close() -> None:
         await registry.close()
-        embedder.close()
-        comparer.close()
-        copies.close()
-        drawer.close()
-        elements.close()
+        runtime.close()
         await triton.close()
 
     return Service(

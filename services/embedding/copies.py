@@ -5,7 +5,6 @@ The pixels of copies agree, those of other pictures of the same series do not.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,12 +12,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
-from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.comparison.alignment import View, align, grey_of
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.workers import Workers
+from imagesearch_services.embedding.runtime import Runtime
 
 MAX_PICTURES = 100
 """Maximum thumbnails per call."""
@@ -55,19 +54,10 @@ class CopyEvidence:
 
 
 class CopyChecker:
-    """Checks pairs of thumbnails, in threads."""
+    """Checks pairs of thumbnails."""
 
-    def __init__(self, *, workers: int, budget: PixelBudget, overload_retry_s: float) -> None:
-        """Start the threads; `budget` is shared with the other calls of the service."""
-        self._workers = Workers(workers, "copies")
-        # A separate thread, so that a refusal never waits for the pairs of other calls.
-        self._header_reader = Workers(1, "copy-headers")
-        self._budget = budget
-        self._overload_retry_s = overload_retry_s
-
-    def close(self) -> None:
-        self._workers.close()
-        self._header_reader.close()
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     async def check(
         self, contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]
@@ -85,16 +75,21 @@ class CopyChecker:
             ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
         """
         _check_request(contents, pairs)
-        files = await self._header_reader.run(_open_all, contents)
-        admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
-        async with admission.admit(sum(file.pixels for file in files if file)):
-            views = await asyncio.gather(*(self._workers.run(_view, file) for file in files))
-            return await asyncio.gather(
-                *(
-                    self._workers.run(_evidence, views[first], views[second])
-                    for first, second in pairs
-                )
+        files = await together(self._open(content) for content in contents)
+        call = self._runtime.start_call()
+        async with call.admit(sum(file.pixels for file in files if file)):
+            views = await together(call.long.run(_view, file) for file in files)
+            return await together(
+                call.long.run(_evidence, views[first], views[second]) for first, second in pairs
             )
+
+    async def _open(self, content: bytes) -> PictureFile | None:
+        """Read a header; None for a file that is no thumbnail."""
+        try:
+            file = await self._runtime.read_header(content)
+        except ServiceError:
+            return None
+        return file if max(file.width, file.height) <= MAX_SIDE_PX else None
 
 
 def _evidence(first: View | None, second: View | None) -> CopyEvidence | None:
@@ -130,19 +125,6 @@ def view_of(pixels: npt.NDArray[np.uint8]) -> View:
         sizes=coarse_features.sizes * np.float32(scales.mean()),
     )
     return View(grey, grey, features)
-
-
-def _open_all(contents: Sequence[bytes]) -> list[PictureFile | None]:
-    """Read the headers of pictures; None for a file that is no thumbnail."""
-    return [_open(content) for content in contents]
-
-
-def _open(content: bytes) -> PictureFile | None:
-    try:
-        file = PictureFile(content)
-    except ServiceError:
-        return None
-    return file if max(file.width, file.height) <= MAX_SIDE_PX else None
 
 
 def _view(file: PictureFile | None) -> View | None:

@@ -13,6 +13,7 @@ from imagesearch_services.common.type_messages import (
     write_picture_info,
     write_quadrilateral,
     write_sparse_vector,
+    write_timing,
 )
 from imagesearch_services.common.types import ModelVersion, SparseVector
 from imagesearch_services.embedding.elements import vocabulary
@@ -20,7 +21,6 @@ from imagesearch_services.embedding.elements.features import Bag
 from imagesearch_services.embedding.elements.finder import Extracted, Extraction, Verification
 from imagesearch_services.embedding.elements.fusion import Appearance, Candidate
 from imagesearch_services.embedding.elements.regional import Regional
-from imagesearch_services.embedding.steps import Steps
 
 
 def write_served_vocabulary() -> pb.ServedModel:
@@ -39,7 +39,7 @@ def read_candidates(request: pb.VerifyFeaturesRequest) -> list[Candidate]:
 def write_extraction(extraction: Extraction, regional_space: str) -> pb.ExtractFeaturesResponse:
     return pb.ExtractFeaturesResponse(
         results=[_write_extracted(outcome, regional_space) for outcome in extraction.pictures],
-        timings=_write_timings(extraction.steps),
+        timings=map(write_timing, extraction.timings),
     )
 
 
@@ -53,7 +53,7 @@ def write_verification(verification: Verification) -> pb.VerifyFeaturesResponse:
             )
             for found in verification.elements
         ],
-        timings=_write_timings(verification.steps),
+        timings=map(write_timing, verification.timings),
     )
 
 
@@ -94,10 +94,3 @@ def _write_instance(appearance: Appearance) -> pb.ElementInstance:
         corners=write_quadrilateral(appearance.corners.tolist()),
         inlier_count=appearance.inlier_count,
     )
-
-
-def _write_timings(steps: Steps) -> list[model_pb2.StepTiming]:
-    return [
-        model_pb2.StepTiming(step=step, duration_ms=1e3 * seconds)
-        for step, seconds in steps.seconds.items()
-    ]

@@ -17,6 +17,7 @@ from imagesearch_services.common.type_messages import (
     write_model_version,
     write_picture_info,
     write_subject,
+    write_timing,
 )
 from imagesearch_services.embedding.comparison.comparing import Comparison
 from imagesearch_services.embedding.copies import CopyEvidence
@@ -28,7 +29,6 @@ from imagesearch_services.embedding.items import (
     EmbeddedPicture,
     EmbeddedRegion,
     Item,
-    Timings,
 )
 from imagesearch_services.embedding.models import Model
 
@@ -95,7 +95,7 @@ def write_detection(detection: Detection) -> pb.DetectSubjectsResponse:
         subjects=[write_subject(subject) for subject in detection.subjects],
         info=write_picture_info(detection.info),
         models=[write_model_version(model) for model in detection.models],
-        timings=write_step_timings(detection.timings),
+        timings=map(write_timing, detection.timings),
     )
 
 
@@ -106,10 +106,7 @@ def write_comparison(comparison: Comparison) -> pb.ComparePicturesResponse:
         measures=comparison.measures,
         edits=[pb.LikelyEdit(name=edit.name, amount=edit.amount) for edit in comparison.edits],
         overlay=comparison.overlay,
-        timings=[
-            model_pb2.StepTiming(step=step, duration_ms=1e3 * duration_s)
-            for step, duration_s in comparison.timings
-        ],
+        timings=map(write_timing, comparison.timings),
         model=write_model_version(comparison.model),
     )
 
@@ -125,23 +122,6 @@ def write_copy_evidence(evidence: CopyEvidence | None) -> pb.CopyEvidence:
         shown_of_second=evidence.shown_of_second,
         inlier_count=evidence.inlier_count,
     )
-
-
-def write_step_timings(timings: Timings) -> list[model_pb2.StepTiming]:
-    """Write the steps that were made: regions and subjects are not looked for in every call."""
-    steps = {
-        "decode": timings.decode_s,
-        "find_subjects": timings.find_subjects_s,
-        "propose_regions": timings.propose_regions_s,
-        "preprocess": timings.preprocess_s,
-        "infer": timings.infer_s,
-        "total": timings.total_s,
-    }
-    return [
-        model_pb2.StepTiming(step=step, duration_ms=1e3 * duration_s)
-        for step, duration_s in steps.items()
-        if duration_s
-    ]
 
 
 def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:

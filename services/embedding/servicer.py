@@ -14,6 +14,7 @@ from imagesearch_services.common.type_messages import (
     read_box,
     read_category,
     write_model_version,
+    write_timing,
 )
 from imagesearch_services.embedding import element_messages, messages, spaces
 from imagesearch_services.embedding.comparison.comparing import Comparer
@@ -21,7 +22,7 @@ from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.elements.finder import ElementFinder, Purpose
 from imagesearch_services.embedding.embed import Embedder
-from imagesearch_services.embedding.models import ModelRegistry
+from imagesearch_services.embedding.registry import ModelRegistry
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -74,7 +75,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 messages.write_embed_result(outcome, request.spaces)
                 for outcome in embedded.pictures
             ],
-            timings=messages.write_step_timings(embedded.timings),
+            timings=map(write_timing, embedded.timings),
             detection_models=[write_model_version(model) for model in embedded.detection_models],
         )
 

@@ -1,10 +1,10 @@
-"""Vector spaces: each the embedding of one model, or those of two that are joined.
+"""Vector spaces: the embedding of one model, or the joined embeddings of two models.
 
-Two embeddings a, b of the same crop, of unit length each, are joined as
+Two embeddings a, b of the same crop, each of unit length, are joined to
 
     [a, sqrt(weight) · b] / sqrt(1 + weight)
 
-so that the cosine of two joined ones is the weighted mean of the cosines.
+so that the cosine of two joined embeddings is the weighted mean of the cosines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.embedding.models import Model, ModelRegistry
+from imagesearch_services.embedding.models import Model
+from imagesearch_services.embedding.registry import ModelRegistry
 from imagesearch_services.embedding.subjects.labels import Labels
 
 Embeddings = npt.NDArray[np.float32]
@@ -25,15 +26,15 @@ Embeddings = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A model, and how it is shown a region."""
+    """A model, and the margin around the regions that it is given."""
 
     model: Model
     margin: float
-    """Of the region's sides, kept around it."""
+    """Share of the region's sides."""
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """Tells it apart from others."""
+        """Identifies the input among those of a call."""
         return self.model.name, self.model.version, self.margin
 
 
@@ -45,13 +46,16 @@ class Space:
     """The model that the space is named after."""
     joined: ModelInput | None
     weight: float
-    """Of the joined model's cosine."""
-    labels: Labels | None
-    """What the model tells of a region besides."""
+    """Weight of the joined model's cosine."""
 
     @property
     def name(self) -> str:
         return self.own.model.space
+
+    @property
+    def labels(self) -> Labels | None:
+        """Names of the outputs by which the model labels a region."""
+        return self.own.model.labels
 
     @property
     def dimensions(self) -> int:
@@ -71,7 +75,7 @@ class Space:
 
 
 def resolve(registry: ModelRegistry, names: Sequence[str]) -> list[Space]:
-    """Return the spaces of these names, in their order.
+    """Return the spaces with these names, in the order of the names.
 
     Raises:
         ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED.
@@ -83,18 +87,14 @@ def space_of(registry: ModelRegistry, model: Model) -> Space:
     """Return the space that a model embeds into.
 
     Raises:
-        ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED, also where the model to join
-            with does not serve.
+        ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED, also if the model to join with
+            is not served.
     """
-    parameters = model.parameters
-    margin = float(parameters.get("crop_margin", "0"))
-    weight = float(parameters["joined_weight"]) if "joined_with" in parameters else 0.0
-    labels = Labels.from_parameters(parameters) if "categories" in parameters else None
-    joined = None
-    if "joined_with" in parameters:
-        (other,) = registry.resolve([parameters["joined_with"]])
-        joined = ModelInput(other, margin)
-    return Space(ModelInput(model, margin), joined, weight, labels)
+    own = ModelInput(model, model.crop_margin)
+    if model.joined is None:
+        return Space(own, None, 0.0)
+    (other,) = registry.resolve([model.joined.space])
+    return Space(own, ModelInput(other, model.crop_margin), model.joined.weight)
 
 
 def served(registry: ModelRegistry) -> list[tuple[Model, int]]:
@@ -111,5 +111,5 @@ def served(registry: ModelRegistry) -> list[tuple[Model, int]]:
         try:
             found.append((model, space_of(registry, model).dimensions))
         except ServiceError:
-            continue  # what it joins with is not there (yet)
+            continue  # the model to join with is not served (yet)
     return found

@@ -1,4 +1,4 @@
-"""Inference of one call: regions of its pictures go to Triton together, as they get ready."""
+"""Inference of one call: regions of its pictures go to Triton in stacks, as they get ready."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.models import Model, run
-from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.models import Model
+from imagesearch_services.embedding.registry import ModelRegistry
 
 MAX_IN_FLIGHT = 2
-"""Stacks of one call and model at Triton: one is worked on while the next one lies ready."""
+"""Stacks of one call and model that Triton has at once: one runs while the next one is ready."""
 
 Inputs = npt.NDArray[np.uint8]
+"""Preprocessed regions, RGB [regions, height, width, 3]."""
 Rows = npt.NDArray[np.float32]
-"""What a model gives for each region, see `models.run`."""
+"""Outputs of a model for each region, see `ModelRegistry.run`."""
 
 
 class Stacker:
-    """Runs one model for one call: whatever waits when Triton is free goes as one stack.
+    """Runs one model for one call: all regions that wait when Triton is free go as one stack.
 
-    Nothing waits for a stack to fill, so a single picture is not delayed.
+    Nothing waits for a stack to fill, so that a single picture is not delayed.
     """
 
-    def __init__(self, triton: TritonClient, model: Model, tasks: asyncio.TaskGroup) -> None:
-        self._triton = triton
+    def __init__(self, registry: ModelRegistry, model: Model, tasks: asyncio.TaskGroup) -> None:
+        self._registry = registry
         self._model = model
         self._tasks = tasks
         self._waiting: deque[tuple[Inputs, asyncio.Future[Rows]]] = deque()
         self._in_flight = 0
         self.first_sent_s: float | None = None
-        """When the first stack went out, on the clock of `time.perf_counter`."""
+        """When the first stack was sent, on the clock of `time.perf_counter`."""
         self.last_answered_s: float | None = None
+        """When the last stack was answered, on the same clock."""
 
     async def run(self, inputs: Inputs) -> Rows:
-        """Run on preprocessed regions, [regions, height, width, 3] → [regions, row length].
+        """Run the model on preprocessed regions, [regions, …] → [regions, row length].
 
         Raises:
-            ServiceError: as `models.run`.
+            ServiceError: as `ModelRegistry.run`.
         """
         size = self._model.max_batch_size
         loop = asyncio.get_running_loop()
@@ -66,17 +68,17 @@ class Stacker:
             self._tasks.create_task(self._run_stack(stack))
 
     async def _run_stack(self, stack: list[tuple[Inputs, asyncio.Future[Rows]]]) -> None:
-        """Run one stack; an error ends the whole call, through its task group."""
-        inputs = [each for each, _ in stack]
+        """Run one stack. An error ends the whole call, through its task group."""
+        inputs = [part for part, _ in stack]
         if self.first_sent_s is None:
             self.first_sent_s = time.perf_counter()
-        rows = await run(
-            self._triton, self._model, inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        rows = await self._registry.run(
+            self._model, inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
         )
         self.last_answered_s = time.perf_counter()
         self._in_flight -= 1
         start = 0
-        for each, future in stack:
-            future.set_result(rows[start : start + len(each)])
-            start += len(each)
+        for part, future in stack:
+            future.set_result(rows[start : start + len(part)])
+            start += len(part)
         self._send()

@@ -1,4 +1,4 @@
-"""Threads for what would block the event loop."""
+"""A pool of threads for tasks that would block the event loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A bounded pool of threads. Decoding, resizing and hashing let go of the interpreter lock."""
+    """A bounded pool of threads. Decoding, resizing and hashing release the interpreter lock."""
 
     def __init__(self, threads: int, name: str) -> None:
         self.threads = threads
@@ -21,16 +21,18 @@ class Workers:
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function in a thread.
 
-        A cancelled caller goes on only when the function has ended or will never start, so that
-        what it holds can be given back then.
+        If the caller is cancelled while the function runs, the cancellation takes effect when the
+        function has ended, so that the caller does not release what the function still uses. A
+        function that has not started is never run.
         """
-        job = self._pool.submit(function, *args, **kwargs)
+        task = self._pool.submit(function, *args, **kwargs)
         try:
-            return await asyncio.wrap_future(job)
+            return await asyncio.wrap_future(task)
         except asyncio.CancelledError:
-            if job.running():
-                await asyncio.wait([asyncio.wrap_future(job)])
+            if task.running():
+                await asyncio.wait([asyncio.wrap_future(task)])
             raise
 
     def close(self) -> None:
+        """Let running functions end without waiting for them; drop those that have not started."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
-from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
 from imagesearch_services.embedding.drawing import fonts
 from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
 from imagesearch_services.embedding.drawing.fonts import Pixels
@@ -23,7 +22,7 @@ from imagesearch_services.embedding.drawing.rendering import (
     render,
 )
 from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.workers import Workers
+from imagesearch_services.embedding.runtime import Runtime
 
 DEFAULT_MEDIA_TYPE = "image/jpeg"
 DEFAULT_SIDE_PX = 1280
@@ -85,23 +84,12 @@ class Drawing:
 class Drawer:
     """Draws annotations on pictures."""
 
-    def __init__(self, budget: PixelBudget, *, workers: int, overload_retry_s: float) -> None:
-        """Set up the threads.
-
-        Args:
-            budget: pixels that may be in work at once, shared with whoever else decodes.
-            workers: threads that draw.
-            overload_retry_s: when a refused caller is told to come back.
-        """
-        self._budget = budget
-        self._overload_retry_s = overload_retry_s
-        self._workers = Workers(workers, "drawing")
-        # Of its own, so that a refusal never waits behind other drawings.
-        self._header_reader = Workers(1, "drawing-headers")
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def start(self) -> None:
-        """Find the fonts before the first caller waits for them."""
-        self._warming_up = asyncio.ensure_future(self._workers.run(fonts.warm_up))
+        """Load the fonts before the first call needs them."""
+        self._warming_up = asyncio.create_task(self._runtime.start_call().long.run(fonts.warm_up))
 
     async def draw(self, request: Request) -> Drawing:
         """Draw one picture.
@@ -113,18 +101,14 @@ class Drawer:
         _validate(request)
         media_type = request.media_type or DEFAULT_MEDIA_TYPE
         side_px = request.max_side_px or DEFAULT_SIDE_PX
-        file = await self._header_reader.run(PictureFile, request.content)
-        admission = CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
+        file = await self._runtime.read_header(request.content)
+        call = self._runtime.start_call()
         # Thumbnails are decoded one after the other.
         thumbnail_pixels = MAX_THUMBNAIL_PIXELS if request.thumbnails else 0
-        async with admission.admit(file.pixels + 2 * side_px**2 + thumbnail_pixels):
+        async with call.admit(file.pixels + 2 * side_px**2 + thumbnail_pixels):
             # One task for all thumbnails: switching threads costs more than decoding a thumbnail.
-            content = await self._workers.run(_render, file, request, side_px, media_type)
+            content = await call.long.run(_render, file, request, side_px, media_type)
             return Drawing(content, media_type)
-
-    def close(self) -> None:
-        self._workers.close()
-        self._header_reader.close()
 
 
 def _render(file: PictureFile, request: Request, side_px: int, media_type: str) -> bytes:

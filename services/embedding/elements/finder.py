@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from imagesearch_services.common.concurrency import both, task_group
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
-from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.embedding.admission import CallAdmission, PixelBudget
+from imagesearch_services.common.stopwatch import Stopwatch
+from imagesearch_services.common.types import Box, PictureInfo, StepTiming
 from imagesearch_services.embedding.elements.features import (
     QUERY_SIDE_PX,
     STORED_SIDE_PX,
@@ -34,13 +34,11 @@ from imagesearch_services.embedding.elements.regional import (
 )
 from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.embed import FAULTS_OF_ONE_PICTURE
-from imagesearch_services.embedding.items import Item, validate_thumbnail
+from imagesearch_services.embedding.items import PICTURE_FAULTS, Item, validate_thumbnail
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preparing import clipped_region
-from imagesearch_services.embedding.steps import Steps
+from imagesearch_services.embedding.runtime import Call, Runtime
 from imagesearch_services.embedding.thumbnails import thumbnail
-from imagesearch_services.embedding.workers import Workers
 
 MAX_ITEMS = 100
 MAX_CANDIDATES = 1000
@@ -86,7 +84,7 @@ class Extraction:
     """What came of a call, in the order of its items."""
 
     pictures: Sequence[Extracted | ServiceError]
-    steps: Steps
+    timings: Sequence[StepTiming]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,39 +92,19 @@ class Verification:
     """What was found, best first."""
 
     elements: Sequence[FoundElement]
-    steps: Steps
+    timings: Sequence[StepTiming]
 
 
 class ElementFinder:
     """Describes elements and finds them."""
 
     def __init__(
-        self,
-        vocabulary: Vocabulary,
-        regional: RegionalDescriber,
-        *,
-        workers: int,
-        budget: PixelBudget,
-        overload_retry_s: float,
+        self, runtime: Runtime, vocabulary: Vocabulary, regional: RegionalDescriber
     ) -> None:
-        """Set up the threads.
-
-        Args:
-            vocabulary: of visual words.
-            regional: runs dense models.
-            workers: threads.
-            budget: of pixels, shared with what else the service does.
-            overload_retry_s: when a refused caller is told to come back.
-        """
+        self._runtime = runtime
         self._vocabulary = vocabulary
         self._regional = regional
-        self._budget = budget
-        self._overload_retry_s = overload_retry_s
-        self._workers = Workers(workers, "elements")
         self._rules = Rules()
-
-    def close(self) -> None:
-        self._workers.close()
 
     async def extract(self, items: Sequence[Item], purpose: Purpose) -> Extraction:
         """Describe pictures, or one region of each, by local features and with a dense model.
@@ -141,22 +119,13 @@ class ElementFinder:
             if len(item.regions) > 1:
                 raise field_error(f"items[{index}].regions", "must be at most one")
         validate_thumbnail(purpose.thumbnail_max_side_px)
-        steps = Steps()
-        admission = self._admission()
-        with steps.step("total"):
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    outcomes = [
-                        tasks.create_task(
-                            self._outcome(admission, item, f"items[{index}].", steps, purpose)
-                        )
-                        for index, item in enumerate(items)
-                    ]
-            except ExceptionGroup as group:
-                raise min(
-                    group.exceptions, key=lambda error: isinstance(error, ServiceError)
-                ) from group
-        return Extraction([outcome.result() for outcome in outcomes], steps)
+        work = _Work(self._runtime.start_call(), purpose, Stopwatch())
+        async with task_group() as tasks:
+            outcomes = [
+                tasks.create_task(self._outcome(work, item, f"items[{index}]."))
+                for index, item in enumerate(items)
+            ]
+        return Extraction([outcome.result() for outcome in outcomes], work.stopwatch.timings())
 
     async def verify(self, query_features: bytes, candidates: Sequence[Candidate]) -> Verification:
         """Return the candidates that appear in a picture, and where.
@@ -172,72 +141,61 @@ class ElementFinder:
             raise missing_field("query_features")
         if len(candidates) > MAX_CANDIDATES:
             raise field_error("candidates", f"must be at most {MAX_CANDIDATES}")
-        steps = Steps()
-        with steps.step("total"), steps.step("verify"):
-            found = await self._workers.run(
+        stopwatch = Stopwatch()
+        with stopwatch.step("verify"):
+            found = await self._runtime.start_call().long.run(
                 find, query_features, candidates, self._vocabulary, self._rules
             )
-        return Verification(found, steps)
+        return Verification(found, stopwatch.timings())
 
-    def _admission(self) -> CallAdmission:
-        return CallAdmission(self._budget, retry_after_s=self._overload_retry_s)
-
-    async def _outcome(
-        self, admission: CallAdmission, item: Item, place: str, steps: Steps, purpose: Purpose
-    ) -> Extracted | ServiceError:
+    async def _outcome(self, work: _Work, item: Item, place: str) -> Extracted | ServiceError:
         try:
-            return await self._extracted(admission, item, place, steps, purpose)
+            return await self._extract(work, item, place)
         except ServiceError as error:
-            if error.reason in FAULTS_OF_ONE_PICTURE:
+            if error.reason in PICTURE_FAULTS:
                 return error
             raise
 
-    async def _extracted(
-        self, admission: CallAdmission, item: Item, place: str, steps: Steps, purpose: Purpose
-    ) -> Extracted:
+    async def _extract(self, work: _Work, item: Item, place: str) -> Extracted:
+        call, purpose, stopwatch = work.call, work.purpose, work.stopwatch
         if not item.content:
             raise missing_field(f"{place}image.content")
         dense = None
         if purpose.regional_space:
             dense = self._regional.dense(purpose.regional_space, for_query=purpose.for_query)
-        file = await self._workers.run(PictureFile, item.content)
+        file = await self._runtime.read_header(item.content)
         working_pixels = WORKING_PIXELS + (dense.input_pixels if dense else 0)
-        async with admission.admit(file.pixels + working_pixels) as grant:
-            with steps.step("decode"):
-                opened = await self._workers.run(_opened, file, item, place, purpose, dense)
+        async with call.admit(file.pixels + working_pixels) as grant:
+            with stopwatch.step("decode"):
+                opened = await call.lane_for(file).run(_opened, file, item, place, purpose, dense)
             grant.shrink_to(working_pixels)
-            regional = asyncio.create_task(self._regionally(opened, steps))
-            try:
-                with steps.step("describe"):
-                    extracted = await self._described(opened, purpose)
-                found = await regional
-            finally:
-                regional.cancel()
-                await asyncio.wait([regional])  # its pixels are held until it has ended
-        features = with_regional(extracted.features, found)
-        return replace(extracted, features=features, regional=found)
+            async with task_group() as tasks:
+                inference = tasks.create_task(self._describe_regions(opened, stopwatch))
+                with stopwatch.step("describe"):
+                    extracted = await self._describe(call, opened, purpose)
+        regional = inference.result()
+        features = with_regional(extracted.features, regional)
+        return replace(extracted, features=features, regional=regional)
 
-    async def _regionally(self, opened: _Opened, steps: Steps) -> Regional | None:
+    async def _describe_regions(self, opened: _Opened, stopwatch: Stopwatch) -> Regional | None:
         if opened.dense is None:
             return None
-        with steps.step("infer"):
+        with stopwatch.step("infer"):
             return await self._regional.describe(opened.dense)
 
-    async def _described(self, opened: _Opened, purpose: Purpose) -> Extracted:
+    async def _describe(self, call: Call, opened: _Opened, purpose: Purpose) -> Extracted:
         described: QueryFeatures | StoredElement
         shape_words = NO_WORDS
         if purpose.for_query:
-            texture, shapes = await asyncio.gather(
-                self._workers.run(describe_texture, opened.view, self._vocabulary),
-                self._workers.run(query_shapes, opened.view),
+            texture, shapes = await both(
+                call.long.run(describe_texture, opened.view, self._vocabulary),
+                call.long.run(query_shapes, opened.view),
             )
             texture_only, bag = texture
             described = replace(texture_only, shapes=shapes)
             shape_words = shape_bag(shapes, self._vocabulary)
         else:
-            described, bag = await self._workers.run(
-                describe_element, opened.view, self._vocabulary
-            )
+            described, bag = await call.long.run(describe_element, opened.view, self._vocabulary)
         return Extracted(
             opened.info,
             opened.view.region,
@@ -247,6 +205,15 @@ class ElementFinder:
             shape_words,
             opened.thumbnail,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """State that the pictures of one call share."""
+
+    call: Call
+    purpose: Purpose
+    stopwatch: Stopwatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.models import Model, ModelRegistry, run
+from imagesearch_services.embedding.models import Model
 from imagesearch_services.embedding.pictures import Picture
 from imagesearch_services.embedding.preprocess import preprocess
-from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.registry import ModelRegistry
 from imagesearch_services.embedding.windows import Windows
 
 Floats = npt.NDArray[np.float32]
@@ -78,8 +78,7 @@ class DenseView:
 class RegionalDescriber:
     """Runs dense models."""
 
-    def __init__(self, triton: TritonClient, registry: ModelRegistry) -> None:
-        self._triton = triton
+    def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
 
     def dense(self, space: str, *, for_query: bool) -> DenseModel:
@@ -90,18 +89,18 @@ class RegionalDescriber:
                 model has no windows.
         """
         (model,) = self._registry.resolve([space])
-        if "windows" not in model.parameters:
+        if model.windows is None:
             raise field_error("regional_space", f"{space} is the space of a model without windows")
-        return DenseModel(model, Windows.from_parameters(model.parameters) if for_query else None)
+        return DenseModel(model, model.windows if for_query else None)
 
     async def describe(self, view: DenseView) -> Regional:
         """Run the model on a view.
 
         Raises:
-            ServiceError: as `models.run`.
+            ServiceError: as `ModelRegistry.run`.
         """
         model, windows = view.dense.model, view.dense.windows
-        outputs = model.outputs_in(await run(self._triton, model, view.pixels))
+        outputs = model.outputs_in(await self._registry.run(model, view.pixels))
         vectors, boxes = outputs[model.output_name], [view.region]
         if windows is not None:
             vectors = np.concatenate([vectors, outputs["windows"][0]])

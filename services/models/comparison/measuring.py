@@ -13,12 +13,12 @@ import cv2
 from imagesearch_services import embedding
 from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.comparison.alignment import align
-from imagesearch_services.embedding.comparison.looking import (
+from imagesearch_services.embedding.comparison.judging import (
     Vectors,
     alignment_measures,
     embedding_measures,
-    look,
     overlap_inputs,
+    read_picture,
 )
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.models.common.embedder import COPY_MODEL, SPECS, VERSION, Embedder
@@ -28,7 +28,7 @@ REPORT_INTERVAL = 100
 """Number of pairs between progress reports."""
 SOURCES = (
     *("local_features.py", "geometric_check.py"),
-    *("comparison/alignment.py", "comparison/displacement.py", "comparison/looking.py"),
+    *("comparison/alignment.py", "comparison/displacement.py", "comparison/judging.py"),
 )
 """Modules of the Embedding service that determine the measures."""
 
@@ -51,7 +51,9 @@ class Measurer:
         self._background = load_backgrounds()[f"{COPY_MODEL}@{VERSION}"]
 
     def measure(self, pair: Pair) -> Measured:
-        first, second = (look(PictureFile(path.read_bytes())) for path in (pair.first, pair.second))
+        first, second = (
+            read_picture(PictureFile(path.read_bytes())) for path in (pair.first, pair.second)
+        )
         aligned = align(first.view, second.view)
         spec = SPECS[COPY_MODEL]
         vectors = Vectors(

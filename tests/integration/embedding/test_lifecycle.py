@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
@@ -25,8 +26,9 @@ from imagesearch_services.common.status import from_rpc_error
 from imagesearch_services.embedding.elements import vocabulary
 from imagesearch_services.embedding.embed import Embedder
 from imagesearch_services.embedding.items import Item
-from imagesearch_services.embedding.models import ModelRegistry
 from imagesearch_services.embedding.probe import encode_answer
+from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.runtime import Runtime
 from imagesearch_services.embedding.settings import PREFIX
 from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.runner.triton import TritonPorts, TritonProcess
@@ -64,17 +66,23 @@ def fragile_triton(models_dir: Path, tmp_path: Path) -> Iterator[TritonProcess]:
         yield triton
 
 
+@dataclass
+class Domain:
+    """The domain of the service, with models that serve."""
+
+    triton: TritonClient
+    runtime: Runtime
+    embedder: Embedder
+
+
 @pytest.fixture
-async def embedder(triton: TritonProcess) -> AsyncIterator[Embedder]:
-    """The domain behind the service, with models that serve."""
+async def domain(triton: TritonProcess) -> AsyncIterator[Domain]:
     client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
     registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=30)
     await registry.refresh()
-    embedder = Embedder(
-        client, registry, workers=2, pixel_budget=50_000_000, overload_retry_s=0.25, backgrounds={}
-    )
-    yield embedder
-    embedder.close()
+    runtime = Runtime(workers=2, pixel_budget=50_000_000, overload_retry_s=0.25)
+    yield Domain(client, runtime, Embedder(runtime, registry, {}))
+    runtime.close()
     await client.close()
 
 
@@ -196,32 +204,32 @@ async def test_a_model_that_begins_to_answer_wrongly_stops_to_serve(triton: Trit
     await client.close()
 
 
-async def test_a_cancelled_call_stops_and_gives_its_pixels_back(embedder: Embedder) -> None:
-    whole = embedder.budget.free
+async def test_a_cancelled_call_stops_and_gives_its_pixels_back(domain: Domain) -> None:
+    whole = domain.runtime.budget.free
     items = [Item(encoded(photo(seed, (2000, 1500)), "PNG")) for seed in range(6)] * 5
-    call = asyncio.create_task(embedder.embed(items, [COPY]))
-    while embedder.budget.free == whole:  # noqa: ASYNC110  # one turn of the loop, no time
+    call = asyncio.create_task(domain.embedder.embed(items, [COPY]))
+    while domain.runtime.budget.free == whole:  # noqa: ASYNC110  # one turn of the loop, no time
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert embedder.budget.free == whole
+    assert domain.runtime.budget.free == whole
 
 
-async def test_a_failed_call_gives_its_pixels_back(embedder: Embedder) -> None:
-    whole = embedder.budget.free
-    await embedder._triton.close()
+async def test_a_failed_call_gives_its_pixels_back(domain: Domain) -> None:
+    whole = domain.runtime.budget.free
+    await domain.triton.close()
     items = [Item(encoded(photo(seed))) for seed in range(20)]
     with pytest.raises(Exception):  # noqa: B017, PT011  # whatever a closed channel raises
-        await embedder.embed(items, [COPY, SEMANTIC])
-    assert embedder.budget.free == whole
+        await domain.embedder.embed(items, [COPY, SEMANTIC])
+    assert domain.runtime.budget.free == whole
 
 
-async def test_a_batch_larger_than_the_budget_passes_through_it(embedder: Embedder) -> None:
+async def test_a_batch_larger_than_the_budget_passes_through_it(domain: Domain) -> None:
     content = encoded(photo(1, (4000, 3000)))
-    embedded = await embedder.embed([Item(content)] * 12, [COPY])
+    embedded = await domain.embedder.embed([Item(content)] * 12, [COPY])
     assert not [each for each in embedded.pictures if isinstance(each, ServiceError)]
-    assert embedder.budget.free == 50_000_000
+    assert domain.runtime.budget.free == 50_000_000
 
 
 async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(

@@ -9,10 +9,9 @@ from typing import Any, cast
 import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.admission import PixelBudget
 from imagesearch_services.embedding.comparison.comparing import Comparer
-from imagesearch_services.embedding.models import ModelRegistry
-from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.runtime import Runtime
 
 
 class Serving:
@@ -23,16 +22,11 @@ class Serving:
 
 
 async def test_a_bad_picture_is_refused_while_every_thread_compares() -> None:
-    comparer = Comparer(
-        cast("TritonClient", None),
-        cast("ModelRegistry", Serving()),
-        workers=1,
-        budget=PixelBudget(50_000_000),
-        overload_retry_s=0.5,
-        backgrounds={},
-    )
+    runtime = Runtime(workers=1, pixel_budget=50_000_000, overload_retry_s=0.5)
+    comparer = Comparer(runtime, cast("ModelRegistry", Serving()), {})
     done = threading.Event()
-    busy = asyncio.ensure_future(comparer._workers.run(done.wait))
+    call = runtime.start_call()
+    busy = [asyncio.create_task(lane.run(done.wait)) for lane in (call.short, call.long)]
     try:
         with pytest.raises(ServiceError) as caught:
             async with asyncio.timeout(10):
@@ -40,5 +34,5 @@ async def test_a_bad_picture_is_refused_while_every_thread_compares() -> None:
         assert caught.value.reason is Reason.IMAGE_UNREADABLE
     finally:
         done.set()
-        await busy
-        comparer.close()
+        await asyncio.gather(*busy)
+        runtime.close()

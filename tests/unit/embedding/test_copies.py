@@ -10,16 +10,16 @@ import pytest_asyncio
 from PIL import Image, ImageEnhance, ImageOps
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.admission import PixelBudget
 from imagesearch_services.embedding.copies import CopyChecker
+from imagesearch_services.embedding.runtime import Runtime
 from tests.pictures import encoded, photo, png_header
 
 
 @pytest_asyncio.fixture
 async def checker() -> AsyncIterator[CopyChecker]:
-    checker = CopyChecker(workers=2, budget=PixelBudget(10_000_000), overload_retry_s=0.5)
-    yield checker
-    checker.close()
+    runtime = Runtime(workers=2, pixel_budget=10_000_000, overload_retry_s=0.5)
+    yield CopyChecker(runtime)
+    runtime.close()
 
 
 async def refusal(
@@ -107,15 +107,17 @@ async def test_no_pair_or_more_than_a_hundred_pictures_are_refused(
 
 
 async def test_a_call_over_the_pixel_budget_is_refused_with_a_retry_delay() -> None:
-    checker = CopyChecker(workers=1, budget=PixelBudget(320 * 240), overload_retry_s=0.25)
+    runtime = Runtime(workers=1, pixel_budget=320 * 240, overload_retry_s=0.25)
+    checker = CopyChecker(runtime)
     pictures = [encoded(photo(seed)) for seed in range(2)]
     first = asyncio.create_task(checker.check(pictures, [(0, 1)]))
-    await asyncio.sleep(0)
+    while runtime.budget.free:  # noqa: ASYNC110  # until the first call was admitted
+        await asyncio.sleep(0.001)
     error = await refusal(checker, pictures, [(0, 1)])
     assert error.reason is Reason.OVERLOADED
     assert error.retry_after_s == 0.25
     assert len(await first) == 1
-    checker.close()
+    runtime.close()
 
 
 async def test_headers_are_not_read_in_the_event_loop(checker: CopyChecker) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imagesearch_services.common.types import LibraryType
-from imagesearch_services.embedding.models import ModelDescriptionError, describe
+from imagesearch_services.embedding.models import ModelDescriptionError, read_model
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.probe import encode_answer
 from imagesearch_services.embedding.triton import ModelConfig, Tensor
@@ -39,7 +39,7 @@ CONFIG = ModelConfig(
 
 
 def test_a_model_is_what_its_configuration_says() -> None:
-    model = describe(CONFIG)
+    model = read_model(CONFIG)
     assert model.space == "sscd@3"
     assert model.role == "copy"
     assert model.library_types == (LibraryType.WHOLE_IMAGE, LibraryType.PRODUCT)
@@ -50,23 +50,23 @@ def test_a_model_is_what_its_configuration_says() -> None:
 
 
 def test_sizes_that_the_tensors_leave_open_are_those_of_the_parameters() -> None:
-    describe(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
+    read_model(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
 
 
 def test_a_model_with_no_dimensions_embeds_into_no_space() -> None:
     maps = {"maps": Tensor("TYPE_FP32", (10, 64, 44)), "more": Tensor("TYPE_FP32", (12,))}
     told = PARAMETERS | {"role": "subjects", "output_name": "maps", "dimensions": "0"}
-    model = describe(replace(CONFIG, outputs=maps, parameters=told | {"stride": "8"}))
+    model = read_model(replace(CONFIG, outputs=maps, parameters=told | {"stride": "8"}))
     assert model.space == ""
     assert model.outputs == {"maps": (10, 64, 44), "more": (12,)}
-    assert model.parameters["stride"] == "8"
+    assert model.stride == 8
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_missing_parameter_is_named(name: str) -> None:
     parameters = {key: value for key, value in PARAMETERS.items() if key != name}
     with pytest.raises(ModelDescriptionError, match=name):
-        describe(replace(CONFIG, parameters=parameters))
+        read_model(replace(CONFIG, parameters=parameters))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
 )
 def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ModelDescriptionError):
-        describe(replace(CONFIG, parameters=PARAMETERS | changes))
+        read_model(replace(CONFIG, parameters=PARAMETERS | changes))
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> Non
 )
 def test_tensors_that_are_not_as_described_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelDescriptionError):
-        describe(replace(CONFIG, **changes))
+        read_model(replace(CONFIG, **changes))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imagesearch_services.embedding.models import Model, describe
+from imagesearch_services.embedding.models import Model, read_model
 from imagesearch_services.embedding.probe import encode_answer
 from imagesearch_services.embedding.spaces import ModelInput, Space
 from imagesearch_services.embedding.triton import ModelConfig, Tensor
@@ -31,7 +31,7 @@ WEIGHT = 0.3
 
 @pytest.fixture
 def model() -> Model:
-    return describe(
+    return read_model(
         ModelConfig(
             name="product",
             version="2",
@@ -53,13 +53,13 @@ def unit(rows: list[list[float]]) -> npt.NDArray[np.float32]:
 
 def test_a_joined_space_has_the_dimensions_of_both(model: Model) -> None:
     other = replace(model, name="copy", dimensions=5)
-    space = Space(ModelInput(model, 0.05), ModelInput(other, 0.05), WEIGHT, None)
+    space = Space(ModelInput(model, 0.05), ModelInput(other, 0.05), WEIGHT)
     assert (space.name, space.dimensions) == ("product@2", 8)
-    assert Space(ModelInput(model, 0.05), None, 0.0, None).dimensions == 3
+    assert Space(ModelInput(model, 0.05), None, 0.0).dimensions == 3
 
 
 def test_the_cosine_of_joined_vectors_is_the_weighted_mean_of_both_cosines(model: Model) -> None:
-    space = Space(ModelInput(model, 0.0), ModelInput(model, 0.0), WEIGHT, None)
+    space = Space(ModelInput(model, 0.0), ModelInput(model, 0.0), WEIGHT)
     own, joined = unit([[1, 2, 3], [3, -1, 2]]), unit([[0, 1, 1], [1, 1, 0]])
     vectors = space.vectors(own, joined)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1])

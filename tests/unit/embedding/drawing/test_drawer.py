@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.admission import PixelBudget
 from imagesearch_services.embedding.drawing.drawer import Drawer, Request, ThumbnailFile
+from imagesearch_services.embedding.runtime import Runtime
 from tests.pictures import photo
 
 RED, BLUE = (230, 20, 20), (20, 20, 230)
@@ -30,13 +30,12 @@ PICTURE = encoded(photo(0, (200, 150)))
 
 
 @asynccontextmanager
-async def drawing(pixels: int = 50_000_000) -> AsyncIterator[tuple[Drawer, PixelBudget]]:
-    budget = PixelBudget(pixels)
-    drawer = Drawer(budget, workers=1, overload_retry_s=0.5)
+async def drawing(pixels: int = 50_000_000) -> AsyncIterator[tuple[Drawer, Runtime]]:
+    runtime = Runtime(workers=1, pixel_budget=pixels, overload_retry_s=0.5)
     try:
-        yield drawer, budget
+        yield Drawer(runtime), runtime
     finally:
-        drawer.close()
+        runtime.close()
 
 
 async def drawn(drawer: Drawer, *thumbnails: bytes, side_px: int = 640) -> np.ndarray:
@@ -50,7 +49,8 @@ async def drawn(drawer: Drawer, *thumbnails: bytes, side_px: int = 640) -> np.nd
 
 
 async def test_thumbnails_count_toward_the_pixel_budget() -> None:
-    async with drawing(3_000_000) as (drawer, budget):
+    async with drawing(3_000_000) as (drawer, runtime):
+        budget = runtime.budget
         assert budget.try_take(1_500_000)
         await drawn(drawer)
         with pytest.raises(ServiceError) as caught:
@@ -62,9 +62,10 @@ async def test_thumbnails_count_toward_the_pixel_budget() -> None:
 
 
 async def test_an_unreadable_picture_is_refused_while_all_workers_are_busy() -> None:
-    async with drawing() as (drawer, _):
+    async with drawing() as (drawer, runtime):
         done = threading.Event()
-        busy = asyncio.ensure_future(drawer._workers.run(done.wait))
+        call = runtime.start_call()
+        busy = [asyncio.create_task(lane.run(done.wait)) for lane in (call.short, call.long)]
         try:
             with pytest.raises(ServiceError) as caught:
                 async with asyncio.timeout(10):
@@ -72,7 +73,7 @@ async def test_an_unreadable_picture_is_refused_while_all_workers_are_busy() -> 
             assert caught.value.reason is Reason.IMAGE_UNREADABLE
         finally:
             done.set()
-            await busy
+            await asyncio.gather(*busy)
 
 
 @pytest.mark.parametrize("size", [(60, 30), (240, 120), (1000, 500)])

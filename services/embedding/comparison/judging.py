@@ -1,4 +1,4 @@
-"""The steps of a comparison that need no other service: what runs in a thread."""
+"""Steps of a comparison that run in threads: decode, align, measure, explain."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640
-"""Long side at which pictures are compared, if they have it."""
+"""Long side at which pictures are compared, pixels; smaller pictures keep their size."""
 
 Inputs = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """A picture that is ready to be compared."""
+class ComparedPicture:
+    """A decoded picture with its local features."""
 
     info: PictureInfo
     view: View
     picture: Picture
-    """At working size."""
+    """The pixels at working size."""
 
     def inputs(self, spec: InputSpec) -> Inputs:
-        """Give it to a model as a whole, [1, height, width, 3]."""
+        """Return the model's input for the whole picture, [1, height, width, 3]."""
         picture = self.picture
         return preprocess(picture, [Box(0, 0, picture.width, picture.height)], spec)
 
@@ -48,13 +48,13 @@ class Vectors:
 
     copy: Floats
     semantic: Floats | None
-    """None where no such model serves."""
+    """None if no model with this role serves."""
     aligned_copy: Floats | None
-    """Of what both show; None where they have not been aligned."""
+    """Embeddings of the overlap; None if the pictures are not aligned."""
 
 
-def look(file: PictureFile) -> Looked:
-    """Decode a picture and find its local features.
+def read_picture(file: PictureFile) -> ComparedPicture:
+    """Decode a picture and extract its local features.
 
     Raises:
         ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
@@ -70,11 +70,16 @@ def look(file: PictureFile) -> Looked:
     if size != decoded.image.size:
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     picture = Picture(Image.fromarray(pixels), decoded.width, decoded.height)
-    return Looked(info, View.of(pixels), picture)
+    return ComparedPicture(info, View.of(pixels), picture)
+
+
+def whole_inputs(first: ComparedPicture, second: ComparedPicture, spec: InputSpec) -> Inputs:
+    """Return the model's inputs for both whole pictures, [2, height, width, 3]."""
+    return np.concatenate([first.inputs(spec), second.inputs(spec)])
 
 
 def overlap_inputs(aligned: Aligned, spec: InputSpec) -> Inputs:
-    """Give what both pictures show to a model, [2, height, width, 3]."""
+    """Return the model's inputs for the overlap in both pictures, [2, height, width, 3]."""
     inputs = []
     for pixels in (aligned.overlap.first, aligned.overlap.second):
         image = Image.fromarray(pixels)
@@ -84,13 +89,13 @@ def overlap_inputs(aligned: Aligned, spec: InputSpec) -> Inputs:
 
 
 def judge(
-    first: Looked,
-    second: Looked,
+    first: ComparedPicture,
+    second: ComparedPicture,
     aligned: Aligned | None,
     vectors: Vectors,
     background: Background | None,
 ) -> tuple[dict[str, float], list[Edit]]:
-    """Give everything measured between two pictures, by name, and the edits between them."""
+    """Return all measures of two pictures by name, and the likely edits between them."""
     measures = pixel_measures(first.view.pixels, second.view.pixels)
     measures |= hash_measures(first.view.pixels, second.view.pixels)
     measures |= embedding_measures(vectors, background)
@@ -107,7 +112,7 @@ def judge(
 
 
 def embedding_measures(vectors: Vectors, background: Background | None) -> dict[str, float]:
-    """Give how close the embeddings are."""
+    """Return the similarities of the embeddings, by name."""
     cosine, closeness = _closeness(vectors.copy, background)
     measures = {"copy_similarity": cosine, "copy_closeness": closeness}
     if vectors.semantic is not None:
@@ -117,8 +122,10 @@ def embedding_measures(vectors: Vectors, background: Background | None) -> dict[
     return measures
 
 
-def alignment_measures(first: Looked, second: Looked, aligned: Aligned | None) -> dict[str, float]:
-    """Give how well the pictures agree where one lies over the other."""
+def alignment_measures(
+    first: ComparedPicture, second: ComparedPicture, aligned: Aligned | None
+) -> dict[str, float]:
+    """Return how well the pixels of the aligned pictures agree, by name."""
     if aligned is None:
         return {"inlier_count": 0.0}
     off_px = displacement_px(first.view, second.view, aligned) if aligned.is_credible else None
@@ -134,22 +141,22 @@ def alignment_measures(first: Looked, second: Looked, aligned: Aligned | None) -
 
 
 def _closeness(pair: Floats, background: Background | None) -> tuple[float, float]:
-    """Give the cosine of two embeddings, and it judged against pictures in general.
+    """Return the cosine of two embeddings, and their closeness.
 
-    Against whichever of the two lies closer to them, so that the order of the pictures tells
-    nothing.
+    Closeness is the cosine normalized by the larger of the two background similarities, so that
+    the order of the pictures makes no difference.
     """
     cosine = float(np.clip(pair[0] @ pair[1], -1.0, 1.0))
-    near = float(background.similarities(pair).max()) if background is not None else 0.0
-    return cosine, (cosine - near) / (1 - near)
+    base = float(background.similarities(pair).max()) if background is not None else 0.0
+    return cosine, (cosine - base) / (1 - base)
 
 
-def _size(looked: Looked) -> tuple[int, int]:
-    return looked.picture.width, looked.picture.height
+def _size(compared: ComparedPicture) -> tuple[int, int]:
+    return compared.picture.width, compared.picture.height
 
 
-def _in_files(first: Looked, second: Looked, matrix: Matrix) -> Matrix:
-    """Give a homography between views in pixels of the files."""
+def _in_files(first: ComparedPicture, second: ComparedPicture, matrix: Matrix) -> Matrix:
+    """Convert a homography between views to pixels of the files."""
     to_view = np.diag([first.picture.x_scale, first.picture.y_scale, 1.0])
     from_view = np.diag([1 / second.picture.x_scale, 1 / second.picture.y_scale, 1.0])
     return from_view @ matrix @ to_view

@@ -1,0 +1,102 @@
+"""The threads and the pixel budget that all engines of the service share.
+
+A task is short or long, by what it is expected to take. Each kind has as many threads as the
+machine has processors, so that the operating system divides the processors between the kinds and
+a short task never waits for a long one: an embedding of a photograph goes on while large pictures
+are decoded, drawings are made and pictures are compared. Headers of files are read by threads of
+their own, so that a bad picture is refused at once however busy the others are.
+
+A task must not wait for another task: with every thread waiting, none would be free to run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import ParamSpec, TypeVar
+
+from imagesearch_services.embedding.admission import CallAdmission, Grant, PixelBudget
+from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.workers import Workers
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+HEADER_THREADS = 2
+"""Threads that read headers, each in less than a millisecond."""
+
+TASKS_PER_THREAD = 2
+"""Tasks of one call that are queued or run at once, for each thread of a kind: enough to keep the
+threads busy, few enough that another call's task gets its turn soon."""
+
+LARGE_PICTURE_PX = 8_000_000
+"""Pixels from which decoding a picture is a long task: 0.1 s and more."""
+
+
+class Lane:
+    """One call's turns in the threads of one kind."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._turns = asyncio.Semaphore(TASKS_PER_THREAD * workers.threads)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function in a thread; for cancellation see `Workers.run`."""
+        async with self._turns:
+            return await self._workers.run(function, *args, **kwargs)
+
+
+class Call:
+    """One call's share of the runtime."""
+
+    def __init__(self, short: Lane, long: Lane, admission: CallAdmission) -> None:
+        self.short = short
+        """For tasks of about 20 ms and less."""
+        self.long = long
+        """For tasks that take longer, and for those that come in hundreds."""
+        self._admission = admission
+
+    def lane_for(self, file: PictureFile) -> Lane:
+        """Return the lane for tasks whose duration grows with the size of a picture."""
+        return self.long if file.pixels > LARGE_PICTURE_PX else self.short
+
+    def admit(self, pixels: int) -> AbstractAsyncContextManager[Grant]:
+        """Hold pixels while they are worked on, see `CallAdmission.admit`."""
+        return self._admission.admit(pixels)
+
+
+class Runtime:
+    """Threads and pixel budget of the service. Close it once, after the last call."""
+
+    def __init__(self, *, workers: int, pixel_budget: int, overload_retry_s: float) -> None:
+        """Start without threads; they are started as tasks come.
+
+        Args:
+            workers: threads for short tasks, and as many for long ones.
+            pixel_budget: pixels that all calls together may hold.
+            overload_retry_s: seconds after which a refused caller should retry.
+        """
+        self.budget = PixelBudget(pixel_budget)
+        self._overload_retry_s = overload_retry_s
+        self._headers = Workers(HEADER_THREADS, "headers")
+        self._short = Workers(workers, "short-tasks")
+        self._long = Workers(workers, "long-tasks")
+
+    def start_call(self) -> Call:
+        """Return a call's share of the runtime; nothing has to be given back."""
+        admission = CallAdmission(self.budget, retry_after_s=self._overload_retry_s)
+        return Call(Lane(self._short), Lane(self._long), admission)
+
+    async def read_header(self, content: bytes) -> PictureFile:
+        """Read the header of a picture file.
+
+        Raises:
+            ServiceError: as `PictureFile`.
+        """
+        return await self._headers.run(PictureFile, content)
+
+    def close(self) -> None:
+        """Stop the threads; tasks that have not started never will."""
+        for workers in (self._headers, self._short, self._long):
+            workers.close()
