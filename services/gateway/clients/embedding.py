@@ -1,4 +1,4 @@
-"""The Embedding service as the Gateway sees it: imagesearch.embedding.v1 ↔ the model."""
+"""Client of the Embedding service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ PEER = Reason.EMBEDDING_UNAVAILABLE
 
 
 class EmbeddingClient:
-    """Calls the Embedding service."""
+    """Calls the Embedding service.
+
+    All methods raise ServiceError: Embedding's own error, or EMBEDDING_UNAVAILABLE.
+    """
 
     def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
         self._channel = channel
@@ -44,16 +47,7 @@ class EmbeddingClient:
         response = await call(
             self._stub.ListModels, pb.ListModelsRequest(), peer=PEER, timeout_s=self._timeout_s
         )
-        known_types = {int(one) for one in LibraryType}
-        return [
-            ServedModel(
-                type_messages.read_model_version(served.model),
-                served.dimensions,
-                frozenset(LibraryType(one) for one in served.library_types if one in known_types),
-            )
-            for served in response.models
-            if served.space
-        ]
+        return [_read_served_model(served) for served in response.models if served.space]
 
     async def embed(
         self,
@@ -67,9 +61,9 @@ class EmbeddingClient:
             _write_item(picture, request.items.add())
         response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pictures):
-            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
         return Embedded(
-            [_picture(result) for result in response.results],
+            [_read_embedded_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
             [type_messages.read_model_version(model) for model in response.detection_models],
         )
@@ -111,9 +105,9 @@ class EmbeddingClient:
             self._stub.ExtractFeatures, request, peer=PEER, timeout_s=self._timeout_s
         )
         if len(response.results) != len(pictures):
-            raise ServiceError(Reason.INTERNAL, "the embedding service left pictures out")
+            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
         return Described(
-            [_described(result) for result in response.results],
+            [_read_described_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
         )
 
@@ -193,14 +187,24 @@ class EmbeddingClient:
         )
         response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pairs):
-            raise ServiceError(Reason.INTERNAL, "the embedding service left pairs out")
-        return [_copy_evidence(one) for one in response.results]
+            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pairs")
+        return [_read_copy_evidence(result) for result in response.results]
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)
 
 
-def _copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
+def _read_served_model(message: pb.ServedModel) -> ServedModel:
+    # A later version of Embedding may serve models for types that are unknown here.
+    known_types = {int(library_type) for library_type in LibraryType}
+    return ServedModel(
+        type_messages.read_model_version(message.model),
+        message.dimensions,
+        frozenset(LibraryType(number) for number in message.library_types if number in known_types),
+    )
+
+
+def _read_copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
     if message.unreadable:
         return None
     return CopyEvidence(
@@ -214,7 +218,7 @@ def _copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
 
 
 def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
-    # In place: a message that is put into another is copied, and pictures are large.
+    # Filled in place: assigning a message to a field copies it, and pictures are large.
     item.image.content = picture.content
     if picture.region is not None:
         item.regions.append(type_messages.write_box(picture.region))
@@ -223,7 +227,7 @@ def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
     item.category = type_messages.write_category(picture.category)
 
 
-def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceError:
+def _read_described_picture(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceError:
     if result.HasField("error"):
         return item_error(result.error)
     return DescribedPicture(
@@ -233,12 +237,12 @@ def _described(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceEr
         result.features,
         result.keypoint_count,
         result.thumbnail,
-        [type_messages.read_vector(one) for one in result.vectors],
+        [type_messages.read_vector(vector) for vector in result.vectors],
         type_messages.read_sparse_vector(result.shape_words),
     )
 
 
-def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
+def _read_embedded_picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
     if result.HasField("error"):
         return item_error(result.error)
     return EmbeddedPicture(
@@ -246,7 +250,7 @@ def _picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
         [
             EmbeddedRegion(
                 type_messages.read_box(region.box),
-                [type_messages.read_vector(one) for one in region.vectors],
+                [type_messages.read_vector(vector) for vector in region.vectors],
                 type_messages.read_subject(region.subject) if region.HasField("subject") else None,
             )
             for region in result.regions

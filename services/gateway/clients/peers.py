@@ -1,4 +1,4 @@
-"""What the clients of both services behind the Gateway share."""
+"""Health checks and item errors, for the clients of both services behind the Gateway."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _REGION = re.compile(r"\bregions\[\d+\]")
 
 
 async def check_health(channel: grpc.aio.Channel, service: str) -> None:
-    """Ask a service whether it serves.
+    """Check that a service reports SERVING.
 
     Raises:
-        RuntimeError: it says that it does not.
+        RuntimeError: it reports another status.
         grpc.aio.AioRpcError: it does not answer.
     """
     response = await health_pb2_grpc.HealthStub(channel).Check(
@@ -36,19 +36,19 @@ def item_error(status: status_pb2.Status) -> ServiceError:
     """Read the error of one item of a batch."""
     error = from_status(status)
     if error is None:
-        return ServiceError(Reason.INTERNAL, "an error without a known reason")
-    return in_public_fields(error)
+        return ServiceError(Reason.INTERNAL, "a service returned an error without a known reason")
+    return with_public_fields(error)
 
 
-def in_public_fields(error: ServiceError) -> ServiceError:
-    """Name request fields as our callers know them: where they stand in one picture's request."""
+def with_public_fields(error: ServiceError) -> ServiceError:
+    """Replace paths of fields in internal requests by paths in the public request of one image."""
     return ServiceError(
         error.reason,
         _public(error.message),
         metadata={name: _public(value) for name, value in error.metadata.items()}
         if "field" in error.metadata
         else error.metadata,
-        fields=[replace(fault, field=_public(fault.field)) for fault in error.fields],
+        fields=[replace(violation, field=_public(violation.field)) for violation in error.fields],
         retry_after_s=error.retry_after_s,
     )
 

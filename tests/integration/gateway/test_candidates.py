@@ -88,7 +88,7 @@ async def test_each_window_contributes_a_limited_number_of_candidates(
 async def test_features_are_returned_in_request_order(
     client: CatalogClient, monkeypatch: pytest.MonkeyPatch, max_entries: int
 ) -> None:
-    monkeypatch.setattr(catalog_client, "MOST_ENTRIES", max_entries)
+    monkeypatch.setattr(catalog_client, "MAX_ENTRIES", max_entries)
     words = SparseVector("words@1", [7], [1.0])
     best = await client.candidates(query(words, limit=30, limit_per_vector=3))
     found = await client.get_features("logos", [best[0], bytes(16), *best[1:]], library_uid="")

@@ -15,7 +15,7 @@ from imagesearch_services.common.errors import FieldViolation, Reason, ServiceEr
 from imagesearch_services.common.types import Category, LibraryType
 from imagesearch_services.gateway.access import require_token
 from imagesearch_services.gateway.admission import Admission
-from imagesearch_services.gateway.clients.peers import in_public_fields
+from imagesearch_services.gateway.clients.peers import with_public_fields
 from imagesearch_services.gateway.model import Relation
 from imagesearch_services.gateway.settings import PREFIX, Settings
 
@@ -84,7 +84,7 @@ def test_our_enums_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("field", ["items[3].regions[0]", "regions[0]", "region"])
 def test_fields_of_inner_requests_are_named_as_the_caller_knows_them(field: str) -> None:
-    error = in_public_fields(field_error(field, "is empty", reason=Reason.REGION_INVALID))
+    error = with_public_fields(field_error(field, "is empty", reason=Reason.REGION_INVALID))
     assert error.fields == (FieldViolation("region", "is empty"),)
     assert error.message == "region: is empty"
     assert error.metadata == {"field": "region"}
