@@ -28,8 +28,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Image(_message.Message):
-    """A stored picture: what was learnt from it and what the caller said of it. The
-    pixels themselves are not kept, but for a small picture (GetThumbnail).
+    """A stored image: data that the service derived from a picture, and metadata from
+    the caller. The pixels are not stored, except in the thumbnail (GetThumbnail).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -68,52 +68,54 @@ class Image(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"libraries/{library}/images/{image}". Read in UpdateImage."""
+    """"libraries/{library}/images/{image}". Read by UpdateImage."""
     image_id: _builtins.str
-    """Output only. The last part of the name: 1 to 255 bytes of UTF-8 without
-    control characters and without "/".
+    """Output only. Last segment of the name: 1 to 255 bytes of UTF-8 without
+    control characters and "/".
     """
     entity_id: _builtins.str
-    """Groups several pictures of one thing; at most 255 bytes, may be empty."""
+    """Groups several images of the same entity, for example photos of one product.
+    At most 255 bytes; may be empty.
+    """
     category: _category_pb2.Category.ValueType
-    """What the picture shows: given by the caller, else as detected in product
-    libraries.
+    """Category of the goods in the picture: as given by the caller, otherwise as
+    detected (product libraries only).
     """
     custom_content: _builtins.str
-    """Anything; given back with every match; at most 4,096 bytes of UTF-8."""
+    """Any text, returned with every match. At most 4,096 bytes of UTF-8."""
     @_builtins.property
     def tags(self) -> _containers.MessageMap[_builtins.str, _tag_pb2.TagValue]:
-        """At most 64 tags. Names are 1 to 63 of a-z, A-Z, 0-9 and "_", not beginning
-        with a digit.
+        """At most 64 tags. A name has 1 to 63 characters of a-z, A-Z, 0-9 and "_" and
+        does not start with a digit.
         """
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """Output only. The part of the picture that is searched for; the whole
-        picture where neither a region was given nor a subject detected.
+        """Output only. Part of the picture that searches match: the given region or the
+        detected subject, otherwise the whole picture.
         """
 
     @_builtins.property
     def subject(self) -> _subject_pb2.Subject:
-        """Output only. The subject that was stored, in product libraries."""
+        """Output only. Subject that was detected and stored (product libraries only)."""
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """Output only. Size, hash, media type and sharpness of the picture added."""
+        """Output only. Size, hash, media type and sharpness of the added picture."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was added."""
+        """Output only. Time of addition."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was last changed."""
+        """Output only. Time of the last change."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only, in the answers of AddImage and BatchAddImages: what the caller
-        should know though the image is stored, for example that no subject was found
-        in it or that an element has too little texture to be found.
+        """Output only, set by AddImage and BatchAddImages. Problems that did not prevent
+        storing the image, for example that no subject was detected, or that an
+        element has too little texture to be found.
         """
 
     def __init__(
@@ -142,7 +144,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class AddImageRequest(_message.Message):
-    """A picture to add."""
+    """Request of AddImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -179,37 +181,42 @@ class AddImageRequest(_message.Message):
     ALLOW_OVERWRITE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """"libraries/{library}". May be left out inside a batch."""
+    """"libraries/{library}". Optional inside a batch."""
     image_id: _builtins.str
-    """Becomes the last part of its name; empty: one is made."""
+    """Last segment of the image's name; empty: the service generates an id."""
     entity_id: _builtins.str
-    """As in Image."""
+    """See Image."""
     category: _category_pb2.Category.ValueType
-    """As in Image; in product libraries it overrides what is detected."""
+    """See Image. Overrides the detected category (product libraries)."""
     custom_content: _builtins.str
-    """As in Image."""
+    """See Image."""
     subject_detection: _builtins.bool
-    """Find the main subject, inside the region if one is given, and store that.
-    Unset: true in product libraries when no region is given. Refused elsewhere
-    when true.
+    """Detects the main subject, inside `region` if it is set, and stores only the
+    subject. Product libraries only: true in other libraries fails with
+    LIBRARY_TYPE_MISMATCH. Unset: true in product libraries if `region` is unset.
     """
     allow_overwrite: _builtins.bool
-    """Replace the image of that name, if there is one."""
+    """Replaces an existing image of the same name instead of failing with
+    IMAGE_ALREADY_EXISTS.
+    """
     request_id: _builtins.str
-    """At most 128 bytes. A call repeated with the same one gives the stored image
-    again instead of ALREADY_EXISTS. Inside a batch, one for each picture.
+    """Idempotency key, at most 128 bytes. Repeating the call with the same key
+    returns the stored image instead of IMAGE_ALREADY_EXISTS. Inside a batch,
+    each picture has its own key.
     """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture. Required."""
+        """Picture to add. Required."""
 
     @_builtins.property
     def tags(self) -> _containers.MessageMap[_builtins.str, _tag_pb2.TagValue]:
-        """As in Image."""
+        """See Image."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """Store only this part. Clipped to the picture; refused when nothing is left."""
+        """Stores only this part of the picture. Clipped to the picture;
+        REGION_INVALID if nothing remains.
+        """
 
     def __init__(
         self,
@@ -238,7 +245,7 @@ Global___AddImageRequest: _TypeAlias = AddImageRequest  # noqa: Y015
 
 @_typing.final
 class BatchAddImagesRequest(_message.Message):
-    """Pictures to add."""
+    """Request of BatchAddImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,7 +255,7 @@ class BatchAddImagesRequest(_message.Message):
     """"libraries/{library}"."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddImageRequest]:
-        """1 to 100, together at most 32 MiB."""
+        """Pictures to add: 1 to 100, together at most 32 MiB."""
 
     def __init__(
         self,
@@ -266,17 +273,17 @@ Global___BatchAddImagesRequest: _TypeAlias = BatchAddImagesRequest  # noqa: Y015
 
 @_typing.final
 class BatchAddImagesResponse(_message.Message):
-    """What came of each picture."""
+    """Response of BatchAddImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """How many were stored."""
+    """Number of pictures that were stored."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchAddImagesResult]:
-        """As many as requests, in their order."""
+        """One result for each request, in the same order."""
 
     def __init__(
         self,
@@ -294,7 +301,7 @@ Global___BatchAddImagesResponse: _TypeAlias = BatchAddImagesResponse  # noqa: Y0
 
 @_typing.final
 class BatchAddImagesResult(_message.Message):
-    """What came of one picture."""
+    """Result for one picture of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -302,11 +309,11 @@ class BatchAddImagesResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> Global___Image:
-        """The stored image."""
+        """Stored image."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why it was not stored, as AddImage would have said."""
+        """Error, as AddImage would return it."""
 
     def __init__(
         self,
@@ -326,7 +333,7 @@ Global___BatchAddImagesResult: _TypeAlias = BatchAddImagesResult  # noqa: Y015
 
 @_typing.final
 class GetImageRequest(_message.Message):
-    """Which image."""
+    """Request of GetImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -348,7 +355,7 @@ Global___GetImageRequest: _TypeAlias = GetImageRequest  # noqa: Y015
 
 @_typing.final
 class ListImagesRequest(_message.Message):
-    """Asks for a page of images."""
+    """Request of ListImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -359,11 +366,13 @@ class ListImagesRequest(_message.Message):
     parent: _builtins.str
     """"libraries/{library}"."""
     page_size: _builtins.int
-    """1 to 100; 0: 50; more is taken as 100."""
+    """Images per page, 1 to 100; 0: 50; larger values are lowered to 100."""
     page_token: _builtins.str
-    """From the page before; parent and filter must be the same."""
+    """next_page_token of the previous page; parent and filter must be the same."""
     filter: _builtins.str
-    """Which images; see ImageSearchService."""
+    """Lists only images that match this filter, see ImageSearchService. Empty: all
+    images.
+    """
     def __init__(
         self,
         *,
@@ -382,7 +391,7 @@ Global___ListImagesRequest: _TypeAlias = ListImagesRequest  # noqa: Y015
 
 @_typing.final
 class ListImagesResponse(_message.Message):
-    """A page of images."""
+    """Response of ListImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -390,12 +399,12 @@ class ListImagesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     total_size: _builtins.int
-    """How many images the filter takes now, exactly."""
+    """Exact number of images that match the filter now."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:
-        """In an order that writes do not change."""
+        """Images in a stable order: writes do not change it."""
 
     def __init__(
         self,
@@ -414,7 +423,7 @@ Global___ListImagesResponse: _TypeAlias = ListImagesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateImageRequest(_message.Message):
-    """An image and which of its fields to change."""
+    """Request of UpdateImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,16 +431,16 @@ class UpdateImageRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """As in AddImageRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     @_builtins.property
     def image(self) -> Global___Image:
-        """Named by `name`."""
+        """Image to change, identified by `name`, with the new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of entity_id, category, tags, tags.NAME, custom_content. `tags` replaces all
-        tags; `tags.NAME` sets one, or removes it where `image` has none of that
-        name. Empty: those that are set in `image`.
+        """Fields to change: entity_id, category, tags, tags.NAME, custom_content. `tags`
+        replaces all tags. `tags.NAME` sets one tag, or removes it if `image` does not
+        contain it. Empty: the fields that are set in `image`.
         """
 
     def __init__(
@@ -451,7 +460,7 @@ Global___UpdateImageRequest: _TypeAlias = UpdateImageRequest  # noqa: Y015
 
 @_typing.final
 class DeleteImageRequest(_message.Message):
-    """Which image to delete."""
+    """Request of DeleteImage."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -460,7 +469,7 @@ class DeleteImageRequest(_message.Message):
     name: _builtins.str
     """"libraries/{library}/images/{image}"."""
     request_id: _builtins.str
-    """As in CreateLibraryRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     def __init__(
         self,
         *,
@@ -477,7 +486,7 @@ Global___DeleteImageRequest: _TypeAlias = DeleteImageRequest  # noqa: Y015
 
 @_typing.final
 class DeleteImagesRequest(_message.Message):
-    """Which images to delete: exactly one of names, entity_id and filter."""
+    """Request of DeleteImages. Exactly one of names, entity_id and filter is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -489,14 +498,16 @@ class DeleteImagesRequest(_message.Message):
     parent: _builtins.str
     """"libraries/{library}"."""
     entity_id: _builtins.str
-    """All images of this entity."""
+    """Deletes all images of this entity."""
     filter: _builtins.str
-    """All images that it takes; see ImageSearchService."""
+    """Deletes all images that match this filter, see ImageSearchService."""
     request_id: _builtins.str
-    """As in CreateLibraryRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 1,000 full names; those that are not there are no error."""
+        """Resource names of images to delete, at most 1,000. Names of missing images are
+        ignored.
+        """
 
     def __init__(
         self,
@@ -517,13 +528,13 @@ Global___DeleteImagesRequest: _TypeAlias = DeleteImagesRequest  # noqa: Y015
 
 @_typing.final
 class DeleteImagesResponse(_message.Message):
-    """How many went."""
+    """Response of DeleteImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """Images that were there and are not now."""
+    """Number of images that existed and were deleted."""
     def __init__(
         self,
         *,
@@ -539,7 +550,7 @@ Global___DeleteImagesResponse: _TypeAlias = DeleteImagesResponse  # noqa: Y015
 
 @_typing.final
 class GetThumbnailRequest(_message.Message):
-    """Which image's small picture to get."""
+    """Request of GetThumbnail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -561,16 +572,16 @@ Global___GetThumbnailRequest: _TypeAlias = GetThumbnailRequest  # noqa: Y015
 
 @_typing.final
 class GetThumbnailResponse(_message.Message):
-    """A small picture."""
+    """Response of GetThumbnail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """JPEG, long side at most 320 pixels, without metadata."""
+    """JPEG file, long side at most 320 pixels, without metadata."""
     media_type: _builtins.str
-    """"image/jpeg"."""
+    """Always "image/jpeg"."""
     def __init__(
         self,
         *,

@@ -29,34 +29,40 @@ if _version_not_supported:
 
 
 class ImageSearchServiceStub:
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
     tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+    - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+    and INTERNAL;
+    - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+    IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+    and MODEL_SERVER_UNAVAILABLE;
+    - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+    - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel):
@@ -163,38 +169,44 @@ class ImageSearchServiceStub:
 
 
 class ImageSearchServiceServicer:
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
     tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+    - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+    and INTERNAL;
+    - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+    IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+    and MODEL_SERVER_UNAVAILABLE;
+    - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+    - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     def CreateLibrary(self, request, context):
-        """Makes an empty library with the models that are configured for its type.
+        """Creates an empty library with the models that are configured for its type.
         Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
         MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
         """
@@ -203,35 +215,36 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLibrary(self, request, context):
-        """One library with its counts.
+        """Returns a library with its counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLibraries(self, request, context):
-        """All libraries. Errors: PAGE_TOKEN_INVALID.
+        """Lists all libraries. Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateLibrary(self, request, context):
-        """Changes a library's display name, description, capacity or thumbnails.
+        """Changes the display name, description, capacity or thumbnails_disabled of a
+        library.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLibrary(self, request, context):
-        """Deletes a library and all its images, at once and for good.
+        """Deletes a library and all its images. This cannot be undone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddImage(self, request, context):
-        """Adds one picture. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
+        """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
         TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -239,23 +252,24 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchAddImages(self, request, context):
-        """Adds up to 100 pictures; each succeeds or fails alone with the errors of
-        AddImage. The call itself fails only where nothing can be tried.
+        """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
+        own, with the errors of AddImage. The call itself fails only if no picture
+        can be tried.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """One stored image. Errors: IMAGE_NOT_FOUND.
+        """Returns a stored image. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Stored images a page at a time. An image that is there from the first page
-        to the last is listed exactly once, whatever is written meanwhile.
+        """Lists the images of a library. An image that exists from the first page to
+        the last is listed exactly once, even if images are written between pages.
         Errors: FILTER_INVALID, PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -263,8 +277,8 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateImage(self, request, context):
-        """Changes what was said of an image. Errors: IMAGE_NOT_FOUND,
-        TAG_TYPE_MISMATCH.
+        """Changes the entity, category, tags or custom content of an image.
+        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -294,52 +308,54 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchSearchImages(self, request, context):
-        """Up to 100 searches of one library; each succeeds or fails alone with the
-        errors of SearchImages.
+        """Runs up to 100 searches in one library. Each search succeeds or fails on its
+        own, with the errors of SearchImages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetectSubjects(self, request, context):
-        """Boxes, categories, colours and attributes of a picture, storing nothing.
-        Errors: MODEL_NOT_SERVED.
+        """Returns the boxes, categories, colors and attributes of the subjects of a
+        picture. Stores nothing. Errors: MODEL_NOT_SERVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompareImages(self, request, context):
-        """What two pictures are to each other, storing nothing.
-        Errors: MODEL_NOT_SERVED.
+        """Compares two pictures: same file, edited copy, related or different. Stores
+        nothing. Errors: MODEL_NOT_SERVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FindDuplicates(self, request, context):
-        """Groups of the same picture within a library, streamed as they are found.
-        Whole-image libraries only. A call that breaks off is taken up again with the
-        last message's page token. A Gateway works on few such calls at a time and
-        tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
-        BLOB_STORE_UNAVAILABLE.
+        """Finds groups of copies of the same picture in a library and streams each
+        group when it is complete. Supports whole-image libraries only. If the stream
+        breaks, continue with the page token of the last message received. The
+        service limits how many of these calls run at the same time; further calls
+        fail with OVERLOADED and should be retried.
+        Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
+        LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Remembers pairs that are no duplicates, all or none; FindDuplicates never
-        puts the two into one group. A pair is forgotten when one of its images is
-        deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of images that are not duplicates: all pairs or, on error, no
+        pair. FindDuplicates never puts both images of a pair into one group. A pair
+        is removed when one of its images is deleted or overwritten with another
+        file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetThumbnail(self, request, context):
-        """The small picture of a stored image.
+        """Returns the thumbnail of a stored image.
         Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -453,34 +469,40 @@ def add_ImageSearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ImageSearchService:
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
     tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+    - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+    and INTERNAL;
+    - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+    IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+    and MODEL_SERVER_UNAVAILABLE;
+    - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+    - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     @staticmethod

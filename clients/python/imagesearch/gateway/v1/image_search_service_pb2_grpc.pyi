@@ -30,34 +30,40 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ImageSearchServiceStub:
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
         tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+      - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+        and INTERNAL;
+      - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+        and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+      - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     @_typing.overload
@@ -65,36 +71,39 @@ class ImageSearchServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImageSearchServiceAsyncStub: ...
     CreateLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.CreateLibraryRequest, _library_pb2.Library]
-    """Makes an empty library with the models that are configured for its type.
+    """Creates an empty library with the models that are configured for its type.
     Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
     MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
     """
     GetLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.GetLibraryRequest, _library_pb2.Library]
-    """One library with its counts."""
+    """Returns a library with its counts."""
     ListLibraries: _grpc.UnaryUnaryMultiCallable[_library_pb2.ListLibrariesRequest, _library_pb2.ListLibrariesResponse]
-    """All libraries. Errors: PAGE_TOKEN_INVALID."""
+    """Lists all libraries. Errors: PAGE_TOKEN_INVALID."""
     UpdateLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.UpdateLibraryRequest, _library_pb2.Library]
-    """Changes a library's display name, description, capacity or thumbnails."""
+    """Changes the display name, description, capacity or thumbnails_disabled of a
+    library.
+    """
     DeleteLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.DeleteLibraryRequest, _empty_pb2.Empty]
-    """Deletes a library and all its images, at once and for good."""
+    """Deletes a library and all its images. This cannot be undone."""
     AddImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.AddImageRequest, _image_pb2.Image]
-    """Adds one picture. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
+    """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
     TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
     """
     BatchAddImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.BatchAddImagesRequest, _image_pb2.BatchAddImagesResponse]
-    """Adds up to 100 pictures; each succeeds or fails alone with the errors of
-    AddImage. The call itself fails only where nothing can be tried.
+    """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
+    own, with the errors of AddImage. The call itself fails only if no picture
+    can be tried.
     """
     GetImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.Image]
-    """One stored image. Errors: IMAGE_NOT_FOUND."""
+    """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
-    """Stored images a page at a time. An image that is there from the first page
-    to the last is listed exactly once, whatever is written meanwhile.
+    """Lists the images of a library. An image that exists from the first page to
+    the last is listed exactly once, even if images are written between pages.
     Errors: FILTER_INVALID, PAGE_TOKEN_INVALID.
     """
     UpdateImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]
-    """Changes what was said of an image. Errors: IMAGE_NOT_FOUND,
-    TAG_TYPE_MISMATCH.
+    """Changes the entity, category, tags or custom content of an image.
+    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
     """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -106,99 +115,110 @@ class ImageSearchServiceStub:
     MODEL_NOT_SERVED, PAGE_TOKEN_INVALID, PAGE_TOKEN_EXPIRED, LIBRARY_CHANGED.
     """
     BatchSearchImages: _grpc.UnaryUnaryMultiCallable[_search_pb2.BatchSearchImagesRequest, _search_pb2.BatchSearchImagesResponse]
-    """Up to 100 searches of one library; each succeeds or fails alone with the
-    errors of SearchImages.
+    """Runs up to 100 searches in one library. Each search succeeds or fails on its
+    own, with the errors of SearchImages.
     """
     DetectSubjects: _grpc.UnaryUnaryMultiCallable[_search_pb2.DetectSubjectsRequest, _search_pb2.DetectSubjectsResponse]
-    """Boxes, categories, colours and attributes of a picture, storing nothing.
-    Errors: MODEL_NOT_SERVED.
+    """Returns the boxes, categories, colors and attributes of the subjects of a
+    picture. Stores nothing. Errors: MODEL_NOT_SERVED.
     """
     CompareImages: _grpc.UnaryUnaryMultiCallable[_search_pb2.CompareImagesRequest, _search_pb2.CompareImagesResponse]
-    """What two pictures are to each other, storing nothing.
-    Errors: MODEL_NOT_SERVED.
+    """Compares two pictures: same file, edited copy, related or different. Stores
+    nothing. Errors: MODEL_NOT_SERVED.
     """
     FindDuplicates: _grpc.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]
-    """Groups of the same picture within a library, streamed as they are found.
-    Whole-image libraries only. A call that breaks off is taken up again with the
-    last message's page token. A Gateway works on few such calls at a time and
-    tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
-    BLOB_STORE_UNAVAILABLE.
+    """Finds groups of copies of the same picture in a library and streams each
+    group when it is complete. Supports whole-image libraries only. If the stream
+    breaks, continue with the page token of the last message received. The
+    service limits how many of these calls run at the same time; further calls
+    fail with OVERLOADED and should be retried.
+    Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
+    LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
-    """Remembers pairs that are no duplicates, all or none; FindDuplicates never
-    puts the two into one group. A pair is forgotten when one of its images is
-    deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of images that are not duplicates: all pairs or, on error, no
+    pair. FindDuplicates never puts both images of a pair into one group. A pair
+    is removed when one of its images is deleted or overwritten with another
+    file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]
-    """The small picture of a stored image.
+    """Returns the thumbnail of a stored image.
     Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
 
 @_typing.type_check_only
 class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
         tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+      - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+        and INTERNAL;
+      - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+        and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+      - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.CreateLibraryRequest, _library_pb2.Library]  # type: ignore[assignment]
-    """Makes an empty library with the models that are configured for its type.
+    """Creates an empty library with the models that are configured for its type.
     Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
     MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
     """
     GetLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.GetLibraryRequest, _library_pb2.Library]  # type: ignore[assignment]
-    """One library with its counts."""
+    """Returns a library with its counts."""
     ListLibraries: _aio.UnaryUnaryMultiCallable[_library_pb2.ListLibrariesRequest, _library_pb2.ListLibrariesResponse]  # type: ignore[assignment]
-    """All libraries. Errors: PAGE_TOKEN_INVALID."""
+    """Lists all libraries. Errors: PAGE_TOKEN_INVALID."""
     UpdateLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.UpdateLibraryRequest, _library_pb2.Library]  # type: ignore[assignment]
-    """Changes a library's display name, description, capacity or thumbnails."""
+    """Changes the display name, description, capacity or thumbnails_disabled of a
+    library.
+    """
     DeleteLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.DeleteLibraryRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a library and all its images, at once and for good."""
+    """Deletes a library and all its images. This cannot be undone."""
     AddImage: _aio.UnaryUnaryMultiCallable[_image_pb2.AddImageRequest, _image_pb2.Image]  # type: ignore[assignment]
-    """Adds one picture. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
+    """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
     TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
     """
     BatchAddImages: _aio.UnaryUnaryMultiCallable[_image_pb2.BatchAddImagesRequest, _image_pb2.BatchAddImagesResponse]  # type: ignore[assignment]
-    """Adds up to 100 pictures; each succeeds or fails alone with the errors of
-    AddImage. The call itself fails only where nothing can be tried.
+    """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
+    own, with the errors of AddImage. The call itself fails only if no picture
+    can be tried.
     """
     GetImage: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.Image]  # type: ignore[assignment]
-    """One stored image. Errors: IMAGE_NOT_FOUND."""
+    """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
-    """Stored images a page at a time. An image that is there from the first page
-    to the last is listed exactly once, whatever is written meanwhile.
+    """Lists the images of a library. An image that exists from the first page to
+    the last is listed exactly once, even if images are written between pages.
     Errors: FILTER_INVALID, PAGE_TOKEN_INVALID.
     """
     UpdateImage: _aio.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]  # type: ignore[assignment]
-    """Changes what was said of an image. Errors: IMAGE_NOT_FOUND,
-    TAG_TYPE_MISMATCH.
+    """Changes the entity, category, tags or custom content of an image.
+    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
     """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -210,64 +230,72 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     MODEL_NOT_SERVED, PAGE_TOKEN_INVALID, PAGE_TOKEN_EXPIRED, LIBRARY_CHANGED.
     """
     BatchSearchImages: _aio.UnaryUnaryMultiCallable[_search_pb2.BatchSearchImagesRequest, _search_pb2.BatchSearchImagesResponse]  # type: ignore[assignment]
-    """Up to 100 searches of one library; each succeeds or fails alone with the
-    errors of SearchImages.
+    """Runs up to 100 searches in one library. Each search succeeds or fails on its
+    own, with the errors of SearchImages.
     """
     DetectSubjects: _aio.UnaryUnaryMultiCallable[_search_pb2.DetectSubjectsRequest, _search_pb2.DetectSubjectsResponse]  # type: ignore[assignment]
-    """Boxes, categories, colours and attributes of a picture, storing nothing.
-    Errors: MODEL_NOT_SERVED.
+    """Returns the boxes, categories, colors and attributes of the subjects of a
+    picture. Stores nothing. Errors: MODEL_NOT_SERVED.
     """
     CompareImages: _aio.UnaryUnaryMultiCallable[_search_pb2.CompareImagesRequest, _search_pb2.CompareImagesResponse]  # type: ignore[assignment]
-    """What two pictures are to each other, storing nothing.
-    Errors: MODEL_NOT_SERVED.
+    """Compares two pictures: same file, edited copy, related or different. Stores
+    nothing. Errors: MODEL_NOT_SERVED.
     """
     FindDuplicates: _aio.UnaryStreamMultiCallable[_search_pb2.FindDuplicatesRequest, _search_pb2.FindDuplicatesResponse]  # type: ignore[assignment]
-    """Groups of the same picture within a library, streamed as they are found.
-    Whole-image libraries only. A call that breaks off is taken up again with the
-    last message's page token. A Gateway works on few such calls at a time and
-    tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-    PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
-    BLOB_STORE_UNAVAILABLE.
+    """Finds groups of copies of the same picture in a library and streams each
+    group when it is complete. Supports whole-image libraries only. If the stream
+    breaks, continue with the page token of the last message received. The
+    service limits how many of these calls run at the same time; further calls
+    fail with OVERLOADED and should be retried.
+    Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
+    LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Remembers pairs that are no duplicates, all or none; FindDuplicates never
-    puts the two into one group. A pair is forgotten when one of its images is
-    deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of images that are not duplicates: all pairs or, on error, no
+    pair. FindDuplicates never puts both images of a pair into one group. A pair
+    is removed when one of its images is deleted or overwritten with another
+    file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _aio.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]  # type: ignore[assignment]
-    """The small picture of a stored image.
+    """Returns the thumbnail of a stored image.
     Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
 
 class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Search by image over libraries that you build.
+    """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which says what its searches
-    answer, and holds Images ("libraries/{library}/images/{image}"), each with
-    tags, a category, an entity that it belongs to and content of yours. You add
-    pictures as bytes; what is kept is their embeddings and, unless the library
-    says otherwise, a small picture of at most 320 pixels, not their pixels.
+    A Library ("libraries/{library}") has a type, which decides the question that
+    its searches answer. It holds Images ("libraries/{library}/images/{image}"),
+    each with tags, a category, an entity that it belongs to and custom content.
+    Pictures are added as bytes. The service stores their embeddings and, unless
+    the library disables it, a thumbnail of at most 320 pixels. It does not store
+    their pixels.
 
-    A write that was answered is found by every search that begins afterwards, and
-    survives a crash.
+    A write that was acknowledged is visible to every search that starts after it,
+    and survives a crash.
 
-    Filters are one string in the style of AIP-160, at most 4,096 bytes:
+    Filters are one string in AIP-160 style, at most 4,096 bytes:
 
         tags.brand = "acme" AND (tags.price < 50 OR category = "Bag")
 
     Fields: tags.NAME, attributes.NAME, category, entity_id, image_id, width,
-    height, size_bytes, sharpness, sha256, create_time, update_time (RFC 3339, in
-    quotes). Operators: = != < <= > >= and FIELD:* (the image has it); AND binds
-    tighter than OR; NOT and parentheses. != holds only where the field exists.
+    height, size_bytes, sharpness, sha256, create_time, update_time (times in RFC
+    3339 format, in quotes). Operators: = != < <= > >= and FIELD:* (the image has
+    the field). AND binds tighter than OR; NOT and parentheses are supported. !=
+    matches only images that have the field.
 
-    Errors: google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
-    from imagesearch.type.v1.ErrorReason). Every RPC may answer with these reasons
-    besides those that it lists: FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-    OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE,
-    INTERNAL; those that take a picture may also answer IMAGE_UNREADABLE,
-    IMAGE_TRUNCATED, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID,
-    EMBEDDING_UNAVAILABLE, MODEL_SERVER_UNAVAILABLE; those under a library,
-    LIBRARY_NOT_FOUND; mutations with a request_id, REQUEST_ID_REUSED.
+    Errors are a google.rpc.Status with one ErrorInfo (domain "imagesearch", reason
+    from imagesearch.type.v1.ErrorReason). The comment of each RPC lists its own
+    reasons. In addition,
+
+      - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
+        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
+        and INTERNAL;
+      - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
+        and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+      - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
     @_abc_1.abstractmethod
@@ -276,7 +304,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _library_pb2.CreateLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.Library, _abc.Awaitable[_library_pb2.Library]]:
-        """Makes an empty library with the models that are configured for its type.
+        """Creates an empty library with the models that are configured for its type.
         Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
         MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
         """
@@ -287,7 +315,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _library_pb2.GetLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.Library, _abc.Awaitable[_library_pb2.Library]]:
-        """One library with its counts."""
+        """Returns a library with its counts."""
 
     @_abc_1.abstractmethod
     def ListLibraries(
@@ -295,7 +323,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _library_pb2.ListLibrariesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.ListLibrariesResponse, _abc.Awaitable[_library_pb2.ListLibrariesResponse]]:
-        """All libraries. Errors: PAGE_TOKEN_INVALID."""
+        """Lists all libraries. Errors: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def UpdateLibrary(
@@ -303,7 +331,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _library_pb2.UpdateLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.Library, _abc.Awaitable[_library_pb2.Library]]:
-        """Changes a library's display name, description, capacity or thumbnails."""
+        """Changes the display name, description, capacity or thumbnails_disabled of a
+        library.
+        """
 
     @_abc_1.abstractmethod
     def DeleteLibrary(
@@ -311,7 +341,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _library_pb2.DeleteLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a library and all its images, at once and for good."""
+        """Deletes a library and all its images. This cannot be undone."""
 
     @_abc_1.abstractmethod
     def AddImage(
@@ -319,7 +349,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.AddImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
-        """Adds one picture. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
+        """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
         TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
         """
 
@@ -329,8 +359,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.BatchAddImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.BatchAddImagesResponse, _abc.Awaitable[_image_pb2.BatchAddImagesResponse]]:
-        """Adds up to 100 pictures; each succeeds or fails alone with the errors of
-        AddImage. The call itself fails only where nothing can be tried.
+        """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
+        own, with the errors of AddImage. The call itself fails only if no picture
+        can be tried.
         """
 
     @_abc_1.abstractmethod
@@ -339,7 +370,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
-        """One stored image. Errors: IMAGE_NOT_FOUND."""
+        """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListImages(
@@ -347,8 +378,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.ListImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.ListImagesResponse, _abc.Awaitable[_image_pb2.ListImagesResponse]]:
-        """Stored images a page at a time. An image that is there from the first page
-        to the last is listed exactly once, whatever is written meanwhile.
+        """Lists the images of a library. An image that exists from the first page to
+        the last is listed exactly once, even if images are written between pages.
         Errors: FILTER_INVALID, PAGE_TOKEN_INVALID.
         """
 
@@ -358,8 +389,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.UpdateImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
-        """Changes what was said of an image. Errors: IMAGE_NOT_FOUND,
-        TAG_TYPE_MISMATCH.
+        """Changes the entity, category, tags or custom content of an image.
+        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -395,8 +426,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.BatchSearchImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.BatchSearchImagesResponse, _abc.Awaitable[_search_pb2.BatchSearchImagesResponse]]:
-        """Up to 100 searches of one library; each succeeds or fails alone with the
-        errors of SearchImages.
+        """Runs up to 100 searches in one library. Each search succeeds or fails on its
+        own, with the errors of SearchImages.
         """
 
     @_abc_1.abstractmethod
@@ -405,8 +436,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.DetectSubjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DetectSubjectsResponse, _abc.Awaitable[_search_pb2.DetectSubjectsResponse]]:
-        """Boxes, categories, colours and attributes of a picture, storing nothing.
-        Errors: MODEL_NOT_SERVED.
+        """Returns the boxes, categories, colors and attributes of the subjects of a
+        picture. Stores nothing. Errors: MODEL_NOT_SERVED.
         """
 
     @_abc_1.abstractmethod
@@ -415,8 +446,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.CompareImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.CompareImagesResponse, _abc.Awaitable[_search_pb2.CompareImagesResponse]]:
-        """What two pictures are to each other, storing nothing.
-        Errors: MODEL_NOT_SERVED.
+        """Compares two pictures: same file, edited copy, related or different. Stores
+        nothing. Errors: MODEL_NOT_SERVED.
         """
 
     @_abc_1.abstractmethod
@@ -425,12 +456,13 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.FindDuplicatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_search_pb2.FindDuplicatesResponse], _abc.AsyncIterator[_search_pb2.FindDuplicatesResponse]]:
-        """Groups of the same picture within a library, streamed as they are found.
-        Whole-image libraries only. A call that breaks off is taken up again with the
-        last message's page token. A Gateway works on few such calls at a time and
-        tells the rest to retry. Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH,
-        PAGE_TOKEN_INVALID, LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE,
-        BLOB_STORE_UNAVAILABLE.
+        """Finds groups of copies of the same picture in a library and streams each
+        group when it is complete. Supports whole-image libraries only. If the stream
+        breaks, continue with the page token of the last message received. The
+        service limits how many of these calls run at the same time; further calls
+        fail with OVERLOADED and should be retried.
+        Errors: FILTER_INVALID, LIBRARY_TYPE_MISMATCH, PAGE_TOKEN_INVALID,
+        LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -439,9 +471,10 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.RejectPairsResponse, _abc.Awaitable[_search_pb2.RejectPairsResponse]]:
-        """Remembers pairs that are no duplicates, all or none; FindDuplicates never
-        puts the two into one group. A pair is forgotten when one of its images is
-        deleted, or overwritten with another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of images that are not duplicates: all pairs or, on error, no
+        pair. FindDuplicates never puts both images of a pair into one group. A pair
+        is removed when one of its images is deleted or overwritten with another
+        file. Errors: IMAGE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -450,7 +483,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.GetThumbnailRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.GetThumbnailResponse, _abc.Awaitable[_image_pb2.GetThumbnailResponse]]:
-        """The small picture of a stored image.
+        """Returns the thumbnail of a stored image.
         Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
         """
 

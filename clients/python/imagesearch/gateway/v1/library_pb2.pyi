@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Library(_message.Message):
-    """A set of pictures that are searched together."""
+    """A set of images that are searched together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -40,38 +40,43 @@ class Library(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     UNINDEXED_VECTOR_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"libraries/{library}": 1 to 63 of a-z, 0-9 and "-", beginning with a letter.
-    Read in UpdateLibrary, ignored in CreateLibrary.
+    """"libraries/{library}": 1 to 63 characters of a-z, 0-9 and "-", starting with
+    a letter. Read by UpdateLibrary, ignored by CreateLibrary.
     """
     type: _library_type_pb2.LibraryType.ValueType
-    """Which question its searches answer. Required at creation, fixed then."""
+    """Question that searches in the library answer. Required by CreateLibrary,
+    immutable.
+    """
     display_name: _builtins.str
-    """For people; at most 255 bytes. Need not be unique."""
+    """Name for people, at most 255 bytes. Need not be unique."""
     description: _builtins.str
-    """For people; at most 4,096 bytes."""
+    """Description for people, at most 4,096 bytes."""
     capacity: _builtins.int
-    """Most images that it may hold; 0: no limit. Set below the present count it
-    stops further adding and deletes nothing.
+    """Maximum number of images; 0: no limit. A capacity below image_count prevents
+    further additions and deletes nothing.
     """
     thumbnails_disabled: _builtins.bool
-    """Do not keep a small picture of each image. Fixed for images already there."""
+    """Do not store thumbnails. Applies to images that are added afterwards."""
     image_count: _builtins.int
-    """Output only. Images in it now."""
+    """Output only. Current number of images."""
     unindexed_vector_count: _builtins.int
-    """Output only. Vectors that the index does not cover yet: they are found all
-    the same, one by one. Falls to near 0 in the background after an import.
+    """Output only. Number of vectors that the index does not cover yet. Searches
+    find them too, by comparing each of them. Indexing runs in the background and
+    lowers the number to near 0 after an import.
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """Output only. The models that it was built with; a search uses just these."""
+        """Output only. Models that the library was created with. Searches use exactly
+        these.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When it was made."""
+        """Output only. Time of creation."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Output only. When one of the fields above that can be set last changed."""
+        """Output only. Time of the last change to a field that UpdateLibrary can set."""
 
     def __init__(
         self,
@@ -98,7 +103,7 @@ Global___Library: _TypeAlias = Library  # noqa: Y015
 
 @_typing.final
 class CreateLibraryRequest(_message.Message):
-    """A library to make."""
+    """Request of CreateLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,15 +111,15 @@ class CreateLibraryRequest(_message.Message):
     LIBRARY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Becomes the last part of its name. Required."""
+    """Last segment of the library's name. Required."""
     request_id: _builtins.str
-    """At most 128 bytes. A call repeated with the same one within an hour gives
-    the first answer again and changes nothing.
+    """Idempotency key, at most 128 bytes. Repeating the call with the same key
+    within one hour returns the first response and changes nothing.
     """
     @_builtins.property
     def library(self) -> Global___Library:
-        """type is required; display_name, description, capacity and
-        thumbnails_disabled may be set.
+        """Library to create. `type` is required; display_name, description, capacity
+        and thumbnails_disabled are optional; other fields are ignored.
         """
 
     def __init__(
@@ -134,7 +139,7 @@ Global___CreateLibraryRequest: _TypeAlias = CreateLibraryRequest  # noqa: Y015
 
 @_typing.final
 class GetLibraryRequest(_message.Message):
-    """Which library."""
+    """Request of GetLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -156,16 +161,16 @@ Global___GetLibraryRequest: _TypeAlias = GetLibraryRequest  # noqa: Y015
 
 @_typing.final
 class ListLibrariesRequest(_message.Message):
-    """Asks for a page of libraries."""
+    """Request of ListLibraries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 100; 0: 50; more is taken as 100."""
+    """Libraries per page, 1 to 100; 0: 50; larger values are lowered to 100."""
     page_token: _builtins.str
-    """From the page before."""
+    """next_page_token of the previous page."""
     def __init__(
         self,
         *,
@@ -182,17 +187,17 @@ Global___ListLibrariesRequest: _TypeAlias = ListLibrariesRequest  # noqa: Y015
 
 @_typing.final
 class ListLibrariesResponse(_message.Message):
-    """A page of libraries."""
+    """Response of ListLibraries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def libraries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Library]:
-        """By name, ascending."""
+        """Libraries in ascending order of name."""
 
     def __init__(
         self,
@@ -210,7 +215,7 @@ Global___ListLibrariesResponse: _TypeAlias = ListLibrariesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateLibraryRequest(_message.Message):
-    """A library and which of its fields to change."""
+    """Request of UpdateLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -218,15 +223,15 @@ class UpdateLibraryRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """As in CreateLibraryRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     @_builtins.property
     def library(self) -> Global___Library:
-        """Named by `name`."""
+        """Library to change, identified by `name`, with the new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of display_name, description, capacity, thumbnails_disabled. Empty: those
-        that are set in `library`.
+        """Fields to change: display_name, description, capacity, thumbnails_disabled.
+        Empty: the fields that are set in `library`.
         """
 
     def __init__(
@@ -246,16 +251,16 @@ Global___UpdateLibraryRequest: _TypeAlias = UpdateLibraryRequest  # noqa: Y015
 
 @_typing.final
 class DeleteLibraryRequest(_message.Message):
-    """Which library to delete."""
+    """Request of DeleteLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"libraries/{library}". Everything in it goes with it."""
+    """"libraries/{library}"."""
     request_id: _builtins.str
-    """As in CreateLibraryRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     def __init__(
         self,
         *,

@@ -33,25 +33,29 @@ class _Relation:
 class _RelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Relation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RELATION_UNSPECIFIED: _Relation.ValueType  # 0
-    """In requests: SAME in whole-image libraries, nothing elsewhere."""
+    """In requests: SAME in whole-image libraries. In responses: the library has
+    another type.
+    """
     RELATION_SAME: _Relation.ValueType  # 1
-    """The same picture, or an edited copy of it."""
+    """The same picture or an edited copy of it."""
     RELATION_SIMILAR: _Relation.ValueType  # 2
-    """Another picture that looks like it: the same kind of thing or scene."""
+    """Another picture with similar content: the same kind of object or scene."""
     RELATION_BOTH: _Relation.ValueType  # 3
-    """In requests only: both; the same ones come first, each picture once."""
+    """Requests only. Both: SAME matches first, each image once."""
 
 class Relation(_Relation, metaclass=_RelationEnumTypeWrapper):
-    """How a match is related to the query, in whole-image libraries."""
+    """Relation of a match to the query in whole-image libraries."""
 
 RELATION_UNSPECIFIED: Relation.ValueType  # 0
-"""In requests: SAME in whole-image libraries, nothing elsewhere."""
+"""In requests: SAME in whole-image libraries. In responses: the library has
+another type.
+"""
 RELATION_SAME: Relation.ValueType  # 1
-"""The same picture, or an edited copy of it."""
+"""The same picture or an edited copy of it."""
 RELATION_SIMILAR: Relation.ValueType  # 2
-"""Another picture that looks like it: the same kind of thing or scene."""
+"""Another picture with similar content: the same kind of object or scene."""
 RELATION_BOTH: Relation.ValueType  # 3
-"""In requests only: both; the same ones come first, each picture once."""
+"""Requests only. Both: SAME matches first, each image once."""
 Global___Relation: _TypeAlias = Relation  # noqa: Y015
 
 class _Verdict:
@@ -61,29 +65,29 @@ class _Verdict:
 class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
-    """Never sent."""
+    """Never returned."""
     VERDICT_IDENTICAL_FILE: _Verdict.ValueType  # 1
-    """The same bytes."""
+    """The files have the same bytes."""
     VERDICT_SAME_PICTURE: _Verdict.ValueType  # 2
-    """One is an edit of the other."""
+    """One picture is an edited copy of the other."""
     VERDICT_RELATED: _Verdict.ValueType  # 3
-    """Different pictures that share things or kind."""
+    """Different pictures with common or similar content."""
     VERDICT_DIFFERENT: _Verdict.ValueType  # 4
-    """Nothing in common."""
+    """Different pictures without common content."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
-    """What two pictures are to each other."""
+    """Relation between two compared pictures."""
 
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
-"""Never sent."""
+"""Never returned."""
 VERDICT_IDENTICAL_FILE: Verdict.ValueType  # 1
-"""The same bytes."""
+"""The files have the same bytes."""
 VERDICT_SAME_PICTURE: Verdict.ValueType  # 2
-"""One is an edit of the other."""
+"""One picture is an edited copy of the other."""
 VERDICT_RELATED: Verdict.ValueType  # 3
-"""Different pictures that share things or kind."""
+"""Different pictures with common or similar content."""
 VERDICT_DIFFERENT: Verdict.ValueType  # 4
-"""Nothing in common."""
+"""Different pictures without common content."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _KeepPolicy:
@@ -93,30 +97,30 @@ class _KeepPolicy:
 class _KeepPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeepPolicy.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     KEEP_POLICY_UNSPECIFIED: _KeepPolicy.ValueType  # 0
-    """Largest."""
+    """Same as LARGEST."""
     KEEP_POLICY_LARGEST: _KeepPolicy.ValueType  # 1
-    """Most pixels."""
+    """The image with the most pixels."""
     KEEP_POLICY_SHARPEST: _KeepPolicy.ValueType  # 2
-    """Highest sharpness."""
+    """The image with the highest sharpness."""
     KEEP_POLICY_OLDEST: _KeepPolicy.ValueType  # 3
-    """Earliest create_time."""
+    """The image with the earliest create_time."""
 
 class KeepPolicy(_KeepPolicy, metaclass=_KeepPolicyEnumTypeWrapper):
-    """Which image of a group to propose to keep."""
+    """Image of a duplicate group that is proposed to be kept."""
 
 KEEP_POLICY_UNSPECIFIED: KeepPolicy.ValueType  # 0
-"""Largest."""
+"""Same as LARGEST."""
 KEEP_POLICY_LARGEST: KeepPolicy.ValueType  # 1
-"""Most pixels."""
+"""The image with the most pixels."""
 KEEP_POLICY_SHARPEST: KeepPolicy.ValueType  # 2
-"""Highest sharpness."""
+"""The image with the highest sharpness."""
 KEEP_POLICY_OLDEST: KeepPolicy.ValueType  # 3
-"""Earliest create_time."""
+"""The image with the earliest create_time."""
 Global___KeepPolicy: _TypeAlias = KeepPolicy  # noqa: Y015
 
 @_typing.final
 class SearchImagesRequest(_message.Message):
-    """A search."""
+    """Request of SearchImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -136,59 +140,64 @@ class SearchImagesRequest(_message.Message):
     INCLUDE_THUMBNAILS_FIELD_NUMBER: _builtins.int
     ANNOTATION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """"libraries/{library}". May be left out inside a batch."""
+    """"libraries/{library}". Optional inside a batch."""
     image_name: _builtins.str
-    """A stored image of the same library, "libraries/{library}/images/{image}";
-    it is left out of its own matches. Its pixels are not kept, so no region.
+    """Stored image of the same library to search with,
+    "libraries/{library}/images/{image}". It is excluded from its own matches.
+    `region` must be unset, since the image's pixels are not stored.
     """
     subject_detection: _builtins.bool
-    """Find the query's subject, inside the region if one is given, and search with
-    that. Unset: true in product libraries when no region is given. Refused
-    elsewhere when true.
+    """Detects the subject of the picture, inside `region` if it is set, and searches
+    with the subject. Product libraries only: true in other libraries fails with
+    LIBRARY_TYPE_MISMATCH. Unset: true in product libraries if `region` is unset.
     """
     filter: _builtins.str
-    """Only among these images; see ImageSearchService."""
+    """Searches only images that match this filter, see ImageSearchService. Empty:
+    all images.
+    """
     category: _category_pb2.Category.ValueType
-    """Only among images of this category; in product libraries it also picks the
-    subject.
+    """Searches only images of this category. In product libraries, it also selects
+    the subject of the query.
     """
     page_size: _builtins.int
-    """Matches in a page: 1 to 100; 0: 10; more is taken as 100."""
+    """Matches per page, 1 to 100; 0: 10; larger values are lowered to 100."""
     page_token: _builtins.str
-    """From the page before, at most ten minutes ago. It pins the ranking: query,
-    filter and thresholds are those of the first page and may be left out.
+    """next_page_token of the previous page; valid for ten minutes. The ranking is
+    fixed by the first page: query, filter and thresholds are optional on later
+    pages, and must not differ from those of the first page.
     """
     min_score: _builtins.float
-    """Leave out matches of a lower score. 0 to 1."""
+    """Minimum score of a match, 0 to 1."""
     max_false_positive_rate: _builtins.float
-    """Leave out matches so weak that a query without any true match would get one
-    by chance more often than this: 0.01 is one query in a hundred, whatever the
-    size of the library. Above 0, at most 1. With min_score too, the stricter
-    one counts. With neither: 0.01 for SAME and in element libraries; no limit
-    for SIMILAR and in product libraries.
+    """Maximum false-positive rate: the share of queries without a true match that
+    get a match by chance. 0.01 is one query in a hundred, at any library size.
+    Above 0, at most 1. If min_score is set too, the stricter limit applies. If
+    neither is set: 0.01 for SAME and in element libraries, no limit for SIMILAR
+    and in product libraries.
     """
     relation: Global___Relation.ValueType
-    """Whole-image libraries only."""
+    """Relation to search for. Whole-image libraries only."""
     distinct_entities: _builtins.bool
-    """At most one match, the best, for each entity_id."""
+    """Returns at most one match, the best, for each entity_id."""
     include_thumbnails: _builtins.bool
-    """Give each match's small picture, as long as they fit in an answer of 24 MiB,
-    in a batch all together, and in half of that beside drawings. Where the store of small pictures does not answer,
-    or not all of them fit, `warnings` says so.
+    """Returns the thumbnail of each match, as far as all thumbnails fit in 24 MiB
+    per response; a batch shares this limit, and thumbnails get half of it if
+    drawings are requested too. If thumbnails do not fit or the blob store is
+    unavailable, `warnings` says so.
     """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """A picture."""
+        """Picture to search with."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """Search only this part of the query. Clipped to the picture; refused when
-        nothing is left.
+        """Searches with only this part of the picture. Clipped to the picture;
+        REGION_INVALID if nothing remains.
         """
 
     @_builtins.property
     def annotation(self) -> Global___AnnotationOptions:
-        """Draw the query with its boxes and first matches."""
+        """Draws the query with its boxes and first matches. Unset: no drawing."""
 
     def __init__(
         self,
@@ -234,7 +243,7 @@ Global___SearchImagesRequest: _TypeAlias = SearchImagesRequest  # noqa: Y015
 
 @_typing.final
 class AnnotationOptions(_message.Message):
-    """How to draw an answer."""
+    """Options of a drawing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -242,11 +251,13 @@ class AnnotationOptions(_message.Message):
     MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     MATCH_COUNT_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
-    """"image/jpeg", "image/png" or "image/webp"; empty: JPEG, which costs least."""
+    """"image/jpeg", "image/png" or "image/webp"; empty: "image/jpeg", which is the
+    fastest.
+    """
     max_side_px: _builtins.int
-    """Long side of the drawing, pixels, 64 to 4,096; 0: 1,280."""
+    """Long side of the drawing in pixels, 64 to 4,096; 0: 1,280."""
     match_count: _builtins.int
-    """How many matches to set beside the query, 0 to 20."""
+    """Number of matches to draw next to the query, 0 to 20."""
     def __init__(
         self,
         *,
@@ -264,7 +275,7 @@ Global___AnnotationOptions: _TypeAlias = AnnotationOptions  # noqa: Y015
 
 @_typing.final
 class SearchImagesResponse(_message.Message):
-    """What a search found."""
+    """Response of SearchImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -282,49 +293,51 @@ class SearchImagesResponse(_message.Message):
     ANNOTATED_IMAGE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     total_found: _builtins.int
-    """How many matches there are over all pages."""
+    """Number of matches on all pages, see total_is_lower_bound."""
     total_is_lower_bound: _builtins.bool
-    """True where there are more than `total_found`; it is exact up to 1,000."""
+    """True if there are more than `total_found` matches. Counts up to 1,000 are
+    exact.
+    """
     chosen_subject: _builtins.int
-    """Which of `subjects` was searched with; unset where none was."""
+    """Index in `subjects` of the subject that was searched with; unset if none was."""
     annotated_image: _builtins.bytes
-    """The drawing, where asked for."""
+    """Drawing, if requested."""
     @_builtins.property
     def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Match]:
-        """Best first; none is a good answer."""
+        """Matches, best first. An empty list is a valid result."""
 
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """The query's subjects, in product libraries; the main one first. A region that
-        was searched as it is stands as the only one. Attributes are told of the
-        chosen one; DetectSubjects tells those of all.
+        """Subjects of the query, the main subject first (product libraries only). A
+        region that was searched without detection is the only subject. Only the
+        chosen subject has attributes; DetectSubjects returns those of all subjects.
         """
 
     @_builtins.property
     def searched_region(self) -> _geometry_pb2.Box:
-        """The part of the query that was searched; unset where a stored image was."""
+        """Part of the query picture that was searched with; unset for a stored image."""
 
     @_builtins.property
     def query_info(self) -> _picture_pb2.PictureInfo:
-        """What decoding the query told; unset where a stored image was."""
+        """Properties of the query picture; unset for a stored image."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """The models that the answer rests on."""
+        """Models that produced the result."""
 
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedThreshold]:
-        """The thresholds that were applied, one for each relation searched."""
+        """Thresholds that were applied, one for each relation searched."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the caller should know though the search went well."""
+        """Problems that did not prevent the search."""
 
     def __init__(
         self,
@@ -355,7 +368,7 @@ Global___SearchImagesResponse: _TypeAlias = SearchImagesResponse  # noqa: Y015
 
 @_typing.final
 class AppliedThreshold(_message.Message):
-    """From which score on a match was given."""
+    """Minimum score of the matches in a response."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -364,16 +377,16 @@ class AppliedThreshold(_message.Message):
     FALSE_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
     EXTRAPOLATED_FIELD_NUMBER: _builtins.int
     relation: Global___Relation.ValueType
-    """Which relation it is for."""
+    """Relation that the threshold applies to."""
     min_score: _builtins.float
-    """Lowest score given."""
+    """Minimum score of a match, 0 to 1."""
     false_positive_rate: _builtins.float
-    """How often a query without any true match gets one at this score, in a
-    library of this size, by our calibration.
+    """Share of queries without a true match that get a match with this score in a
+    library of this size, according to the calibration.
     """
     extrapolated: _builtins.bool
-    """True where that rate is below what the calibration data can support and was
-    extrapolated.
+    """True if the rate is lower than the calibration data can support and was
+    therefore extrapolated.
     """
     def __init__(
         self,
@@ -393,7 +406,7 @@ Global___AppliedThreshold: _TypeAlias = AppliedThreshold  # noqa: Y015
 
 @_typing.final
 class Match(_message.Message):
-    """A stored image that answers the query."""
+    """Stored image that matches a query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -408,39 +421,39 @@ class Match(_message.Message):
     FALSE_POSITIVE_RATE_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """0 to 1, higher is closer; calibrated, so that it means the same in every
-    library and under every model (docs: scores).
+    """Calibrated score, 0 to 1, higher is closer. It has the same meaning in every
+    library and with every model.
     """
     relation: Global___Relation.ValueType
-    """How it is related to the query."""
+    """Relation of the image to the query."""
     similarity: _builtins.float
-    """Raw similarity before calibration; comparable only under one model."""
+    """Similarity before calibration. Comparable only between results of one model."""
     false_positive_rate: _builtins.float
-    """How often a query without any true match gets one this good, in a library of
-    this size, by our calibration.
+    """Share of queries without a true match that get a match at least this good in a
+    library of this size, according to the calibration.
     """
     thumbnail: _builtins.bytes
-    """Small picture, where asked for and kept: JPEG."""
+    """JPEG file of the thumbnail, if requested and stored."""
     @_builtins.property
     def image(self) -> _image_pb2.Image:
-        """The image."""
+        """Matching image."""
 
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
-        """The matched part of the stored image, where known."""
+        """Matching part of the stored image, if known."""
 
     @_builtins.property
     def query_box(self) -> _geometry_pb2.Box:
-        """The matched part of the query, where it is not all that was searched."""
+        """Matching part of the query; unset if it is all of what was searched."""
 
     @_builtins.property
     def query_corners(self) -> _geometry_pb2.Quadrilateral:
-        """Outline of the match in the query, in element libraries."""
+        """Outline of the match in the query (element libraries only)."""
 
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[_geometry_pb2.Quadrilateral]:
-        """Every appearance in the query, in element libraries; the first one is
-        query_corners.
+        """All occurrences in the query, starting with query_corners (element libraries
+        only).
         """
 
     def __init__(
@@ -467,7 +480,7 @@ Global___Match: _TypeAlias = Match  # noqa: Y015
 
 @_typing.final
 class BatchSearchImagesRequest(_message.Message):
-    """Several searches of one library."""
+    """Request of BatchSearchImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -477,7 +490,7 @@ class BatchSearchImagesRequest(_message.Message):
     """"libraries/{library}"."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchImagesRequest]:
-        """1 to 100, together at most 32 MiB."""
+        """Searches to run: 1 to 100, together at most 32 MiB."""
 
     def __init__(
         self,
@@ -495,14 +508,14 @@ Global___BatchSearchImagesRequest: _TypeAlias = BatchSearchImagesRequest  # noqa
 
 @_typing.final
 class BatchSearchImagesResponse(_message.Message):
-    """What each search found."""
+    """Response of BatchSearchImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSearchImagesResult]:
-        """As many as requests, in their order."""
+        """One result for each request, in the same order."""
 
     def __init__(
         self,
@@ -519,7 +532,7 @@ Global___BatchSearchImagesResponse: _TypeAlias = BatchSearchImagesResponse  # no
 
 @_typing.final
 class BatchSearchImagesResult(_message.Message):
-    """What one search found."""
+    """Result of one search of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -527,11 +540,11 @@ class BatchSearchImagesResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def response(self) -> Global___SearchImagesResponse:
-        """The answer."""
+        """Response, as SearchImages would return it."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why there is none, as SearchImages would have said."""
+        """Error, as SearchImages would return it."""
 
     def __init__(
         self,
@@ -551,7 +564,7 @@ Global___BatchSearchImagesResult: _TypeAlias = BatchSearchImagesResult  # noqa: 
 
 @_typing.final
 class DetectSubjectsRequest(_message.Message):
-    """A picture to describe."""
+    """Request of DetectSubjects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -560,18 +573,20 @@ class DetectSubjectsRequest(_message.Message):
     CATEGORY_FIELD_NUMBER: _builtins.int
     ANNOTATION_FIELD_NUMBER: _builtins.int
     category: _category_pb2.Category.ValueType
-    """Only subjects of this category."""
+    """Returns only subjects of this category. Unset: all subjects."""
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture. Required."""
+        """Picture to examine. Required."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """Look only here; clipped to the picture."""
+        """Detects subjects only in this part of the picture. Clipped to the picture;
+        REGION_INVALID if nothing remains.
+        """
 
     @_builtins.property
     def annotation(self) -> Global___AnnotationOptions:
-        """Draw the picture with its boxes."""
+        """Draws the picture with the boxes of its subjects. Unset: no drawing."""
 
     def __init__(
         self,
@@ -591,7 +606,7 @@ Global___DetectSubjectsRequest: _TypeAlias = DetectSubjectsRequest  # noqa: Y015
 
 @_typing.final
 class DetectSubjectsResponse(_message.Message):
-    """The subjects of a picture."""
+    """Response of DetectSubjects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -601,22 +616,22 @@ class DetectSubjectsResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     ANNOTATED_IMAGE_FIELD_NUMBER: _builtins.int
     annotated_image: _builtins.bytes
-    """The drawing, where asked for."""
+    """Drawing, if requested."""
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """The main one first. Empty where nothing stands out."""
+        """Subjects, the main subject first. Empty if the picture has no distinct subject."""
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told."""
+        """Properties of the picture."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """The models that the answer rests on."""
+        """Models that produced the result."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     def __init__(
         self,
@@ -637,7 +652,7 @@ Global___DetectSubjectsResponse: _TypeAlias = DetectSubjectsResponse  # noqa: Y0
 
 @_typing.final
 class CompareImagesRequest(_message.Message):
-    """Two pictures to compare."""
+    """Request of CompareImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -645,14 +660,14 @@ class CompareImagesRequest(_message.Message):
     IMAGE_B_FIELD_NUMBER: _builtins.int
     INCLUDE_OVERLAY_FIELD_NUMBER: _builtins.int
     include_overlay: _builtins.bool
-    """Draw the two aligned over each other."""
+    """Draws the two pictures, aligned and overlaid."""
     @_builtins.property
     def image_a(self) -> _picture_pb2.ImageContent:
-        """One. Required."""
+        """First picture. Required."""
 
     @_builtins.property
     def image_b(self) -> _picture_pb2.ImageContent:
-        """The other. Required."""
+        """Second picture. Required."""
 
     def __init__(
         self,
@@ -671,7 +686,7 @@ Global___CompareImagesRequest: _TypeAlias = CompareImagesRequest  # noqa: Y015
 
 @_typing.final
 class CompareImagesResponse(_message.Message):
-    """How two pictures compare."""
+    """Response of CompareImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -705,51 +720,51 @@ class CompareImagesResponse(_message.Message):
     OVERLAY_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
-    """What they are to each other."""
+    """Relation between the pictures."""
     score: _builtins.float
-    """Calibrated score that they are the same, 0 to 1."""
+    """Calibrated score that the pictures are the same, 0 to 1."""
     false_positive_rate: _builtins.float
-    """How often a picture scores this high with the nearest of thousands of
-    different pictures, by our calibration; any two unrelated ones do so more
-    seldom.
+    """Share of pictures whose nearest of thousands of different pictures scores at
+    least this high, according to the calibration. Two random different pictures
+    score this high less often.
     """
     overlay: _builtins.bytes
-    """PNG, where asked for."""
+    """PNG file of the overlay, if requested."""
     @_builtins.property
     def likely_edits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Edits that explain the difference between files of the same picture, where
-        things moved first: "flipped_horizontally", "flipped_vertically",
-        "rotated_90" (degrees clockwise), "cropped" (one is a part of the other),
-        "embedded" (pasted into another picture, or on a screen), "framed",
-        "perspective_changed", "aspect_changed", "scaled", "warped",
+        """Edits that explain the difference between two versions of one picture.
+        Geometric edits come first: "flipped_horizontally", "flipped_vertically",
+        "rotated_90" (degrees clockwise), "cropped" (one picture is a part of the
+        other), "embedded" (pasted into another picture or shown on a screen),
+        "framed", "perspective_changed", "aspect_changed", "scaled", "warped",
         "brightness_changed", "greyscale", "recoloured", "blurred", "noisy",
-        "sharpened", "overlaid" (words, marks or pictures on it); "re_encoded"
-        where there is none of these.
+        "sharpened", "overlaid" (with text, marks or pictures). "re_encoded" if no
+        other edit was found.
         """
 
     @_builtins.property
     def measures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By name. Pixels of the whole pictures: "mse", "psnr_db", "ssim";
-        perceptual hashes, in bits: "phash_distance" (64), "pdq_distance" (256),
-        "pdq_distance_turned" (the least of eight orientations); embeddings:
-        "copy_similarity", "copy_closeness", "semantic_similarity"; and of the
-        alignment, where there is one: "inlier_count", "agreement" (of what both
-        show, 0 to 1), "shown_of_a" and "shown_of_b" (share of each that the other
-        shows), "displacement_px" (of parts, from where one homography would have
-        them), "rotation_degrees" (clockwise), "scale", "aligned_ssim", …
+        """Measures by name. Pixels of the whole pictures: "mse", "psnr_db", "ssim".
+        Perceptual hashes in bits: "phash_distance" (of 64), "pdq_distance" (of 256),
+        "pdq_distance_turned" (minimum over eight orientations). Embeddings:
+        "copy_similarity", "copy_closeness", "semantic_similarity". Alignment, if one
+        was found: "inlier_count", "agreement" (in the overlap, 0 to 1), "shown_of_a"
+        and "shown_of_b" (share of each picture that the other one shows),
+        "displacement_px" (of parts from their position under a single homography),
+        "rotation_degrees" (clockwise), "scale", "aligned_ssim" and others.
         """
 
     @_builtins.property
     def info_a(self) -> _picture_pb2.PictureInfo:
-        """What decoding the first told."""
+        """Properties of the first picture."""
 
     @_builtins.property
     def info_b(self) -> _picture_pb2.PictureInfo:
-        """What decoding the second told."""
+        """Properties of the second picture."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     def __init__(
         self,
@@ -774,7 +789,7 @@ Global___CompareImagesResponse: _TypeAlias = CompareImagesResponse  # noqa: Y015
 
 @_typing.final
 class FindDuplicatesRequest(_message.Message):
-    """Where and how to look for repeats."""
+    """Request of FindDuplicates."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -787,18 +802,21 @@ class FindDuplicatesRequest(_message.Message):
     parent: _builtins.str
     """"libraries/{library}"."""
     filter: _builtins.str
-    """Only among these images; see ImageSearchService."""
+    """Compares only images that match this filter, see ImageSearchService. Empty:
+    all images.
+    """
     min_score: _builtins.float
-    """As in SearchImagesRequest."""
+    """Minimum score of a duplicate, 0 to 1."""
     max_false_positive_rate: _builtins.float
-    """As in SearchImagesRequest, for each image searched among all others; default
-    0.01 where min_score is not set either.
+    """Maximum false-positive rate, see SearchImagesRequest. It applies to each image
+    as a query among all other images. If neither this nor min_score is set: 0.01.
     """
     keep: Global___KeepPolicy.ValueType
-    """Which to propose to keep."""
+    """Image of each group to propose to keep."""
     page_token: _builtins.str
-    """From the last message received, to go on after it; everything else must be as
-    in the call that gave it. It does not expire.
+    """next_page_token of the last message received, to continue after that message.
+    All other fields must be the same as in the call that returned it. It does not
+    expire.
     """
     def __init__(
         self,
@@ -827,11 +845,12 @@ Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
 
 @_typing.final
 class FindDuplicatesResponse(_message.Message):
-    """A group of the same picture, or news of the progress.
+    """Message of the FindDuplicates stream: a duplicate group, or only progress.
 
-    Every image is looked at once, by the index. What is written meanwhile is seen
-    where it lies ahead: an image that is there from the first message to the last
-    is looked at, and an image that is gone when its group is sent is left out.
+    The call searches with every image once, using the index. An image that exists
+    from the first message to the last is searched with. An image that is added
+    meanwhile is searched with if the scan has not passed its position yet. An image
+    that is deleted before its group is sent is left out of the group.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -841,14 +860,14 @@ class FindDuplicatesResponse(_message.Message):
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     checked_count: _builtins.int
-    """Images looked at so far."""
+    """Number of images searched with so far."""
     total_count: _builtins.int
-    """Images to look at, as of now."""
+    """Number of images to search with, as of now."""
     next_page_token: _builtins.str
-    """Where to go on after this message; empty in the last one of all."""
+    """Token to continue after this message; empty in the last message of the stream."""
     @_builtins.property
     def group(self) -> Global___DuplicateGroup:
-        """Unset in a message that only tells the progress."""
+        """Duplicate group; unset in a message that only reports progress."""
 
     def __init__(
         self,
@@ -868,12 +887,14 @@ Global___FindDuplicatesResponse: _TypeAlias = FindDuplicatesResponse  # noqa: Y0
 
 @_typing.final
 class DuplicateGroup(_message.Message):
-    """Images that are the same picture: each was compared with the one to keep, so
-    that a chain of likenesses never joins strangers. An image is in one group at
-    most. A group is sent whole, when the first of what hangs together with it by
-    copies of copies is looked at; only one that is too large for a message, of
-    more than a thousand images, or that grew while the call ran comes in several,
-    each led by the same image to keep.
+    """Images that are copies of the same picture.
+
+    Each image was compared with the image to keep, so that a chain of similar
+    images does not join different pictures. An image is in at most one group. A
+    group is sent as one message as soon as the scan reaches the first image of its
+    connected component. It is split over several messages, each starting with the
+    same image to keep, if it is too large for one message, has more than a thousand
+    images, or grew during the call.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -881,7 +902,7 @@ class DuplicateGroup(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___DuplicateImage]:
-        """Two or more; the one to keep first, then by score, descending."""
+        """Two or more images: the image to keep first, the others by descending score."""
 
     def __init__(
         self,
@@ -898,7 +919,7 @@ Global___DuplicateGroup: _TypeAlias = DuplicateGroup  # noqa: Y015
 
 @_typing.final
 class DuplicateImage(_message.Message):
-    """A member of a group."""
+    """Member of a duplicate group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -906,15 +927,16 @@ class DuplicateImage(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     PIXELS_AGREE_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Score against the one to keep; 1 for itself."""
+    """Score against the image to keep; 1 for that image itself."""
     pixels_agree: _builtins.bool
-    """True where the two pictures were laid over each other and agree; false where
-    no small picture of one is kept, so that only the score speaks. Pictures of
-    one series may score high: keep small pictures to tell them from copies.
+    """True if the thumbnails of the two images were aligned and agree. False if one
+    of them has no thumbnail: then the score alone is the evidence. Different
+    pictures of one series may have high scores, so store thumbnails to
+    distinguish them from copies.
     """
     @_builtins.property
     def image(self) -> _image_pb2.Image:
-        """The image."""
+        """Stored image."""
 
     def __init__(
         self,
@@ -933,7 +955,7 @@ Global___DuplicateImage: _TypeAlias = DuplicateImage  # noqa: Y015
 
 @_typing.final
 class RejectPairsRequest(_message.Message):
-    """Pairs that are no duplicates."""
+    """Request of RejectPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -943,10 +965,10 @@ class RejectPairsRequest(_message.Message):
     parent: _builtins.str
     """"libraries/{library}"."""
     request_id: _builtins.str
-    """As in CreateLibraryRequest."""
+    """Idempotency key, see CreateLibraryRequest."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImagePair]:
-        """1 to 1,000."""
+        """Pairs of images that are not duplicates, 1 to 1,000."""
 
     def __init__(
         self,
@@ -965,16 +987,16 @@ Global___RejectPairsRequest: _TypeAlias = RejectPairsRequest  # noqa: Y015
 
 @_typing.final
 class ImagePair(_message.Message):
-    """Two images of one library; the order means nothing."""
+    """Unordered pair of different images of one library."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_A_FIELD_NUMBER: _builtins.int
     NAME_B_FIELD_NUMBER: _builtins.int
     name_a: _builtins.str
-    """Full name."""
+    """Resource name of one image."""
     name_b: _builtins.str
-    """Full name."""
+    """Resource name of the other image."""
     def __init__(
         self,
         *,
@@ -991,13 +1013,13 @@ Global___ImagePair: _TypeAlias = ImagePair  # noqa: Y015
 
 @_typing.final
 class RejectPairsResponse(_message.Message):
-    """How many were new."""
+    """Response of RejectPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """Pairs that were not rejected before."""
+    """Number of pairs that were not rejected before."""
     def __init__(
         self,
         *,

@@ -23,7 +23,7 @@ class _Category:
 class _CategoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Category.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CATEGORY_UNSPECIFIED: _Category.ValueType  # 0
-    """Not known, or not asked."""
+    """Unknown, or not restricted."""
     CATEGORY_TOPS: _Category.ValueType  # 1
     """Garments for the upper body. [0]"""
     CATEGORY_DRESS: _Category.ValueType  # 2
@@ -35,7 +35,7 @@ class _CategoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Category.Val
     CATEGORY_SHOES: _Category.ValueType  # 5
     """Footwear. [4]"""
     CATEGORY_ACCESSORIES: _Category.ValueType  # 6
-    """Hats, belts, jewellery, glasses, watches, scarves. [5]"""
+    """Hats, belts, jewelry, glasses, watches, scarves. [5]"""
     CATEGORY_SNACK: _Category.ValueType  # 7
     """Packaged food and groceries. [6]"""
     CATEGORY_MAKEUP: _Category.ValueType  # 8
@@ -49,19 +49,19 @@ class _CategoryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Category.Val
     CATEGORY_UNDERWEAR: _Category.ValueType  # 12
     """Underwear and swimwear. [21]"""
     CATEGORY_DIGITAL_DEVICE: _Category.ValueType  # 13
-    """Phones, computers, cameras and their like. [22]"""
+    """Phones, computers, cameras and similar devices. [22]"""
     CATEGORY_OTHER: _Category.ValueType  # 14
-    """Anything else. [88888888]"""
+    """All other goods. [88888888]"""
 
 class Category(_Category, metaclass=_CategoryEnumTypeWrapper):
-    """What kind of goods a picture shows. The number in brackets is the one that the
-    cloud products use for the same category (docs: migration table).
-    In filters a category is written by its short name in any case:
+    """Category of goods in a picture. The number in brackets is the one that cloud
+    products use for the same category.
+    In filters, a category is written as its short name in any case:
     `category = "Bag"` or `category = "DIGITAL_DEVICE"`.
     """
 
 CATEGORY_UNSPECIFIED: Category.ValueType  # 0
-"""Not known, or not asked."""
+"""Unknown, or not restricted."""
 CATEGORY_TOPS: Category.ValueType  # 1
 """Garments for the upper body. [0]"""
 CATEGORY_DRESS: Category.ValueType  # 2
@@ -73,7 +73,7 @@ CATEGORY_BAG: Category.ValueType  # 4
 CATEGORY_SHOES: Category.ValueType  # 5
 """Footwear. [4]"""
 CATEGORY_ACCESSORIES: Category.ValueType  # 6
-"""Hats, belts, jewellery, glasses, watches, scarves. [5]"""
+"""Hats, belts, jewelry, glasses, watches, scarves. [5]"""
 CATEGORY_SNACK: Category.ValueType  # 7
 """Packaged food and groceries. [6]"""
 CATEGORY_MAKEUP: Category.ValueType  # 8
@@ -87,7 +87,7 @@ CATEGORY_TOY: Category.ValueType  # 11
 CATEGORY_UNDERWEAR: Category.ValueType  # 12
 """Underwear and swimwear. [21]"""
 CATEGORY_DIGITAL_DEVICE: Category.ValueType  # 13
-"""Phones, computers, cameras and their like. [22]"""
+"""Phones, computers, cameras and similar devices. [22]"""
 CATEGORY_OTHER: Category.ValueType  # 14
-"""Anything else. [88888888]"""
+"""All other goods. [88888888]"""
 Global___Category: _TypeAlias = Category  # noqa: Y015

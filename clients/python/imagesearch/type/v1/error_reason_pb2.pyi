@@ -23,248 +23,254 @@ class _ErrorReason:
 class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
-    """Never sent."""
+    """Never returned."""
     ERROR_REASON_FIELD_REQUIRED: _ErrorReason.ValueType  # 1
     """A required field is missing or empty. [INVALID_ARGUMENT]
     Metadata: "field".
     """
     ERROR_REASON_FIELD_INVALID: _ErrorReason.ValueType  # 2
-    """A field's value is outside of what its comment allows. [INVALID_ARGUMENT]
-    Metadata: "field".
+    """The value of a field is outside the range that its comment states.
+    [INVALID_ARGUMENT] Metadata: "field".
     """
     ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 3
-    """A filter can't be read or names a field that does not exist.
-    [INVALID_ARGUMENT] Metadata: "position", the offset of the mistake in the
-    filter, counted in characters from 0.
+    """A filter has a syntax error or names an unknown field. [INVALID_ARGUMENT]
+    Metadata: "position", the offset of the error in the filter, in characters
+    from 0.
     """
     ERROR_REASON_IMAGE_UNREADABLE: _ErrorReason.ValueType  # 4
-    """The bytes are no picture of a supported format. [INVALID_ARGUMENT]"""
+    """The bytes are not a picture in a supported format. [INVALID_ARGUMENT]"""
     ERROR_REASON_IMAGE_TRUNCATED: _ErrorReason.ValueType  # 5
-    """The bytes begin as a picture and end too early. [INVALID_ARGUMENT]"""
+    """The bytes are the beginning of a picture; the rest is missing.
+    [INVALID_ARGUMENT]
+    """
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 6
     """The picture has too many bytes or pixels. [INVALID_ARGUMENT]
     Metadata: "limit", "actual", "unit" ("bytes" or "pixels").
     """
     ERROR_REASON_IMAGE_TOO_SMALL: _ErrorReason.ValueType  # 7
-    """The picture's shorter side is under 16 pixels. [INVALID_ARGUMENT]
+    """The shorter side of the picture has less than 16 pixels. [INVALID_ARGUMENT]
     Metadata: "limit", "actual", "unit" ("pixels").
     """
     ERROR_REASON_REGION_INVALID: _ErrorReason.ValueType  # 8
-    """Nothing is left of the region after clipping it to the picture, or it is
-    inverted or not a number. [INVALID_ARGUMENT]
+    """The region does not overlap the picture, is inverted, or has a coordinate that
+    is NaN or infinite. [INVALID_ARGUMENT]
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 9
-    """The page token was not made by this service, belongs to another library or
+    """The page token was not issued by this service, belongs to another library or
     request, or was altered. [INVALID_ARGUMENT]
     """
     ERROR_REASON_PAGE_TOKEN_EXPIRED: _ErrorReason.ValueType  # 10
-    """The page token is older than ten minutes. [FAILED_PRECONDITION]"""
+    """The page token is older than ten minutes. Repeat the search from the first
+    page. [FAILED_PRECONDITION]
+    """
     ERROR_REASON_LIBRARY_NOT_FOUND: _ErrorReason.ValueType  # 11
-    """There is no such library. [NOT_FOUND] Metadata: "library"."""
+    """The library does not exist. [NOT_FOUND] Metadata: "library"."""
     ERROR_REASON_LIBRARY_ALREADY_EXISTS: _ErrorReason.ValueType  # 12
-    """There is a library of that name already. [ALREADY_EXISTS]
+    """A library with this name already exists. [ALREADY_EXISTS]
     Metadata: "library".
     """
     ERROR_REASON_LIBRARY_FULL: _ErrorReason.ValueType  # 13
-    """The library holds as many images as its capacity allows.
-    [FAILED_PRECONDITION] Metadata: "library", "capacity".
+    """The library has reached its capacity. [FAILED_PRECONDITION]
+    Metadata: "library", "capacity".
     """
     ERROR_REASON_LIBRARY_TYPE_MISMATCH: _ErrorReason.ValueType  # 14
-    """The call makes no sense for a library of this type.
+    """The library's type does not support this call or option.
     [FAILED_PRECONDITION] Metadata: "library", "type".
     """
     ERROR_REASON_IMAGE_NOT_FOUND: _ErrorReason.ValueType  # 15
-    """There is no such image. [NOT_FOUND] Metadata: "image"."""
+    """The image does not exist. [NOT_FOUND] Metadata: "image"."""
     ERROR_REASON_IMAGE_ALREADY_EXISTS: _ErrorReason.ValueType  # 16
-    """There is an image of that name already and `allow_overwrite` is not set.
+    """An image with this name already exists and `allow_overwrite` is not set.
     [ALREADY_EXISTS] Metadata: "image".
     """
     ERROR_REASON_TAG_TYPE_MISMATCH: _ErrorReason.ValueType  # 17
-    """The tag was first used in this library with a value of another type.
+    """The tag has another type in this library, set by its first use.
     [INVALID_ARGUMENT] Metadata: "tag", "expected", "actual".
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 18
-    """The request id was used before for a different call. [INVALID_ARGUMENT]
+    """The request id was used for a different call before. [INVALID_ARGUMENT]
     Metadata: "request_id".
     """
     ERROR_REASON_MODEL_NOT_SERVED: _ErrorReason.ValueType  # 19
-    """The model version that the library was built with is not served now.
+    """The model version that the library was created with is not served.
     [FAILED_PRECONDITION] Metadata: "model", "version".
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 20
-    """The work in flight fills the budget; retry after RetryInfo.retry_delay.
-    [RESOURCE_EXHAUSTED]
+    """The service has reached its limit of work in progress. Retry after
+    RetryInfo.retry_delay. [RESOURCE_EXHAUSTED]
     """
     ERROR_REASON_MODEL_SERVER_UNAVAILABLE: _ErrorReason.ValueType  # 21
-    """Triton does not answer or serves wrong answers. Nothing was stored; safe to
-    retry. [UNAVAILABLE]
+    """Triton is unreachable, or a model failed its health probe. Nothing was stored;
+    retrying is safe. [UNAVAILABLE]
     """
     ERROR_REASON_EMBEDDING_UNAVAILABLE: _ErrorReason.ValueType  # 22
-    """The Embedding service does not answer. Nothing was stored; safe to retry.
+    """The Embedding service is unreachable. Nothing was stored; retrying is safe.
     [UNAVAILABLE]
     """
     ERROR_REASON_CATALOG_UNAVAILABLE: _ErrorReason.ValueType  # 23
-    """The Catalog service does not answer. A mutation may have happened: retry it
-    with its `request_id`. [UNAVAILABLE]
+    """The Catalog service is unreachable. A mutation may have been applied: retry it
+    with the same `request_id`. [UNAVAILABLE]
     """
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 24
-    """The storage engine behind the Catalog failed or can't be reached. A
-    mutation may have happened: retry it with its `request_id`. [UNAVAILABLE]
+    """The storage engine of the Catalog failed or is unreachable. A mutation may have
+    been applied: retry it with the same `request_id`. [UNAVAILABLE]
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 25
-    """The caller's deadline passed. A mutation may have happened: retry it with
-    its `request_id`. [DEADLINE_EXCEEDED]
+    """The caller's deadline passed. A mutation may have been applied: retry it with
+    the same `request_id`. [DEADLINE_EXCEEDED]
     """
     ERROR_REASON_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 26
-    """Part of the contract that is not built yet. [UNIMPLEMENTED]"""
+    """This version does not implement the call. [UNIMPLEMENTED]"""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 27
-    """A fault of ours; the log has it under the request id in the metadata.
+    """An internal error. The log contains it under the request id in the metadata.
     [INTERNAL] Metadata: "request_id".
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 28
-    """Access was refused: no token, or a wrong one. [UNAUTHENTICATED]"""
+    """The call has no bearer token or an unknown one. [UNAUTHENTICATED]"""
     ERROR_REASON_LIBRARY_CHANGED: _ErrorReason.ValueType  # 29
-    """The library was deleted or made anew while the call ran. [ABORTED]
+    """The library was deleted or recreated during the call. [ABORTED]
     Metadata: "library".
     """
     ERROR_REASON_THUMBNAIL_NOT_FOUND: _ErrorReason.ValueType  # 30
-    """The image's small picture was never kept or is gone. [NOT_FOUND]
-    Metadata: "image".
-    """
+    """No thumbnail of the image is stored. [NOT_FOUND] Metadata: "image"."""
     ERROR_REASON_BLOB_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 31
-    """The store of small pictures can't be reached. Everything but GetThumbnail and
-    FindDuplicates works without it. [UNAVAILABLE]
+    """The blob store, which holds the thumbnails, is unreachable. All calls except
+    GetThumbnail and FindDuplicates work without it. [UNAVAILABLE]
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call failed, for programs.
+    """Machine-readable reason of an error.
 
     Every error of every service is a google.rpc.Status with exactly one
-    google.rpc.ErrorInfo whose `domain` is "imagesearch" and whose `reason` is the
-    name of one of these values without the prefix ERROR_REASON_, for example:
+    google.rpc.ErrorInfo. Its `domain` is "imagesearch" and its `reason` is the name
+    of a value of this enum without the prefix ERROR_REASON_, for example:
 
         { "reason": "LIBRARY_NOT_FOUND",
           "domain": "imagesearch",
           "metadata": { "library": "libraries/shop" } }
 
-    The status code in brackets is the one that always comes with the reason.
-    Faults in request fields add a google.rpc.BadRequest that names the fields;
-    RESOURCE_EXHAUSTED and UNAVAILABLE add a google.rpc.RetryInfo.
-    Only a message over the transport's size limit (32 MiB) is refused by gRPC
-    itself, before us and without details: RESOURCE_EXHAUSTED.
+    The comment of each value names the status code (in brackets) that it is always
+    returned with, and the keys of its metadata. Errors in request fields have an
+    additional google.rpc.BadRequest that names the fields. RESOURCE_EXHAUSTED and
+    UNAVAILABLE have an additional google.rpc.RetryInfo.
+
+    Exception: a message over the transport limit (32 MiB) is rejected by gRPC
+    itself with RESOURCE_EXHAUSTED and without details.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
-"""Never sent."""
+"""Never returned."""
 ERROR_REASON_FIELD_REQUIRED: ErrorReason.ValueType  # 1
 """A required field is missing or empty. [INVALID_ARGUMENT]
 Metadata: "field".
 """
 ERROR_REASON_FIELD_INVALID: ErrorReason.ValueType  # 2
-"""A field's value is outside of what its comment allows. [INVALID_ARGUMENT]
-Metadata: "field".
+"""The value of a field is outside the range that its comment states.
+[INVALID_ARGUMENT] Metadata: "field".
 """
 ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 3
-"""A filter can't be read or names a field that does not exist.
-[INVALID_ARGUMENT] Metadata: "position", the offset of the mistake in the
-filter, counted in characters from 0.
+"""A filter has a syntax error or names an unknown field. [INVALID_ARGUMENT]
+Metadata: "position", the offset of the error in the filter, in characters
+from 0.
 """
 ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 4
-"""The bytes are no picture of a supported format. [INVALID_ARGUMENT]"""
+"""The bytes are not a picture in a supported format. [INVALID_ARGUMENT]"""
 ERROR_REASON_IMAGE_TRUNCATED: ErrorReason.ValueType  # 5
-"""The bytes begin as a picture and end too early. [INVALID_ARGUMENT]"""
+"""The bytes are the beginning of a picture; the rest is missing.
+[INVALID_ARGUMENT]
+"""
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 6
 """The picture has too many bytes or pixels. [INVALID_ARGUMENT]
 Metadata: "limit", "actual", "unit" ("bytes" or "pixels").
 """
 ERROR_REASON_IMAGE_TOO_SMALL: ErrorReason.ValueType  # 7
-"""The picture's shorter side is under 16 pixels. [INVALID_ARGUMENT]
+"""The shorter side of the picture has less than 16 pixels. [INVALID_ARGUMENT]
 Metadata: "limit", "actual", "unit" ("pixels").
 """
 ERROR_REASON_REGION_INVALID: ErrorReason.ValueType  # 8
-"""Nothing is left of the region after clipping it to the picture, or it is
-inverted or not a number. [INVALID_ARGUMENT]
+"""The region does not overlap the picture, is inverted, or has a coordinate that
+is NaN or infinite. [INVALID_ARGUMENT]
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 9
-"""The page token was not made by this service, belongs to another library or
+"""The page token was not issued by this service, belongs to another library or
 request, or was altered. [INVALID_ARGUMENT]
 """
 ERROR_REASON_PAGE_TOKEN_EXPIRED: ErrorReason.ValueType  # 10
-"""The page token is older than ten minutes. [FAILED_PRECONDITION]"""
+"""The page token is older than ten minutes. Repeat the search from the first
+page. [FAILED_PRECONDITION]
+"""
 ERROR_REASON_LIBRARY_NOT_FOUND: ErrorReason.ValueType  # 11
-"""There is no such library. [NOT_FOUND] Metadata: "library"."""
+"""The library does not exist. [NOT_FOUND] Metadata: "library"."""
 ERROR_REASON_LIBRARY_ALREADY_EXISTS: ErrorReason.ValueType  # 12
-"""There is a library of that name already. [ALREADY_EXISTS]
+"""A library with this name already exists. [ALREADY_EXISTS]
 Metadata: "library".
 """
 ERROR_REASON_LIBRARY_FULL: ErrorReason.ValueType  # 13
-"""The library holds as many images as its capacity allows.
-[FAILED_PRECONDITION] Metadata: "library", "capacity".
+"""The library has reached its capacity. [FAILED_PRECONDITION]
+Metadata: "library", "capacity".
 """
 ERROR_REASON_LIBRARY_TYPE_MISMATCH: ErrorReason.ValueType  # 14
-"""The call makes no sense for a library of this type.
+"""The library's type does not support this call or option.
 [FAILED_PRECONDITION] Metadata: "library", "type".
 """
 ERROR_REASON_IMAGE_NOT_FOUND: ErrorReason.ValueType  # 15
-"""There is no such image. [NOT_FOUND] Metadata: "image"."""
+"""The image does not exist. [NOT_FOUND] Metadata: "image"."""
 ERROR_REASON_IMAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 16
-"""There is an image of that name already and `allow_overwrite` is not set.
+"""An image with this name already exists and `allow_overwrite` is not set.
 [ALREADY_EXISTS] Metadata: "image".
 """
 ERROR_REASON_TAG_TYPE_MISMATCH: ErrorReason.ValueType  # 17
-"""The tag was first used in this library with a value of another type.
+"""The tag has another type in this library, set by its first use.
 [INVALID_ARGUMENT] Metadata: "tag", "expected", "actual".
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 18
-"""The request id was used before for a different call. [INVALID_ARGUMENT]
+"""The request id was used for a different call before. [INVALID_ARGUMENT]
 Metadata: "request_id".
 """
 ERROR_REASON_MODEL_NOT_SERVED: ErrorReason.ValueType  # 19
-"""The model version that the library was built with is not served now.
+"""The model version that the library was created with is not served.
 [FAILED_PRECONDITION] Metadata: "model", "version".
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 20
-"""The work in flight fills the budget; retry after RetryInfo.retry_delay.
-[RESOURCE_EXHAUSTED]
+"""The service has reached its limit of work in progress. Retry after
+RetryInfo.retry_delay. [RESOURCE_EXHAUSTED]
 """
 ERROR_REASON_MODEL_SERVER_UNAVAILABLE: ErrorReason.ValueType  # 21
-"""Triton does not answer or serves wrong answers. Nothing was stored; safe to
-retry. [UNAVAILABLE]
+"""Triton is unreachable, or a model failed its health probe. Nothing was stored;
+retrying is safe. [UNAVAILABLE]
 """
 ERROR_REASON_EMBEDDING_UNAVAILABLE: ErrorReason.ValueType  # 22
-"""The Embedding service does not answer. Nothing was stored; safe to retry.
+"""The Embedding service is unreachable. Nothing was stored; retrying is safe.
 [UNAVAILABLE]
 """
 ERROR_REASON_CATALOG_UNAVAILABLE: ErrorReason.ValueType  # 23
-"""The Catalog service does not answer. A mutation may have happened: retry it
-with its `request_id`. [UNAVAILABLE]
+"""The Catalog service is unreachable. A mutation may have been applied: retry it
+with the same `request_id`. [UNAVAILABLE]
 """
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 24
-"""The storage engine behind the Catalog failed or can't be reached. A
-mutation may have happened: retry it with its `request_id`. [UNAVAILABLE]
+"""The storage engine of the Catalog failed or is unreachable. A mutation may have
+been applied: retry it with the same `request_id`. [UNAVAILABLE]
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 25
-"""The caller's deadline passed. A mutation may have happened: retry it with
-its `request_id`. [DEADLINE_EXCEEDED]
+"""The caller's deadline passed. A mutation may have been applied: retry it with
+the same `request_id`. [DEADLINE_EXCEEDED]
 """
 ERROR_REASON_NOT_IMPLEMENTED: ErrorReason.ValueType  # 26
-"""Part of the contract that is not built yet. [UNIMPLEMENTED]"""
+"""This version does not implement the call. [UNIMPLEMENTED]"""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 27
-"""A fault of ours; the log has it under the request id in the metadata.
+"""An internal error. The log contains it under the request id in the metadata.
 [INTERNAL] Metadata: "request_id".
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 28
-"""Access was refused: no token, or a wrong one. [UNAUTHENTICATED]"""
+"""The call has no bearer token or an unknown one. [UNAUTHENTICATED]"""
 ERROR_REASON_LIBRARY_CHANGED: ErrorReason.ValueType  # 29
-"""The library was deleted or made anew while the call ran. [ABORTED]
+"""The library was deleted or recreated during the call. [ABORTED]
 Metadata: "library".
 """
 ERROR_REASON_THUMBNAIL_NOT_FOUND: ErrorReason.ValueType  # 30
-"""The image's small picture was never kept or is gone. [NOT_FOUND]
-Metadata: "image".
-"""
+"""No thumbnail of the image is stored. [NOT_FOUND] Metadata: "image"."""
 ERROR_REASON_BLOB_STORE_UNAVAILABLE: ErrorReason.ValueType  # 31
-"""The store of small pictures can't be reached. Everything but GetThumbnail and
-FindDuplicates works without it. [UNAVAILABLE]
+"""The blob store, which holds the thumbnails, is unreachable. All calls except
+GetThumbnail and FindDuplicates work without it. [UNAVAILABLE]
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

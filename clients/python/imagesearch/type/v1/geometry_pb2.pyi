@@ -20,10 +20,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Box(_message.Message):
-    """An upright rectangle in pixels of a picture as shown, that is after its EXIF
-    orientation is applied. The origin is the top-left corner; x grows to the
-    right, y grows down; the maxima are exclusive: a whole picture of 640 × 480 is
-    {0, 0, 640, 480}. Boxes in requests are clipped to the picture.
+    """Upright rectangle in pixels of a picture as shown, that is, after its EXIF
+    orientation is applied. The origin is the top-left corner, x grows to the right,
+    y grows down, and the maxima are exclusive: a whole picture of 640 × 480 pixels
+    is {0, 0, 640, 480}. Boxes in requests are clipped to the picture.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -58,16 +58,16 @@ Global___Box: _TypeAlias = Box  # noqa: Y015
 
 @_typing.final
 class Point(_message.Message):
-    """A point in pixels of a picture as shown; origin top-left."""
+    """Point in pixels of a picture as shown; the origin is the top-left corner."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     X_FIELD_NUMBER: _builtins.int
     Y_FIELD_NUMBER: _builtins.int
     x: _builtins.float
-    """Pixels from the left edge."""
+    """Distance from the left edge, pixels."""
     y: _builtins.float
-    """Pixels from the top edge."""
+    """Distance from the top edge, pixels."""
     def __init__(
         self,
         *,
@@ -84,9 +84,9 @@ Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Quadrilateral(_message.Message):
-    """A four-cornered outline, for shapes that are not upright. The corners are
-    those of the stored picture in its own order: top-left, top-right,
-    bottom-right, bottom-left; a turned match therefore shows how far it turned.
+    """Outline with four corners, for shapes that are not upright rectangles. The order
+    of the corners is that of the stored picture: top-left, top-right, bottom-right,
+    bottom-left. Therefore it shows the rotation of a match.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

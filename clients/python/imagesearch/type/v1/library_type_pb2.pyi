@@ -25,33 +25,33 @@ class _LibraryTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LibraryTy
     LIBRARY_TYPE_UNSPECIFIED: _LibraryType.ValueType  # 0
     """Never stored."""
     LIBRARY_TYPE_WHOLE_IMAGE: _LibraryType.ValueType  # 1
-    """Which stored pictures are this picture, or an edited copy of it? And on
-    request: which look like it?
+    """Which stored pictures are this picture or an edited copy of it? On request:
+    which stored pictures have similar content?
     """
     LIBRARY_TYPE_ELEMENT: _LibraryType.ValueType  # 2
-    """Which stored pattern, logo, print, texture or object appears somewhere in
-    this picture, and where?
+    """Which stored patterns, logos, prints, textures or objects appear in this
+    picture, and where?
     """
     LIBRARY_TYPE_PRODUCT: _LibraryType.ValueType  # 3
-    """Which stored products are the same as, or like, the subject of this
+    """Which stored products are the same as, or similar to, the subject of this
     picture?
     """
 
 class LibraryType(_LibraryType, metaclass=_LibraryTypeEnumTypeWrapper):
-    """Which question the searches of a library answer. Fixed at creation."""
+    """Question that searches in a library answer. Immutable."""
 
 LIBRARY_TYPE_UNSPECIFIED: LibraryType.ValueType  # 0
 """Never stored."""
 LIBRARY_TYPE_WHOLE_IMAGE: LibraryType.ValueType  # 1
-"""Which stored pictures are this picture, or an edited copy of it? And on
-request: which look like it?
+"""Which stored pictures are this picture or an edited copy of it? On request:
+which stored pictures have similar content?
 """
 LIBRARY_TYPE_ELEMENT: LibraryType.ValueType  # 2
-"""Which stored pattern, logo, print, texture or object appears somewhere in
-this picture, and where?
+"""Which stored patterns, logos, prints, textures or objects appear in this
+picture, and where?
 """
 LIBRARY_TYPE_PRODUCT: LibraryType.ValueType  # 3
-"""Which stored products are the same as, or like, the subject of this
+"""Which stored products are the same as, or similar to, the subject of this
 picture?
 """
 Global___LibraryType: _TypeAlias = LibraryType  # noqa: Y015

@@ -20,8 +20,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ModelVersion(_message.Message):
-    """A model and its version. A library keeps those that it was built with, and a
-    search never mixes two.
+    """A version of a model in a role. A library keeps the versions that it was created
+    with, and a search never mixes vectors of different versions.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -30,8 +30,8 @@ class ModelVersion(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """What the model is for: "copy" (the same picture), "semantic" (looks alike),
-    "element", "product".
+    """Purpose of the model: "copy" (finds edited copies), "semantic" (finds similar
+    content), "element", "product".
     """
     name: _builtins.str
     """Name on the model server, for example "sscd"."""
@@ -54,7 +54,7 @@ Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
 @_typing.final
 class Vector(_message.Message):
-    """An embedding, passed between services without being looked into."""
+    """Dense embedding. Opaque to the services that pass it on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,15 +62,15 @@ class Vector(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     BACKGROUND_SIMILARITY_FIELD_NUMBER: _builtins.int
     space: _builtins.str
-    """The space that it lives in: "NAME@VERSION" of its model, "sscd@1". Only
-    vectors of one space can be compared.
+    """Vector space, "NAME@VERSION" of the model, for example "sscd@1". Only vectors of
+    the same space are comparable.
     """
     values: _builtins.bytes
-    """The components: IEEE-754 single precision, little-endian, of unit length."""
+    """Components: IEEE-754 single precision, little-endian, L2 norm 1."""
     background_similarity: _builtins.float
-    """How close it lies to pictures in general: the mean similarity to its nearest
-    in a fixed background set of its model, from 0. Similarities are judged
-    against it. 0 for models without such a set.
+    """Mean similarity to the nearest vectors of a fixed background set of the model,
+    at least 0. Similarities are judged relative to it. 0 for models without a
+    background set.
     """
     def __init__(
         self,
@@ -89,7 +89,7 @@ Global___Vector: _TypeAlias = Vector  # noqa: Y015
 
 @_typing.final
 class SparseVector(_message.Message):
-    """A vector of few components: visual words and their weights."""
+    """Sparse vector: visual words with weights."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,14 +97,14 @@ class SparseVector(_message.Message):
     INDICES_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     space: _builtins.str
-    """The space that it lives in, "NAME@VERSION"."""
+    """Vector space, "NAME@VERSION"."""
     @_builtins.property
     def indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ascending, without repeats."""
+        """Indices of the non-zero components, ascending, without repeats."""
 
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """As many as indices."""
+        """Value of each component in `indices`."""
 
     def __init__(
         self,
@@ -123,19 +123,19 @@ Global___SparseVector: _TypeAlias = SparseVector  # noqa: Y015
 
 @_typing.final
 class StepTiming(_message.Message):
-    """How long one step of a call took."""
+    """Duration of one step of a call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """The step: "decode", "propose_regions", "preprocess", "infer", "embed",
-    "query", "fetch", "total". A step with a colon is a part of the one before
-    it: "embed:infer".
+    """Name of the step: "decode", "propose_regions", "preprocess", "infer", "embed",
+    "query", "fetch", "total" and others. A name with a colon is a part of another
+    step: "embed:infer" is a part of "embed".
     """
     duration_ms: _builtins.float
-    """Wall time, milliseconds."""
+    """Wall time, milliseconds. Steps that run concurrently are added up."""
     def __init__(
         self,
         *,

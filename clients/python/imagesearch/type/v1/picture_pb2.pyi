@@ -18,15 +18,15 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ImageContent(_message.Message):
-    """A picture as the caller has it."""
+    """A picture file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The file's bytes: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF or AVIF, of
-    any mode and EXIF orientation. At most 10 MiB and 50 megapixels; the
-    shorter side at least 16 pixels. Transparency is laid over white.
+    """Bytes of the file: JPEG, PNG, WebP, GIF (first frame), BMP, TIFF or AVIF, in
+    any color mode and EXIF orientation. At most 10 MiB and 50 megapixels; the
+    shorter side has at least 16 pixels. Transparent pixels are blended with white.
     """
     def __init__(
         self,
@@ -43,7 +43,7 @@ Global___ImageContent: _TypeAlias = ImageContent  # noqa: Y015
 
 @_typing.final
 class PictureInfo(_message.Message):
-    """What was read off a picture when it was decoded."""
+    """Properties of a picture file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,14 +58,14 @@ class PictureInfo(_message.Message):
     height: _builtins.int
     """Height as shown, pixels."""
     size_bytes: _builtins.int
-    """Size of the file."""
+    """Size of the file, bytes."""
     sha256: _builtins.str
     """SHA-256 of the file, 64 lower-case hexadecimal digits."""
     media_type: _builtins.str
-    """Media type found in the bytes, for example "image/jpeg"."""
+    """Media type detected from the bytes, for example "image/jpeg"."""
     sharpness: _builtins.float
-    """Variance of the Laplacian of the grey picture at 512 px long side; higher
-    is sharper. Comparable between pictures, without a unit.
+    """Sharpness: variance of the Laplacian of the grayscale picture, scaled to a long
+    side of 512 pixels. Without unit; higher is sharper.
     """
     def __init__(
         self,

@@ -22,9 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Subject(_message.Message):
-    """Something in a picture that a person would call its subject: a garment, a
-    bag, a package.
-    """
+    """Foreground object that a picture is about: a garment, a bag, a package."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -34,20 +32,20 @@ class Subject(_message.Message):
     COLORS_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     category: _category_pb2.Category.ValueType
-    """What kind of goods it is."""
+    """Category of goods."""
     score: _builtins.float
     """Confidence of box and category together, 0 to 1."""
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
-        """Where it is, pixels of the picture as shown."""
+        """Bounding box, pixels of the picture as shown."""
 
     @_builtins.property
     def colors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Color]:
-        """Up to three colours, largest share first; skin and background left out."""
+        """Up to three colors, largest share first; without skin and background."""
 
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
-        """What else was told, for example {name: "sleeve_length", value: "long"}."""
+        """Further properties, for example {name: "sleeve_length", value: "long"}."""
 
     def __init__(
         self,
@@ -68,7 +66,7 @@ Global___Subject: _TypeAlias = Subject  # noqa: Y015
 
 @_typing.final
 class Color(_message.Message):
-    """A colour of a subject."""
+    """A color of a subject."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,9 +74,9 @@ class Color(_message.Message):
     HEX_FIELD_NUMBER: _builtins.int
     SHARE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Basic colour name in English, lower case: "red", "navy", "beige", …"""
+    """Basic color name in English, lower case, for example "red", "navy", "beige"."""
     hex: _builtins.str
-    """"#rrggbb", the mean of the pixels that count as this colour."""
+    """"#rrggbb", the mean of the pixels that were assigned to this color."""
     share: _builtins.float
     """Share of the subject's pixels, 0 to 1."""
     def __init__(
@@ -98,7 +96,7 @@ Global___Color: _TypeAlias = Color  # noqa: Y015
 
 @_typing.final
 class Attribute(_message.Message):
-    """A named property of a subject. Filterable as `attributes.NAME = "VALUE"`."""
+    """Named property of a subject. Filterable as `attributes.NAME = "VALUE"`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -106,9 +104,9 @@ class Attribute(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Lower-case with underscores: "kind", "pattern", "sleeve_length"."""
+    """Lower case with underscores, for example "kind", "pattern", "sleeve_length"."""
     value: _builtins.str
-    """Lower-case value, for example "striped"."""
+    """Lower case, for example "striped"."""
     score: _builtins.float
     """Confidence, 0 to 1."""
     def __init__(

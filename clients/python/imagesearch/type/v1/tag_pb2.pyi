@@ -18,8 +18,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TagValue(_message.Message):
-    """The value of a tag. A tag's type is fixed in a library by its first use;
-    integers and floats are different types.
+    """Value of a tag. The first use of a tag in a library determines its type there.
+    Integers and floats are different types.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -29,13 +29,13 @@ class TagValue(_message.Message):
     FLOAT_VALUE_FIELD_NUMBER: _builtins.int
     BOOL_VALUE_FIELD_NUMBER: _builtins.int
     string_value: _builtins.str
-    """At most 1,024 bytes of UTF-8. In filters: =, !=, :*."""
+    """At most 1,024 bytes of UTF-8. Filter operators: =, !=, :*."""
     int_value: _builtins.int
-    """In filters: =, !=, <, <=, >, >=, :*."""
+    """Filter operators: =, !=, <, <=, >, >=, :*."""
     float_value: _builtins.float
-    """Finite. In filters: <, <=, >, >=, :*, and = as an exact match."""
+    """Finite. Filter operators: = (exact), <, <=, >, >=, :*."""
     bool_value: _builtins.bool
-    """In filters: =, !=, :*."""
+    """Filter operators: =, !=, :*."""
     def __init__(
         self,
         *,
