@@ -1,14 +1,14 @@
-"""How well are repeats found within a library, and how long does it take as it grows?
+"""Measure the precision, recall and time of FindDuplicates at several library sizes.
 
     python -m tests.benchmarks.duplicates                  # pictures, then synthetic vectors
     python -m tests.benchmarks.duplicates --only pictures
     python -m tests.benchmarks.duplicates --only synthetic
 
-Starts a suite of its own. The first 5,000 pictures of the data folder and edited copies of every
-fifth of them are put through the Catalog's contract with embeddings made beforehand by the suite's
-own decoding, preprocessing and model, and with small pictures made by its own code; what is timed
-and judged is FindDuplicates, through the Gateway. Synthetic vectors lie evenly in 384 dimensions of
-512, as far apart as strangers do; each tenth has a copy at a cosine of 0.8. They have no pictures.
+The benchmark starts its own suite. It stores the first 5,000 pictures of the data set and edited
+copies of every fifth of them through the Catalog's contract, with embeddings and thumbnails made
+beforehand by the code of the suite. Only FindDuplicates is measured, through the Gateway. Synthetic
+vectors are uniformly distributed in 384 of 512 dimensions, as far apart as unrelated pictures;
+every tenth has a copy at a cosine of 0.8. They have no pictures.
 """
 
 from __future__ import annotations
@@ -34,32 +34,39 @@ from imagesearch.client import Client, FindDuplicatesResponse
 from imagesearch.type.v1 import library_type_pb2, model_pb2, picture_pb2
 from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.models.common.pictures import data_folder
+from imagesearch_services.models.near_duplicates.pictures import (
+    PictureSet,
+    known_duplicates,
+    load_pictures,
+    stored_pictures,
+)
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.duplicates.planted import FOLDER, Pictures, pictures, repeats, thumbnails
 from tests.contract.catalog.support import Catalog
 from tests.triton_server import prepared_models
 
 SPACE = "sscd@1"
+"""Vector space of the copy descriptor."""
 DIMENSIONS = 512
 INTRINSIC_DIMENSIONS = 384
 SYNTHETIC_BACKGROUND = 0.05
 COPY_COSINE = 0.8
 BATCH = 200
+"""Entries per PutEntries call."""
 INDEXING_THRESHOLD = 20_000
-"""The Catalog's own, at which it begins to build an index."""
+"""Number of unindexed vectors at which the Catalog builds an index, by default."""
 SIZES = (500, 5000)
 SYNTHETIC_SIZES = (500, 5000, 50_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one call gave."""
+    """The result of a FindDuplicates call."""
 
     groups: Sequence[Sequence[str]]
-    """Image ids, the one to keep first."""
+    """Image ids of each group, the image to keep first."""
     duration_s: float
     cpu_s: float
-    """Processor time of all processes of the suite: what does not depend on a busy machine."""
+    """Processor time of all processes of the suite; it hardly depends on other load."""
     first_group_s: float
     message_count: int
     checked_count: int
@@ -67,11 +74,11 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the pictures")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
     parser.add_argument("--only", choices=("pictures", "synthetic"))
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
     parser.add_argument("--vectors", type=int, nargs="*", default=SYNTHETIC_SIZES)
-    parser.add_argument("--report", type=Path, help="write every proposal to this file, as JSON")
+    parser.add_argument("--report", type=Path, help="JSON file to write the groups to")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="imagesearch-duplicates-") as folder:
         suite = Suite.start(
@@ -89,14 +96,14 @@ def main() -> None:
 
 
 def _measure_pictures(suite: Suite, options: argparse.Namespace) -> None:
-    everything = pictures(options.data)
+    all_pictures = load_pictures(options.data)
     for size in options.sizes:
-        stored = everything.first(size)
+        pictures = all_pictures.first(size)
         library = f"pictures-{size}"
-        asyncio.run(_store(suite, library, _picture_entries(stored, options.data)))
+        asyncio.run(_store(suite, library, _picture_entries(pictures, options.data)))
         run = _find(suite, library)
-        figures = _judge(stored, run)
-        _tell({"pictures": size, "copies": len(stored.copies), **figures})
+        figures = _judge(pictures, run)
+        _print({"pictures": size, "copies": len(pictures.copies), **figures})
         if options.report:
             options.report.write_text(json.dumps([list(group) for group in run.groups]))
 
@@ -110,7 +117,7 @@ def _measure_synthetic(suite: Suite, sizes: Sequence[int]) -> None:
         base = size * 10 // 11
         pairs = {frozenset(group) for group in run.groups}
         planted = [frozenset({f"v{row - base}", f"v{row}"}) for row in range(base, size)]
-        _tell({
+        _print({
             "vectors": size,
             "recall": round(sum(pair in pairs for pair in planted) / len(planted), 4),
             "wrong_groups": len(pairs - set(planted)),
@@ -120,20 +127,20 @@ def _measure_synthetic(suite: Suite, sizes: Sequence[int]) -> None:
 
 def _find(suite: Suite, library: str) -> Run:
     groups: list[list[str]] = []
-    began_s, began_cpu_s = time.monotonic(), _cpu_s(suite)
+    start_s, start_cpu_s = time.monotonic(), _cpu_s(suite)
     first_s = 0.0
     messages: list[FindDuplicatesResponse] = []
     with Client(suite.target, timeout_s=120) as client:
         for message in client.find_duplicates(parent=f"libraries/{library}"):
             messages.append(message)
             if message.HasField("group"):
-                first_s = first_s or time.monotonic() - began_s
+                first_s = first_s or time.monotonic() - start_s
                 groups.append([member.image.image_id for member in message.group.images])
-    duration_s = time.monotonic() - began_s
+    duration_s = time.monotonic() - start_s
     return Run(
         groups,
         duration_s,
-        _cpu_s(suite) - began_cpu_s,
+        _cpu_s(suite) - start_cpu_s,
         first_s,
         len(messages),
         messages[-1].checked_count,
@@ -141,7 +148,7 @@ def _find(suite: Suite, library: str) -> Run:
 
 
 def _cpu_s(suite: Suite) -> float:
-    """Add up the processor time of the suite's processes and theirs."""
+    """Return the processor time of the suite's processes and their children, seconds."""
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
@@ -149,23 +156,25 @@ def _cpu_s(suite: Suite) -> float:
             try:
                 fields = (folder / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
             except OSError:
-                continue  # it ended
+                continue  # the process ended
             parents[int(folder.name)] = int(fields[1])
             ticks[int(folder.name)] = sum(map(int, fields[11:15]))
-    ours = {process.pid for process in suite.processes.values()}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return sum(ticks.get(pid, 0) for pid in ours) / os.sysconf("SC_CLK_TCK")
+    pids = {process.pid for process in suite.processes.values()}
+    while more := {pid for pid, parent in parents.items() if parent in pids} - pids:
+        pids |= more
+    return sum(ticks.get(pid, 0) for pid in pids) / os.sysconf("SC_CLK_TCK")
 
 
-def _judge(stored: Pictures, run: Run) -> dict[str, Any]:
-    """Count planted copies found, and proposals that are none of the same picture.
+def _judge(pictures: PictureSet, run: Run) -> dict[str, Any]:
+    """Return recall of the planted copies and precision of the proposals.
 
-    A proposal is one image of a group beside the one to keep. One that joins pictures that are
-    repeats in the data itself, by the committed list, counts as neither right nor wrong.
+    A proposal is an image of a group other than the image to keep. A proposal that joins known
+    duplicates of the data set counts as neither correct nor wrong.
     """
-    original = {image_id(copy.name): image_id(copy.original) for copy in stored.copies}
-    repeat_of = {image_id(name): number for number, group in enumerate(repeats()) for name in group}
+    original = {image_id(copy.name): image_id(copy.original) for copy in pictures.copies}
+    known_group = {
+        image_id(name): number for number, group in enumerate(known_duplicates()) for name in group
+    }
     outcomes: Counter[str] = Counter()
     wrong: list[tuple[str, str]] = []
     for keep, *others in run.groups:
@@ -173,30 +182,32 @@ def _judge(stored: Pictures, run: Run) -> dict[str, Any]:
         for other in others:
             other_root = original.get(other, other)
             if other_root == root:
-                outcomes["right"] += 1
-            elif root in repeat_of and repeat_of[root] == repeat_of.get(other_root):
-                outcomes["repeats_of_the_data"] += 1
+                outcomes["correct"] += 1
+            elif root in known_group and known_group[root] == known_group.get(other_root):
+                outcomes["known_duplicates"] += 1
             else:
                 outcomes["wrong"] += 1
                 wrong.append((keep, other))
     found = {
-        one
+        copy
         for group in run.groups
-        for one in group
-        if one in original
-        and any(original[one] in {other, original.get(other)} for other in group if other != one)
+        for copy in group
+        if copy in original
+        and any(original[copy] in {other, original.get(other)} for other in group if other != copy)
     }
     missed: defaultdict[str, int] = defaultdict(int)
-    for copy in stored.copies:
+    for copy in pictures.copies:
         missed[copy.kind] += image_id(copy.name) not in found
     for keep, other in wrong:
         sys.stderr.write(f"wrong: {keep} {other}\n")
     return {
-        "precision": round(outcomes["right"] / max(1, outcomes["right"] + outcomes["wrong"]), 4),
-        "recall": round(len(found) / len(stored.copies), 4),
+        "precision": round(
+            outcomes["correct"] / max(1, outcomes["correct"] + outcomes["wrong"]), 4
+        ),
+        "recall": round(len(found) / len(pictures.copies), 4),
         **outcomes,
         "missed_by_kind": {kind: count for kind, count in sorted(missed.items()) if count},
-        **_times(run, len(stored.names) + len(stored.copies)),
+        **_times(run, len(pictures.names) + len(pictures.copies)),
     }
 
 
@@ -205,14 +216,14 @@ def _times(run: Run, size: int) -> dict[str, Any]:
     return {
         "duration_s": round(run.duration_s, 2),
         "cpu_s": round(run.cpu_s, 2),
-        "cpu_ms_an_image": round(run.cpu_s / size * 1e3, 2),
+        "cpu_ms_per_image": round(run.cpu_s / size * 1e3, 2),
         "first_group_s": round(run.first_group_s, 2),
         "messages": run.message_count,
     }
 
 
 async def _store(suite: Suite, library: str, entries: Iterator[pb.Entry]) -> None:
-    """Make a library with the one space that is needed, fill it, and wait for its index."""
+    """Create a library, store the entries, and wait for the index."""
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     target = f"127.0.0.1:{suite.ports.catalog}"
     async with grpc.aio.insecure_channel(target, options=options) as channel:
@@ -236,7 +247,7 @@ async def _store(suite: Suite, library: str, entries: Iterator[pb.Entry]) -> Non
                 batch = []
         if batch:
             await catalog.store(library, *batch)
-        while (  # noqa: ASYNC110  # nothing tells
+        while (  # noqa: ASYNC110  # there is no event to wait for
             await catalog.library(library)
         ).unindexed_vector_count >= INDEXING_THRESHOLD:
             await asyncio.sleep(1)
@@ -246,15 +257,14 @@ def image_id(name: str) -> str:
     return name.replace("/", "%2F")
 
 
-def _picture_entries(stored: Pictures, data: Path) -> Iterator[pb.Entry]:
-    backgrounds = load_backgrounds()[SPACE].similarities(stored.vectors)
-    names = [*stored.names, *(copy.name for copy in stored.copies)]
-    files = [
-        *(data / name for name in stored.names),
-        *(FOLDER / copy.name for copy in stored.copies),
-    ]
+def _picture_entries(pictures: PictureSet, data: Path) -> Iterator[pb.Entry]:
+    backgrounds = load_backgrounds()[SPACE].similarities(pictures.vectors)
     for name, picture, vector, background in zip(
-        names, thumbnails(names, files), stored.vectors, backgrounds, strict=True
+        pictures.all_names,
+        stored_pictures(pictures, data),
+        pictures.vectors,
+        backgrounds,
+        strict=True,
     ):
         yield pb.Entry(
             image_id=image_id(name),
@@ -275,17 +285,17 @@ def _picture_entries(stored: Pictures, data: Path) -> Iterator[pb.Entry]:
 
 
 def _synthetic(size: int) -> Any:
-    """Return unit vectors [size, 512]: ten elevenths of their own, then copies of the first."""
+    """Return unit vectors [size, 512]: ten elevenths independent, then copies of the first."""
     random = np.random.default_rng(size)
     basis = np.linalg.qr(random.standard_normal((DIMENSIONS, INTRINSIC_DIMENSIONS)))[0].T
-    own = random.standard_normal((size * 10 // 11, INTRINSIC_DIMENSIONS)) @ basis
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
-    copied = own[: size - len(own)]
+    independent = random.standard_normal((size * 10 // 11, INTRINSIC_DIMENSIONS)) @ basis
+    independent /= np.linalg.norm(independent, axis=1, keepdims=True)
+    copied = independent[: size - len(independent)]
     noise = random.standard_normal(copied.shape)
     noise -= (noise * copied).sum(axis=1, keepdims=True) * copied
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     copies = COPY_COSINE * copied + np.sqrt(1 - COPY_COSINE**2) * noise
-    return np.concatenate([own, copies]).astype("<f4")
+    return np.concatenate([independent, copies]).astype("<f4")
 
 
 def _vector_entries(vectors: Any) -> Iterator[pb.Entry]:
@@ -303,7 +313,7 @@ def _vector_entries(vectors: Any) -> Iterator[pb.Entry]:
         )
 
 
-def _tell(figures: dict[str, Any]) -> None:
+def _print(figures: dict[str, Any]) -> None:
     print(json.dumps(figures), flush=True)  # noqa: T201
 
 
