@@ -1,11 +1,11 @@
-"""Starts the Catalog: `python -m imagesearch_services.catalog`."""
+"""Start the Catalog: `python -m imagesearch_services.catalog`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
-from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
+from imagesearch_services.catalog.app import build
 from imagesearch_services.catalog.installation import ForeignStoreError
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import FolderLockedError
@@ -14,20 +14,14 @@ from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.server import serve
 
 
-async def run() -> None:
-    settings = Settings.from_env()
-    service = await make_service(
-        make_storage(settings),
-        settings.server,
-        make_blobs(settings),
-        sweep_interval_s=settings.blob_sweep_interval_s,
-    )
-    await serve(service)
+async def _run(settings: Settings) -> None:
+    await serve(await build(settings))
 
 
 def main() -> int:
+    """Read the settings and serve until stopped; return the exit status."""
     try:
-        asyncio.run(run())
+        asyncio.run(_run(Settings.from_env()))
     except ForeignStoreError as error:
         sys.stderr.write(f"imagesearch catalog: IMAGESEARCH_CATALOG_BLOB_STORE: {error}\n")
         return 2

@@ -1,33 +1,116 @@
-"""Puts the Catalog together out of its parts."""
+"""Composes the Catalog from its settings."""
 
 from __future__ import annotations
 
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
+from imagesearch_services.catalog.answered_requests import AnsweredRequests
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.entries import Entries
 from imagesearch_services.catalog.installation import Installation
 from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.puts import Puts
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
-from imagesearch_services.catalog.requests import Requests
-from imagesearch_services.catalog.servicer import CatalogDomain, CatalogServicer
+from imagesearch_services.catalog.servicer import CatalogServicer, Domain
 from imagesearch_services.catalog.settings import Settings
-from imagesearch_services.catalog.small_pictures import SmallPictures
 from imagesearch_services.catalog.storage import Storage
 from imagesearch_services.catalog.sweep import Sweeper
-from imagesearch_services.catalog.tasks import Unbroken
+from imagesearch_services.catalog.tasks import ShieldedTasks
+from imagesearch_services.catalog.thumbnail_store import ThumbnailStore
 from imagesearch_services.catalog.thumbnails import Thumbnails
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
-from imagesearch_services.common.server import ServerSettings, Service
+from imagesearch_services.common.server import Service
 
-SERVICE_NAME = "imagesearch.catalog.v1.CatalogService"
+SERVICE = "imagesearch.catalog.v1.CatalogService"
 
-NO_BLOBS = "none"
+NO_BLOB_STORE = "none"
+"""Value of BLOB_STORE that keeps no thumbnails."""
 
 
-def make_storage(settings: Settings) -> Storage:
-    """Choose the backend; only its own packages are loaded, which are large."""
+async def build(
+    settings: Settings, *, storage: Storage | None = None, blobs: BlobStore | None = None
+) -> Service:
+    """Open the storage and compose the service; closing the service closes the storage.
+
+    Args:
+        settings: determine the storage and the blob store.
+        storage: replaces the storage of the settings, not yet started.
+        blobs: replaces the blob store of the settings.
+
+    Raises:
+        FolderLockedError: another process uses the data folder.
+        ForeignStoreError: the blob store belongs to another installation.
+        ServiceError: STORAGE_UNAVAILABLE.
+    """
+    storage = storage or open_storage(settings)
+    blobs = blobs or open_blob_store(settings)
+    await storage.start()
+    shielded = ShieldedTasks()
+    requests = AnsweredRequests(storage)
+    libraries = Libraries(storage, requests, shielded)
+    thumbnail_store = ThumbnailStore(blobs)
+    sweeper = installation = None
+    if blobs is not None:
+        installation = Installation(storage, blobs)
+        sweeper = Sweeper(
+            blobs,
+            storage,
+            libraries,
+            thumbnail_store,
+            installation,
+            interval_s=settings.blob_sweep_interval_s,
+        )
+        thumbnail_store.on_orphans = sweeper.schedule_retry
+        libraries.on_removed = sweeper.remove_library
+    try:
+        await libraries.start()
+        if installation is not None:
+            await _claim(installation)
+    except BaseException:
+        await storage.close()
+        raise
+    thumbnails = Thumbnails(storage, libraries, thumbnail_store)
+    servicer = CatalogServicer(
+        Domain(
+            libraries=libraries,
+            entries=Entries(storage, libraries, requests, shielded, thumbnail_store),
+            puts=Puts(storage, libraries, shielded, thumbnail_store),
+            queries=Queries(storage, libraries, thumbnails),
+            thumbnails=thumbnails,
+            rejections=Rejections(storage, libraries, requests, shielded),
+        )
+    )
+
+    if sweeper is not None:
+        sweeper.start()
+
+    async def close() -> None:
+        await shielded.drain()
+        if sweeper is not None:
+            await sweeper.close()
+        await storage.close()
+
+    return Service(
+        name="catalog",
+        descriptor_names=(SERVICE,),
+        register=lambda server: pb_grpc.add_CatalogServiceServicer_to_server(servicer, server),
+        settings=settings.server,
+        check=storage.check,
+        close=close,
+    )
+
+
+async def _claim(installation: Installation) -> None:
+    """Refuse the store of another installation; tolerate a store that does not answer yet."""
+    try:
+        await installation.claim()
+    except ServiceError as error:
+        logger().warning("blob_store.owner_unknown", error=error.message)
+
+
+def open_storage(settings: Settings) -> Storage:
+    """Return the storage of the backend, not yet started. Only that backend is imported."""
     if settings.backend == "cluster":
         from imagesearch_services.catalog.cluster import (  # noqa: PLC0415
             ClusterSettings,
@@ -65,13 +148,13 @@ def make_storage(settings: Settings) -> Storage:
     )
 
 
-def make_blobs(settings: Settings) -> BlobStore | None:
-    """Open the store of small pictures; None where there is none."""
+def open_blob_store(settings: Settings) -> BlobStore | None:
+    """Return the store of thumbnails; None if none is configured."""
     url = settings.blob_store
     if not url:
         folder = settings.data_dir.resolve() / "catalog" / "thumbnails"
-        url = folder.as_uri() if settings.backend == "edge" else NO_BLOBS
-    if url == NO_BLOBS:
+        url = folder.as_uri() if settings.backend == "edge" else NO_BLOB_STORE
+    if url == NO_BLOB_STORE:
         return None
     return open_blobs(
         BlobSettings(
@@ -82,69 +165,4 @@ def make_blobs(settings: Settings) -> BlobStore | None:
             access_key_id=settings.blob_access_key_id,
             secret_access_key=settings.blob_secret_access_key,
         )
-    )
-
-
-async def _claim(installation: Installation) -> None:
-    """Refuse another installation's store; one that does not answer may come later."""
-    try:
-        await installation.claim()
-    except ServiceError as error:
-        logger().warning("whose small pictures the store keeps is not known", error=error.message)
-
-
-async def make_service(
-    storage: Storage,
-    settings: ServerSettings,
-    blobs: BlobStore | None = None,
-    *,
-    sweep_interval_s: float = 24 * 3600.0,
-) -> Service:
-    """Open the storage and build the service on it; closing the service closes the storage."""
-    await storage.start()
-    unbroken = Unbroken()
-    requests = Requests(storage)
-    libraries = Libraries(storage, requests, unbroken)
-    thumbnails = Thumbnails(blobs)
-    sweeper = installation = None
-    if blobs is not None:
-        installation = Installation(storage, blobs)
-        sweeper = Sweeper(
-            blobs, storage, libraries, thumbnails, installation, interval_s=sweep_interval_s
-        )
-        thumbnails.left_over = sweeper.left_over
-        libraries.removed = sweeper.library_gone
-    try:
-        await libraries.start()
-        if installation is not None:
-            await _claim(installation)
-    except BaseException:
-        await storage.close()
-        raise
-    small_pictures = SmallPictures(storage, libraries, thumbnails)
-    servicer = CatalogServicer(
-        CatalogDomain(
-            libraries=libraries,
-            entries=Entries(storage, libraries, requests, unbroken, thumbnails),
-            queries=Queries(storage, libraries, small_pictures),
-            small_pictures=small_pictures,
-            rejections=Rejections(storage, libraries, requests, unbroken),
-        )
-    )
-    if sweeper is not None:
-        sweeper.start()
-
-    async def close() -> None:
-        await unbroken.finish()
-        if sweeper is not None:
-            await sweeper.close()
-        await storage.close()
-
-    return Service(
-        name="catalog",
-        descriptor_names=[SERVICE_NAME],
-        register=lambda server: pb_grpc.add_CatalogServiceServicer_to_server(servicer, server),
-        settings=settings,
-        check=storage.check,
-        close=close,
     )

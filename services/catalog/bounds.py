@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from imagesearch_services.catalog.filters import Bound, Filter, bind
+from imagesearch_services.catalog.filter_binding import bind
+from imagesearch_services.catalog.filters import Bound, Filter
 from imagesearch_services.catalog.model import Library
 
 

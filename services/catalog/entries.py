@@ -1,34 +1,40 @@
-"""Entries: storing, reading, changing and deleting them."""
+"""Entries: reading, changing and deleting them. `puts.py` stores them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import replace
 
-from imagesearch_services.catalog import checks, paging
-from imagesearch_services.catalog.batch import Batch, PutItem, named_thumbnails, new_tag_types
+from imagesearch_services.catalog import paging
+from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
+from imagesearch_services.catalog.batch import new_tag_types
 from imagesearch_services.catalog.bounds import bound_filter, for_engine
+from imagesearch_services.catalog.checks import check_entry
+from imagesearch_services.catalog.errors import image_not_found
 from imagesearch_services.catalog.filters import NAME, Filter
 from imagesearch_services.catalog.libraries import Libraries
-from imagesearch_services.catalog.model import Entry, Library, entry_uid
+from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library, entry_uid
 from imagesearch_services.catalog.payloads import (
     entry_from_payload,
     entry_to_payload,
     features_from_payloads,
     updated_payload,
 )
-from imagesearch_services.catalog.rejections import forget_entry_pairs
-from imagesearch_services.catalog.requests import RequestKey, Requests
+from imagesearch_services.catalog.rejected_pairs import forget_entry_pairs
 from imagesearch_services.catalog.storage import Fields, Record, Storage
-from imagesearch_services.catalog.tasks import Unbroken
-from imagesearch_services.catalog.thumbnails import NOT_KEPT, Thumbnail, Thumbnails
-from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.catalog.tasks import ShieldedTasks
+from imagesearch_services.catalog.thumbnail_store import (
+    ThumbnailRef,
+    ThumbnailStore,
+    stored_thumbnails,
+)
+from imagesearch_services.common.errors import field_error
 
-MAX_BATCH = 1000
 UID_BYTES = 16
 DELETE_POINTS = 1000
+"""Entries read and deleted per step."""
+CHANGEABLE = frozenset({"entity_id", "category", "tags", "custom_content"})
+"""Fields that `Entries.update` changes; each is a payload key of the same name."""
 
 
 class Entries:
@@ -38,33 +44,18 @@ class Entries:
         self,
         storage: Storage,
         libraries: Libraries,
-        requests: Requests,
-        unbroken: Unbroken,
-        thumbnails: Thumbnails,
+        requests: AnsweredRequests,
+        shielded: ShieldedTasks,
+        thumbnails: ThumbnailStore,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
         self._libraries = libraries
         self._requests = requests
-        self._unbroken = unbroken
+        self._shielded = shielded
         self._thumbnails = thumbnails
         self._clock = clock
-
-    async def put(
-        self, library_id: str, library_uid: str, items: Sequence[PutItem | ServiceError]
-    ) -> list[Entry | ServiceError]:
-        """Store entries; each succeeds or fails alone, in the order given.
-
-        An item that could not even be read comes as its error and is answered with it.
-
-        Raises:
-            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED; FIELD_INVALID for too many items.
-        """
-        library = await self._libraries.get(library_id, uid=library_uid)
-        if not 1 <= len(items) <= MAX_BATCH:
-            raise field_error("entries", f"must be 1 to {MAX_BATCH}")
-        return await self._unbroken.run(self._put(library, _checked(library, items)))
 
     async def get(
         self,
@@ -76,22 +67,22 @@ class Entries:
         vectors: bool,
         features: bool,
     ) -> list[Entry]:
-        """Return entries in the order asked, ids first; those that are gone are left out."""
+        """Return entries in the given order, image ids first; missing entries are left out."""
         library = await self._libraries.get(library_id, uid=library_uid)
         fields = Fields.ALL if features else Fields.ENTRY
-        wanted = _wanted(image_ids, uids)
-        return [_entry(one) for one in await self._read(library, wanted, fields, vectors=vectors)]
+        requested = _requested_uids(image_ids, uids)
+        return list(map(_entry, await self._read(library, requested, fields, vectors=vectors)))
 
     async def get_features(
         self, library_id: str, image_ids: Sequence[str], uids: Sequence[bytes], *, library_uid: str
     ) -> list[tuple[bytes, bytes]]:
-        """Return uids and features as `get` returns entries."""
+        """Return uid and features of the entries that `get` returns."""
         library = await self._libraries.get(library_id, uid=library_uid)
-        found = await self._read(library, _wanted(image_ids, uids), Fields.FEATURES)
-        features = features_from_payloads(one.payload for one in found)
-        return list(zip((one.uid for one in found), features, strict=True))
+        found = await self._read(library, _requested_uids(image_ids, uids), Fields.FEATURES)
+        features = features_from_payloads(record.payload for record in found)
+        return list(zip((record.uid for record in found), features, strict=True))
 
-    async def page(
+    async def list_page(
         self,
         library_id: str,
         where: Filter | None,
@@ -100,7 +91,7 @@ class Entries:
         *,
         vectors: bool,
     ) -> tuple[list[Entry], str, int]:
-        """Return a page by ascending uid, the token of the next one, and the exact count."""
+        """Return a page by ascending uid, the token of the next page, and the exact count."""
         library = await self._libraries.get(library_id)
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
@@ -111,28 +102,28 @@ class Entries:
             return [], "", 0
         size = paging.page_size(page_size)
         engine_filter = for_engine(bound)
-        async with self._libraries.steady(library):
+        async with self._libraries.detect_change(library):
             total = await self._storage.count(library.uid, engine_filter)
-            # One more than asked tells whether there is a next page.
+            # The extra entry shows that there is a next page.
             found = await self._storage.scroll(
                 library.uid, engine_filter, last, size + 1, Fields.ENTRY, vectors=vectors
             )
         page = found[:size]
         token = paging.make_token(scope, page[-1].uid) if len(found) > size else ""
-        return [_entry(record) for record in page], token, total
+        return list(map(_entry, page)), token, total
 
     async def update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
     ) -> Entry:
-        """Change the fields named by `paths` to what `changes` has.
+        """Set the fields named by `paths` to the values that `changes` has.
 
         Raises:
             ServiceError: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, FIELD_INVALID.
         """
-        checks.check_fields("entry", changes)
+        check_entry("entry", changes)
         for path in paths:
             _check_path(path)
-        return await self._unbroken.run(self._update(library_id, changes, paths, key))
+        return await self._shielded.run(self._update(library_id, changes, paths, key))
 
     async def delete(
         self,
@@ -141,108 +132,34 @@ class Entries:
         where: Filter | None,
         key: RequestKey,
     ) -> int:
-        """Delete by ids, or else by filter; return how many were there and are not now."""
+        """Delete entries by image ids or by a filter; return the number of deleted entries.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, FIELD_INVALID.
+        """
         if len(image_ids) > MAX_BATCH:
-            raise field_error("image_ids", f"must be at most {MAX_BATCH}")
+            raise field_error("image_ids", f"must be at most {MAX_BATCH}, not {len(image_ids)}")
         if bool(image_ids) == (where is not None):
             raise field_error("image_ids", "exactly one of image_ids and filter must be set")
-        return await self._unbroken.run(self._delete(library_id, image_ids, where, key))
+        return await self._shielded.run(self._delete(library_id, image_ids, where, key))
 
     async def _read(
         self,
         library: Library,
-        wanted: Sequence[bytes],
+        uids: Sequence[bytes],
         fields: Fields,
         *,
         vectors: bool = False,
     ) -> list[Record]:
-        """Read points in the order asked; those that are gone are left out."""
-        if not wanted:
+        """Return records in the given order; missing records are left out."""
+        if not uids:
             return []
-        async with self._libraries.steady(library):
+        async with self._libraries.detect_change(library):
             found = await self._storage.retrieve(
-                library.uid, list(dict.fromkeys(wanted)), fields, vectors=vectors
+                library.uid, list(dict.fromkeys(uids)), fields, vectors=vectors
             )
-        there = {record.uid: record for record in found}
-        return [there[uid] for uid in wanted if uid in there]
-
-    async def _put(
-        self, library: Library, items: Sequence[PutItem | ServiceError]
-    ) -> list[Entry | ServiceError]:
-        items = await self._with_names(library, items)
-        files = {
-            item.thumbnail: item.entry.thumbnail
-            for item in items
-            if isinstance(item, PutItem) and item.thumbnail is not None
-        }
-        async with self._thumbnails.keeping(files) as kept:
-            results, unnamed = await self._write(library, items, kept)
-        await self._thumbnails.drop(unnamed)
-        for item, result in zip(items, results, strict=True):
-            if isinstance(item, PutItem) and isinstance(result, Entry):
-                result.warnings = self._warnings(library, item.entry, result)
-        return results
-
-    async def _with_names(
-        self, library: Library, items: Sequence[PutItem | ServiceError]
-    ) -> Sequence[PutItem | ServiceError]:
-        """Name the small pictures to keep: all but those of entries that are there already.
-
-        What becomes of an item is decided later; one that is refused then had its small picture
-        written in vain.
-        """
-        if not self._thumbnails.can_keep or library.thumbnails_disabled:
-            return items
-        uids = {
-            item.entry.uid
-            for item in items
-            if isinstance(item, PutItem) and item.entry.thumbnail and not item.allow_overwrite
-        }
-        there: set[bytes] = set()
-        if uids:
-            async with self._libraries.steady(library):
-                found = await self._storage.retrieve(library.uid, list(uids), Fields.NONE)
-            there = {record.uid for record in found}
-        return [
-            replace(item, thumbnail=Thumbnail.new(library.uid, item.entry.uid))
-            if isinstance(item, PutItem)
-            and item.entry.thumbnail
-            and (item.allow_overwrite or item.entry.uid not in there)
-            else item
-            for item in items
-        ]
-
-    async def _write(
-        self,
-        library: Library,
-        items: Sequence[PutItem | ServiceError],
-        kept: AbstractSet[Thumbnail],
-    ) -> tuple[list[Entry | ServiceError], list[Thumbnail]]:
-        """Write the points of what can be stored; return the small pictures that none names."""
-        async with self._libraries.hold(library.library_id):
-            library = await self._libraries.get(library.library_id, uid=library.uid)
-            batch = Batch(library, round(self._clock(), 6), kept)
-            uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
-            if uids:
-                there = await self._storage.retrieve(
-                    library.uid, list(dict.fromkeys(uids)), Fields.ENTRY
-                )
-                batch.meet(there)
-                if library.capacity:
-                    stats = await self._storage.stats(library.uid)
-                    batch.room = library.capacity - stats.point_count
-            results = [batch.add(item) if isinstance(item, PutItem) else item for item in items]
-            if batch.new_tags or batch.new_attributes:
-                await self._libraries.add_fields(
-                    library, batch.new_tags, frozenset(batch.new_attributes)
-                )
-            if batch.points:
-                await self._storage.upsert(library.uid, list(batch.points.values()))
-        return results, batch.unnamed_thumbnails()
-
-    def _warnings(self, library: Library, asked: Entry, stored: Entry) -> tuple[str, ...]:
-        wanted = asked.thumbnail and not library.thumbnails_disabled and self._thumbnails.can_keep
-        return (NOT_KEPT,) if wanted and not stored.thumbnail_version else ()
+        records = {record.uid: record for record in found}
+        return [records[uid] for uid in uids if uid in records]
 
     async def _update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
@@ -250,21 +167,21 @@ class Entries:
         async with self._requests.attempt(key) as answer:
             if answer is not None:
                 return entry_from_payload(answer)
-            async with self._libraries.hold(library_id):
+            async with self._libraries.write_lock(library_id):
                 library = await self._libraries.get(library_id)
                 found = await self._storage.retrieve(library.uid, [changes.uid], Fields.ALL)
                 if not found:
-                    raise checks.image_not_found(library_id, changes.image_id)
-                before = found[0].payload
-                entry = entry_from_payload(before)
+                    raise image_not_found(library_id, changes.image_id)
+                stored = found[0].payload
+                entry = entry_from_payload(stored)
                 _change(entry, changes, paths)
                 entry.update_time = round(self._clock(), 6)
-                checks.check_fields("entry", entry)
+                check_entry("entry", entry)
                 new_tags = new_tag_types(library.tag_types, entry.tags)
                 if new_tags:
-                    await self._libraries.add_fields(library, new_tags, frozenset())
+                    await self._libraries.register_fields(library, new_tags, frozenset())
                 keys = {path.partition(".")[0] for path in paths}
-                payload = updated_payload(before, entry, keys)
+                payload = updated_payload(stored, entry, keys)
                 await self._storage.set_payload(library.uid, entry.uid, payload)
             entry.features = b""
             await self._requests.remember(key, entry_to_payload(entry, ""))
@@ -277,33 +194,32 @@ class Entries:
         where: Filter | None,
         key: RequestKey,
     ) -> int:
-        count, unnamed = 0, list[Thumbnail]()
+        count, orphaned = 0, list[ThumbnailRef]()
         async with self._requests.attempt(key) as answer:
             if answer is not None:
                 known: int = answer["deleted_count"]
                 return known
             try:
-                async with self._libraries.hold(library_id):
+                async with self._libraries.write_lock(library_id):
                     library = await self._libraries.get(library_id)
-                    async for page in self._to_delete(library, image_ids, where):
-                        unnamed += named_thumbnails(library, page)
+                    async for page in self._pages_to_delete(library, image_ids, where):
+                        orphaned += stored_thumbnails(library.uid, page)
                         uids = [record.uid for record in page]
                         await self._storage.delete(library.uid, uids)
                         await forget_entry_pairs(self._storage, library.uid, uids)
                         count += len(uids)
                 await self._requests.remember(key, {"deleted_count": count})
             except BaseException:
-                # Entries may be gone all the same, and then no second try finds their small
-                # pictures.
-                self._thumbnails.left_over()
+                # Some entries may be deleted, and a retry no longer finds their thumbnails.
+                self._thumbnails.on_orphans()
                 raise
-        await self._thumbnails.drop(unnamed)
+        await self._thumbnails.delete(orphaned)
         return count
 
-    async def _to_delete(
+    async def _pages_to_delete(
         self, library: Library, image_ids: Sequence[str], where: Filter | None
     ) -> AsyncIterator[Sequence[Record]]:
-        """Give pages of entries to delete; each page must be gone before the next is asked for."""
+        """Yield pages of entries to delete; delete each page before requesting the next."""
         if where is None:
             uids = list(dict.fromkeys(map(entry_uid, image_ids)))
             if found := await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL):
@@ -318,40 +234,13 @@ class Entries:
             yield found
 
 
-def _checked(
-    library: Library, items: Sequence[PutItem | ServiceError]
-) -> list[PutItem | ServiceError]:
-    """Return the items with an error in the place of each that can't be stored."""
-    checked = list(items)
-    sound: list[tuple[int, PutItem]] = []
-    for number, item in enumerate(items):
-        if isinstance(item, ServiceError):
-            continue
-        try:
-            checks.check_fields(f"entries[{number}]", item.entry)
-            checks.check_request_id(f"request_ids[{number}]", item.request_id)
-        except ServiceError as error:
-            checked[number] = error
-        else:
-            sound.append((number, item))
-    faults = checks.check_entry_vectors(
-        library,
-        [f"entries[{number}]" for number, _ in sound],
-        [item.entry for _, item in sound],
-    )
-    for (number, _), fault in zip(sound, faults, strict=True):
-        if fault is not None:
-            checked[number] = fault
-    return checked
-
-
-def _wanted(image_ids: Sequence[str], uids: Sequence[bytes]) -> list[bytes]:
-    """Give the uids of what is asked for, ids first."""
+def _requested_uids(image_ids: Sequence[str], uids: Sequence[bytes]) -> list[bytes]:
+    """Return the uids of the image ids, followed by the given uids."""
     if len(image_ids) + len(uids) > MAX_BATCH:
-        raise field_error("image_ids", f"with uids, must be at most {MAX_BATCH}")
+        raise field_error("image_ids", f"together with uids, must be at most {MAX_BATCH}")
     for number, uid in enumerate(uids):
         if len(uid) != UID_BYTES:
-            raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes")
+            raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes, not {len(uid)}")
     return [*map(entry_uid, image_ids), *uids]
 
 
@@ -360,18 +249,19 @@ def _entry(record: Record) -> Entry:
 
 
 def _check_path(path: str) -> None:
-    group, dot, name = path.partition(".")
-    if group == "tags" and (not dot or NAME.match(name)):
-        return
-    if path not in {"entity_id", "category", "custom_content"}:
-        raise field_error("update_mask", f"{path} can't be changed")
+    field, dot, name = path.partition(".")
+    if path not in CHANGEABLE and not (field == "tags" and dot and NAME.match(name)):
+        raise field_error(
+            "update_mask",
+            f"{path} can't be changed, only {', '.join(sorted(CHANGEABLE))} and tags.NAME",
+        )
 
 
 def _change(entry: Entry, changes: Entry, paths: Sequence[str]) -> None:
     for path in paths:
-        group, _, name = path.partition(".")
+        field, _, name = path.partition(".")
         if not name:
-            setattr(entry, group, getattr(changes, group))
+            setattr(entry, field, getattr(changes, field))
         elif name in changes.tags:
             entry.tags = {**entry.tags, name: changes.tags[name]}
         else:

@@ -1,4 +1,4 @@
-"""The border to protobuf: messages of imagesearch.catalog.v1 ↔ domain objects."""
+"""Conversions: messages of `imagesearch.catalog.v1` ↔ domain objects."""
 
 from __future__ import annotations
 
@@ -9,39 +9,27 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch.catalog.v1 import filter_pb2
-from imagesearch.type.v1 import tag_pb2
+from imagesearch_services.catalog.answered_requests import RequestKey
 from imagesearch_services.catalog.batch import PutItem
-from imagesearch_services.catalog.filters import AllOf, AnyOf, Condition, Filter, Not, Operator
+from imagesearch_services.catalog.filter_messages import read_filter, read_required_tag
 from imagesearch_services.catalog.model import (
     Entry,
     Library,
     LibraryStats,
     VectorSpace,
 )
-from imagesearch_services.catalog.queries import Found, Hit, Query
-from imagesearch_services.catalog.rejections import Pair
-from imagesearch_services.catalog.requests import RequestKey
+from imagesearch_services.catalog.queries import Hit, Query, QueryResults
+from imagesearch_services.catalog.rejected_pairs import Pair
 from imagesearch_services.common import type_messages
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.common.status import to_status
-from imagesearch_services.common.types import LibraryType, SparseVector, TagValue
+from imagesearch_services.common.types import LibraryType, SparseVector
 
-OPERATORS = {
-    filter_pb2.Condition.OPERATOR_EQUAL: Operator.EQUAL,
-    filter_pb2.Condition.OPERATOR_NOT_EQUAL: Operator.NOT_EQUAL,
-    filter_pb2.Condition.OPERATOR_LESS: Operator.LESS,
-    filter_pb2.Condition.OPERATOR_LESS_OR_EQUAL: Operator.LESS_OR_EQUAL,
-    filter_pb2.Condition.OPERATOR_GREATER: Operator.GREATER,
-    filter_pb2.Condition.OPERATOR_GREATER_OR_EQUAL: Operator.GREATER_OR_EQUAL,
-    filter_pb2.Condition.OPERATOR_HAS: Operator.HAS,
-}
-
-MICROSECONDS = 1_000_000
+MICROSECONDS_PER_SECOND = 1_000_000
 
 
 def read_request_key(request: Message, request_id: str) -> RequestKey:
-    """Tell this call from any other: by its method's request message, whole."""
+    """Return the identity of a call: its request id and a digest of its whole request."""
     if not request_id:
         return RequestKey("", "")
     body = request.SerializeToString(deterministic=True)
@@ -50,7 +38,7 @@ def read_request_key(request: Message, request_id: str) -> RequestKey:
 
 
 def read_library(message: pb.Library) -> Library:
-    """Read what CreateLibrary reads."""
+    """Read the fields that CreateLibrary uses; uid, counts and times are ignored."""
     return Library(
         library_id=message.library_id,
         uid="",
@@ -94,13 +82,17 @@ def write_library(library: Library, stats: LibraryStats) -> pb.Library:
 
 
 def read_put_items(request: pb.PutEntriesRequest) -> list[PutItem | ServiceError]:
-    """Read entries with their terms; one that can't be read is its own error."""
+    """Read entries with their options; an entry that can't be read becomes its error.
+
+    Raises:
+        ServiceError: FIELD_INVALID if there are not as many options as entries.
+    """
     for name, values in (
         ("allow_overwrite", request.allow_overwrite),
         ("request_ids", request.request_ids),
     ):
         if values and len(values) != len(request.entries):
-            raise field_error(name, "must be empty or as many as entries")
+            raise field_error(name, f"must be empty or as many as entries, not {len(values)}")
     return [_read_put_item(request, number) for number in range(len(request.entries))]
 
 
@@ -111,19 +103,28 @@ def write_put_result(result: Entry | ServiceError) -> pb.PutEntryResult:
 
 
 def read_entry(message: pb.Entry, field: str) -> Entry:
-    """Read an entry of a request; uid and times are not the caller's."""
+    """Read an entry of a request; uid and times are ignored.
+
+    Args:
+        message: the entry.
+        field: path of the entry in the request, for errors.
+
+    Raises:
+        ServiceError: FIELD_REQUIRED, FIELD_INVALID.
+    """
     vectors = {vector.space: vector.values for vector in message.vectors}
     sparse = {
         vector.space: type_messages.read_sparse_vector(vector) for vector in message.sparse_vectors
     }
     if len(vectors) + len(sparse) < len(message.vectors) + len(message.sparse_vectors):
-        raise field_error(f"{field}.vectors", "must be one for each space")
+        raise field_error(f"{field}.vectors", "must not have two vectors of the same space")
     return Entry(
         image_id=message.image_id,
         entity_id=message.entity_id,
         category=type_messages.read_category(message.category, field=f"{field}.category"),
         tags={
-            name: _read_tag(value, f"{field}.tags.{name}") for name, value in message.tags.items()
+            name: read_required_tag(value, f"{field}.tags.{name}")
+            for name, value in message.tags.items()
         },
         custom_content=message.custom_content,
         region=type_messages.read_box(message.region) if message.HasField("region") else None,
@@ -174,7 +175,7 @@ def write_entry(entry: Entry) -> pb.Entry:
 
 
 def write_features(found: Iterable[tuple[bytes, bytes]]) -> pb.GetEntriesResponse:
-    """Write entries of which nothing but uid and features is asked for."""
+    """Write pairs of uid and features as entries without other fields."""
     return pb.GetEntriesResponse(
         entries=[pb.Entry(uid=uid, features=features) for uid, features in found]
     )
@@ -189,7 +190,7 @@ def read_query(request: pb.QueryEntriesRequest) -> Query:
     if (sparse is None) == (not request.vectors):
         raise missing_field("vectors")
     if len(spaces) > 1:
-        raise field_error("vectors", "must be of one space")
+        raise field_error("vectors", "must all be of the same space")
     return Query(
         library_id=request.library_id,
         library_uid=request.library_uid,
@@ -216,7 +217,7 @@ def write_pair(pair: Pair) -> pb.EntryPair:
     return pb.EntryPair(image_id_a=pair.a, image_id_b=pair.b)
 
 
-def write_query_response(found: Found) -> pb.QueryEntriesResponse:
+def write_query_response(found: QueryResults) -> pb.QueryEntriesResponse:
     error = found.thumbnails_error
     return pb.QueryEntriesResponse(
         results=map(_write_query_result, found.hits),
@@ -237,26 +238,6 @@ def _write_query_result(hits: Sequence[Hit]) -> pb.QueryResult:
     )
 
 
-def read_filter(message: filter_pb2.Filter) -> Filter:
-    node = message.WhichOneof("node")
-    if node == "all_of":
-        return AllOf(tuple(map(read_filter, message.all_of.filters)))
-    if node == "any_of":
-        return AnyOf(tuple(map(read_filter, message.any_of.filters)))
-    if node == "negation":
-        return Not(read_filter(message.negation))
-    if node == "condition":
-        return _read_condition(message.condition)
-    raise field_error("filter", "a node must be set")
-
-
-def _read_tag(message: tag_pb2.TagValue, field: str) -> TagValue:
-    value = type_messages.read_tag(message)
-    if value is None:
-        raise missing_field(field)
-    return value
-
-
 def _read_library_type(number: int) -> LibraryType:
     value = type_messages.read_library_type(number, field="library.type")
     if value is None:
@@ -265,9 +246,9 @@ def _read_library_type(number: int) -> LibraryType:
 
 
 def write_time(seconds: float) -> Timestamp:
-    whole = Timestamp()
-    whole.FromMicroseconds(round(seconds * MICROSECONDS))
-    return whole
+    message = Timestamp()
+    message.FromMicroseconds(round(seconds * MICROSECONDS_PER_SECOND))
+    return message
 
 
 def _read_put_item(request: pb.PutEntriesRequest, number: int) -> PutItem | ServiceError:
@@ -280,13 +261,3 @@ def _read_put_item(request: pb.PutEntriesRequest, number: int) -> PutItem | Serv
         allow_overwrite=request.allow_overwrite[number] if request.allow_overwrite else False,
         request_id=request.request_ids[number] if request.request_ids else "",
     )
-
-
-def _read_condition(message: filter_pb2.Condition) -> Condition:
-    operator = OPERATORS.get(message.operator)
-    if operator is None:
-        raise field_error("filter", f"{message.field}: an operator must be set")
-    value = None
-    if operator is not Operator.HAS:
-        value = _read_tag(message.value, "filter")
-    return Condition(message.field, operator, value)

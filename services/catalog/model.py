@@ -1,7 +1,4 @@
-"""The words of the domain: libraries, entries, and what is in them.
-
-Nothing here knows protobuf, gRPC or an engine.
-"""
+"""The domain model: libraries and entries. Independent of protobuf, gRPC and the engines."""
 
 from __future__ import annotations
 
@@ -23,12 +20,15 @@ from imagesearch_services.common.types import (
 )
 
 ENTRY_NAMESPACE = uuid.UUID("6f9f0c52-7d0f-5c7e-9a37-0d6c2f6b8a11")
-"""Fixed for ever: entry uids are name-based UUIDs (RFC 4122, version 5) in this namespace."""
+"""Namespace of entry uids, which are name-based UUIDs (RFC 4122, version 5). Never change it."""
+
+MAX_BATCH = 1000
+"""Maximum entries per call."""
 
 
 def entry_uid(image_id: str) -> bytes:
-    """Return the 16 bytes that stand for an image id, in the engine and in the contract."""
-    # uuid.uuid5 written out: on the way of every entry, and a tenth of the time.
+    """Return the 16 bytes that identify an image id in the engine and in the contract."""
+    # uuid.uuid5 written out, in a tenth of the time: every entry passes here.
     name = ENTRY_NAMESPACE.bytes + image_id.encode()
     digest = bytearray(hashlib.sha1(name, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
@@ -37,7 +37,7 @@ def entry_uid(image_id: str) -> bytes:
 
 
 class FieldType(enum.StrEnum):
-    """Type of a filterable field; decides its payload index."""
+    """Type of a filterable field; determines its payload index."""
 
     STRING = "string"
     INTEGER = "integer"
@@ -46,8 +46,8 @@ class FieldType(enum.StrEnum):
 
     @classmethod
     def of(cls, value: TagValue) -> FieldType:
-        """Return the type of a value; bool before int, of which Python makes it a kind."""
-        if isinstance(value, bool):
+        """Return the type of a value."""
+        if isinstance(value, bool):  # before int, its base class
             return cls.BOOLEAN
         if isinstance(value, int):
             return cls.INTEGER
@@ -59,38 +59,38 @@ class VectorSpace:
     """A named vector of a library: dense with cosine, or sparse with dot product and IDF."""
 
     name: str
-    """ "NAME@VERSION" of the model that fills it."""
+    """ "NAME@VERSION" of the model whose vectors it holds."""
     dimensions: int
-    """Components; 0 where sparse."""
+    """Number of components; 0 for a sparse space."""
     sparse: bool = False
     compact: bool = False
-    """Kept in a quarter of the bits, sparse weights in half, at the price of some exactness."""
+    """Stored with less precision: dense in a quarter of the bits, sparse weights in half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """A library as it is kept; its counts come from the engine."""
+    """A library without its counts, which come from the engine."""
 
     library_id: str
     uid: str
-    """32 hexadecimal digits; names the engine's collection."""
+    """32 hexadecimal digits; the name of the engine's collection."""
     type: LibraryType | int
-    """Kept for the Gateway; a number that only a later version knows is kept as it is."""
+    """Kept for the Gateway; a stored number of a later version is kept unchanged."""
     spaces: tuple[VectorSpace, ...]
     models: tuple[ModelVersion, ...] = ()
     display_name: str = ""
     description: str = ""
     capacity: int = 0
-    """Most entries; 0: no limit."""
+    """Maximum number of entries; 0: no limit."""
     thumbnails_disabled: bool = False
     create_time: float = 0.0
     """Seconds since 1970 UTC."""
     update_time: float = 0.0
     """Seconds since 1970 UTC."""
     tag_types: Mapping[str, FieldType] = field(default_factory=dict)
-    """Types of the tags used so far, fixed by their first use."""
+    """Types of the tags used so far, by name; fixed by their first use."""
     attribute_names: frozenset[str] = frozenset()
-    """Attributes used so far; all are strings."""
+    """Names of the attributes used so far; all values are strings."""
 
     def space(self, name: str) -> VectorSpace | None:
         return next((space for space in self.spaces if space.name == name), None)
@@ -98,11 +98,11 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class LibraryStats:
-    """Counts of a library, now."""
+    """Current counts of a library."""
 
     entry_count: int
     unindexed_vector_count: int
-    """Vectors that are compared one by one since no HNSW graph covers them."""
+    """Vectors that no HNSW graph covers; searches compare them one by one."""
 
 
 VectorData = bytes | SparseVector
@@ -126,24 +126,24 @@ class Entry:
     update_time: float = 0.0
     """Seconds since 1970 UTC, whole microseconds."""
     vectors: dict[str, VectorData] = field(default_factory=dict)
-    """By space; filled in answers only when asked."""
+    """Vectors by space; in answers only if requested."""
     background_similarities: dict[str, float] = field(default_factory=dict)
-    """Kept for the Gateway beside its vectors, by space."""
+    """Kept for the Gateway with the vectors, by space."""
     features: bytes = b""
-    """Opaque; filled in answers only when asked."""
+    """Opaque; in answers only if requested."""
     thumbnail: bytes = b""
-    """Small picture to keep; never in answers."""
+    """JPEG to store; in answers only if requested."""
     thumbnail_version: str = ""
-    """Which small picture is kept; empty: none."""
+    """Version of the stored thumbnail; empty: there is no thumbnail."""
     warnings: tuple[str, ...] = ()
-    """In the answer to a put: what the caller should know though it was stored."""
+    """In the answer to a put: problems that did not prevent storing the entry."""
 
     @property
     def uid(self) -> bytes:
         return entry_uid(self.image_id)
 
     def attributes(self) -> dict[str, list[str]]:
-        """Return what `attributes.NAME` filters see; colour names stand under "color"."""
+        """Return the values that `attributes.NAME` filters match; "color" holds color names."""
         found: dict[str, list[str]] = {}
         if self.subject is not None:
             for attribute in self.subject.attributes:

@@ -1,7 +1,7 @@
-"""Page tokens: where a list goes on, and which list it was.
+"""Page tokens: the position in a list, and which list it was.
 
-A token is opaque to callers. It carries what the list was of, so that it can't be used for
-another, and a checksum, so that an altered one is noticed; it is no secret.
+A token is opaque to callers. It carries a digest of its list, so that it is refused for another
+list, and a checksum, so that an altered token is refused. It is not a secret.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
 
 
-def page_size(asked: int) -> int:
-    """Return how many to give: 0 means the default, more than the most means the most."""
-    return min(asked, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+def page_size(requested: int) -> int:
+    """Return the page size to use: the default for 0, at most `MAX_PAGE_SIZE`."""
+    return min(requested, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
 
 
 def make_token(scope: str, last: bytes) -> str:
-    """Say that the list described by `scope` goes on after `last`."""
+    """Return the token that continues the list described by `scope` after `last`."""
     body = _digest(scope.encode()) + last
     return base64.urlsafe_b64encode(_digest(body) + body).decode("ascii").rstrip("=")
 
 
 def read_token(scope: str, token: str) -> bytes | None:
-    """Return what the list goes on after; None at its beginning.
+    """Return the last item of the page before; None for an empty token, the first page.
 
     Raises:
-        ServiceError: PAGE_TOKEN_INVALID for a token that is not of this list.
+        ServiceError: PAGE_TOKEN_INVALID if the token was not made for this list.
     """
     if not token:
         return None
@@ -40,8 +40,8 @@ def read_token(scope: str, token: str) -> bytes | None:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise _invalid() from None
-    check, body = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
-    if check != _digest(body) or body[:DIGEST_BYTES] != _digest(scope.encode()):
+    checksum, body = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
+    if checksum != _digest(body) or body[:DIGEST_BYTES] != _digest(scope.encode()):
         raise _invalid()
     return body[DIGEST_BYTES:]
 
@@ -52,5 +52,6 @@ def _digest(data: bytes) -> bytes:
 
 def _invalid() -> ServiceError:
     return ServiceError(
-        Reason.PAGE_TOKEN_INVALID, "the page token is of another list, or was altered"
+        Reason.PAGE_TOKEN_INVALID,
+        "page_token belongs to another list or was altered; start again without it",
     )

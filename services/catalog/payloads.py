@@ -1,4 +1,4 @@
-"""How entries and libraries lie in the engine: domain objects ↔ JSON-like payload."""
+"""Stored format of entries and libraries: domain objects ↔ JSON-like payloads of points."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ from imagesearch_services.common.types import (
 REQUEST_ID_KEY = "put_request_id"
 BACKGROUNDS_KEY = "background_similarities"
 
+METADATA = "_meta"
+"""Name of the collection of libraries, answered requests, rejected pairs and installation ids."""
+
 METADATA_INDEXES = {
     "kind": FieldType.STRING,
     "state": FieldType.STRING,
@@ -36,17 +39,17 @@ METADATA_INDEXES = {
     "library_uid": FieldType.STRING,
     "members": FieldType.STRING,
 }
-"""Indexed fields of the collection of libraries, remembered requests and rejected pairs."""
+"""Indexed fields of the metadata collection."""
 
 NO_BOX = Box(0.0, 0.0, 0.0, 0.0)
-"""Box of a stored subject without a box: the zeros of an unset message."""
+"""Box of a stored subject without a box, equal to an unset message."""
 
 ENTRY_INDEXES = dict(BASE_FIELDS)
-"""Indexed fields of a new library; tags and attributes join at their first use."""
+"""Indexed fields of a new library; tags and attributes are added at their first use."""
 
 
 def entry_to_payload(entry: Entry, request_id: str) -> Payload:
-    """Write an entry down; unset fields are left out, so that "has" filters mean what they say."""
+    """Return the payload of an entry; unset fields are left out, for `:*` filters."""
     optional: Payload = {
         "entity_id": entry.entity_id,
         "category": _category_number(entry.category),
@@ -74,7 +77,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
 
 
 def entry_from_payload(payload: Payload, vectors: dict[str, VectorData] | None = None) -> Entry:
-    """Read an entry back; features are there if the payload was read with them."""
+    """Return the entry of a payload, with features if the payload was read with them."""
     get = payload.get
     region, subject = get("region"), get("subject")
     return Entry(
@@ -98,7 +101,7 @@ def entry_from_payload(payload: Payload, vectors: dict[str, VectorData] | None =
 def updated_payload(stored: Payload, entry: Entry, keys: Iterable[str]) -> Payload:
     """Return a stored payload with some keys, and the update time, taken from the entry.
 
-    Other keys stay as they are stored, also where only a later version can read them.
+    Other keys stay as stored, including those that only a later version can read.
     """
     changed = entry_to_payload(entry, "")
     payload = dict(stored)
@@ -110,7 +113,7 @@ def updated_payload(stored: Payload, entry: Entry, keys: Iterable[str]) -> Paylo
 
 
 def features_from_payloads(payloads: Iterable[Payload]) -> list[bytes]:
-    """Read the features of entries; empty where one has none, or they were not read."""
+    """Return the features of entries; empty for an entry whose payload has none."""
     return unpack([payload.get(FEATURES_KEY, "") for payload in payloads])
 
 
@@ -121,7 +124,7 @@ def library_to_payload(library: Library, state: str) -> Payload:
         "library_id": library.library_id,
         "uid": library.uid,
         "type": int(library.type),
-        # Libraries that are older than compact spaces have three members here.
+        # Libraries created before compact spaces existed have three members here.
         "spaces": [
             [space.name, space.dimensions, space.sparse, space.compact] for space in library.spaces
         ],
@@ -132,7 +135,7 @@ def library_to_payload(library: Library, state: str) -> Payload:
         "thumbnails_disabled": library.thumbnails_disabled,
         "create_time": library.create_time,
         "update_time": library.update_time,
-        # A list, since names of tags are no names of ours in the metadata.
+        # A list, since tag names of callers must not become payload keys of the metadata.
         "tag_types": [[name, kind.value] for name, kind in sorted(library.tag_types.items())],
         "attribute_names": sorted(library.attribute_names),
     }
@@ -170,7 +173,7 @@ def _subject_to_payload(subject: Subject) -> Payload:
 
 def _subject_from_payload(payload: Payload) -> Subject:
     return Subject(
-        # Entries that callers of earlier versions stored may have no box.
+        # Earlier versions stored subjects without a box as null.
         box=NO_BOX if payload["box"] is None else Box(*payload["box"]),
         category=_category(payload["category"]),
         score=payload["score"],
@@ -184,7 +187,7 @@ def _category_number(category: Category | None) -> int:
 
 
 def _category(number: int) -> Category | None:
-    """Return None for 0, and for a category that only a later version knows."""
+    """Return the category of a stored number; None for 0 and for numbers of a later version."""
     try:
         return Category(number)
     except ValueError:
@@ -192,7 +195,7 @@ def _category(number: int) -> Category | None:
 
 
 def _library_type(number: int) -> LibraryType | int:
-    """Return the number itself for a type that only a later version knows."""
+    """Return the type of a stored number, or the number if it is of a later version."""
     try:
         return LibraryType(number)
     except ValueError:

@@ -5,43 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imagesearch_services.catalog import checks
 from imagesearch_services.catalog.bounds import bound_filter, for_engine
 from imagesearch_services.catalog.filters import Filter, Match, all_of, any_of, negate
 from imagesearch_services.catalog.libraries import Libraries
-from imagesearch_services.catalog.model import (
-    Entry,
-    Library,
-    VectorData,
-    VectorSpace,
-)
+from imagesearch_services.catalog.model import Entry, Library, VectorData, VectorSpace
 from imagesearch_services.catalog.payloads import entry_from_payload
-from imagesearch_services.catalog.small_pictures import MAX_THUMBNAILS, SmallPictures
 from imagesearch_services.catalog.storage import Fields, Scored, Search, Storage
+from imagesearch_services.catalog.thumbnails import MAX_THUMBNAILS, Thumbnails
+from imagesearch_services.catalog.vector_checks import check_query_vectors, check_sparse
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.types import SparseVector
 
 MAX_VECTORS = 200
+"""Maximum dense query vectors per call."""
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 1001
-"""One more than a caller shows, so that a full page can be told from a cut one."""
+"""Maximum hits per query vector: one more than a caller shows, which reveals a further page."""
 MANY_VECTORS = 16
+"""Number of merged query vectors from which each is searched with `MERGED_BREADTH`."""
 MERGED_BREADTH = 0.5
-"""Of the search for one of many vectors: what one misses another finds, .995 instead of .996 of
-300 among 100,000, in two thirds of the time."""
+"""Share of the usual HNSW search breadth for each of many merged query vectors.
+
+An entry missed for one vector is found for another: recall .995 instead of .996 of 300 among
+100,000, in two thirds of the time.
+"""
 OVER_FETCH = 3
-"""Hits asked for where only one of each entity is wanted, per hit wanted."""
+"""Hits requested per hit needed when only the best hit of each entity counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A search as it was asked for."""
+    """A search request."""
 
     library_id: str
     library_uid: str = ""
     space: str
     vectors: Sequence[bytes] = ()
-    """Of `space`; or else `sparse`."""
+    """Dense vectors of `space`; empty if `sparse` is set."""
     sparse: SparseVector | None = None
     filter: Filter | None = None
     limit: int = 0
@@ -50,17 +50,17 @@ class Query:
     entry_count: int = 0
     """Number of first hits of each vector that come with their entries; 0: all hits."""
     thumbnail_count: int = 0
-    """How many of the first hits of each vector come with their small pictures."""
+    """Number of first hits of each vector that get their thumbnails."""
     distinct_entities: bool = False
     merged: bool = False
-    """One list for all vectors, each entry once."""
+    """Whether all vectors share one list of hits, with each entry once."""
     merged_hits_per_vector: int = 0
-    """Of how many hits of each; 0: as many as are asked for."""
+    """Hits of each vector that enter the merged list; 0: `limit`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An entry near a query vector; `entry` is None unless it was asked for."""
+    """An entry near a query vector; `entry` is None unless requested."""
 
     uid: bytes
     similarity: float
@@ -68,25 +68,23 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QueryResults:
     """The hits of each query vector, best first."""
 
     hits: Sequence[Sequence[Hit]]
     thumbnails_error: ServiceError | None = None
-    """Why small pictures that were asked for are missing."""
+    """Why requested thumbnails are missing."""
 
 
 class Queries:
-    """Searches of all libraries."""
+    """Searches in all libraries."""
 
-    def __init__(
-        self, storage: Storage, libraries: Libraries, small_pictures: SmallPictures
-    ) -> None:
+    def __init__(self, storage: Storage, libraries: Libraries, thumbnails: Thumbnails) -> None:
         self._storage = storage
         self._libraries = libraries
-        self._small_pictures = small_pictures
+        self._thumbnails = thumbnails
 
-    async def query(self, query: Query) -> Found:
+    async def query(self, query: Query) -> QueryResults:
         """Find the nearest entries of each vector.
 
         Raises:
@@ -96,9 +94,9 @@ class Queries:
         search = _search(library, query)
         bound = bound_filter(library, query.filter)
         if bound is False:
-            return Found([[]] * (1 if query.merged else len(search.vectors)))
+            return QueryResults([[]] * (1 if query.merged else len(search.vectors)))
         search = replace(search, filter=for_engine(bound))
-        async with self._libraries.steady(library):
+        async with self._libraries.detect_change(library):
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
             elif query.merged:
@@ -108,9 +106,9 @@ class Queries:
             if query.entry_count:
                 results = await self._load_first(library, results, query.entry_count)
         entry_count = (query.entry_count or MAX_LIMIT) if query.include_entries else 0
-        found = [_hits(scored, entry_count) for scored in results]
-        shown = [hit.entry for hits in found for hit in hits[: query.thumbnail_count] if hit.entry]
-        return Found(found, await self._small_pictures.show(library, shown))
+        lists = [_hits(scored, entry_count) for scored in results]
+        shown = [hit.entry for hits in lists for hit in hits[: query.thumbnail_count] if hit.entry]
+        return QueryResults(lists, await self._thumbnails.attach(library, shown))
 
     async def _load_first(
         self, library: Library, results: Sequence[Sequence[Scored]], count: int
@@ -130,11 +128,11 @@ class Queries:
         ]
 
     async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
-        """Search for all vectors together; what is found by several is read once."""
-        each = min(search.limit, query.merged_hits_per_vector or search.limit)
+        """Search for all vectors together; read the payload of each entry once."""
+        hits_per_vector = min(search.limit, query.merged_hits_per_vector or search.limit)
         breadth = MERGED_BREADTH if len(search.vectors) >= MANY_VECTORS else 1.0
-        first = replace(search, limit=each, fields=Fields.NONE, breadth=breadth)
-        top = await self._storage.search_merged(library.uid, first, search.limit)
+        ids_only = replace(search, limit=hits_per_vector, fields=Fields.NONE, breadth=breadth)
+        top = await self._storage.search_merged(library.uid, ids_only, search.limit)
         if search.fields is Fields.NONE:
             return top
         uids = [hit.uid for hit in top]
@@ -154,7 +152,7 @@ class Queries:
     async def _fill(
         self, library: Library, search: Search, hits: list[Scored], limit: int
     ) -> list[Scored]:
-        """Go on behind the first hits, leaving out what was found, until there are enough."""
+        """Repeat a search without the entities found so far until `limit` entities are found."""
         best: dict[str | bytes, Scored] = {}
         while True:
             for hit in hits:
@@ -165,35 +163,56 @@ class Queries:
             ids = tuple(
                 hit.payload["image_id"] for name, hit in best.items() if isinstance(name, bytes)
             )
-            seen = any_of(
+            found = any_of(
                 Match("entity_id", entities) if entities else False,
                 Match("image_id", ids) if ids else False,
             )
-            rest = all_of(True if search.filter is None else search.filter, negate(seen))
+            remaining = all_of(True if search.filter is None else search.filter, negate(found))
             (hits,) = await self._storage.search(
-                library.uid, replace(search, filter=for_engine(rest))
+                library.uid, replace(search, filter=for_engine(remaining))
             )
         ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
         return ranked[:limit]
 
 
 def _search(library: Library, query: Query) -> Search:
+    _check_options(query)
+    has_entries = query.include_entries and not query.entry_count
+    return Search(
+        space=query.space,
+        vectors=_checked_vectors(library, query),
+        limit=query.limit or DEFAULT_LIMIT,
+        min_similarity=query.min_similarity,
+        fields=Fields.ENTRY if has_entries else Fields.NONE,
+    )
+
+
+def _checked_vectors(library: Library, query: Query) -> Sequence[VectorData]:
     space = library.space(query.space)
-    vectors: Sequence[VectorData] = query.vectors
     if space is None or space.sparse != (query.sparse is not None):
         raise field_error("vectors", f"the library has no such space: {query.space}")
     if query.sparse is not None:
-        checks.check_sparse("sparse_vector", query.sparse)
-        vectors = [query.sparse]
-    else:
-        _check_dense(space, query.vectors)
+        check_sparse("sparse_vector", query.sparse)
+        return [query.sparse]
+    _check_dense(space, query.vectors)
+    return query.vectors
+
+
+def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
+    if not 1 <= len(vectors) <= MAX_VECTORS:
+        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}, not {len(vectors)}")
+    check_query_vectors(space, vectors)
+
+
+def _check_options(query: Query) -> None:
     if query.limit < 0 or query.limit > MAX_LIMIT:
-        raise field_error("limit", f"must be 1 to {MAX_LIMIT}")
+        raise field_error("limit", f"must be 1 to {MAX_LIMIT}, or 0 for {DEFAULT_LIMIT}")
     if query.merged and query.distinct_entities:
-        raise field_error("merged", "can't be beside distinct_entities")
+        raise field_error("merged", "can't be combined with distinct_entities")
     if query.merged_hits_per_vector < 0:
         raise field_error("merged_hits_per_vector", "must not be negative")
-    if not 0 <= query.thumbnail_count * len(vectors) <= MAX_THUMBNAILS:
+    vector_count = 1 if query.sparse is not None else len(query.vectors)
+    if not 0 <= query.thumbnail_count * vector_count <= MAX_THUMBNAILS:
         raise field_error(
             "thumbnail_count", f"must be 0 to {MAX_THUMBNAILS} for all vectors together"
         )
@@ -203,20 +222,6 @@ def _search(library: Library, query: Query) -> Search:
         raise field_error("entry_count", "must not be negative")
     if query.entry_count and not query.include_entries:
         raise field_error("entry_count", "needs include_entries")
-    has_entries = query.include_entries and not query.entry_count
-    return Search(
-        space=query.space,
-        vectors=vectors,
-        limit=query.limit or DEFAULT_LIMIT,
-        min_similarity=query.min_similarity,
-        fields=Fields.ENTRY if has_entries else Fields.NONE,
-    )
-
-
-def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
-    if not 1 <= len(vectors) <= MAX_VECTORS:
-        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}")
-    checks.check_query_vectors(space, vectors)
 
 
 def _hits(scored: Sequence[Scored], entry_count: int) -> list[Hit]:

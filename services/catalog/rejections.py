@@ -1,64 +1,54 @@
-"""Pairs that the user says are no duplicates, remembered for as long as both pictures are there.
-
-A pair lies in the metadata collection as a point of its own, with what tells its two entries from
-any that may come after them under the same ids: when each was first stored, and the digest of its
-file. An id that is deleted and added anew, or overwritten with another file, is another picture,
-of which the user said nothing; changing tags, or overwriting with the same file, keeps the pair.
-A pair counts only where both its entries are still those, so that nothing depends on the removal
-of the pairs of deleted entries, which a crash may leave undone.
-"""
+"""Pairs of images that the user rejects as duplicates; `rejected_pairs.py` says how they last."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
 
 from imagesearch_services.catalog import checks, paging
-from imagesearch_services.catalog.filters import AllOf, Match
-from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Library, entry_uid
-from imagesearch_services.catalog.requests import METADATA, RequestKey, Requests
-from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
-from imagesearch_services.common.errors import (
-    field_error,
-    missing_field,
+from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
+from imagesearch_services.catalog.errors import image_not_found
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.model import Library, entry_uid
+from imagesearch_services.catalog.payloads import METADATA
+from imagesearch_services.catalog.rejected_pairs import (
+    EntryVersion,
+    Pair,
+    entry_version,
+    is_current,
+    pair_point,
+    pair_uid,
+    pairs_with,
+    stored_pair,
 )
-
-if TYPE_CHECKING:
-    from imagesearch_services.catalog.libraries import Libraries
-    from imagesearch_services.catalog.tasks import Unbroken
+from imagesearch_services.catalog.storage import Fields, Storage
+from imagesearch_services.catalog.tasks import ShieldedTasks
+from imagesearch_services.common.errors import field_error, missing_field
 
 MAX_PAIRS = 1000
+"""Maximum pairs, or images whose pairs are read, per call."""
 PAGE_PAIRS = 1000
-SCROLL_POINTS = 1000
+"""Maximum pairs per page."""
 BATCH = 1000
-
-KIND = "rejected_pair"
-
-Version = list[float | str]
-"""What tells an entry from others under its id: create time, SHA-256 of the file."""
-
-
-class Pair(NamedTuple):
-    """Two image ids; their order means nothing."""
-
-    a: str
-    b: str
+"""Entries read at once."""
 
 
 class Rejections:
     """The rejected pairs of all libraries."""
 
     def __init__(
-        self, storage: Storage, libraries: Libraries, requests: Requests, unbroken: Unbroken
+        self,
+        storage: Storage,
+        libraries: Libraries,
+        requests: AnsweredRequests,
+        shielded: ShieldedTasks,
     ) -> None:
         self._storage = storage
         self._libraries = libraries
         self._requests = requests
-        self._unbroken = unbroken
+        self._shielded = shielded
 
     async def add(self, library_id: str, pairs: Sequence[Pair], key: RequestKey) -> int:
-        """Remember pairs, all or none; return how many were not rejected before.
+        """Store pairs, all or none; return the number of pairs that were not rejected before.
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, IMAGE_NOT_FOUND, FIELD_REQUIRED, FIELD_INVALID.
@@ -66,14 +56,15 @@ class Rejections:
         if not pairs:
             raise missing_field("pairs")
         check_pairs(pairs)
-        return await self._unbroken.run(self._add(library_id, pairs, key))
+        return await self._shielded.run(self._add(library_id, pairs, key))
 
-    async def of_images(
+    async def list_page(
         self, library_id: str, image_ids: Sequence[str], page_token: str
     ) -> tuple[list[Pair], str]:
-        """Return rejected pairs that have one of the images, and the token of the next page.
+        """Return rejected pairs that contain any of the images, and the token of the next page.
 
-        They come in the order of their uids; a page may hold fewer than others, or none.
+        Pairs are ordered by their uids. A page may hold fewer pairs than the maximum, or none,
+        and still have a next page.
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, FIELD_INVALID, PAGE_TOKEN_INVALID.
@@ -86,43 +77,39 @@ class Rejections:
         last = paging.read_token(scope, page_token)
         if not members:
             return [], ""
-        async with self._libraries.steady(library):
+        async with self._libraries.detect_change(library):
             found = await self._storage.scroll(
                 METADATA,
-                _of_entries(library.uid, members),
+                pairs_with(library.uid, members),
                 last,
-                PAGE_PAIRS + 1,  # one more than given tells whether there is a next page
+                PAGE_PAIRS + 1,  # the extra pair shows that there is a next page
                 Fields.ALL,
             )
             page = [record.payload for record in found[:PAGE_PAIRS]]
-            pairs = [Pair(*payload["image_ids"]) for payload in page]
-            versions = await self._versions(library, pairs)
+            versions = await self._versions(library, list(map(stored_pair, page)))
         token = ""
         if len(found) > PAGE_PAIRS:
             token = paging.make_token(scope, found[PAGE_PAIRS - 1].uid)
-        held = [
-            pair for pair, payload in zip(pairs, page, strict=True) if _holds(payload, versions)
-        ]
-        return held, token
+        return [stored_pair(payload) for payload in page if is_current(payload, versions)], token
 
     async def _add(self, library_id: str, pairs: Sequence[Pair], key: RequestKey) -> int:
         async with self._requests.attempt(key) as answer:
             if answer is not None:
                 known: int = answer["added_count"]
                 return known
-            async with self._libraries.hold(library_id):
+            async with self._libraries.write_lock(library_id):
                 library = await self._libraries.get(library_id)
                 versions = await self._versions(library, pairs)
                 for pair in pairs:
                     for image_id in pair:
                         if image_id not in versions:
-                            raise checks.image_not_found(library_id, image_id)
-                before = await self._rejected(library, pairs)
-                new = {_pair_uid(library, pair): pair for pair in pairs}
+                            raise image_not_found(library_id, image_id)
+                rejected = await self._rejected(library, pairs)
+                by_uid = {pair_uid(library.uid, pair): pair for pair in pairs}
                 points = [
-                    Point(uid, {}, _payload(library, pair, versions))
-                    for uid, pair in new.items()
-                    if uid not in before
+                    pair_point(library.uid, pair, versions)
+                    for uid, pair in by_uid.items()
+                    if uid not in rejected
                 ]
                 if points:
                     await self._storage.upsert(METADATA, points)
@@ -130,32 +117,27 @@ class Rejections:
             return len(points)
 
     async def _rejected(self, library: Library, pairs: Sequence[Pair]) -> set[bytes]:
-        """Return the uids of those of the pairs that are rejected."""
-        uids = list(dict.fromkeys(_pair_uid(library, pair) for pair in pairs))
-        if not uids:
-            return set()
+        """Return the uids of the given pairs that are rejected already."""
+        uids = list(dict.fromkeys(pair_uid(library.uid, pair) for pair in pairs))
         found = await self._storage.retrieve(METADATA, uids, Fields.ALL)
-        versions = await self._versions(
-            library, [Pair(*record.payload["image_ids"]) for record in found]
-        )
-        return {record.uid for record in found if _holds(record.payload, versions)}
+        versions = await self._versions(library, [stored_pair(record.payload) for record in found])
+        return {record.uid for record in found if is_current(record.payload, versions)}
 
-    async def _versions(self, library: Library, pairs: Sequence[Pair]) -> dict[str, Version]:
-        """Return what tells the pairs' entries from others, by image id, where they are there."""
+    async def _versions(self, library: Library, pairs: Sequence[Pair]) -> dict[str, EntryVersion]:
+        """Return the versions of the entries of pairs by image id, without missing entries."""
         uids = list(dict.fromkeys(entry_uid(image_id) for pair in pairs for image_id in pair))
-        versions: dict[str, Version] = {}
+        versions: dict[str, EntryVersion] = {}
         for start in range(0, len(uids), BATCH):
-            found = await self._storage.retrieve(
-                library.uid, uids[start : start + BATCH], Fields.ENTRY
-            )
-            for record in found:
-                payload = record.payload
-                versions[payload["image_id"]] = [payload["create_time"], payload.get("sha256", "")]
+            batch = uids[start : start + BATCH]
+            found = await self._storage.retrieve(library.uid, batch, Fields.ENTRY)
+            versions |= {
+                record.payload["image_id"]: entry_version(record.payload) for record in found
+            }
         return versions
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:
-    """Refuse too many pairs, ids that can't be, and pairs of one image.
+    """Check the number of pairs, their image ids, and that each pair has two images.
 
     Raises:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID.
@@ -166,52 +148,4 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
         checks.check_image_id(f"pairs[{number}].image_id_a", pair.a)
         checks.check_image_id(f"pairs[{number}].image_id_b", pair.b)
         if pair.a == pair.b:
-            raise field_error(f"pairs[{number}].image_id_b", "must be another image")
-
-
-async def forget_entry_pairs(storage: Storage, library_uid: str, uids: Sequence[bytes]) -> None:
-    """Remove the pairs of up to a thousand entries that are gone."""
-    if uids:
-        await _remove(storage, _of_entries(library_uid, uids))
-
-
-async def forget_library_pairs(storage: Storage, library_uid: str) -> None:
-    """Remove the pairs of a library that is gone."""
-    await _remove(storage, AllOf((Match("kind", (KIND,)), Match("library_uid", (library_uid,)))))
-
-
-async def _remove(storage: Storage, where: AllOf) -> None:
-    while found := await storage.scroll(METADATA, where, None, SCROLL_POINTS, Fields.NONE):
-        await storage.delete(METADATA, [record.uid for record in found])
-
-
-def _of_entries(library_uid: str, uids: Iterable[bytes]) -> AllOf:
-    members = tuple(_member(library_uid, uid) for uid in uids)
-    return AllOf((Match("kind", (KIND,)), Match("members", members)))
-
-
-def _member(library_uid: str, uid: bytes) -> str:
-    return f"{library_uid}/{uid.hex()}"
-
-
-def _pair_uid(library: Library, pair: Pair) -> bytes:
-    low, high = sorted(map(entry_uid, pair))
-    return uuid.uuid5(ENTRY_NAMESPACE, f"pair:{library.uid}/{low.hex()}/{high.hex()}").bytes
-
-
-def _payload(library: Library, pair: Pair, versions: Mapping[str, Version]) -> Payload:
-    return {
-        "kind": KIND,
-        "library_uid": library.uid,
-        "members": [_member(library.uid, entry_uid(image_id)) for image_id in pair],
-        "image_ids": list(pair),
-        "versions": [versions[image_id] for image_id in pair],
-    }
-
-
-def _holds(payload: Payload, versions: Mapping[str, Version]) -> bool:
-    """Tell whether both entries are still those of which the user spoke."""
-    return all(
-        versions.get(image_id) == version
-        for image_id, version in zip(payload["image_ids"], payload["versions"], strict=True)
-    )
+            raise field_error(f"pairs[{number}].image_id_b", "must differ from image_id_a")

@@ -1,4 +1,4 @@
-"""The service itself, thin: message in, domain call, message out."""
+"""The gRPC servicer: converts messages and calls the domain."""
 
 from __future__ import annotations
 
@@ -11,36 +11,40 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch_services.catalog import messages
 from imagesearch_services.catalog.entries import Entries
+from imagesearch_services.catalog.filter_messages import read_filter
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import Library, LibraryStats
+from imagesearch_services.catalog.puts import Puts
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
-from imagesearch_services.catalog.small_pictures import SmallPictures
+from imagesearch_services.catalog.thumbnails import Thumbnails
 from imagesearch_services.common.errors import field_error, missing_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogDomain:
-    """What the service does, by what it is about."""
+class Domain:
+    """The operations of the service, by resource."""
 
     libraries: Libraries
     entries: Entries
+    puts: Puts
     queries: Queries
-    small_pictures: SmallPictures
+    thumbnails: Thumbnails
     rejections: Rejections
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
-    """imagesearch.catalog.v1.CatalogService; what the RPCs do stands in the proto."""
+    """`imagesearch.catalog.v1.CatalogService`; the proto documents the RPCs."""
 
-    def __init__(self, domain: CatalogDomain) -> None:
+    def __init__(self, domain: Domain) -> None:
         self._libraries = domain.libraries
         self._entries = domain.entries
+        self._puts = domain.puts
         self._queries = domain.queries
-        self._small_pictures = domain.small_pictures
+        self._thumbnails = domain.thumbnails
         self._rejections = domain.rejections
 
-    async def CreateLibrary(  # noqa: N802  # the contract's name
+    async def CreateLibrary(  # noqa: N802  # named by the contract
         self, request: pb.CreateLibraryRequest, context: Any
     ) -> pb.Library:
         del context
@@ -52,13 +56,13 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetLibraryRequest, context: Any
     ) -> pb.Library:
         del context
-        return await self._with_stats(await self._libraries.get(_named(request.library_id)))
+        return await self._with_stats(await self._libraries.get(_required(request.library_id)))
 
     async def ListLibraries(  # noqa: N802
         self, request: pb.ListLibrariesRequest, context: Any
     ) -> pb.ListLibrariesResponse:
         del context
-        page, token = await self._libraries.page(request.page_size, request.page_token)
+        page, token = await self._libraries.list_page(request.page_size, request.page_token)
         return pb.ListLibrariesResponse(
             libraries=[messages.write_library(library, stats) for library, stats in page],
             next_page_token=token,
@@ -73,9 +77,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
             raise missing_field("update_mask")
         for path in paths:
             if path not in pb.Library.DESCRIPTOR.fields_by_name:
-                raise field_error("update_mask", f"{path} is no field of a library")
+                raise field_error("update_mask", f"{path} is not a field of Library")
         library = await self._libraries.update(
-            _named(request.library.library_id, "library.library_id"),
+            _required(request.library.library_id, "library.library_id"),
             {path: getattr(request.library, path) for path in paths},
             messages.read_request_key(request, request.request_id),
         )
@@ -86,15 +90,15 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> Empty:
         del context
         key = messages.read_request_key(request, request.request_id)
-        await self._libraries.delete(_named(request.library_id), key)
+        await self._libraries.delete(_required(request.library_id), key)
         return Empty()
 
     async def PutEntries(  # noqa: N802
         self, request: pb.PutEntriesRequest, context: Any
     ) -> pb.PutEntriesResponse:
         del context
-        results = await self._entries.put(
-            _named(request.library_id), request.library_uid, messages.read_put_items(request)
+        results = await self._puts.put(
+            _required(request.library_id), request.library_uid, messages.read_put_items(request)
         )
         return pb.PutEntriesResponse(results=map(messages.write_put_result, results))
 
@@ -102,10 +106,10 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetEntriesRequest, context: Any
     ) -> pb.GetEntriesResponse:
         del context
-        library_id = _named(request.library_id)
+        library_id = _required(request.library_id)
         if request.features_only:
             if request.include_vectors:
-                raise field_error("features_only", "can't be beside include_vectors")
+                raise field_error("features_only", "can't be combined with include_vectors")
             found = await self._entries.get_features(
                 library_id, request.image_ids, request.uids, library_uid=request.library_uid
             )
@@ -124,9 +128,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.ListEntriesRequest, context: Any
     ) -> pb.ListEntriesResponse:
         del context
-        entries, token, total = await self._entries.page(
-            _named(request.library_id),
-            messages.read_filter(request.filter) if request.HasField("filter") else None,
+        entries, token, total = await self._entries.list_page(
+            _required(request.library_id),
+            read_filter(request.filter) if request.HasField("filter") else None,
             request.page_size,
             request.page_token,
             vectors=request.include_vectors,
@@ -142,7 +146,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         if not request.update_mask.paths:
             raise missing_field("update_mask")
         entry = await self._entries.update(
-            _named(request.library_id),
+            _required(request.library_id),
             messages.read_entry(request.entry, "entry"),
             request.update_mask.paths,
             messages.read_request_key(request, request.request_id),
@@ -154,9 +158,9 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.DeleteEntriesResponse:
         del context
         count = await self._entries.delete(
-            _named(request.library_id),
+            _required(request.library_id),
             request.image_ids,
-            messages.read_filter(request.filter) if request.HasField("filter") else None,
+            read_filter(request.filter) if request.HasField("filter") else None,
             messages.read_request_key(request, request.request_id),
         )
         return pb.DeleteEntriesResponse(deleted_count=count)
@@ -165,7 +169,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.QueryEntriesRequest, context: Any
     ) -> pb.QueryEntriesResponse:
         del context
-        _named(request.library_id)
+        _required(request.library_id)
         return messages.write_query_response(
             await self._queries.query(messages.read_query(request))
         )
@@ -175,7 +179,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
     ) -> pb.RejectPairsResponse:
         del context
         added_count = await self._rejections.add(
-            _named(request.library_id),
+            _required(request.library_id),
             messages.read_pairs(request.pairs),
             messages.read_request_key(request, request.request_id),
         )
@@ -185,8 +189,8 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.FilterRejectedPairsRequest, context: Any
     ) -> pb.FilterRejectedPairsResponse:
         del context
-        pairs, token = await self._rejections.of_images(
-            _named(request.library_id), request.image_ids, request.page_token
+        pairs, token = await self._rejections.list_page(
+            _required(request.library_id), request.image_ids, request.page_token
         )
         return pb.FilterRejectedPairsResponse(
             rejected_pairs=map(messages.write_pair, pairs), next_page_token=token
@@ -196,16 +200,17 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self, request: pb.GetThumbnailsRequest, context: Any
     ) -> pb.GetThumbnailsResponse:
         del context
-        thumbnails = await self._small_pictures.get(
-            _named(request.library_id), request.library_uid, request.image_ids
+        files = await self._thumbnails.get(
+            _required(request.library_id), request.library_uid, request.image_ids
         )
-        return pb.GetThumbnailsResponse(thumbnails=thumbnails)
+        return pb.GetThumbnailsResponse(thumbnails=files)
 
     async def _with_stats(self, library: Library) -> pb.Library:
         return messages.write_library(library, await self._libraries.stats(library))
 
 
-def _named(library_id: str, field: str = "library_id") -> str:
+def _required(library_id: str, field: str = "library_id") -> str:
+    """Return a library id; raise FIELD_REQUIRED if it is empty."""
     if not library_id:
         raise missing_field(field)
     return library_id

@@ -1,4 +1,4 @@
-"""What the Catalog is configured by: IMAGESEARCH_CATALOG_* in the environment."""
+"""Settings of the Catalog from the environment variables IMAGESEARCH_CATALOG_*."""
 
 from __future__ import annotations
 
@@ -9,67 +9,76 @@ from pathlib import Path
 from imagesearch_services.common.env import Env, SettingsError
 from imagesearch_services.common.server import ServerSettings
 
+PREFIX = "IMAGESEARCH_CATALOG_"
+
 BACKENDS = ("edge", "cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that the Catalog is told from outside."""
+    """Settings of the Catalog; each docstring begins with the name of the variable."""
 
     server: ServerSettings
-    """Where and how it listens."""
+    """Address, limits and timeouts of the gRPC server."""
     backend: str
-    """BACKEND: "edge", the engine inside of the Catalog, or "cluster", a Qdrant server."""
+    """BACKEND: "edge", the engine embedded in the Catalog, or "cluster", a Qdrant server."""
     data_dir: Path
-    """DATA_DIR: the embedded engine keeps its files under `catalog/libraries` in it."""
+    """DATA_DIR: the embedded engine keeps its files in the subfolder `catalog/libraries`."""
     min_free_mib: int
-    """MIN_FREE_MIB: space on the disk under which the embedded engine refuses to write."""
+    """MIN_FREE_MIB: free disk space below which the embedded engine refuses to write, MiB."""
     url: str
-    """URL of the Qdrant server, "http://host:6333"."""
+    """URL: of the Qdrant server, "http://host:6333"."""
     grpc_port: int
-    """GRPC_PORT of the Qdrant server."""
+    """GRPC_PORT: of the Qdrant server."""
     api_key: str = field(repr=False)
-    """API_KEY of the Qdrant server; never logged."""
+    """API_KEY: of the Qdrant server; never logged."""
     shard_number: int
-    """SHARD_NUMBER of new collections on the server."""
+    """SHARD_NUMBER: shards of a new collection on the server."""
     replication_factor: int
-    """REPLICATION_FACTOR of new collections on the server."""
+    """REPLICATION_FACTOR: replicas of each shard of a new collection on the server."""
     write_consistency: int
-    """WRITE_CONSISTENCY: replicas that must have a write before it is acknowledged."""
+    """WRITE_CONSISTENCY: replicas that must acknowledge a write."""
     timeout_s: float
-    """TIMEOUT_S of a call to the server."""
+    """TIMEOUT_S: maximum duration of a call to the server, seconds."""
     indexing_threshold: int
-    """INDEXING_THRESHOLD: unindexed vectors that start the building of an HNSW index; 0: none."""
+    """INDEXING_THRESHOLD: unindexed vectors that start the build of an HNSW index; 0: never."""
     indexing_threads: int
-    """INDEXING_THREADS that build it, at the lowest priority."""
+    """INDEXING_THREADS: threads that build an index, at the lowest priority."""
     hnsw_m: int
-    """HNSW_M: edges of a node of the graph."""
+    """HNSW_M: edges per node of the graph."""
     hnsw_ef_construct: int
-    """HNSW_EF_CONSTRUCT: breadth of search while it is built."""
+    """HNSW_EF_CONSTRUCT: search breadth while the graph is built."""
     hnsw_ef: int
-    """HNSW_EF: breadth of search in queries."""
+    """HNSW_EF: search breadth of queries."""
     index_segments: int
-    """INDEX_SEGMENTS: graphs that a library is spread over."""
+    """INDEX_SEGMENTS: number of graphs that share the vectors of a library."""
     blob_store: str
-    """BLOB_STORE: where small pictures are kept, "file:///folder", "s3://bucket/prefix" or "none".
-    Empty: in `catalog/thumbnails` under DATA_DIR with the embedded engine; none with a Qdrant
-    server, since the Catalogs that share it must share a store that all of them reach."""
+    """BLOB_STORE: where thumbnails are stored: "file:///folder", "s3://bucket/prefix" or "none".
+
+    Empty: the subfolder `catalog/thumbnails` of DATA_DIR with the embedded engine, and no store
+    with a Qdrant server, since all Catalogs that share a server must reach the same store.
+    """
     blob_endpoint: str
-    """BLOB_ENDPOINT: URL of an S3-compatible server; empty: Amazon's."""
+    """BLOB_ENDPOINT: URL of an S3-compatible server; empty: Amazon S3."""
     blob_region: str
-    """BLOB_REGION of the bucket; empty: what AWS_REGION says."""
+    """BLOB_REGION: region of the bucket; empty: that of AWS_REGION."""
     blob_access_key_id: str = field(repr=False)
-    """BLOB_ACCESS_KEY_ID; empty: what AWS_* variables or the machine's role give."""
+    """BLOB_ACCESS_KEY_ID: empty: from the AWS_* variables or the machine's role."""
     blob_secret_access_key: str = field(repr=False)
-    """BLOB_SECRET_ACCESS_KEY; never logged."""
+    """BLOB_SECRET_ACCESS_KEY: never logged."""
     blob_timeout_s: float
-    """BLOB_TIMEOUT_S: how long adding and searching wait for the store at most."""
+    """BLOB_TIMEOUT_S: maximum time that adding and searching wait for the store, seconds."""
     blob_sweep_interval_s: float
-    """BLOB_SWEEP_INTERVAL_S: how often small pictures are looked for that nobody names."""
+    """BLOB_SWEEP_INTERVAL_S: interval between sweeps for orphaned thumbnails, seconds."""
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] | None = None) -> Settings:
-        env = Env("IMAGESEARCH_CATALOG_", variables)
+        """Read the settings from variables; None: from the environment.
+
+        Raises:
+            SettingsError: a variable is unknown or its value is invalid.
+        """
+        env = Env(PREFIX, variables)
         settings = cls(
             server=ServerSettings.from_env(
                 env, port=50053, metrics_port=0, max_message_bytes=64 * 1024 * 1024
@@ -101,12 +110,13 @@ class Settings:
         env.refuse_unknown()
         if settings.backend not in BACKENDS:
             raise SettingsError(
-                f"IMAGESEARCH_CATALOG_BACKEND: {settings.backend!r} is none of {BACKENDS}"
+                f"{PREFIX}BACKEND: {settings.backend!r} is not a backend; "
+                f"use {' or '.join(BACKENDS)}"
             )
         for name, value in (
             ("BLOB_TIMEOUT_S", settings.blob_timeout_s),
             ("BLOB_SWEEP_INTERVAL_S", settings.blob_sweep_interval_s),
         ):
             if value <= 0:
-                raise SettingsError(f"IMAGESEARCH_CATALOG_{name}: must be above 0")
+                raise SettingsError(f"{PREFIX}{name}: must be above 0, not {value:g}")
         return settings

@@ -1,8 +1,8 @@
-"""Removes small pictures that no entry names any more, in the background.
+"""Removes orphaned thumbnails, which no entry refers to, in the background.
 
-Such are all those of a deleted library, and what a crash or a store that was away left behind. The
-Catalog looks through all of the store when it starts, once in an interval, and a minute after
-something could not be deleted.
+Orphans are the thumbnails of deleted libraries, and those that a crash or an unavailable store
+left behind. The Catalog sweeps the whole store when it starts, once per interval, and a minute
+after a deletion failed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ from datetime import UTC, datetime, timedelta
 
 from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
 from imagesearch_services.catalog.installation import ForeignStoreError, Installation
-from imagesearch_services.catalog.libraries import HALF_DONE_S, Libraries
+from imagesearch_services.catalog.libraries import ABANDONED_AFTER_S, Libraries
 from imagesearch_services.catalog.model import Library
-from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Fields, Storage
-from imagesearch_services.catalog.thumbnails import Thumbnail, Thumbnails
+from imagesearch_services.catalog.storage import Fields, Storage
+from imagesearch_services.catalog.thumbnail_store import (
+    ThumbnailRef,
+    ThumbnailStore,
+    stored_thumbnails,
+)
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 RETRY_S = 60.0
-"""When to try again what failed."""
+"""Delay before a failed sweep or deletion is retried, seconds."""
 
 
 class Sweeper:
-    """The sweep and its task."""
+    """The sweep and the task that runs it."""
 
     def __init__(
         self,
         blobs: BlobStore,
         storage: Storage,
         libraries: Libraries,
-        thumbnails: Thumbnails,
+        thumbnails: ThumbnailStore,
         installation: Installation,
         *,
         interval_s: float,
@@ -45,11 +49,11 @@ class Sweeper:
         self._storage = storage
         self._libraries = libraries
         self._interval_s = interval_s
-        # Other Catalogs may be between writing a blob and writing the point that names it.
-        self._min_age_s = 0.0 if storage.exclusive else HALF_DONE_S
-        self._gone: list[str] = []
+        # Other Catalogs may have written a blob and not yet the point that refers to it.
+        self._min_age_s = 0.0 if storage.exclusive else ABANDONED_AFTER_S
+        self._removed_libraries: list[str] = []
         self._next_sweep_s = 0.0
-        self._woken = asyncio.Event()
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -61,22 +65,22 @@ class Sweeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    def library_gone(self, library_uid: str) -> None:
-        """Remove all of a library that was deleted, soon."""
-        self._gone.append(library_uid)
-        self._woken.set()
+    def remove_library(self, library_uid: str) -> None:
+        """Schedule the removal of all thumbnails of a deleted library."""
+        self._removed_libraries.append(library_uid)
+        self._wake.set()
 
-    def left_over(self) -> None:
-        """Look through everything again, in a while."""
+    def schedule_retry(self) -> None:
+        """Schedule a sweep in `RETRY_S`, unless one is due before."""
         self._next_sweep_s = min(self._next_sweep_s, _now_s() + RETRY_S)
-        self._woken.set()
+        self._wake.set()
 
     async def sweep(self) -> int:
-        """Look through all of the store; return how many blobs were removed.
+        """Sweep the whole store; return the number of removed blobs.
 
         Raises:
-            ServiceError: BLOB_STORE_UNAVAILABLE, STORAGE_UNAVAILABLE; some may be removed.
-            ForeignStoreError: the store belongs to another installation, and so may all in it.
+            ServiceError: BLOB_STORE_UNAVAILABLE, STORAGE_UNAVAILABLE; some blobs may be removed.
+            ForeignStoreError: the store belongs to another installation.
         """
         await self._installation.claim()
         count = 0
@@ -87,57 +91,56 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            self._woken.clear()
+            self._wake.clear()
             try:
-                while self._gone:
-                    await self._remove_library(self._gone.pop())
+                while self._removed_libraries:
+                    await self._remove_blobs(self._removed_libraries.pop())
                 if _now_s() >= self._next_sweep_s:
                     self._next_sweep_s = _now_s() + self._interval_s
                     count = await self.sweep()
-                    logger().info("thumbnails swept", removed_count=count)
+                    logger().info("thumbnail_sweep.finished", removed_count=count)
             except ForeignStoreError as error:
-                logger().error("thumbnails are not swept", error=str(error))
+                logger().error("thumbnail_sweep.refused", error=str(error))
             except ServiceError as error:
-                logger().warning("sweeping thumbnails failed", error=error.message)
-                self.left_over()
-            except Exception:  # noqa: BLE001  # what is unforeseen must not end the sweeping
-                logger().exception("sweeping thumbnails failed")
-                self.left_over()
+                logger().warning("thumbnail_sweep.failed", error=error.message)
+                self.schedule_retry()
+            except Exception:  # noqa: BLE001  # an unexpected error must not end the task
+                logger().exception("thumbnail_sweep.failed")
+                self.schedule_retry()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._next_sweep_s - _now_s())):
-                    await self._woken.wait()
+                    await self._wake.wait()
 
-    async def _remove_library(self, library_uid: str) -> None:
+    async def _remove_blobs(self, library_uid: str) -> None:
         async for page in self._blobs.pages(library_uid):
             await self._blobs.delete([blob.name for blob in page])
 
     async def _sweep_page(self, page: Sequence[BlobInfo]) -> int:
-        before = datetime.now(UTC) - timedelta(seconds=self._min_age_s)
-        by_library: defaultdict[str, list[Thumbnail]] = defaultdict(list)
+        modified_before = datetime.now(UTC) - timedelta(seconds=self._min_age_s)
+        by_library: defaultdict[str, list[ThumbnailRef]] = defaultdict(list)
         for blob in page:
-            thumbnail = Thumbnail.named(blob.name)
-            if thumbnail is not None and blob.modified <= before:
-                by_library[thumbnail.library_uid].append(thumbnail)
-        # Asked for after the listing: a library whose blob was listed is there, or was deleted, and
-        # a blob that was listed is on the way, or its point was written, or it never will be.
-        on_the_way = self._thumbnails.on_the_way
+            ref = ThumbnailRef.parse(blob.name)
+            if ref is not None and blob.modified <= modified_before:
+                by_library[ref.library_uid].append(ref)
+        # Read after the listing. The library of a listed blob exists by now or was deleted. The
+        # blob itself is pending, or its point was written, or its point never will be.
+        pending = self._thumbnails.pending
         libraries = {library.uid: library for library in await self._libraries.all()}
-        orphans: list[Thumbnail] = []
-        for library_uid, thumbnails in by_library.items():
+        orphans: list[ThumbnailRef] = []
+        for library_uid, refs in by_library.items():
             library = libraries.get(library_uid)
-            named = set() if library is None else await self._named(library, thumbnails)
-            orphans += [each for each in thumbnails if each not in named | on_the_way]
-        await self._blobs.delete([orphan.blob for orphan in orphans])
+            in_use = pending
+            if library is not None:
+                in_use |= await self._stored(library, refs)
+            orphans += [ref for ref in refs if ref not in in_use]
+        await self._blobs.delete([orphan.blob_name for orphan in orphans])
         return len(orphans)
 
-    async def _named(self, library: Library, thumbnails: Sequence[Thumbnail]) -> set[Thumbnail]:
-        """Return which small pictures the library's entries name now."""
-        uids = list({each.entry_uid for each in thumbnails})
+    async def _stored(self, library: Library, refs: Sequence[ThumbnailRef]) -> set[ThumbnailRef]:
+        """Return the thumbnails that the entries of `refs` refer to now."""
+        uids = list({ref.entry_uid for ref in refs})
         found = await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL)
-        return {
-            Thumbnail(library.uid, record.uid, record.payload.get(THUMBNAIL_KEY, ""))
-            for record in found
-        }
+        return set(stored_thumbnails(library.uid, found))
 
 
 def _now_s() -> float:

@@ -1,4 +1,4 @@
-"""Two small tools for writers: locks by key, and work that a cancelled caller does not cut."""
+"""Locks by key, and tasks that outlive the cancellation of their caller."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ Result = TypeVar("Result")
 
 
 class KeyedLocks:
-    """A lock for each key, kept only while somebody holds or awaits it."""
+    """A lock per key, which exists only while a task holds it or waits for it."""
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     @contextlib.asynccontextmanager
     async def hold(self, key: Hashable) -> AsyncIterator[None]:
+        """Hold the lock of a key."""
         lock, users = self._locks.get(key, (None, 0))
         lock = lock or asyncio.Lock()
         self._locks[key] = lock, users + 1
@@ -32,19 +33,20 @@ class KeyedLocks:
                 self._locks[key] = lock, users - 1
 
 
-class Unbroken:
-    """Runs mutations to their end, though the caller's deadline may pass in the middle."""
+class ShieldedTasks:
+    """Runs mutations to their end, even if the caller is cancelled or its deadline passes."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Await a coroutine, shielded from cancellation."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
 
-    async def finish(self) -> None:
-        """Wait for all that still runs."""
+    async def drain(self) -> None:
+        """Wait until all tasks have ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)

@@ -176,7 +176,7 @@ def test_without_the_blob_store_adding_and_searching_work_with_a_warning(
     try:
         stored = calls.AddImage(add(stocked, "b", image=content(2)), timeout=30)
         assert stored.image_id == "b"
-        assert "small picture was not kept" in stored.warnings[0]
+        assert "thumbnail was not kept" in stored.warnings[0]
         search = search_pb2.SearchImagesRequest(
             parent=stocked, image=content(1), include_thumbnails=True
         )

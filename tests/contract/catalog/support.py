@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch.catalog.v1 import filter_pb2
 from imagesearch.type.v1 import tag_pb2
-from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
+from imagesearch_services.catalog.app import build, open_blob_store
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.cluster import ClusterSettings, ClusterStorage
 from imagesearch_services.catalog.settings import Settings
@@ -74,19 +75,15 @@ async def running_catalog(
     sweep_interval_s: float = 24 * 3600.0,
 ) -> AsyncIterator[Catalog]:
     """Run a Catalog in this process behind a real gRPC server."""
-    service = await make_service(
-        storage or make_storage(settings),
-        settings.server,
-        blobs or make_blobs(settings),
-        sweep_interval_s=sweep_interval_s,
-    )
+    settings = replace(settings, blob_sweep_interval_s=sweep_interval_s)
+    service = await build(settings, storage=storage, blobs=blobs)
     running = await server.start(service)
     try:
         async with grpc.aio.insecure_channel(
             f"127.0.0.1:{settings.server.port}",
             options=[("grpc.max_receive_message_length", 64 << 20)],
         ) as channel:
-            yield Catalog(channel, blobs or make_blobs(settings))
+            yield Catalog(channel, blobs or open_blob_store(settings))
     finally:
         await running.stop()
 

@@ -19,7 +19,7 @@ import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog import edge_engine
-from imagesearch_services.catalog.app import make_storage
+from imagesearch_services.catalog.app import open_storage
 from imagesearch_services.catalog.edge import EdgeStorage
 from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE, Engine
 from imagesearch_services.catalog.model import VectorSpace
@@ -134,7 +134,7 @@ async def test_a_data_folder_has_one_owner(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_a_half_made_library_is_swept_at_the_start(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    storage = make_storage(settings)
+    storage = open_storage(settings)
     folder = collections_of(tmp_path)
 
     async def fail(*_: object) -> None:
@@ -162,7 +162,7 @@ async def test_a_half_made_library_is_swept_at_the_start(tmp_path: Path) -> None
 
 async def test_a_half_deleted_library_is_swept_at_the_start(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
-    storage = make_storage(settings)
+    storage = open_storage(settings)
 
     async def fail(*_: object) -> None:
         raise storage_error()
@@ -191,7 +191,7 @@ async def test_a_deleted_library_leaves_no_files(tmp_path: Path) -> None:
 @contextlib.asynccontextmanager
 async def edge_catalog(folder: Path, **changes: str) -> AsyncIterator[tuple[Catalog, EdgeStorage]]:
     settings = settings_for(folder, **changes)
-    storage = make_storage(settings)
+    storage = open_storage(settings)
     assert isinstance(storage, EdgeStorage)
     async with running_catalog(settings, storage) as catalog:
         yield catalog, storage

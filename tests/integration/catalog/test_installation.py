@@ -10,10 +10,9 @@ import pytest
 
 from imagesearch_services.catalog import sweep
 from imagesearch_services.catalog.__main__ import main
-from imagesearch_services.catalog.app import make_blobs
+from imagesearch_services.catalog.app import open_blob_store
 from imagesearch_services.catalog.installation import OWNER, ForeignStoreError, Installation
-from imagesearch_services.catalog.payloads import METADATA_INDEXES
-from imagesearch_services.catalog.requests import METADATA
+from imagesearch_services.catalog.payloads import METADATA, METADATA_INDEXES
 from imagesearch_services.common.errors import ServiceError
 from tests.contract.catalog.support import (
     make_entry,
@@ -34,7 +33,7 @@ async def fill(data_dir: Path, folder: Path) -> None:
         await catalog.store("a", make_entry("x", thumbnail=JPEG))
 
 
-def small_pictures(folder: Path) -> list[Path]:
+def thumbnails(folder: Path) -> list[Path]:
     return list(folder.rglob("*.jpg"))
 
 
@@ -42,10 +41,10 @@ async def test_a_second_installation_is_refused_and_harms_nothing(tmp_path: Path
     folder = tmp_path / "shared"
     await fill(tmp_path / "first", folder)
     second = settings_for(tmp_path / "second", BLOB_STORE=folder.as_uri())
-    with pytest.raises(ForeignStoreError, match="belong to another installation"):
+    with pytest.raises(ForeignStoreError, match="belongs to another installation"):
         async with running_catalog(second):
             pass
-    assert len(small_pictures(folder)) == 1
+    assert len(thumbnails(folder)) == 1
     first = settings_for(tmp_path / "first", BLOB_STORE=folder.as_uri())
     async with running_catalog(first) as catalog:
         assert await catalog.thumbnails("a", "x") == [JPEG]
@@ -71,7 +70,7 @@ async def test_a_store_that_turns_out_to_be_another_s_is_never_swept(
             raise
 
     monkeypatch.setattr(Installation, "claim", counted)
-    blobs = make_blobs(settings)
+    blobs = open_blob_store(settings)
     assert blobs is not None
     shutil.rmtree(folder)
     folder.write_bytes(b"in the way")  # the store is away at the start
@@ -80,14 +79,14 @@ async def test_a_store_that_turns_out_to_be_another_s_is_never_swept(
         folder.unlink()
         aside.rename(folder)
         await until(lambda: refusals > 2)
-    assert len(small_pictures(folder)) == 1
+    assert len(thumbnails(folder)) == 1
 
 
 async def test_catalogs_that_share_an_engine_are_one_installation(tmp_path: Path) -> None:
     storage = make_local_cluster()
     await storage.start()
     await storage.create_collection(METADATA, (), METADATA_INDEXES)
-    blobs = make_blobs(settings_for(tmp_path))
+    blobs = open_blob_store(settings_for(tmp_path))
     assert blobs is not None
     await asyncio.gather(*(Installation(storage, blobs).claim() for _ in range(4)))
     await Installation(storage, blobs).claim()
@@ -108,7 +107,7 @@ async def test_a_store_that_is_away_is_nobody_s_yet(tmp_path: Path) -> None:
         BLOB_ACCESS_KEY_ID="a",
         BLOB_SECRET_ACCESS_KEY="b",  # noqa: S106
     )
-    blobs = make_blobs(settings)
+    blobs = open_blob_store(settings)
     assert blobs is not None
     with pytest.raises(ServiceError, match="does not answer"):
         await Installation(storage, blobs).claim()

@@ -17,13 +17,13 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog import sweep
-from imagesearch_services.catalog.app import make_blobs, make_storage
+from imagesearch_services.catalog.app import open_blob_store, open_storage
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.installation import OWNER
 from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Point
-from imagesearch_services.catalog.thumbnails import Thumbnail
+from imagesearch_services.catalog.thumbnail_store import ThumbnailRef
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_status
@@ -125,13 +125,14 @@ async def test_what_nobody_names_is_swept_and_nothing_else(tmp_path: Path) -> No
 
     version = "0" * 16
     orphans = [
-        plant(folder, Thumbnail(uid, kept.uid, version).blob),  # another picture of an entry
-        plant(folder, Thumbnail(uid, bytes(16), version).blob),  # of an entry that is gone
-        plant(folder, Thumbnail("f" * 32, kept.uid, version).blob),  # of a library that is gone
-        plant(folder, f"{Thumbnail(uid, kept.uid, version).blob}#1", HOUR_S),  # half written
+        # Another version of an entry, a deleted entry, a deleted library, an unfinished write.
+        plant(folder, ThumbnailRef(uid, kept.uid, version).blob_name),
+        plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name),
+        plant(folder, ThumbnailRef("f" * 32, kept.uid, version).blob_name),
+        plant(folder, f"{ThumbnailRef(uid, kept.uid, version).blob_name}#1", HOUR_S),
     ]
     foreign = [plant(folder, "README.txt"), plant(folder, f"{uid}/notes.jpg")]
-    writing = plant(folder, f"{Thumbnail(uid, bytes(16), version).blob}#2")
+    writing = plant(folder, f"{ThumbnailRef(uid, bytes(16), version).blob_name}#2")
 
     async with running_catalog(settings_for(tmp_path)) as catalog:
         await until(lambda: not any(file.exists() for file in orphans))
@@ -144,7 +145,7 @@ async def test_what_can_not_be_swept_ends_no_sweep(tmp_path: Path) -> None:
     foreign = folder / "backup#1"
     foreign.mkdir(parents=True)
     os.utime(foreign, (0, 0))
-    orphan = plant(folder, Thumbnail("f" * 32, bytes(16), "0" * 16).blob)
+    orphan = plant(folder, ThumbnailRef("f" * 32, bytes(16), "0" * 16).blob_name)
     async with running_catalog(settings_for(tmp_path)):
         await until(lambda: not orphan.exists())
         assert foreign.is_dir()
@@ -155,7 +156,7 @@ async def test_what_a_broken_delete_leaves_is_swept_soon(
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.1)
     settings = settings_for(tmp_path)
-    storage = make_storage(settings)
+    storage = open_storage(settings)
     delete = storage.delete
 
     async def delete_without_answer(collection: str, uids: Sequence[bytes]) -> None:
@@ -174,8 +175,8 @@ async def test_what_a_broken_delete_leaves_is_swept_soon(
 async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -> None:
     """Another Catalog may be about to write the point that names one."""
     folder = tmp_path / "shared"
-    young = plant(folder, Thumbnail("f" * 32, bytes(16), "0" * 16).blob)
-    old = plant(folder, Thumbnail("f" * 32, bytes(16), "1" * 16).blob, HOUR_S)
+    young = plant(folder, ThumbnailRef("f" * 32, bytes(16), "0" * 16).blob_name)
+    old = plant(folder, ThumbnailRef("f" * 32, bytes(16), "1" * 16).blob_name, HOUR_S)
     settings = settings_for(tmp_path, BLOB_STORE=folder.as_uri())
     async with running_catalog(settings, make_local_cluster()):
         await until(lambda: not old.exists())
@@ -324,7 +325,7 @@ async def test_the_sweep_leaves_what_a_point_is_about_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(tmp_path)
-    storage = make_storage(settings)
+    storage = open_storage(settings)
     upsert = storage.upsert
     writing, swept = asyncio.Event(), asyncio.Event()
 
@@ -343,7 +344,7 @@ async def test_the_sweep_leaves_what_a_point_is_about_to_name(
             async with asyncio.timeout(60):
                 await writing.wait()
                 for version in ("0" * 16, "1" * 16):  # the second goes with a whole later sweep
-                    orphan = plant(folder, Thumbnail(uid, bytes(16), version).blob)
+                    orphan = plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name)
                     await until(lambda orphan=orphan: not orphan.exists())
         finally:
             swept.set()
@@ -406,9 +407,9 @@ def test_a_store_that_can_not_be_is_refused_at_the_start(url: str) -> None:
 
 
 def test_only_the_embedded_engine_has_a_folder_by_default(tmp_path: Path) -> None:
-    assert make_blobs(settings_for(tmp_path)) is not None
+    assert open_blob_store(settings_for(tmp_path)) is not None
     assert folder_of(tmp_path).is_dir()
-    assert make_blobs(settings_for(tmp_path, BACKEND="cluster")) is None
+    assert open_blob_store(settings_for(tmp_path, BACKEND="cluster")) is None
 
 
 def test_keys_are_never_shown() -> None:

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.gateway.v1 import image_search_service_pb2_grpc as service
 from imagesearch.gateway.v1 import library_pb2
 from imagesearch.type.v1 import library_type_pb2
-from imagesearch_services.catalog.app import make_blobs, make_service, make_storage
+from imagesearch_services.catalog.app import build as build_catalog
 from imagesearch_services.catalog.settings import Settings as CatalogSettings
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.server import RunningServer, Service, start
@@ -121,7 +121,7 @@ def catalog_target(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iter
     )
 
     async def make() -> Service:
-        return await make_service(make_storage(settings), settings.server, make_blobs(settings))
+        return await build_catalog(settings)
 
     with running(loop, make) as target:
         yield target

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagesearch_services.catalog.filter_binding import bind
 from imagesearch_services.catalog.filters import (
     INT64_MAX,
     INT64_MIN,
@@ -21,7 +22,6 @@ from imagesearch_services.catalog.filters import (
     Not,
     Operator,
     Range,
-    bind,
 )
 from imagesearch_services.catalog.model import FieldType
 from imagesearch_services.common.errors import Reason, ServiceError

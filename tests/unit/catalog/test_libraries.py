@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from imagesearch_services.catalog.libraries import READY, Libraries
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.library_records import READY
 from imagesearch_services.catalog.model import Library, VectorSpace
-from imagesearch_services.catalog.payloads import library_to_payload
-from imagesearch_services.catalog.requests import METADATA
+from imagesearch_services.catalog.payloads import METADATA, library_to_payload
 from imagesearch_services.catalog.storage import (
     CollectionStats,
     Record,
@@ -75,7 +75,7 @@ async def opened(storage: SlowStorage) -> Libraries:
 
 async def test_counts_of_a_page_are_read_concurrently_and_in_order() -> None:
     storage = SlowStorage()
-    page, token = await (await opened(storage)).page(LIBRARY_COUNT - 1, "")
+    page, token = await (await opened(storage)).list_page(LIBRARY_COUNT - 1, "")
     assert [stats.entry_count for _, stats in page] == list(range(LIBRARY_COUNT - 1))
     assert [each.library_id for each, _ in page] == sorted(each.library_id for each, _ in page)
     assert token
@@ -88,12 +88,12 @@ async def test_a_library_deleted_while_its_page_is_read_is_left_out() -> None:
 
     def delete_third(name: str) -> None:
         if int(name, 16) == 3:
-            assert libraries._known is not None
-            libraries._known.pop("shop-03", None)
+            assert libraries._records._cache is not None
+            libraries._records._cache.pop("shop-03", None)
             raise storage_error()
 
     storage.before_stats = delete_third
-    page, _ = await libraries.page(5, "")
+    page, _ = await libraries.list_page(5, "")
     assert [each.library_id for each, _ in page] == ["shop-00", "shop-01", "shop-02", "shop-04"]
 
 
@@ -106,6 +106,6 @@ async def test_an_engine_that_fails_fails_the_page() -> None:
     storage.before_stats = fail
     libraries = await opened(storage)
     with pytest.raises(ServiceError) as caught:
-        await libraries.page(0, "")
+        await libraries.list_page(0, "")
     assert caught.value.reason is Reason.STORAGE_UNAVAILABLE
     assert storage.running == 0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagesearch_services.catalog.checks import check_image_id, find_not_unit
+from imagesearch_services.catalog.checks import check_image_id
 from imagesearch_services.catalog.model import (
     ENTRY_NAMESPACE,
     Entry,
@@ -29,7 +29,8 @@ from imagesearch_services.catalog.payloads import (
 )
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Payload, Search
-from imagesearch_services.catalog.tasks import KeyedLocks, Unbroken
+from imagesearch_services.catalog.tasks import KeyedLocks, ShieldedTasks
+from imagesearch_services.catalog.vector_checks import find_not_unit
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Category, LibraryType
@@ -128,7 +129,7 @@ async def test_keyed_locks_keep_out_only_the_same_key_and_leave_nothing() -> Non
 
 
 async def test_unbroken_work_outlives_its_caller() -> None:
-    unbroken = Unbroken()
+    shielded = ShieldedTasks()
     begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -136,13 +137,13 @@ async def test_unbroken_work_outlives_its_caller() -> None:
         await go_on.wait()
         done.set()
 
-    caller = asyncio.create_task(unbroken.run(work()))
+    caller = asyncio.create_task(shielded.run(work()))
     await begun.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
     go_on.set()
-    await unbroken.finish()
+    await shielded.drain()
     assert done.is_set()
 
 

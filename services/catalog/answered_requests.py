@@ -1,4 +1,4 @@
-"""Remembered requests: a mutation that is repeated gives its first answer again."""
+"""Answers of mutations, stored under their request ids so that a retry gets the first answer."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from dataclasses import dataclass
 from imagesearch_services.catalog.checks import check_request_id
 from imagesearch_services.catalog.filters import AllOf, Match, Range
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE
+from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks
 from imagesearch_services.common.errors import Reason, ServiceError
 
-METADATA = "_meta"
-"""Collection of libraries, remembered requests and rejected pairs."""
-
 KEPT_S = 2 * 3600.0
-"""How long a request is remembered; an hour is promised."""
+"""Lifetime of a stored answer, seconds; the contract promises an hour."""
 
-PRUNE_EVERY_S = 600.0
+PRUNE_INTERVAL_S = 600.0
 PRUNE_POINTS = 1000
+"""Points deleted per step."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What tells one call from another."""
+    """Identity of a call."""
 
     request_id: str
-    """The caller's; empty: the call is not remembered."""
+    """Chosen by the caller; empty: the answer is not stored."""
     fingerprint: str
-    """Of the method and the whole request."""
+    """Digest of the method and the whole request."""
 
 
-class Requests:
-    """The memory of mutations, in the metadata collection."""
+class AnsweredRequests:
+    """The stored answers, in the metadata collection."""
 
     def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
         self._storage = storage
@@ -46,10 +45,10 @@ class Requests:
 
     @contextlib.asynccontextmanager
     async def attempt(self, key: RequestKey) -> AsyncIterator[Payload | None]:
-        """Hold the request id for the moment of a call; yield its first answer if it had one.
+        """Lock the request id during a call; yield the stored answer, or None.
 
         Raises:
-            ServiceError: REQUEST_ID_REUSED where the id stands for another call.
+            ServiceError: REQUEST_ID_REUSED if the id was used for a different call.
         """
         if not key.request_id:
             yield None
@@ -58,8 +57,8 @@ class Requests:
         async with self._locks.hold(key.request_id):
             yield await self._recall(key)
 
-    def note(self, key: RequestKey, answer: Payload) -> list[Point]:
-        """Return what to write, together with the mutation itself where that is possible."""
+    def answer_points(self, key: RequestKey, answer: Payload) -> list[Point]:
+        """Return the points that store an answer, to be written together with the mutation."""
         if not key.request_id:
             return []
         payload = {
@@ -71,22 +70,22 @@ class Requests:
         return [Point(_uid(key.request_id), {}, payload)]
 
     async def remember(self, key: RequestKey, answer: Payload) -> None:
-        """Write the answer down on its own."""
-        points = self.note(key, answer)
+        """Store an answer after its mutation."""
+        points = self.answer_points(key, answer)
         if points:
             await self._storage.upsert(METADATA, points)
         await self.prune()
 
     async def prune(self) -> None:
-        """Forget, now and then, what is older than promised."""
+        """Delete expired answers, at most once per `PRUNE_INTERVAL_S`."""
         now = self._clock()
-        if now - self._pruned_at < PRUNE_EVERY_S:
+        if now - self._pruned_at < PRUNE_INTERVAL_S:
             return
         self._pruned_at = now
-        old = AllOf((Match("kind", ("request",)), Range("remembered_at", lt=now - KEPT_S)))
-        with contextlib.suppress(ServiceError):  # the next time will do
+        expired = AllOf((Match("kind", ("request",)), Range("remembered_at", lt=now - KEPT_S)))
+        with contextlib.suppress(ServiceError):  # the next pruning deletes the remaining answers
             while found := await self._storage.scroll(
-                METADATA, old, None, PRUNE_POINTS, Fields.NONE
+                METADATA, expired, None, PRUNE_POINTS, Fields.NONE
             ):
                 await self._storage.delete(METADATA, [record.uid for record in found])
 
@@ -100,7 +99,7 @@ class Requests:
         if payload["fingerprint"] != key.fingerprint:
             raise ServiceError(
                 Reason.REQUEST_ID_REUSED,
-                "the request id was used before for a different call",
+                "the request id was used before for a different call; choose a new one",
                 metadata={"request_id": key.request_id},
             )
         answer: Payload = payload["answer"]

@@ -1,0 +1,67 @@
+"""Errors of the Catalog that several modules raise."""
+
+from __future__ import annotations
+
+from imagesearch_services.catalog.model import Library
+from imagesearch_services.common.errors import Reason, ServiceError
+
+
+def library_not_found(library_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.LIBRARY_NOT_FOUND,
+        f"there is no library {library_id}",
+        metadata={"library": _library_name(library_id)},
+    )
+
+
+def library_already_exists(library_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.LIBRARY_ALREADY_EXISTS,
+        f"library {library_id} already exists",
+        metadata={"library": _library_name(library_id)},
+    )
+
+
+def library_changed(library_id: str) -> ServiceError:
+    """Return the error of a call whose library was deleted while it ran."""
+    return ServiceError(
+        Reason.LIBRARY_CHANGED,
+        f"library {library_id} was deleted or recreated during the call; repeat the call",
+        metadata={"library": _library_name(library_id)},
+    )
+
+
+def library_full(library: Library) -> ServiceError:
+    return ServiceError(
+        Reason.LIBRARY_FULL,
+        f"library {library.library_id} holds its maximum of {library.capacity} images; "
+        "raise its capacity or delete images",
+        metadata={
+            "library": _library_name(library.library_id),
+            "capacity": str(library.capacity),
+        },
+    )
+
+
+def image_not_found(library_id: str, image_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.IMAGE_NOT_FOUND,
+        f"there is no image {image_id}",
+        metadata={"image": _image_name(library_id, image_id)},
+    )
+
+
+def image_already_exists(library_id: str, image_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.IMAGE_ALREADY_EXISTS,
+        f"image {image_id} already exists; set allow_overwrite to replace it",
+        metadata={"image": _image_name(library_id, image_id)},
+    )
+
+
+def _library_name(library_id: str) -> str:
+    return f"libraries/{library_id}"
+
+
+def _image_name(library_id: str, image_id: str) -> str:
+    return f"{_library_name(library_id)}/images/{image_id}"

@@ -1,0 +1,163 @@
+"""Storing entries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from imagesearch_services.catalog.batch import Batch, PutItem
+from imagesearch_services.catalog.checks import check_entry, check_request_id
+from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library
+from imagesearch_services.catalog.storage import Fields, Storage
+from imagesearch_services.catalog.tasks import ShieldedTasks
+from imagesearch_services.catalog.thumbnail_store import ThumbnailRef, ThumbnailStore
+from imagesearch_services.catalog.vector_checks import check_entry_vectors
+from imagesearch_services.common.errors import ServiceError, field_error
+
+THUMBNAIL_NOT_KEPT = "the thumbnail was not kept: the blob store does not answer"
+"""Warning of an entry that was stored without its thumbnail."""
+
+
+class Puts:
+    """Stores the entries of PutEntries calls."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        libraries: Libraries,
+        shielded: ShieldedTasks,
+        thumbnails: ThumbnailStore,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage = storage
+        self._libraries = libraries
+        self._shielded = shielded
+        self._thumbnails = thumbnails
+        self._clock = clock
+
+    async def put(
+        self, library_id: str, library_uid: str, items: Sequence[PutItem | ServiceError]
+    ) -> list[Entry | ServiceError]:
+        """Store entries in the given order; each succeeds or fails on its own.
+
+        Args:
+            library_id: where to store.
+            library_uid: if not empty, the uid that the library must have.
+            items: entries, or the errors of entries that could not be read, which are returned.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED; FIELD_INVALID for too many items.
+        """
+        library = await self._libraries.get(library_id, uid=library_uid)
+        if not 1 <= len(items) <= MAX_BATCH:
+            raise field_error("entries", f"must be 1 to {MAX_BATCH}, not {len(items)}")
+        return await self._shielded.run(self._put(library, check_items(library, items)))
+
+    async def _put(
+        self, library: Library, items: Sequence[PutItem | ServiceError]
+    ) -> list[Entry | ServiceError]:
+        items = await self._with_thumbnail_refs(library, items)
+        files = {
+            item.thumbnail: item.entry.thumbnail
+            for item in items
+            if isinstance(item, PutItem) and item.thumbnail is not None
+        }
+        async with self._thumbnails.writing(files) as stored:
+            results, orphaned = await self._write(library, items, stored)
+        await self._thumbnails.delete(orphaned)
+        for item, result in zip(items, results, strict=True):
+            if isinstance(item, PutItem) and isinstance(result, Entry):
+                result.warnings = self._warnings(library, item.entry, result)
+        return results
+
+    async def _with_thumbnail_refs(
+        self, library: Library, items: Sequence[PutItem | ServiceError]
+    ) -> Sequence[PutItem | ServiceError]:
+        """Name the thumbnails to store, except those of entries that exist and may not change.
+
+        Whether an item is stored is decided later, so the thumbnail of an item that is refused
+        may be written and deleted again.
+        """
+        if not self._thumbnails.enabled or library.thumbnails_disabled:
+            return items
+        uids = {
+            item.entry.uid
+            for item in items
+            if isinstance(item, PutItem) and item.entry.thumbnail and not item.allow_overwrite
+        }
+        existing: set[bytes] = set()
+        if uids:
+            async with self._libraries.detect_change(library):
+                found = await self._storage.retrieve(library.uid, list(uids), Fields.NONE)
+            existing = {record.uid for record in found}
+        return [
+            replace(item, thumbnail=ThumbnailRef.new(library.uid, item.entry.uid))
+            if isinstance(item, PutItem)
+            and item.entry.thumbnail
+            and (item.allow_overwrite or item.entry.uid not in existing)
+            else item
+            for item in items
+        ]
+
+    async def _write(
+        self,
+        library: Library,
+        items: Sequence[PutItem | ServiceError],
+        stored_thumbnails: AbstractSet[ThumbnailRef],
+    ) -> tuple[list[Entry | ServiceError], list[ThumbnailRef]]:
+        """Write the points of valid items; return the results and the orphaned thumbnails."""
+        async with self._libraries.write_lock(library.library_id):
+            library = await self._libraries.get(library.library_id, uid=library.uid)
+            batch = Batch(library, round(self._clock(), 6), stored_thumbnails)
+            uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
+            if uids:
+                existing = await self._storage.retrieve(
+                    library.uid, list(dict.fromkeys(uids)), Fields.ENTRY
+                )
+                batch.set_existing(existing)
+                if library.capacity:
+                    stats = await self._storage.stats(library.uid)
+                    batch.room = library.capacity - stats.point_count
+            results = [batch.add(item) if isinstance(item, PutItem) else item for item in items]
+            if batch.new_tags or batch.new_attributes:
+                await self._libraries.register_fields(
+                    library, batch.new_tags, frozenset(batch.new_attributes)
+                )
+            if batch.points:
+                await self._storage.upsert(library.uid, list(batch.points.values()))
+        return results, batch.orphaned_thumbnails()
+
+    def _warnings(self, library: Library, sent: Entry, stored: Entry) -> tuple[str, ...]:
+        expected = sent.thumbnail and not library.thumbnails_disabled and self._thumbnails.enabled
+        return (THUMBNAIL_NOT_KEPT,) if expected and not stored.thumbnail_version else ()
+
+
+def check_items(
+    library: Library, items: Sequence[PutItem | ServiceError]
+) -> list[PutItem | ServiceError]:
+    """Return the items, each invalid item replaced by its error."""
+    checked = list(items)
+    valid: list[tuple[int, PutItem]] = []
+    for number, item in enumerate(items):
+        if isinstance(item, ServiceError):
+            continue
+        try:
+            check_entry(f"entries[{number}]", item.entry)
+            check_request_id(f"request_ids[{number}]", item.request_id)
+        except ServiceError as error:
+            checked[number] = error
+        else:
+            valid.append((number, item))
+    errors = check_entry_vectors(
+        library,
+        [f"entries[{number}]" for number, _ in valid],
+        [item.entry for _, item in valid],
+    )
+    for (number, _), vector_error in zip(valid, errors, strict=True):
+        if vector_error is not None:
+            checked[number] = vector_error
+    return checked
