@@ -1,10 +1,10 @@
-"""Generate the committed Python stubs from the protos, or check that they are fresh.
+"""Generate the committed Python stubs from the protos, or check that they are up to date.
 
     python protos/generate.py            # write clients/python/imagesearch/**/*_pb2*.py[i]
-    python protos/generate.py --check    # exit 1 if what is committed is stale
-    python protos/generate.py --descriptor-set FILE   # everything as one image, for buf
+    python protos/generate.py --check    # exit with status 1 if committed stubs are stale
+    python protos/generate.py --descriptor-set FILE   # write all protos as one image, for buf
 
-google/rpc and google/protobuf come from installed packages, never from a copy.
+google/rpc and google/protobuf are read from installed packages; the repository has no copies.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ import google.rpc
 PROTOS = Path(__file__).resolve().parent
 STUBS = PROTOS.parent / "clients" / "python" / "imagesearch"
 GOOGLEAPIS = Path(next(iter(google.rpc.__path__))).parent.parent
-"""Folder of googleapis-common-protos, where `google/rpc/*.proto` lie."""
+"""Folder of googleapis-common-protos, which contains `google/rpc/*.proto`."""
 
 SCRIPTS = Path(sys.executable).parent
-"""Where this environment's commands lie; protoc would look on the PATH, which may lack them."""
+"""Folder of the commands of this Python environment, which need not be on the PATH."""
 
 PLUGINS = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 TOOL_VERSIONS = {"grpcio-tools": "1.81.1", "mypy-protobuf": "5.1.0"}
-"""Other versions write other stubs, and `--check` would complain on some machines only."""
+"""Required versions: other versions generate different stubs, which `--check` would reject."""
 
 
 def assert_tool_versions() -> None:
-    for package, wanted in TOOL_VERSIONS.items():
+    """Exit with an error if a code generator has another version than `TOOL_VERSIONS`."""
+    for package, required in TOOL_VERSIONS.items():
         installed = importlib.metadata.version(package)
-        if installed != wanted:
-            sys.exit(f"{package} {installed} is installed, stubs are made with {wanted}")
+        if installed != required:
+            sys.exit(f"{package} {installed} is installed, but stubs require {required}")
 
 
 def proto_files() -> list[str]:
@@ -53,7 +54,7 @@ def protoc(arguments: Sequence[str], files: Sequence[str]) -> None:
 
 
 def generate(folder: Path) -> None:
-    """Write all stubs under `folder`, which then holds the package `imagesearch`."""
+    """Write all stubs to `folder`, as the package `imagesearch`."""
     files = proto_files()
     services = [file for file in files if file.endswith("_service.proto")]
     protoc([f"--python_out={folder}", f"--mypy_out=quiet:{folder}"], files)
@@ -66,15 +67,15 @@ def stubs(folder: Path) -> Iterator[Path]:
 
 
 def stale_stubs(fresh: Path) -> list[str]:
-    """Paths that differ between the committed stubs and the fresh ones, or are in one only."""
-    made = {path.relative_to(fresh): path for path in stubs(fresh)}
-    kept = {path.relative_to(STUBS): path for path in stubs(STUBS)}
+    """Return the relative paths of committed stubs that are missing, surplus or different."""
+    generated = {path.relative_to(fresh): path for path in stubs(fresh)}
+    committed = {path.relative_to(STUBS): path for path in stubs(STUBS)}
     return sorted(
         str(name)
-        for name in made.keys() | kept.keys()
-        if name not in made
-        or name not in kept
-        or not filecmp.cmp(made[name], kept[name], shallow=False)
+        for name in generated.keys() | committed.keys()
+        if name not in generated
+        or name not in committed
+        or not filecmp.cmp(generated[name], committed[name], shallow=False)
     )
 
 
@@ -89,8 +90,10 @@ def replace_stubs(fresh: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--check", action="store_true", help="only say whether stubs are stale")
-    parser.add_argument("--descriptor-set", type=Path, metavar="FILE", help="write an image")
+    parser.add_argument("--check", action="store_true", help="fail if stubs are stale")
+    parser.add_argument(
+        "--descriptor-set", type=Path, metavar="FILE", help="write all protos as one image"
+    )
     arguments = parser.parse_args()
     if arguments.descriptor_set:
         image = f"--descriptor_set_out={arguments.descriptor_set}"

@@ -31,7 +31,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Library(_message.Message):
-    """A library as the Catalog keeps it."""
+    """A stored library."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -49,40 +49,42 @@ class Library(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """1 to 63 of a-z, 0-9 and "-", beginning with a letter."""
+    """1 to 63 characters of a-z, 0-9 and "-", starting with a letter."""
     uid: _builtins.str
-    """Given at creation, 32 hexadecimal digits; a library made anew under the same
-    id has another.
+    """Unique id, 32 hexadecimal digits. A library that is recreated under the same
+    library_id has another uid.
     """
     type: _library_type_pb2.LibraryType.ValueType
-    """Kept for the Gateway."""
+    """Stored for the Gateway. Immutable."""
     display_name: _builtins.str
-    """Kept for the Gateway."""
+    """Stored for the Gateway."""
     description: _builtins.str
-    """Kept for the Gateway."""
+    """Stored for the Gateway."""
     capacity: _builtins.int
-    """Most entries that it may hold; 0: no limit."""
+    """Maximum number of entries; 0: no limit."""
     thumbnails_disabled: _builtins.bool
-    """Do not keep small pictures."""
+    """Do not store thumbnails."""
     entry_count: _builtins.int
-    """Entries in it now."""
+    """Current number of entries."""
     unindexed_vector_count: _builtins.int
-    """Vectors that the HNSW index does not cover yet; they are searched one by one."""
+    """Number of vectors that the HNSW index does not cover yet. Searches compare each
+    of them.
+    """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___VectorSpace]:
-        """Its vector spaces; fixed."""
+        """Vector spaces. Immutable."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """Kept for the Gateway; fixed."""
+        """Stored for the Gateway. Immutable."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was made."""
+        """Time of creation."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When the library itself was last changed (not its entries)."""
+        """Time of the last change to the library itself, not to its entries."""
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ Global___Library: _TypeAlias = Library  # noqa: Y015
 
 @_typing.final
 class VectorSpace(_message.Message):
-    """A named vector of a library."""
+    """Vector space of a library."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,14 +124,16 @@ class VectorSpace(_message.Message):
     name: _builtins.str
     """"NAME@VERSION"."""
     dimensions: _builtins.int
-    """Components; 0 for a sparse space."""
+    """Number of components; 0 for a sparse space."""
     sparse: _builtins.bool
-    """Cosine of dense vectors, dot product with IDF of sparse ones."""
+    """False: dense vectors, compared by cosine. True: sparse vectors, compared by dot
+    product with IDF.
+    """
     compact: _builtins.bool
-    """Keep it small, where a search only chooses what is looked at closely: dense
-    vectors in 8 bits a component instead of 32 (similarities are then within
-    0.002, of few components within 0.005), weights of sparse ones in 16 in the
-    index. Weights over 65,504 are refused. Fixed.
+    """Store with reduced precision, for spaces whose hits are verified afterwards.
+    Dense vectors have 8 bits per component instead of 32: similarities differ by up
+    to 0.002, or 0.005 with few components. The index of sparse vectors has 16 bits
+    per weight; weights above 65,504 fail with FIELD_INVALID. Immutable.
     """
     def __init__(
         self,
@@ -149,7 +153,7 @@ Global___VectorSpace: _TypeAlias = VectorSpace  # noqa: Y015
 
 @_typing.final
 class Entry(_message.Message):
-    """An entry of a library: one stored picture."""
+    """Entry of a library: one stored picture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -191,59 +195,59 @@ class Entry(_message.Message):
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     HAS_THUMBNAIL_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
-    """The caller's id, unique in the library: 1 to 255 bytes of UTF-8."""
+    """Id chosen by the caller, unique in the library, 1 to 255 bytes of UTF-8."""
     uid: _builtins.bytes
-    """16 bytes derived from image_id; the engine's point id."""
+    """Id of the engine's point: 16 bytes, derived from image_id."""
     entity_id: _builtins.str
-    """Groups entries of one thing; may be empty."""
+    """Groups entries of the same entity; may be empty."""
     category: _category_pb2.Category.ValueType
-    """Category."""
+    """Category of goods."""
     custom_content: _builtins.str
-    """Kept as it is, at most 4,096 bytes."""
+    """Opaque text, at most 4,096 bytes."""
     features: _builtins.bytes
-    """Opaque; in answers only when asked."""
+    """Opaque blob. In responses: only if requested."""
     thumbnail: _builtins.bytes
-    """Small picture to keep, a JPEG of at most 1 MiB. Not kept where the library's
-    thumbnails are disabled or the Catalog has no blob store. In answers only
-    when asked (QueryEntries).
+    """Thumbnail, a JPEG file of at most 1 MiB. Not stored if the library disables
+    thumbnails or the Catalog has no blob store. In responses: only if requested
+    (QueryEntries).
     """
     has_thumbnail: _builtins.bool
-    """True where a small picture is kept."""
+    """Output only. True if a thumbnail is stored."""
     @_builtins.property
     def tags(self) -> _containers.MessageMap[_builtins.str, _tag_pb2.TagValue]:
-        """Typed tags."""
+        """Tags by name."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """The part of the picture that the vectors describe."""
+        """Part of the picture that the vectors describe."""
 
     @_builtins.property
     def subject(self) -> _subject_pb2.Subject:
-        """The subject that was stored, where one was detected; its attributes and
-        colour names are filterable (`attributes.NAME`, `attributes.color`).
+        """Detected subject. Its attributes and color names are filterable
+        (`attributes.NAME`, `attributes.color`).
         """
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """Width, height, bytes, SHA-256, media type, sharpness."""
+        """Properties of the picture file."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """Set by the Catalog."""
+        """Output only. Time of creation."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """Set by the Catalog."""
+        """Output only. Time of the last change."""
 
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
-        """In requests: exactly one for each dense space of the library. In answers:
-        only when asked.
+        """Dense vectors. In requests: exactly one for each dense space of the library. In
+        responses: only if requested.
         """
 
     @_builtins.property
     def sparse_vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.SparseVector]:
-        """For sparse spaces."""
+        """Sparse vectors, at most one for each sparse space."""
 
     def __init__(
         self,
@@ -275,18 +279,18 @@ Global___Entry: _TypeAlias = Entry  # noqa: Y015
 
 @_typing.final
 class CreateLibraryRequest(_message.Message):
-    """A library to make."""
+    """Request of CreateLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe; at most 128 bytes."""
+    """Idempotency key, at most 128 bytes."""
     @_builtins.property
     def library(self) -> Global___Library:
-        """library_id, type, spaces, models, display_name, description, capacity and
-        thumbnails_disabled are read.
+        """Library to create: library_id, type, spaces, models, display_name, description,
+        capacity and thumbnails_disabled. Other fields are ignored.
         """
 
     def __init__(
@@ -305,13 +309,13 @@ Global___CreateLibraryRequest: _TypeAlias = CreateLibraryRequest  # noqa: Y015
 
 @_typing.final
 class GetLibraryRequest(_message.Message):
-    """Which library."""
+    """Request of GetLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Its id."""
+    """Library id."""
     def __init__(
         self,
         *,
@@ -327,16 +331,16 @@ Global___GetLibraryRequest: _TypeAlias = GetLibraryRequest  # noqa: Y015
 
 @_typing.final
 class ListLibrariesRequest(_message.Message):
-    """Asks for a page of libraries."""
+    """Request of ListLibraries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """1 to 1,000; 0: 100; more is taken as 1,000."""
+    """Libraries per page, 1 to 1,000; 0: 100; larger values are lowered to 1,000."""
     page_token: _builtins.str
-    """From the page before."""
+    """next_page_token of the previous page."""
     def __init__(
         self,
         *,
@@ -353,17 +357,17 @@ Global___ListLibrariesRequest: _TypeAlias = ListLibrariesRequest  # noqa: Y015
 
 @_typing.final
 class ListLibrariesResponse(_message.Message):
-    """A page of libraries."""
+    """Response of ListLibraries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def libraries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Library]:
-        """By id, ascending."""
+        """Libraries in ascending order of library_id."""
 
     def __init__(
         self,
@@ -381,7 +385,7 @@ Global___ListLibrariesResponse: _TypeAlias = ListLibrariesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateLibraryRequest(_message.Message):
-    """A library and which of its fields to change."""
+    """Request of UpdateLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,15 +393,15 @@ class UpdateLibraryRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """Idempotency key, at most 128 bytes."""
     @_builtins.property
     def library(self) -> Global___Library:
-        """Named by library_id."""
+        """Library to change, identified by library_id, with the new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of display_name, description, capacity, thumbnails_disabled. A capacity
-        under the present count is allowed and stops further adding.
+        """Fields to change: display_name, description, capacity, thumbnails_disabled. A
+        capacity below entry_count is valid and prevents further additions.
         """
 
     def __init__(
@@ -417,16 +421,16 @@ Global___UpdateLibraryRequest: _TypeAlias = UpdateLibraryRequest  # noqa: Y015
 
 @_typing.final
 class DeleteLibraryRequest(_message.Message):
-    """Which library to delete."""
+    """Request of DeleteLibrary."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LIBRARY_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Its id."""
+    """Library id."""
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """Idempotency key, at most 128 bytes."""
     def __init__(
         self,
         *,
@@ -443,7 +447,7 @@ Global___DeleteLibraryRequest: _TypeAlias = DeleteLibraryRequest  # noqa: Y015
 
 @_typing.final
 class PutEntriesRequest(_message.Message):
-    """Entries to store."""
+    """Request of PutEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,23 +457,23 @@ class PutEntriesRequest(_message.Message):
     ALLOW_OVERWRITE_FIELD_NUMBER: _builtins.int
     REQUEST_IDS_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     library_uid: _builtins.str
-    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
+    """Expected uid of the library; LIBRARY_CHANGED if it has another one. Empty: any."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
-        """1 to 1,000."""
+        """Entries to store, 1 to 1,000."""
 
     @_builtins.property
     def allow_overwrite(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
-        """For each entry: replace what is there under its image_id. Empty: false for
-        all; else as many as entries.
+        """For each entry: whether it replaces an existing entry of the same image_id.
+        Empty: false for all entries.
         """
 
     @_builtins.property
     def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """For each entry: makes its retry safe; empty, or as many as entries. An entry
-        that is there with the same request id counts as stored by this call.
+        """For each entry: idempotency key. An existing entry with the same key counts as
+        stored by this call. Empty: no keys.
         """
 
     def __init__(
@@ -491,14 +495,14 @@ Global___PutEntriesRequest: _TypeAlias = PutEntriesRequest  # noqa: Y015
 
 @_typing.final
 class PutEntriesResponse(_message.Message):
-    """What came of each entry, in the order of the request."""
+    """Response of PutEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PutEntryResult]:
-        """As many as entries."""
+        """One result for each entry, in the same order."""
 
     def __init__(
         self,
@@ -515,7 +519,7 @@ Global___PutEntriesResponse: _TypeAlias = PutEntriesResponse  # noqa: Y015
 
 @_typing.final
 class PutEntryResult(_message.Message):
-    """What came of one entry."""
+    """Result of storing one entry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -524,16 +528,16 @@ class PutEntryResult(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entry(self) -> Global___Entry:
-        """The stored entry, without vectors and features."""
+        """Stored entry, without vectors and features."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why it was not stored."""
+        """Error that prevented storing the entry."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the caller should know though it was stored: that the blob store did
-        not take its small picture.
+        """Problems that did not prevent storing the entry: the blob store did not accept
+        the thumbnail.
         """
 
     def __init__(
@@ -555,7 +559,7 @@ Global___PutEntryResult: _TypeAlias = PutEntryResult  # noqa: Y015
 
 @_typing.final
 class GetEntriesRequest(_message.Message):
-    """Entries to get."""
+    """Request of GetEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -567,24 +571,24 @@ class GetEntriesRequest(_message.Message):
     FEATURES_ONLY_FIELD_NUMBER: _builtins.int
     LIBRARY_UID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     include_vectors: _builtins.bool
-    """Give vectors."""
+    """Return vectors."""
     include_features: _builtins.bool
-    """Give features."""
+    """Return features."""
     features_only: _builtins.bool
-    """Give of each entry its uid and features and nothing else, which is faster.
-    Not together with include_vectors.
+    """Return only uid and features of each entry, which is faster. Excludes
+    include_vectors.
     """
     library_uid: _builtins.str
-    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
+    """Expected uid of the library; LIBRARY_CHANGED if it has another one. Empty: any."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """By image id."""
+        """Image ids. At most 1,000 together with `uids`."""
 
     @_builtins.property
     def uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Or by uid. Together at most 1,000."""
+        """Uids."""
 
     def __init__(
         self,
@@ -607,14 +611,14 @@ Global___GetEntriesRequest: _TypeAlias = GetEntriesRequest  # noqa: Y015
 
 @_typing.final
 class GetEntriesResponse(_message.Message):
-    """The entries that are there."""
+    """Response of GetEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
-        """In the order asked, ids first."""
+        """Existing entries in request order, first those of image_ids, then those of uids."""
 
     def __init__(
         self,
@@ -631,7 +635,7 @@ Global___GetEntriesResponse: _TypeAlias = GetEntriesResponse  # noqa: Y015
 
 @_typing.final
 class ListEntriesRequest(_message.Message):
-    """Asks for a page of entries."""
+    """Request of ListEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -641,16 +645,16 @@ class ListEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_VECTORS_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     page_size: _builtins.int
-    """1 to 1,000; 0: 100; more is taken as 1,000."""
+    """Entries per page, 1 to 1,000; 0: 100; larger values are lowered to 1,000."""
     page_token: _builtins.str
-    """From the page before; library and filter must be the same."""
+    """next_page_token of the previous page; library_id and filter must be the same."""
     include_vectors: _builtins.bool
-    """Give vectors."""
+    """Return vectors."""
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
-        """Which; unset: all."""
+        """Lists only entries that match this filter. Unset: all entries."""
 
     def __init__(
         self,
@@ -671,7 +675,7 @@ Global___ListEntriesRequest: _TypeAlias = ListEntriesRequest  # noqa: Y015
 
 @_typing.final
 class ListEntriesResponse(_message.Message):
-    """A page of entries."""
+    """Response of ListEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -679,12 +683,12 @@ class ListEntriesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     total_count: _builtins.int
-    """How many the filter takes now, exactly."""
+    """Exact number of entries that match the filter now."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entry]:
-        """By uid, ascending."""
+        """Entries in ascending order of uid."""
 
     def __init__(
         self,
@@ -703,7 +707,7 @@ Global___ListEntriesResponse: _TypeAlias = ListEntriesResponse  # noqa: Y015
 
 @_typing.final
 class UpdateEntryRequest(_message.Message):
-    """An entry and which of its fields to change."""
+    """Request of UpdateEntry."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -712,17 +716,18 @@ class UpdateEntryRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """Idempotency key, at most 128 bytes."""
     @_builtins.property
     def entry(self) -> Global___Entry:
-        """Named by image_id."""
+        """Entry to change, identified by image_id, with the new values."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of entity_id, category, tags, tags.NAME, custom_content. `tags` replaces all
-        of them; `tags.NAME` sets one, or removes it where the entry has none.
+        """Fields to change: entity_id, category, tags, tags.NAME, custom_content. `tags`
+        replaces all tags. `tags.NAME` sets one tag, or removes it if `entry` does not
+        contain it.
         """
 
     def __init__(
@@ -743,7 +748,7 @@ Global___UpdateEntryRequest: _TypeAlias = UpdateEntryRequest  # noqa: Y015
 
 @_typing.final
 class DeleteEntriesRequest(_message.Message):
-    """What to delete: ids or a filter, one of them."""
+    """Request of DeleteEntries. Exactly one of image_ids and filter is set."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -752,16 +757,16 @@ class DeleteEntriesRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """Idempotency key, at most 128 bytes."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 1,000."""
+        """Ids of entries to delete, at most 1,000."""
 
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
-        """Everything that it takes."""
+        """Deletes all entries that match this filter."""
 
     def __init__(
         self,
@@ -781,13 +786,13 @@ Global___DeleteEntriesRequest: _TypeAlias = DeleteEntriesRequest  # noqa: Y015
 
 @_typing.final
 class DeleteEntriesResponse(_message.Message):
-    """How many went."""
+    """Response of DeleteEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_COUNT_FIELD_NUMBER: _builtins.int
     deleted_count: _builtins.int
-    """Entries that were there and are not now."""
+    """Number of entries that existed and were deleted."""
     def __init__(
         self,
         *,
@@ -803,7 +808,7 @@ Global___DeleteEntriesResponse: _TypeAlias = DeleteEntriesResponse  # noqa: Y015
 
 @_typing.final
 class QueryEntriesRequest(_message.Message):
-    """Query vectors and how to search with them."""
+    """Request of QueryEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -821,50 +826,52 @@ class QueryEntriesRequest(_message.Message):
     MERGED_FIELD_NUMBER: _builtins.int
     MERGED_HITS_PER_VECTOR_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     library_uid: _builtins.str
-    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
+    """Expected uid of the library; LIBRARY_CHANGED if it has another one. Empty: any."""
     limit: _builtins.int
-    """Most hits for each vector, or of all if `merged`: 1 to 1,001 (a thousand,
-    and whether there are more); 0: 10.
+    """Maximum hits per vector, or in total if `merged`: 1 to 1,001 (a thousand, and one
+    more that shows whether there are more); 0: 10.
     """
     min_similarity: _builtins.float
-    """Leave out hits below this similarity."""
+    """Minimum similarity of a hit, inclusive."""
     include_entries: _builtins.bool
-    """Return the entries' payload; without it only uid and similarity."""
+    """Return the payload of the entries. False: only uid and similarity."""
     entry_count: _builtins.int
-    """Return the payload of only the first so many hits of each vector; 0: of all
-    hits. Needs include_entries.
+    """Number of first hits of each vector whose payload is returned; 0: all hits.
+    Requires include_entries.
     """
     distinct_entities: _builtins.bool
-    """At most one hit, the best, for each entity_id; entries without one count for
-    themselves.
+    """Return at most one hit, the best, for each entity_id. Entries without an
+    entity_id are entities of their own.
     """
     thumbnail_count: _builtins.int
-    """Give the small pictures of the first so many hits of each vector, as
-    Entry.thumbnail, at most 100 for all vectors together; 0: none. Needs
-    include_entries.
+    """Number of first hits of each vector whose thumbnails are returned, as
+    Entry.thumbnail. At most 100 for all vectors together. Requires include_entries.
     """
     merged: _builtins.bool
-    """Give one result for all vectors: each entry once, at its best similarity.
-    Not together with distinct_entities.
+    """Return one result for all vectors: each entry once, with its best similarity.
+    Excludes distinct_entities.
     """
     merged_hits_per_vector: _builtins.int
-    """If `merged`: how many of each vector's hits take part; 0: `limit`. The first
-    so many are exact; behind them an entry is missing that no vector ranks
-    among its own. Many vectors are searched much faster with few of each.
+    """Maximum hits that each vector contributes if `merged`; 0: `limit`. A result lacks
+    entries that no vector ranks among its own first hits; with n hits per vector,
+    the first n hits of the result are complete. Fewer hits per vector make a search
+    with many vectors much faster.
     """
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
-        """1 to 200, all of one space; each is a search of its own, answered in order."""
+        """Query vectors, 1 to 200, all in the same space. Each is a separate search unless
+        `merged` is set.
+        """
 
     @_builtins.property
     def sparse_vector(self) -> _model_pb2.SparseVector:
-        """Instead of `vectors`: one sparse query."""
+        """Sparse query vector, instead of `vectors`."""
 
     @_builtins.property
     def filter(self) -> _filter_pb2.Filter:
-        """Which entries; unset: all."""
+        """Searches only entries that match this filter. Unset: all entries."""
 
     def __init__(
         self,
@@ -895,7 +902,7 @@ Global___QueryEntriesRequest: _TypeAlias = QueryEntriesRequest  # noqa: Y015
 
 @_typing.final
 class QueryEntriesResponse(_message.Message):
-    """Hits of each query vector, in the order of the request."""
+    """Response of QueryEntries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -903,12 +910,12 @@ class QueryEntriesResponse(_message.Message):
     THUMBNAILS_ERROR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryResult]:
-        """As many as vectors; one if `merged`."""
+        """One result for each vector, in the same order; a single result if `merged`."""
 
     @_builtins.property
     def thumbnails_error(self) -> _status_pb2.Status:
-        """Why small pictures that were asked for are missing: BLOB_STORE_UNAVAILABLE.
-        Unset where all are given that are kept. The hits are whole either way.
+        """Reason why requested thumbnails are missing: BLOB_STORE_UNAVAILABLE. Unset if all
+        stored thumbnails are returned. The hits are complete in both cases.
         """
 
     def __init__(
@@ -934,7 +941,7 @@ class QueryResult(_message.Message):
     HITS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
-        """Best first."""
+        """Hits, best first."""
 
     def __init__(
         self,
@@ -951,7 +958,7 @@ Global___QueryResult: _TypeAlias = QueryResult  # noqa: Y015
 
 @_typing.final
 class Hit(_message.Message):
-    """An entry near a query vector."""
+    """Entry near a query vector."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -959,12 +966,12 @@ class Hit(_message.Message):
     SIMILARITY_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
     uid: _builtins.bytes
-    """The entry's uid."""
+    """Uid of the entry."""
     similarity: _builtins.float
-    """Cosine similarity, or the dot product of sparse vectors."""
+    """Cosine similarity of dense vectors, dot product of sparse vectors."""
     @_builtins.property
     def entry(self) -> Global___Entry:
-        """When asked."""
+        """Payload of the entry, if requested."""
 
     def __init__(
         self,
@@ -983,16 +990,16 @@ Global___Hit: _TypeAlias = Hit  # noqa: Y015
 
 @_typing.final
 class EntryPair(_message.Message):
-    """Two entries of one library; the order means nothing."""
+    """Unordered pair of different entries of one library."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_ID_A_FIELD_NUMBER: _builtins.int
     IMAGE_ID_B_FIELD_NUMBER: _builtins.int
     image_id_a: _builtins.str
-    """One image id."""
+    """Image id of one entry."""
     image_id_b: _builtins.str
-    """The other."""
+    """Image id of the other entry."""
     def __init__(
         self,
         *,
@@ -1009,7 +1016,7 @@ Global___EntryPair: _TypeAlias = EntryPair  # noqa: Y015
 
 @_typing.final
 class RejectPairsRequest(_message.Message):
-    """Pairs to remember."""
+    """Request of RejectPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1017,12 +1024,12 @@ class RejectPairsRequest(_message.Message):
     PAIRS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     request_id: _builtins.str
-    """Makes a retry safe."""
+    """Idempotency key, at most 128 bytes."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """At most 1,000."""
+        """Pairs to record, 1 to 1,000."""
 
     def __init__(
         self,
@@ -1041,13 +1048,13 @@ Global___RejectPairsRequest: _TypeAlias = RejectPairsRequest  # noqa: Y015
 
 @_typing.final
 class RejectPairsResponse(_message.Message):
-    """How many were new."""
+    """Response of RejectPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDED_COUNT_FIELD_NUMBER: _builtins.int
     added_count: _builtins.int
-    """Pairs that were not rejected before."""
+    """Number of pairs that were not rejected before."""
     def __init__(
         self,
         *,
@@ -1063,7 +1070,7 @@ Global___RejectPairsResponse: _TypeAlias = RejectPairsResponse  # noqa: Y015
 
 @_typing.final
 class FilterRejectedPairsRequest(_message.Message):
-    """Entries whose rejected pairs to list."""
+    """Request of FilterRejectedPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1071,12 +1078,12 @@ class FilterRejectedPairsRequest(_message.Message):
     IMAGE_IDS_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Library to read."""
+    """Library id."""
     page_token: _builtins.str
-    """Token from the previous page; image_ids must be the same."""
+    """next_page_token of the previous page; image_ids must be the same."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Entries whose pairs are returned, at most 1,000."""
+        """Ids of entries, at most 1,000. Pairs that contain any of them are returned."""
 
     def __init__(
         self,
@@ -1095,18 +1102,18 @@ Global___FilterRejectedPairsRequest: _TypeAlias = FilterRejectedPairsRequest  # 
 
 @_typing.final
 class FilterRejectedPairsResponse(_message.Message):
-    """A page of rejected pairs."""
+    """Response of FilterRejectedPairs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REJECTED_PAIRS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Empty on the last page."""
+    """Token of the next page; empty on the last page."""
     @_builtins.property
     def rejected_pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryPair]:
-        """In any order, at most 1,000 per page. Any page may hold fewer pairs, or no
-        pair, even if more pages follow.
+        """Rejected pairs in any order, at most 1,000 per page. A page may contain fewer
+        pairs, or none, even if more pages follow.
         """
 
     def __init__(
@@ -1125,7 +1132,7 @@ Global___FilterRejectedPairsResponse: _TypeAlias = FilterRejectedPairsResponse  
 
 @_typing.final
 class GetThumbnailsRequest(_message.Message):
-    """Whose small pictures to get."""
+    """Request of GetThumbnails."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1133,12 +1140,12 @@ class GetThumbnailsRequest(_message.Message):
     IMAGE_IDS_FIELD_NUMBER: _builtins.int
     LIBRARY_UID_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
-    """Where."""
+    """Library id."""
     library_uid: _builtins.str
-    """If set, it must be the library's uid, else LIBRARY_CHANGED."""
+    """Expected uid of the library; LIBRARY_CHANGED if it has another one. Empty: any."""
     @_builtins.property
     def image_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 100."""
+        """Ids of entries, at most 100."""
 
     def __init__(
         self,
@@ -1157,14 +1164,16 @@ Global___GetThumbnailsRequest: _TypeAlias = GetThumbnailsRequest  # noqa: Y015
 
 @_typing.final
 class GetThumbnailsResponse(_message.Message):
-    """Small pictures, in the order asked."""
+    """Response of GetThumbnails."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     THUMBNAILS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def thumbnails(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """As many as image_ids; empty where there is no such entry or none is kept."""
+        """One thumbnail for each image id, in the same order. Empty if the entry does not
+        exist or has no thumbnail.
+        """
 
     def __init__(
         self,

@@ -27,20 +27,21 @@ if _version_not_supported:
 
 
 class CatalogServiceStub:
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel):
@@ -122,59 +123,60 @@ class CatalogServiceStub:
 
 
 class CatalogServiceServicer:
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     def CreateLibrary(self, request, context):
-        """Makes an empty library. Errors: LIBRARY_ALREADY_EXISTS.
+        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLibrary(self, request, context):
-        """One library with its counts.
+        """Returns a library with its counts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLibraries(self, request, context):
-        """All libraries by name. Errors: PAGE_TOKEN_INVALID.
+        """Lists all libraries by id. Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateLibrary(self, request, context):
-        """Changes display name, description, capacity or thumbnails_disabled.
+        """Changes display_name, description, capacity or thumbnails_disabled of a library.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLibrary(self, request, context):
-        """Deletes a library and all that is in it.
+        """Deletes a library and all its entries.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PutEntries(self, request, context):
-        """Stores entries; each succeeds or fails alone. Errors of an item:
+        """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
         IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
@@ -183,7 +185,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEntries(self, request, context):
-        """Entries by id or uid, in the order asked; those that are gone are left out.
+        """Returns entries by id or uid, in request order. Missing entries are left out.
         Errors: LIBRARY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -191,8 +193,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListEntries(self, request, context):
-        """Entries a page at a time. An entry that is there from the first page to the
-        last is listed exactly once, whatever is written meanwhile.
+        """Lists entries. An entry that exists from the first page to the last is listed
+        exactly once, even if entries are written between pages.
         Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -208,31 +210,31 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEntries(self, request, context):
-        """Deletes entries by id or by filter; ids that are not there are no error.
+        """Deletes entries by id or by filter. Missing ids are ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def QueryEntries(self, request, context):
-        """The nearest entries of each query vector. Errors: LIBRARY_CHANGED, and
-        FIELD_INVALID for a space that the library does not have.
+        """Returns the nearest entries of each query vector. FIELD_INVALID if the library
+        does not have the vector space. Errors: LIBRARY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Remembers pairs of entries that the user says are not duplicates, all or
-        none. A pair is forgotten when one of its entries is deleted, or overwritten
-        with another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of entries that are not duplicates: all pairs or, on error, no
+        pair. A pair is removed when one of its entries is deleted or overwritten with
+        another file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def FilterRejectedPairs(self, request, context):
-        """The rejected pairs that contain one of the given entries.
+        """Lists the rejected pairs that contain any of the given entries.
         Errors: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -240,8 +242,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetThumbnails(self, request, context):
-        """Small pictures of entries; one that is not there is empty.
-        Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
+        """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -329,20 +330,21 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService:
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     @staticmethod

@@ -28,20 +28,21 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class CatalogServiceStub:
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     @_typing.overload
@@ -49,27 +50,27 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     CreateLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateLibraryRequest, _catalog_service_pb2.Library]
-    """Makes an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
     GetLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetLibraryRequest, _catalog_service_pb2.Library]
-    """One library with its counts."""
+    """Returns a library with its counts."""
     ListLibraries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListLibrariesRequest, _catalog_service_pb2.ListLibrariesResponse]
-    """All libraries by name. Errors: PAGE_TOKEN_INVALID."""
+    """Lists all libraries by id. Errors: PAGE_TOKEN_INVALID."""
     UpdateLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateLibraryRequest, _catalog_service_pb2.Library]
-    """Changes display name, description, capacity or thumbnails_disabled."""
+    """Changes display_name, description, capacity or thumbnails_disabled of a library."""
     DeleteLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteLibraryRequest, _empty_pb2.Empty]
-    """Deletes a library and all that is in it."""
+    """Deletes a library and all its entries."""
     PutEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]
-    """Stores entries; each succeeds or fails alone. Errors of an item:
+    """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
     IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]
-    """Entries by id or uid, in the order asked; those that are gone are left out.
+    """Returns entries by id or uid, in request order. Missing entries are left out.
     Errors: LIBRARY_CHANGED.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]
-    """Entries a page at a time. An entry that is there from the first page to the
-    last is listed exactly once, whatever is written meanwhile.
+    """Lists entries. An entry that exists from the first page to the last is listed
+    exactly once, even if entries are written between pages.
     Errors: PAGE_TOKEN_INVALID.
     """
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]
@@ -77,66 +78,65 @@ class CatalogServiceStub:
     TAG_TYPE_MISMATCH.
     """
     DeleteEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]
-    """Deletes entries by id or by filter; ids that are not there are no error."""
+    """Deletes entries by id or by filter. Missing ids are ignored."""
     QueryEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.QueryEntriesRequest, _catalog_service_pb2.QueryEntriesResponse]
-    """The nearest entries of each query vector. Errors: LIBRARY_CHANGED, and
-    FIELD_INVALID for a space that the library does not have.
+    """Returns the nearest entries of each query vector. FIELD_INVALID if the library
+    does not have the vector space. Errors: LIBRARY_CHANGED.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]
-    """Remembers pairs of entries that the user says are not duplicates, all or
-    none. A pair is forgotten when one of its entries is deleted, or overwritten
-    with another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of entries that are not duplicates: all pairs or, on error, no
+    pair. A pair is removed when one of its entries is deleted or overwritten with
+    another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
-    """The rejected pairs that contain one of the given entries.
+    """Lists the rejected pairs that contain any of the given entries.
     Errors: PAGE_TOKEN_INVALID.
     """
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
-    """Small pictures of entries; one that is not there is empty.
-    Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
-    """
+    """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE."""
 
 @_typing.type_check_only
 class CatalogServiceAsyncStub(CatalogServiceStub):
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateLibraryRequest, _catalog_service_pb2.Library]  # type: ignore[assignment]
-    """Makes an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
     GetLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetLibraryRequest, _catalog_service_pb2.Library]  # type: ignore[assignment]
-    """One library with its counts."""
+    """Returns a library with its counts."""
     ListLibraries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListLibrariesRequest, _catalog_service_pb2.ListLibrariesResponse]  # type: ignore[assignment]
-    """All libraries by name. Errors: PAGE_TOKEN_INVALID."""
+    """Lists all libraries by id. Errors: PAGE_TOKEN_INVALID."""
     UpdateLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateLibraryRequest, _catalog_service_pb2.Library]  # type: ignore[assignment]
-    """Changes display name, description, capacity or thumbnails_disabled."""
+    """Changes display_name, description, capacity or thumbnails_disabled of a library."""
     DeleteLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteLibraryRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a library and all that is in it."""
+    """Deletes a library and all its entries."""
     PutEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]  # type: ignore[assignment]
-    """Stores entries; each succeeds or fails alone. Errors of an item:
+    """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
     IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]  # type: ignore[assignment]
-    """Entries by id or uid, in the order asked; those that are gone are left out.
+    """Returns entries by id or uid, in request order. Missing entries are left out.
     Errors: LIBRARY_CHANGED.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
-    """Entries a page at a time. An entry that is there from the first page to the
-    last is listed exactly once, whatever is written meanwhile.
+    """Lists entries. An entry that exists from the first page to the last is listed
+    exactly once, even if entries are written between pages.
     Errors: PAGE_TOKEN_INVALID.
     """
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]  # type: ignore[assignment]
@@ -144,40 +144,39 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     TAG_TYPE_MISMATCH.
     """
     DeleteEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]  # type: ignore[assignment]
-    """Deletes entries by id or by filter; ids that are not there are no error."""
+    """Deletes entries by id or by filter. Missing ids are ignored."""
     QueryEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.QueryEntriesRequest, _catalog_service_pb2.QueryEntriesResponse]  # type: ignore[assignment]
-    """The nearest entries of each query vector. Errors: LIBRARY_CHANGED, and
-    FIELD_INVALID for a space that the library does not have.
+    """Returns the nearest entries of each query vector. FIELD_INVALID if the library
+    does not have the vector space. Errors: LIBRARY_CHANGED.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Remembers pairs of entries that the user says are not duplicates, all or
-    none. A pair is forgotten when one of its entries is deleted, or overwritten
-    with another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of entries that are not duplicates: all pairs or, on error, no
+    pair. A pair is removed when one of its entries is deleted or overwritten with
+    another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
-    """The rejected pairs that contain one of the given entries.
+    """Lists the rejected pairs that contain any of the given entries.
     Errors: PAGE_TOKEN_INVALID.
     """
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
-    """Small pictures of entries; one that is not there is empty.
-    Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
-    """
+    """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Libraries and their entries: vectors, opaque feature blobs, payload, indexes,
-    filters, paging, counts, small pictures. The only owner of Qdrant and of the
-    blob store. It does not know what a vector or a blob means.
+    """Stores libraries and their entries: vectors, opaque feature blobs, payload,
+    payload indexes and thumbnails. It filters, pages, counts and searches entries.
+    It is the only service that accesses Qdrant and the blob store, and does not
+    interpret vectors and blobs.
 
-    A mutation that was answered survives a kill of the process. Reads see every
-    mutation answered before they began.
+    An acknowledged mutation survives a kill of the process. Reads see every mutation
+    that was acknowledged before they started.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE,
-    INTERNAL; those under a library, LIBRARY_NOT_FOUND; mutations with a
-    request_id, REQUEST_ID_REUSED.
+    A mutation that is repeated with the same `request_id` within one hour returns the
+    first response and changes nothing.
 
-    A mutation repeated with its `request_id` within an hour gives the first
-    answer again and changes nothing.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    mutations with a request_id with REQUEST_ID_REUSED.
     """
 
     @_abc_1.abstractmethod
@@ -186,7 +185,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.CreateLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Library, _abc.Awaitable[_catalog_service_pb2.Library]]:
-        """Makes an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
 
     @_abc_1.abstractmethod
     def GetLibrary(
@@ -194,7 +193,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Library, _abc.Awaitable[_catalog_service_pb2.Library]]:
-        """One library with its counts."""
+        """Returns a library with its counts."""
 
     @_abc_1.abstractmethod
     def ListLibraries(
@@ -202,7 +201,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.ListLibrariesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.ListLibrariesResponse, _abc.Awaitable[_catalog_service_pb2.ListLibrariesResponse]]:
-        """All libraries by name. Errors: PAGE_TOKEN_INVALID."""
+        """Lists all libraries by id. Errors: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def UpdateLibrary(
@@ -210,7 +209,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.UpdateLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Library, _abc.Awaitable[_catalog_service_pb2.Library]]:
-        """Changes display name, description, capacity or thumbnails_disabled."""
+        """Changes display_name, description, capacity or thumbnails_disabled of a library."""
 
     @_abc_1.abstractmethod
     def DeleteLibrary(
@@ -218,7 +217,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.DeleteLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a library and all that is in it."""
+        """Deletes a library and all its entries."""
 
     @_abc_1.abstractmethod
     def PutEntries(
@@ -226,7 +225,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.PutEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.PutEntriesResponse, _abc.Awaitable[_catalog_service_pb2.PutEntriesResponse]]:
-        """Stores entries; each succeeds or fails alone. Errors of an item:
+        """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
         IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
@@ -237,7 +236,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetEntriesResponse, _abc.Awaitable[_catalog_service_pb2.GetEntriesResponse]]:
-        """Entries by id or uid, in the order asked; those that are gone are left out.
+        """Returns entries by id or uid, in request order. Missing entries are left out.
         Errors: LIBRARY_CHANGED.
         """
 
@@ -247,8 +246,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.ListEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.ListEntriesResponse, _abc.Awaitable[_catalog_service_pb2.ListEntriesResponse]]:
-        """Entries a page at a time. An entry that is there from the first page to the
-        last is listed exactly once, whatever is written meanwhile.
+        """Lists entries. An entry that exists from the first page to the last is listed
+        exactly once, even if entries are written between pages.
         Errors: PAGE_TOKEN_INVALID.
         """
 
@@ -268,7 +267,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.DeleteEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.DeleteEntriesResponse, _abc.Awaitable[_catalog_service_pb2.DeleteEntriesResponse]]:
-        """Deletes entries by id or by filter; ids that are not there are no error."""
+        """Deletes entries by id or by filter. Missing ids are ignored."""
 
     @_abc_1.abstractmethod
     def QueryEntries(
@@ -276,8 +275,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.QueryEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.QueryEntriesResponse, _abc.Awaitable[_catalog_service_pb2.QueryEntriesResponse]]:
-        """The nearest entries of each query vector. Errors: LIBRARY_CHANGED, and
-        FIELD_INVALID for a space that the library does not have.
+        """Returns the nearest entries of each query vector. FIELD_INVALID if the library
+        does not have the vector space. Errors: LIBRARY_CHANGED.
         """
 
     @_abc_1.abstractmethod
@@ -286,9 +285,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.RejectPairsResponse, _abc.Awaitable[_catalog_service_pb2.RejectPairsResponse]]:
-        """Remembers pairs of entries that the user says are not duplicates, all or
-        none. A pair is forgotten when one of its entries is deleted, or overwritten
-        with another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of entries that are not duplicates: all pairs or, on error, no
+        pair. A pair is removed when one of its entries is deleted or overwritten with
+        another file. Errors: IMAGE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -297,7 +296,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.FilterRejectedPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.FilterRejectedPairsResponse, _abc.Awaitable[_catalog_service_pb2.FilterRejectedPairsResponse]]:
-        """The rejected pairs that contain one of the given entries.
+        """Lists the rejected pairs that contain any of the given entries.
         Errors: PAGE_TOKEN_INVALID.
         """
 
@@ -307,8 +306,6 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetThumbnailsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetThumbnailsResponse, _abc.Awaitable[_catalog_service_pb2.GetThumbnailsResponse]]:
-        """Small pictures of entries; one that is not there is empty.
-        Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
-        """
+        """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE."""
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,8 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Filter(_message.Message):
-    """Which entries to take: a tree of conditions. The Gateway makes it from the
-    filter string; the Catalog turns it into the engine's filter.
+    """Filter of entries: a tree of conditions. The Gateway parses it from the filter
+    string; the Catalog translates it to the filter of the engine.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,21 +34,21 @@ class Filter(_message.Message):
     CONDITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def all_of(self) -> Global___FilterList:
-        """All of them hold."""
+        """Matches if all members match."""
 
     @_builtins.property
     def any_of(self) -> Global___FilterList:
-        """At least one of them holds."""
+        """Matches if at least one member matches."""
 
     @_builtins.property
     def negation(self) -> Global___Filter:
-        """It does not hold. For a comparison, entries without the field do not hold
-        either way: NOT takes them in, NOT_EQUAL leaves them out.
+        """Matches if the member does not match. An entry without the field matches the
+        negation of a comparison, but does not match OPERATOR_NOT_EQUAL.
         """
 
     @_builtins.property
     def condition(self) -> Global___Condition:
-        """A comparison of one field."""
+        """Comparison of one field."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ Global___Filter: _TypeAlias = Filter  # noqa: Y015
 
 @_typing.final
 class FilterList(_message.Message):
-    """Several filters. An empty list holds for everything in `all_of` and for
-    nothing in `any_of`.
+    """List of filters. An empty list matches all entries in `all_of` and no entry in
+    `any_of`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -79,7 +79,7 @@ class FilterList(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
-        """The members."""
+        """Members of the list."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ Global___FilterList: _TypeAlias = FilterList  # noqa: Y015
 
 @_typing.final
 class Condition(_message.Message):
-    """A comparison of one field with a value."""
+    """Comparison of one field with a value."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,56 +107,56 @@ class Condition(_message.Message):
     class _OperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Condition._Operator.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         OPERATOR_UNSPECIFIED: Condition._Operator.ValueType  # 0
-        """Refused."""
+        """Invalid."""
         OPERATOR_EQUAL: Condition._Operator.ValueType  # 1
-        """Equal."""
+        """The field has the value."""
         OPERATOR_NOT_EQUAL: Condition._Operator.ValueType  # 2
-        """The field exists and differs."""
+        """The field exists and has another value."""
         OPERATOR_LESS: Condition._Operator.ValueType  # 3
-        """Smaller; numbers and times."""
+        """The field is less than the value; numbers and times."""
         OPERATOR_LESS_OR_EQUAL: Condition._Operator.ValueType  # 4
-        """Smaller or equal."""
+        """The field is less than or equal to the value."""
         OPERATOR_GREATER: Condition._Operator.ValueType  # 5
-        """Greater."""
+        """The field is greater than the value."""
         OPERATOR_GREATER_OR_EQUAL: Condition._Operator.ValueType  # 6
-        """Greater or equal."""
+        """The field is greater than or equal to the value."""
         OPERATOR_HAS: Condition._Operator.ValueType  # 7
-        """The field exists; no value."""
+        """The field exists. `value` is unset."""
 
     class Operator(_Operator, metaclass=_OperatorEnumTypeWrapper):
-        """Comparisons."""
+        """Operator of a comparison."""
 
     OPERATOR_UNSPECIFIED: Condition.Operator.ValueType  # 0
-    """Refused."""
+    """Invalid."""
     OPERATOR_EQUAL: Condition.Operator.ValueType  # 1
-    """Equal."""
+    """The field has the value."""
     OPERATOR_NOT_EQUAL: Condition.Operator.ValueType  # 2
-    """The field exists and differs."""
+    """The field exists and has another value."""
     OPERATOR_LESS: Condition.Operator.ValueType  # 3
-    """Smaller; numbers and times."""
+    """The field is less than the value; numbers and times."""
     OPERATOR_LESS_OR_EQUAL: Condition.Operator.ValueType  # 4
-    """Smaller or equal."""
+    """The field is less than or equal to the value."""
     OPERATOR_GREATER: Condition.Operator.ValueType  # 5
-    """Greater."""
+    """The field is greater than the value."""
     OPERATOR_GREATER_OR_EQUAL: Condition.Operator.ValueType  # 6
-    """Greater or equal."""
+    """The field is greater than or equal to the value."""
     OPERATOR_HAS: Condition.Operator.ValueType  # 7
-    """The field exists; no value."""
+    """The field exists. `value` is unset."""
 
     FIELD_FIELD_NUMBER: _builtins.int
     OPERATOR_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """`tags.NAME`, `attributes.NAME`, or one of `image_id`, `entity_id` (strings),
-    `category` (integer, number of the enum), `width`, `height`, `size_bytes`
-    (integers), `sharpness` (float), `create_time`, `update_time` (floats:
-    seconds since 1970 UTC), `sha256` (string).
+    """Name of the field: `tags.NAME`, `attributes.NAME`, `image_id` (string),
+    `entity_id` (string), `category` (integer, number of the enum), `width`,
+    `height`, `size_bytes` (integers), `sharpness` (float), `create_time`,
+    `update_time` (floats, seconds since 1970 UTC) or `sha256` (string).
     """
     operator: Global___Condition.Operator.ValueType
-    """The comparison."""
+    """Operator."""
     @_builtins.property
     def value(self) -> _tag_pb2.TagValue:
-        """What to compare with; its kind must fit the field."""
+        """Value to compare with, of the type of the field."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListModelsRequest(_message.Message):
-    """Asks for the models."""
+    """Request of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -44,14 +44,14 @@ Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
 
 @_typing.final
 class ListModelsResponse(_message.Message):
-    """The models, by role and name."""
+    """Response of ListModels."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedModel]:
-        """Only those that are loaded and gave the right answer to their probe."""
+        """Models that are loaded and passed their health probe, by role and name."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
 class ServedModel(_message.Message):
-    """One model on Triton."""
+    """A served model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -77,18 +77,16 @@ class ServedModel(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     LIBRARY_TYPES_FIELD_NUMBER: _builtins.int
     space: _builtins.str
-    """The vector space that it embeds into, "NAME@VERSION"; empty for a model that
-    does not embed.
-    """
+    """Vector space of its embeddings, "NAME@VERSION"; empty for other models."""
     dimensions: _builtins.int
-    """Components of a vector; 0 of a sparse space."""
+    """Number of components of a vector; 0 for a sparse space."""
     @_builtins.property
     def model(self) -> _model_pb2.ModelVersion:
-        """Role, name and version."""
+        """Role, name and version of the model."""
 
     @_builtins.property
     def library_types(self) -> _containers.RepeatedScalarFieldContainer[_library_type_pb2.LibraryType.ValueType]:
-        """Library types that new libraries use it for."""
+        """Types of new libraries that use the model."""
 
     def __init__(
         self,
@@ -108,7 +106,7 @@ Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
 @_typing.final
 class EmbedImagesRequest(_message.Message):
-    """Pictures and what to embed of each."""
+    """Request of EmbedImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -116,16 +114,16 @@ class EmbedImagesRequest(_message.Message):
     SPACES_FIELD_NUMBER: _builtins.int
     THUMBNAIL_MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     thumbnail_max_side_px: _builtins.int
-    """Make a small picture of each whole picture, with this long side at most, 16
-    to 1,024 pixels; 0: none.
+    """Maximum long side of the thumbnail of each whole picture, 16 to 1,024 pixels; 0: no
+    thumbnails.
     """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageItem]:
-        """1 to 100."""
+        """Pictures to embed, 1 to 100."""
 
     @_builtins.property
     def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Vector spaces to embed into, at least one, each as in ServedModel.space."""
+        """Vector spaces to embed into, at least one, see ServedModel.space."""
 
     def __init__(
         self,
@@ -144,7 +142,7 @@ Global___EmbedImagesRequest: _TypeAlias = EmbedImagesRequest  # noqa: Y015
 
 @_typing.final
 class EmbedImageItem(_message.Message):
-    """One picture and what to embed of it."""
+    """A picture, and the regions of it to embed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -154,28 +152,26 @@ class EmbedImageItem(_message.Message):
     SUBJECT_DETECTION_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     max_proposed_regions: _builtins.int
-    """Embed instead up to this many regions that look like a picture of their own
-    (pasted in, on a screen, in a frame), found inside `regions[0]` or the whole
-    picture. 0: none; at most 64.
+    """Maximum number of proposed regions, at most 64. If not 0, the service proposes
+    regions inside `regions[0]` or the whole picture that look like separate pictures
+    (pasted in, on a screen, in a frame), and embeds these instead.
     """
     subject_detection: _builtins.bool
-    """Embed instead the subject of the picture, looked for inside `regions[0]` or
-    the whole picture; where nothing stands out, all that was looked at. Not
-    together with max_proposed_regions.
+    """Detect the subject inside `regions[0]` or the whole picture, and embed the subject
+    instead; without a distinct subject, embed the searched area. Excludes
+    max_proposed_regions.
     """
     category: _category_pb2.Category.ValueType
-    """With subject_detection: the main subject of this category, if there is one,
-    else the main subject of all.
+    """With subject_detection: prefer the main subject of this category. If there is
+    none, the main subject of any category is embedded.
     """
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture."""
+        """Picture file."""
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[_geometry_pb2.Box]:
-        """Regions to embed, at most 100, clipped to the picture; none: the whole
-        picture.
-        """
+        """Regions to embed, at most 100, clipped to the picture. Empty: the whole picture."""
 
     def __init__(
         self,
@@ -196,7 +192,7 @@ Global___EmbedImageItem: _TypeAlias = EmbedImageItem  # noqa: Y015
 
 @_typing.final
 class EmbedImagesResponse(_message.Message):
-    """What came of each picture, in the order of the request."""
+    """Response of EmbedImages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -205,15 +201,15 @@ class EmbedImagesResponse(_message.Message):
     DETECTION_MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageResult]:
-        """As many as items."""
+        """One result for each item, in the same order."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step, for all items together."""
+        """Duration of each step, for all items together."""
 
     @_builtins.property
     def detection_models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """The models that found subjects, where one of the items asked for them."""
+        """Models that detected subjects, if any item requested detection."""
 
     def __init__(
         self,
@@ -232,7 +228,7 @@ Global___EmbedImagesResponse: _TypeAlias = EmbedImagesResponse  # noqa: Y015
 
 @_typing.final
 class EmbedImageResult(_message.Message):
-    """What came of one picture."""
+    """Result for one picture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -243,27 +239,27 @@ class EmbedImageResult(_message.Message):
     CHOSEN_SUBJECT_FIELD_NUMBER: _builtins.int
     THUMBNAIL_FIELD_NUMBER: _builtins.int
     chosen_subject: _builtins.int
-    """Which of `subjects` was embedded; unset where nothing stood out."""
+    """Index in `subjects` of the embedded subject; unset without a distinct subject."""
     thumbnail: _builtins.bytes
-    """Where asked for: JPEG, upright, transparency over white, without metadata;
-    never larger than the picture itself.
+    """Thumbnail, if requested: JPEG file, upright, transparent pixels blended with white,
+    without metadata, not larger than the picture.
     """
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Set when this picture failed; then nothing else is."""
+        """Error of this picture. If set, all other fields are unset."""
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told."""
+        """Properties of the picture file."""
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddedRegion]:
-        """In the order of the item's regions, or best proposal first."""
+        """Embedded regions in the order of the item's regions, or best proposal first."""
 
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """Where subjects were looked for: all of them, the main one first. Only the
-        chosen one has attributes.
+        """All detected subjects, the main subject first. Only the chosen subject has
+        attributes.
         """
 
     def __init__(
@@ -288,7 +284,7 @@ Global___EmbedImageResult: _TypeAlias = EmbedImageResult  # noqa: Y015
 
 @_typing.final
 class EmbeddedRegion(_message.Message):
-    """A region and its embeddings."""
+    """Embeddings of a region."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -297,18 +293,20 @@ class EmbeddedRegion(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Which rule proposed it ("rectangle", "grid", …); empty for regions asked."""
+    """Rule that proposed the region, for example "rectangle" or "grid"; empty for
+    requested regions.
+    """
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
-        """The region after clipping; the whole picture where none was asked."""
+        """Region after clipping, or the whole picture."""
 
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
-        """One for each space asked, in that order."""
+        """One vector for each requested space, in the same order."""
 
     @_builtins.property
     def subject(self) -> _subject_pb2.Subject:
-        """What it shows, where a model of one of the spaces tells that."""
+        """Subject of the region, if a model of the requested spaces classifies it."""
 
     def __init__(
         self,
@@ -328,7 +326,7 @@ Global___EmbeddedRegion: _TypeAlias = EmbeddedRegion  # noqa: Y015
 
 @_typing.final
 class DetectSubjectsRequest(_message.Message):
-    """A picture to look for subjects in."""
+    """Request of DetectSubjects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,14 +334,14 @@ class DetectSubjectsRequest(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     CATEGORY_FIELD_NUMBER: _builtins.int
     category: _category_pb2.Category.ValueType
-    """Describe only subjects of this category; UNSPECIFIED: all."""
+    """Returns only subjects of this category. UNSPECIFIED: all subjects."""
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture."""
+        """Picture file."""
 
     @_builtins.property
     def region(self) -> _geometry_pb2.Box:
-        """Look only here; unset: everywhere."""
+        """Detects subjects only in this part. Unset: the whole picture."""
 
     def __init__(
         self,
@@ -362,7 +360,7 @@ Global___DetectSubjectsRequest: _TypeAlias = DetectSubjectsRequest  # noqa: Y015
 
 @_typing.final
 class DetectSubjectsResponse(_message.Message):
-    """The subjects of a picture."""
+    """Response of DetectSubjects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -372,19 +370,21 @@ class DetectSubjectsResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """The main one first, then by size weighed with confidence."""
+        """The main subject first, then by size weighted by confidence. Empty if the picture
+        has no distinct subject.
+        """
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told."""
+        """Properties of the picture file."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """The models that spoke."""
+        """Models that produced the result."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     def __init__(
         self,
@@ -404,7 +404,7 @@ Global___DetectSubjectsResponse: _TypeAlias = DetectSubjectsResponse  # noqa: Y0
 
 @_typing.final
 class ExtractFeaturesRequest(_message.Message):
-    """Pictures to take local features of."""
+    """Request of ExtractFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -413,16 +413,18 @@ class ExtractFeaturesRequest(_message.Message):
     THUMBNAIL_MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     REGIONAL_SPACE_FIELD_NUMBER: _builtins.int
     for_query: _builtins.bool
-    """Features for a query are denser than those to be stored."""
+    """Extract features of a query, which are denser than those of a stored element."""
     thumbnail_max_side_px: _builtins.int
-    """As in EmbedImagesRequest."""
+    """See EmbedImagesRequest."""
     regional_space: _builtins.str
-    """Describe with the dense model of this space, too; empty: by local features
-    alone.
+    """Vector space of a dense model to describe the pictures with, in addition to local
+    features. Empty: local features only.
     """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedImageItem]:
-        """1 to 100; proposed regions are ignored, at most one region each."""
+        """Pictures to describe, 1 to 100, each with at most one region.
+        max_proposed_regions is ignored.
+        """
 
     def __init__(
         self,
@@ -442,7 +444,7 @@ Global___ExtractFeaturesRequest: _TypeAlias = ExtractFeaturesRequest  # noqa: Y0
 
 @_typing.final
 class ExtractFeaturesResponse(_message.Message):
-    """Features of each picture, in the order of the request."""
+    """Response of ExtractFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -450,11 +452,11 @@ class ExtractFeaturesResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtractFeaturesResult]:
-        """As many as items."""
+        """One result for each item, in the same order."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     def __init__(
         self,
@@ -486,39 +488,39 @@ class ExtractFeaturesResult(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     SHAPE_WORDS_FIELD_NUMBER: _builtins.int
     features: _builtins.bytes
-    """For the Catalog to keep and VerifyFeatures to read; nobody else looks in."""
+    """Opaque blob for the Catalog to store and VerifyFeatures to read."""
     keypoint_count: _builtins.int
-    """How many keypoints are in there, and rings of a shape in one colour: what it
-    can be found by; 0 for a picture without either.
+    """Number of keypoints and of contours of single-color shapes in `features`. 0: the
+    picture cannot be found by local features.
     """
     thumbnail: _builtins.bytes
-    """As in EmbedImageResult."""
+    """See EmbedImageResult."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Set when this picture failed; then nothing else is."""
+        """Error of this picture. If set, all other fields are unset."""
 
     @_builtins.property
     def info(self) -> _picture_pb2.PictureInfo:
-        """What decoding told."""
+        """Properties of the picture file."""
 
     @_builtins.property
     def words(self) -> _model_pb2.SparseVector:
-        """Bag of visual words; its space is that of the served model of the role "words"."""
+        """Bag of visual words, in the space of the served model in the role "words"."""
 
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
-        """The part of the picture that was described."""
+        """Part of the picture that was described."""
 
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Vector]:
-        """Where `regional_space` is set: the vector of what was described; for a query
-        those of its windows after it, as they are in `features`, too.
+        """Dense vectors, if regional_space is set: the vector of the described part; for a
+        query, followed by the vectors of its windows. `features` contains them too.
         """
 
     @_builtins.property
     def shape_words(self) -> _model_pb2.SparseVector:
-        """Words of a query's parts in one colour, of the space of `words`: to be asked
-        for by themselves. Those of an element to be stored are among `words`.
+        """Words of the single-color shapes of a query, in the space of `words`, for a
+        separate search. Those of a stored element are part of `words`.
         """
 
     def __init__(
@@ -544,14 +546,16 @@ Global___ExtractFeaturesResult: _TypeAlias = ExtractFeaturesResult  # noqa: Y015
 
 @_typing.final
 class VerifyFeaturesRequest(_message.Message):
-    """The features of a picture, and stored features to look for in it."""
+    """Request of VerifyFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CANDIDATES_FIELD_NUMBER: _builtins.int
     QUERY_FEATURES_FIELD_NUMBER: _builtins.int
     query_features: _builtins.bytes
-    """ExtractFeaturesResult.features of the picture, extracted with for_query. Required."""
+    """Features of the picture: ExtractFeaturesResult.features, extracted with for_query.
+    Required.
+    """
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredFeatures]:
         """Stored elements to look for, at most 1,000."""
@@ -579,9 +583,9 @@ class StoredFeatures(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Returned in the response."""
+    """Id that identifies the candidate in the response."""
     features: _builtins.bytes
-    """From ExtractFeaturesResult.features."""
+    """ExtractFeaturesResult.features of the element."""
     def __init__(
         self,
         *,
@@ -598,7 +602,7 @@ Global___StoredFeatures: _TypeAlias = StoredFeatures  # noqa: Y015
 
 @_typing.final
 class VerifyFeaturesResponse(_message.Message):
-    """Which candidates were found, best first."""
+    """Response of VerifyFeatures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -606,11 +610,11 @@ class VerifyFeaturesResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def elements(self) -> _containers.RepeatedCompositeFieldContainer[Global___VerifiedElement]:
-        """Only those that hold up."""
+        """Candidates that were verified, best first."""
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     def __init__(
         self,
@@ -636,12 +640,12 @@ class VerifiedElement(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The candidate's."""
+    """Id of the candidate."""
     evidence: _builtins.float
-    """Raw evidence; the Gateway's calibration makes the score."""
+    """Evidence before calibration; the Gateway converts it to a score."""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___ElementInstance]:
-        """Every place where it appears, best first; none where only embeddings speak."""
+        """Occurrences of the element, best first. Empty if only the embeddings match."""
 
     def __init__(
         self,
@@ -660,17 +664,17 @@ Global___VerifiedElement: _TypeAlias = VerifiedElement  # noqa: Y015
 
 @_typing.final
 class ElementInstance(_message.Message):
-    """One appearance of an element."""
+    """Occurrence of an element in the picture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CORNERS_FIELD_NUMBER: _builtins.int
     INLIER_COUNT_FIELD_NUMBER: _builtins.int
     inlier_count: _builtins.int
-    """Keypoints that agree on it."""
+    """Number of keypoint matches that agree with the outline."""
     @_builtins.property
     def corners(self) -> _geometry_pb2.Quadrilateral:
-        """Its outline in the picture."""
+        """Outline in the picture."""
 
     def __init__(
         self,
@@ -688,7 +692,7 @@ Global___ElementInstance: _TypeAlias = ElementInstance  # noqa: Y015
 
 @_typing.final
 class ComparePicturesRequest(_message.Message):
-    """Two pictures to compare."""
+    """Request of ComparePictures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -696,14 +700,14 @@ class ComparePicturesRequest(_message.Message):
     IMAGE_B_FIELD_NUMBER: _builtins.int
     INCLUDE_OVERLAY_FIELD_NUMBER: _builtins.int
     include_overlay: _builtins.bool
-    """Draw the two aligned over each other."""
+    """Draw the two pictures, aligned and overlaid."""
     @_builtins.property
     def image_a(self) -> _picture_pb2.ImageContent:
-        """One."""
+        """First picture."""
 
     @_builtins.property
     def image_b(self) -> _picture_pb2.ImageContent:
-        """The other."""
+        """Second picture."""
 
     def __init__(
         self,
@@ -722,7 +726,7 @@ Global___ComparePicturesRequest: _TypeAlias = ComparePicturesRequest  # noqa: Y0
 
 @_typing.final
 class ComparePicturesResponse(_message.Message):
-    """Everything measured between two pictures."""
+    """Response of ComparePictures."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -754,35 +758,35 @@ class ComparePicturesResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     overlay: _builtins.bytes
-    """PNG of the two aligned; empty unless asked."""
+    """PNG file of the overlay, if requested."""
     @_builtins.property
     def info_a(self) -> _picture_pb2.PictureInfo:
-        """What decoding told of the first."""
+        """Properties of the first picture file."""
 
     @_builtins.property
     def info_b(self) -> _picture_pb2.PictureInfo:
-        """What decoding told of the second."""
+        """Properties of the second picture file."""
 
     @_builtins.property
     def measures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By name: "mse", "psnr_db", "ssim", "phash_distance", "pdq_distance",
-        "copy_similarity", "inlier_count", … Those of the alignment ("agreement",
-        "shown_of_a", "rotation_degrees", …) are left out where there is none.
+        """Measures by name: "mse", "psnr_db", "ssim", "phash_distance", "pdq_distance",
+        "copy_similarity", "inlier_count" and others. Without an alignment, its measures
+        ("agreement", "shown_of_a", "rotation_degrees" and others) are absent.
         """
 
     @_builtins.property
     def edits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LikelyEdit]:
-        """Edits that explain the difference if one was made from the other: where
-        things moved first, then what became of the pixels.
+        """Edits that explain the difference if one picture is a copy of the other: geometric
+        edits first, then changes of pixel values.
         """
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
-        """Time of each step."""
+        """Duration of each step."""
 
     @_builtins.property
     def model(self) -> _model_pb2.ModelVersion:
-        """The copy descriptor behind "copy_similarity" and "copy_closeness"."""
+        """Model behind "copy_similarity" and "copy_closeness"."""
 
     def __init__(
         self,
@@ -805,17 +809,17 @@ Global___ComparePicturesResponse: _TypeAlias = ComparePicturesResponse  # noqa: 
 
 @_typing.final
 class LikelyEdit(_message.Message):
-    """An edit that may have made one picture from the other."""
+    """Edit that may have produced one picture from the other."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"cropped", "flipped_horizontally", "rotated", "recoloured", …"""
+    """Name of the edit, for example "cropped", "flipped_horizontally" or "recoloured"."""
     amount: _builtins.float
-    """Size of it where it has one: degrees clockwise for a rotation, the share of
-    the area kept for a crop, else a factor or a share.
+    """Amount of the edit: degrees clockwise of a rotation, remaining share of the area of
+    a crop, otherwise a factor or a share. Unset for edits without an amount.
     """
     def __init__(
         self,
@@ -835,7 +839,7 @@ Global___LikelyEdit: _TypeAlias = LikelyEdit  # noqa: Y015
 
 @_typing.final
 class CheckCopiesRequest(_message.Message):
-    """Pictures, and which pairs of them to lay over each other."""
+    """Request of CheckCopies."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -843,11 +847,11 @@ class CheckCopiesRequest(_message.Message):
     PAIRS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_picture_pb2.ImageContent]:
-        """2 to 100, small ones: long side at most 1,024 pixels."""
+        """Thumbnails, 2 to 100, long side at most 1,024 pixels."""
 
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PicturePair]:
-        """1 to 1,000."""
+        """Pairs to align, 1 to 1,000."""
 
     def __init__(
         self,
@@ -865,16 +869,16 @@ Global___CheckCopiesRequest: _TypeAlias = CheckCopiesRequest  # noqa: Y015
 
 @_typing.final
 class PicturePair(_message.Message):
-    """Two pictures of the request."""
+    """Pair of pictures of the request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_FIELD_NUMBER: _builtins.int
     SECOND_FIELD_NUMBER: _builtins.int
     first: _builtins.int
-    """Index into images."""
+    """Index of the first picture in `images`."""
     second: _builtins.int
-    """Index into images; another one."""
+    """Index of the second picture in `images`; not equal to `first`."""
     def __init__(
         self,
         *,
@@ -891,14 +895,14 @@ Global___PicturePair: _TypeAlias = PicturePair  # noqa: Y015
 
 @_typing.final
 class CheckCopiesResponse(_message.Message):
-    """What came of each pair."""
+    """Response of CheckCopies."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CopyEvidence]:
-        """As many as pairs, in their order."""
+        """One result for each pair, in the same order."""
 
     def __init__(
         self,
@@ -915,8 +919,8 @@ Global___CheckCopiesResponse: _TypeAlias = CheckCopiesResponse  # noqa: Y015
 
 @_typing.final
 class CopyEvidence(_message.Message):
-    """How well two pictures agree where one lies over the other. All is 0 where no
-    alignment makes sense.
+    """Agreement of two pictures after alignment. All measures are 0 if no plausible
+    alignment was found.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -929,22 +933,22 @@ class CopyEvidence(_message.Message):
     INLIER_COUNT_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
     agreement: _builtins.float
-    """Mean correlation of the windows that have contrast, 0 to 1."""
+    """Mean correlation of the windows with contrast, 0 to 1."""
     contrast_share: _builtins.float
-    """Share of the overlap that has contrast."""
+    """Share of the overlap with contrast, 0 to 1."""
     bend: _builtins.float
-    """How far parts had to be bent to agree, as a share of the overlap's long side."""
+    """Residual displacement of parts, as a share of the long side of the overlap."""
     shown_of_first: _builtins.float
     """Share of the first picture that the second shows."""
     shown_of_second: _builtins.float
     """Share of the second picture that the first shows."""
     inlier_count: _builtins.int
-    """Matches of local features that agree on the alignment; 0 where small copies
-    of the whole pictures told it.
+    """Number of local feature matches that agree with the alignment; 0 if the alignment
+    was found by comparing downscaled pictures instead.
     """
     unreadable: _builtins.bool
-    """One of the two is no picture that can be read, or none that is small; the
-    other pairs are checked all the same.
+    """True if one of the two pictures is unreadable or too large. Other pairs are not
+    affected.
     """
     def __init__(
         self,
@@ -967,7 +971,7 @@ Global___CopyEvidence: _TypeAlias = CopyEvidence  # noqa: Y015
 
 @_typing.final
 class DrawAnnotationsRequest(_message.Message):
-    """A picture and what to draw on it."""
+    """Request of DrawAnnotations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -977,20 +981,22 @@ class DrawAnnotationsRequest(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     MAX_SIDE_PX_FIELD_NUMBER: _builtins.int
     media_type: _builtins.str
-    """"image/jpeg", "image/png" or "image/webp"; empty: JPEG, which costs least."""
+    """"image/jpeg", "image/png" or "image/webp"; empty: "image/jpeg", which is the
+    fastest.
+    """
     max_side_px: _builtins.int
-    """The long side of what is drawn, pixels, 64 to 4,096; 0: 1,280."""
+    """Long side of the drawing in pixels, 64 to 4,096; 0: 1,280."""
     @_builtins.property
     def image(self) -> _picture_pb2.ImageContent:
-        """The picture."""
+        """Picture file."""
 
     @_builtins.property
     def annotations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Annotation]:
-        """Boxes and outlines, drawn in order."""
+        """Boxes and outlines, in drawing order."""
 
     @_builtins.property
     def beside(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaptionedPicture]:
-        """Pictures to set beside it with captions."""
+        """Pictures with captions to draw next to it."""
 
     def __init__(
         self,
@@ -1011,7 +1017,7 @@ Global___DrawAnnotationsRequest: _TypeAlias = DrawAnnotationsRequest  # noqa: Y0
 
 @_typing.final
 class Annotation(_message.Message):
-    """A box or outline with words."""
+    """Box or outline with a caption."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1020,18 +1026,18 @@ class Annotation(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     HIGHLIGHTED_FIELD_NUMBER: _builtins.int
     highlighted: _builtins.bool
-    """Drawn to stand out."""
+    """Highlight the outline."""
     @_builtins.property
     def box(self) -> _geometry_pb2.Box:
-        """Either the box or the corners are set."""
+        """Box. Exactly one of `box` and `corners` is set."""
 
     @_builtins.property
     def corners(self) -> _geometry_pb2.Quadrilateral:
-        """Outline of a shape that is not upright."""
+        """Outline of a shape that is not an upright rectangle."""
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words, one line each."""
+        """Lines of the caption."""
 
     def __init__(
         self,
@@ -1051,17 +1057,17 @@ Global___Annotation: _TypeAlias = Annotation  # noqa: Y015
 
 @_typing.final
 class CaptionedPicture(_message.Message):
-    """A small picture with words."""
+    """Picture with a caption."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The file's bytes; empty draws an empty frame."""
+    """Bytes of the file; empty: an empty frame is drawn."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words, one line each."""
+        """Lines of the caption."""
 
     def __init__(
         self,
@@ -1079,16 +1085,16 @@ Global___CaptionedPicture: _TypeAlias = CaptionedPicture  # noqa: Y015
 
 @_typing.final
 class DrawAnnotationsResponse(_message.Message):
-    """The drawing."""
+    """Response of DrawAnnotations."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     content: _builtins.bytes
-    """The file."""
+    """Bytes of the file."""
     media_type: _builtins.str
-    """Its media type."""
+    """Media type of the file."""
     def __init__(
         self,
         *,

@@ -26,15 +26,16 @@ if _version_not_supported:
 
 
 class EmbeddingServiceStub:
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     def __init__(self, channel):
@@ -86,75 +87,74 @@ class EmbeddingServiceStub:
 
 
 class EmbeddingServiceServicer:
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     def ListModels(self, request, context):
-        """The models that Triton serves now, as they describe themselves.
+        """Lists the models that Triton serves, as their configurations describe them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EmbedImages(self, request, context):
-        """Decodes pictures and embeds them or regions of them. A picture that can't be
-        read fails alone, in its own result.
+        """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
+        in its own result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetectSubjects(self, request, context):
-        """Finds the subjects of a picture with their categories, colours and
-        attributes; the main one first. Nothing found is an empty list.
+        """Detects the subjects of a picture with their categories, colors and attributes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtractFeatures(self, request, context):
-        """Local features of pictures, as opaque blobs for the Catalog to keep, and
-        their visual words for its index.
+        """Extracts local features of pictures, as opaque blobs for the Catalog to store,
+        and their visual words for its index.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyFeatures(self, request, context):
-        """Checks which of the given stored features appear in a picture, and where:
-        the second stage of an element search, with the fusion of its evidence.
+        """Verifies which stored features appear in a picture, and where. This is the second
+        stage of an element search, including the fusion of its evidence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ComparePictures(self, request, context):
-        """Compares two pictures in every way that the suite knows.
+        """Compares two pictures with all available measures.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckCopies(self, request, context):
-        """How well pairs of pictures agree once one is laid over the other: what tells
-        copies from other pictures of a series, which lie as near in embeddings.
-        Small pictures will do.
+        """Aligns pairs of pictures and measures how well they agree. This distinguishes
+        copies from other pictures of a series, which are as close in embedding space.
+        Thumbnails are sufficient.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrawAnnotations(self, request, context):
-        """Draws boxes, outlines and captions on a picture, with other pictures beside
-        it if asked.
+        """Draws boxes, outlines and captions on a picture, and other pictures next to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,15 +212,16 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EmbeddingService:
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     @staticmethod

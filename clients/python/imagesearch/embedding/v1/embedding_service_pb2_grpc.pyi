@@ -27,15 +27,16 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EmbeddingServiceStub:
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     @_typing.overload
@@ -43,89 +44,83 @@ class EmbeddingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbeddingServiceAsyncStub: ...
     ListModels: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ListModelsRequest, _embedding_service_pb2.ListModelsResponse]
-    """The models that Triton serves now, as they describe themselves."""
+    """Lists the models that Triton serves, as their configurations describe them."""
     EmbedImages: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedImagesRequest, _embedding_service_pb2.EmbedImagesResponse]
-    """Decodes pictures and embeds them or regions of them. A picture that can't be
-    read fails alone, in its own result.
+    """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
+    in its own result.
     """
     DetectSubjects: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.DetectSubjectsRequest, _embedding_service_pb2.DetectSubjectsResponse]
-    """Finds the subjects of a picture with their categories, colours and
-    attributes; the main one first. Nothing found is an empty list.
-    """
+    """Detects the subjects of a picture with their categories, colors and attributes."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ExtractFeaturesRequest, _embedding_service_pb2.ExtractFeaturesResponse]
-    """Local features of pictures, as opaque blobs for the Catalog to keep, and
-    their visual words for its index.
+    """Extracts local features of pictures, as opaque blobs for the Catalog to store,
+    and their visual words for its index.
     """
     VerifyFeatures: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.VerifyFeaturesRequest, _embedding_service_pb2.VerifyFeaturesResponse]
-    """Checks which of the given stored features appear in a picture, and where:
-    the second stage of an element search, with the fusion of its evidence.
+    """Verifies which stored features appear in a picture, and where. This is the second
+    stage of an element search, including the fusion of its evidence.
     """
     ComparePictures: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ComparePicturesRequest, _embedding_service_pb2.ComparePicturesResponse]
-    """Compares two pictures in every way that the suite knows."""
+    """Compares two pictures with all available measures."""
     CheckCopies: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.CheckCopiesRequest, _embedding_service_pb2.CheckCopiesResponse]
-    """How well pairs of pictures agree once one is laid over the other: what tells
-    copies from other pictures of a series, which lie as near in embeddings.
-    Small pictures will do.
+    """Aligns pairs of pictures and measures how well they agree. This distinguishes
+    copies from other pictures of a series, which are as close in embedding space.
+    Thumbnails are sufficient.
     """
     DrawAnnotations: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.DrawAnnotationsRequest, _embedding_service_pb2.DrawAnnotationsResponse]
-    """Draws boxes, outlines and captions on a picture, with other pictures beside
-    it if asked.
-    """
+    """Draws boxes, outlines and captions on a picture, and other pictures next to it."""
 
 @_typing.type_check_only
 class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListModels: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.ListModelsRequest, _embedding_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """The models that Triton serves now, as they describe themselves."""
+    """Lists the models that Triton serves, as their configurations describe them."""
     EmbedImages: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedImagesRequest, _embedding_service_pb2.EmbedImagesResponse]  # type: ignore[assignment]
-    """Decodes pictures and embeds them or regions of them. A picture that can't be
-    read fails alone, in its own result.
+    """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
+    in its own result.
     """
     DetectSubjects: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.DetectSubjectsRequest, _embedding_service_pb2.DetectSubjectsResponse]  # type: ignore[assignment]
-    """Finds the subjects of a picture with their categories, colours and
-    attributes; the main one first. Nothing found is an empty list.
-    """
+    """Detects the subjects of a picture with their categories, colors and attributes."""
     ExtractFeatures: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.ExtractFeaturesRequest, _embedding_service_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
-    """Local features of pictures, as opaque blobs for the Catalog to keep, and
-    their visual words for its index.
+    """Extracts local features of pictures, as opaque blobs for the Catalog to store,
+    and their visual words for its index.
     """
     VerifyFeatures: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.VerifyFeaturesRequest, _embedding_service_pb2.VerifyFeaturesResponse]  # type: ignore[assignment]
-    """Checks which of the given stored features appear in a picture, and where:
-    the second stage of an element search, with the fusion of its evidence.
+    """Verifies which stored features appear in a picture, and where. This is the second
+    stage of an element search, including the fusion of its evidence.
     """
     ComparePictures: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.ComparePicturesRequest, _embedding_service_pb2.ComparePicturesResponse]  # type: ignore[assignment]
-    """Compares two pictures in every way that the suite knows."""
+    """Compares two pictures with all available measures."""
     CheckCopies: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.CheckCopiesRequest, _embedding_service_pb2.CheckCopiesResponse]  # type: ignore[assignment]
-    """How well pairs of pictures agree once one is laid over the other: what tells
-    copies from other pictures of a series, which lie as near in embeddings.
-    Small pictures will do.
+    """Aligns pairs of pictures and measures how well they agree. This distinguishes
+    copies from other pictures of a series, which are as close in embedding space.
+    Thumbnails are sufficient.
     """
     DrawAnnotations: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.DrawAnnotationsRequest, _embedding_service_pb2.DrawAnnotationsResponse]  # type: ignore[assignment]
-    """Draws boxes, outlines and captions on a picture, with other pictures beside
-    it if asked.
-    """
+    """Draws boxes, outlines and captions on a picture, and other pictures next to it."""
 
 class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Everything that needs pixels: decoding, regions, the models on Triton,
-    subjects, local features and their geometric check. It keeps nothing and knows
-    no library.
+    """Processes pixels: decodes pictures, runs models on Triton, detects subjects,
+    extracts and verifies local features, compares and draws pictures. It stores
+    nothing and does not know libraries.
 
-    Every RPC may answer with these reasons besides those that it lists:
-    FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, INTERNAL. Those that take
-    pictures may also answer IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
-    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; those that run models,
-    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. All reads: safe to retry.
+    The comment of each RPC lists its own error reasons. In addition, every RPC can
+    fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED and INTERNAL; RPCs that
+    take pictures with IMAGE_UNREADABLE, IMAGE_TRUNCATED, IMAGE_TOO_LARGE,
+    IMAGE_TOO_SMALL, REGION_INVALID and OVERLOADED; RPCs that run models with
+    MODEL_SERVER_UNAVAILABLE and MODEL_NOT_SERVED. No RPC changes state: all are safe
+    to retry.
     """
 
     @_abc_1.abstractmethod
@@ -134,7 +129,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.ListModelsResponse, _abc.Awaitable[_embedding_service_pb2.ListModelsResponse]]:
-        """The models that Triton serves now, as they describe themselves."""
+        """Lists the models that Triton serves, as their configurations describe them."""
 
     @_abc_1.abstractmethod
     def EmbedImages(
@@ -142,8 +137,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.EmbedImagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.EmbedImagesResponse, _abc.Awaitable[_embedding_service_pb2.EmbedImagesResponse]]:
-        """Decodes pictures and embeds them or regions of them. A picture that can't be
-        read fails alone, in its own result.
+        """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
+        in its own result.
         """
 
     @_abc_1.abstractmethod
@@ -152,9 +147,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.DetectSubjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.DetectSubjectsResponse, _abc.Awaitable[_embedding_service_pb2.DetectSubjectsResponse]]:
-        """Finds the subjects of a picture with their categories, colours and
-        attributes; the main one first. Nothing found is an empty list.
-        """
+        """Detects the subjects of a picture with their categories, colors and attributes."""
 
     @_abc_1.abstractmethod
     def ExtractFeatures(
@@ -162,8 +155,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.ExtractFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.ExtractFeaturesResponse, _abc.Awaitable[_embedding_service_pb2.ExtractFeaturesResponse]]:
-        """Local features of pictures, as opaque blobs for the Catalog to keep, and
-        their visual words for its index.
+        """Extracts local features of pictures, as opaque blobs for the Catalog to store,
+        and their visual words for its index.
         """
 
     @_abc_1.abstractmethod
@@ -172,8 +165,8 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.VerifyFeaturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.VerifyFeaturesResponse, _abc.Awaitable[_embedding_service_pb2.VerifyFeaturesResponse]]:
-        """Checks which of the given stored features appear in a picture, and where:
-        the second stage of an element search, with the fusion of its evidence.
+        """Verifies which stored features appear in a picture, and where. This is the second
+        stage of an element search, including the fusion of its evidence.
         """
 
     @_abc_1.abstractmethod
@@ -182,7 +175,7 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.ComparePicturesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.ComparePicturesResponse, _abc.Awaitable[_embedding_service_pb2.ComparePicturesResponse]]:
-        """Compares two pictures in every way that the suite knows."""
+        """Compares two pictures with all available measures."""
 
     @_abc_1.abstractmethod
     def CheckCopies(
@@ -190,9 +183,9 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.CheckCopiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.CheckCopiesResponse, _abc.Awaitable[_embedding_service_pb2.CheckCopiesResponse]]:
-        """How well pairs of pictures agree once one is laid over the other: what tells
-        copies from other pictures of a series, which lie as near in embeddings.
-        Small pictures will do.
+        """Aligns pairs of pictures and measures how well they agree. This distinguishes
+        copies from other pictures of a series, which are as close in embedding space.
+        Thumbnails are sufficient.
         """
 
     @_abc_1.abstractmethod
@@ -201,8 +194,6 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embedding_service_pb2.DrawAnnotationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_service_pb2.DrawAnnotationsResponse, _abc.Awaitable[_embedding_service_pb2.DrawAnnotationsResponse]]:
-        """Draws boxes, outlines and captions on a picture, with other pictures beside
-        it if asked.
-        """
+        """Draws boxes, outlines and captions on a picture, and other pictures next to it."""
 
 def add_EmbeddingServiceServicer_to_server(servicer: EmbeddingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
