@@ -21,7 +21,7 @@ from imagesearch_services.gateway.tokens import fingerprint
 MAX_PAIRS = 1000
 """Maximum pairs per RejectPairs call."""
 MAX_GROUP_BYTES = 3 * 1024 * 1024
-"""Maximum bytes of the images in one message: many clients accept no more than 4 MiB a message."""
+"""Maximum bytes of the images in a message: many clients accept messages of at most 4 MiB."""
 
 _POLICIES = {
     search_pb2.KEEP_POLICY_UNSPECIFIED: KeepPolicy.LARGEST,

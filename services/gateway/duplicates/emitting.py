@@ -18,7 +18,7 @@ from imagesearch_services.gateway.scoring.calibration import Calibration
 
 @dataclass(slots=True, kw_only=True)
 class Emitter:
-    """Makes the updates of one call."""
+    """Produces the updates of a call."""
 
     reader: LibraryReader
     tokens: DuplicateTokens

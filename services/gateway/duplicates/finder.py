@@ -33,11 +33,11 @@ from imagesearch_services.gateway.scoring.calibration import Calibrations, Thres
 from imagesearch_services.gateway.tokens import invalid_token
 
 RETRY_AFTER_S = 10.0
-"""Delay in seconds that a refused caller is told to wait; a call takes minutes."""
+"""Retry delay of a refused call in seconds; a call takes minutes."""
 
 LOOSE_RATE_FACTOR = 5.0
-"""Factor on the false-positive rate where thumbnails are compared: the comparison accepts fewer
-than one in twenty of the pairs that embeddings took for copies by chance."""
+"""Factor on the false-positive rate of pairs whose thumbnails are compared: the comparison accepts
+fewer than 1 in 20 of the pairs that embeddings accept by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

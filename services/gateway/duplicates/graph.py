@@ -41,9 +41,9 @@ class Node:
     """Whether the image has a thumbnail that can be aligned with others."""
     background_similarity: float
     neighbors: dict[Uid, float] = field(default_factory=dict)
-    """Similarity of each unprocessed image that a search with this image found."""
+    """Similarities of the unprocessed images that a search with this image found, by uid."""
     processed_neighbors: dict[Uid, float] = field(default_factory=dict)
-    """Similarity of each processed image that a search with this image found."""
+    """Similarities of the processed images that a search with this image found, by uid."""
     is_searched: bool = False
 
     def compare(self, other: Node, similarity: float) -> EmbeddingEvidence:

@@ -20,7 +20,7 @@ from imagesearch_services.gateway.duplicates.resuming import remaining_component
 from imagesearch_services.gateway.duplicates.state import ProcessedImages
 
 Rejections = Mapping[str, set[str]]
-"""The ids that the caller rejected as duplicates of each image, by image id."""
+"""For each image id, the ids that the caller rejected as its duplicates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,9 @@ class Grouping:
         """Return the groups of a graph, by the image that they are sent with.
 
         Args:
-            graph: what was explored, and is processed now.
+            graph: the explored graph; its components become processed.
             explored: images that the exploration began with, ascending.
-            default: image to send groups with that have none of these.
+            default: image to send a group with if no explored image is in its component.
         """
         components = graph.copies.components()
         late = [uid for uid in explored if graph.nodes[uid].processed_neighbors]
@@ -112,10 +112,10 @@ class Grouping:
     async def _late_groups(
         self, graph: ImageGraph, late: Iterable[Uid], rejections: Rejections
     ) -> list[Group]:
-        """Return groups that were sent before, each with new members only.
+        """Return additions to groups that were sent before: the image to keep, then new members.
 
-        The members are new images, or were not among the nearest thousand of an image with more
-        copies than that.
+        A late member is an image added during the scan, or was not among the nearest thousand of an
+        image with more copies than that.
         """
         candidates: dict[Uid, list[Uid]] = {}
         for uid in late:

@@ -14,7 +14,7 @@ from imagesearch_services.gateway.model import Library
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairJudge:
-    """Judges pairs of one library, by embeddings and, where both have one, by thumbnails."""
+    """Judges pairs of images by their embeddings, and by their thumbnails if both have one."""
 
     library: Library
     check: CopyCheck

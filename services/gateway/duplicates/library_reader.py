@@ -25,7 +25,7 @@ MIN_ALIGNED_PX = 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryReader:
-    """Reads one library, as one scan needs it."""
+    """Reads the library of a scan."""
 
     catalog: Catalog
     library: Library
@@ -110,7 +110,7 @@ class LibraryReader:
         return results
 
     async def rejections(self, image_ids: Sequence[str]) -> Mapping[str, set[str]]:
-        """Return the ids that the caller rejected as duplicates of each image, by image id."""
+        """Return, for each image id, the ids that the caller rejected as its duplicates."""
         rejections: dict[str, set[str]] = {}
         for start in range(0, len(image_ids), MAX_IMAGES):
             pairs = await self.catalog.rejected_pairs(

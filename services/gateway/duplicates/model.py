@@ -35,7 +35,7 @@ class DuplicatesRequest:
     keep: KeepPolicy
     page_token: str
     fingerprints: Mapping[str, str]
-    """Fingerprint of each field that a page token is bound to, by field name."""
+    """Fingerprints of the fields that a page token is bound to, by field name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,10 @@ class ScanLimits:
     page_images: int = 32
     """Images that are examined together, between two updates."""
     first_neighbors: int = 16
-    """Neighbors of each image in the first search; an image that reaches it is searched again."""
+    """Maximum neighbors in the first search; an image that has as many is searched again."""
     max_neighbors: int = 1001
-    """Neighbors of each image in the second search."""
+    """Maximum neighbors in the second search."""
     max_edges: int = 250_000
-    """Similarities held at once, about 30 MB; beyond it copies are not searched with."""
+    """Similarities in the graph at which its exploration stops, about 30 MB."""
     remembered_pairs: int = 500_000
-    """Pairs remembered as no copies, about 60 MB; a forgotten pair may be compared again."""
+    """Maximum pairs remembered as no copies, about 60 MB; a forgotten pair is compared again."""

@@ -1,4 +1,4 @@
-"""Leaves out of a component what an earlier call found, without remembering that call."""
+"""Excludes from a component the images that earlier calls found, without a record of the calls."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from imagesearch_services.gateway.scoring.calibration import Threshold, closenes
 def remaining_components(
     graph: ImageGraph, component: Sequence[Uid], began_after: Uid, loose: Threshold
 ) -> list[list[Uid]]:
-    """Split what an earlier call did not find of a component into components.
+    """Return the components that remain of a component without the images of earlier calls.
 
-    The earlier call found whatever is reachable from the images that it completed. Reachability is
-    directed: of two images with different background similarities one may find the other, and not
-    the other way round.
+    Earlier calls found all images reachable from the images that they completed. Reachability is
+    directed: with different background similarities, a search with A may find B although a search
+    with B does not find A.
 
     Args:
         graph: has the verdicts on the pairs of the component.
         component: uids, ascending.
-        began_after: last uid that the earlier call completed.
+        began_after: last uid that earlier calls completed.
         loose: threshold of neighbors.
     """
     neighbors: dict[Uid, list[Uid]] = {uid: [] for uid in component}

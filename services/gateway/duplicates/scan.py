@@ -3,16 +3,14 @@
     a page of images → their neighbors → verdicts on pairs → connected components → groups
                            (traversal)       (judging)        (graph)               (grouping)
 
-Images are examined in the order of their uids, which depends on none of their properties and never
-changes. Whatever is connected to an image by copies of copies is found when the first image of the
-component is examined, and its groups are sent then. So a single uid tells how far a call has come,
-and a later call continues there without remembering anything: an image before that uid would have
-found its component itself. Only where an approximate index lets one of two images find the other
-and not the other way round may a later call split a chain of copies in another way than the first
-call would have done.
+Images are examined in the order of their uids, which never changes. A connected component is
+explored when its first image is examined, and its groups are sent then. So the uid of the last
+examined image is all that a later call needs to continue: components with an earlier image were
+sent before. One exception: if an approximate index finds B from A but not A from B, a later call
+may split a chain of copies in another way than the first call would have done.
 
 Memory: a page of images with their neighbors, without vectors; about 100 bytes for each image of a
-component; and a bounded set of the pairs that were compared and are no copies.
+component; a bounded set of the pairs that were compared and are no copies.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Traversal:
         ]
 
     def _candidate_pairs(self, graph: ImageGraph, uids: Sequence[Uid]) -> Iterator[UidPair]:
-        """Yield pairs that are not compared yet, a spanning forest of what they could connect."""
+        """Yield pairs to compare: a spanning forest over likely copies, without compared pairs."""
         components = graph.copies.copy()
         for uid in uids:
             node = graph.nodes[uid]

@@ -51,18 +51,18 @@ def test_added_pictures_are_found_by_their_edited_copies(
     assert "Left out 1" in added.stdout
 
     (album.parent / "mirrored.jpg").write_bytes(encoded(ImageOps.mirror(photograph("chelsea.png"))))
-    (album.parent / "stranger.jpg").write_bytes(encoded(photograph("coffee.png")))
+    (album.parent / "unrelated.jpg").write_bytes(encoded(photograph("coffee.png")))
     found = imagesearch(
-        "search", shop, "mirrored.jpg", "stranger.jpg", "--json", "--filter", "tags.year = 2024"
+        "search", shop, "mirrored.jpg", "unrelated.jpg", "--json", "--filter", "tags.year = 2024"
     )
     assert found.returncode == 0, found.stderr
-    mirrored, stranger = map(json.loads, found.stdout.splitlines())
+    mirrored, unrelated = map(json.loads, found.stdout.splitlines())
     best = mirrored["matches"][0]
     assert best["image"]["imageId"] == "sub%2F100%25.png"
     assert best["relation"] == "RELATION_SAME"
     assert best["image"]["tags"]["film"] == {"boolValue": True}
     assert 0 < best["score"] <= 1
-    assert stranger["matches"] == []
+    assert unrelated["matches"] == []
 
 
 def test_results_are_printed_as_tables(imagesearch: Program, shop: str, album: Path) -> None:

@@ -1,4 +1,4 @@
-"""`--save` and `--html`: what real searches look like, as a picture and in Chromium."""
+"""`--save` and `--html` of real searches: the annotated picture, and the page in Chromium."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPTS = ("кошка", "قطة", "חתול", "बिल्ली", "แมว"
 
 @pytest.fixture(scope="module")
 def zoo(suite: Suite) -> Iterator[str]:
-    """A library of a few photographs with tags in many scripts."""
+    """Return a library of photographs with tags in several scripts."""
     with Client(suite.target) as client:
         library = client.create_library(
             library_id="saved-zoo", library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE

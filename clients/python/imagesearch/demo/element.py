@@ -78,7 +78,7 @@ def run(client: Client, folder: Path | None) -> bool:
 
 def scenes(stored: Sequence[Picture]) -> Iterator[tuple[list[str], bytes]]:
     """Yield photos: the ids of the elements pasted into each, and the file."""
-    backgrounds = [pictures.open_picture(picture.path) for picture in pictures.strangers()]
+    backgrounds = [pictures.open_picture(picture.path) for picture in pictures.unrelated()]
     sample = spread(stored, SAMPLE)
     for number, first in enumerate(sample):
         shown = list(dict.fromkeys([first, sample[(number + 1) % len(sample)]]))

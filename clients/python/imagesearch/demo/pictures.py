@@ -28,7 +28,7 @@ STORED = (
     "retina.jpg",
     "rocket.jpg",
 )
-STRANGERS = (
+UNRELATED = (
     "cell.png",
     "coffee.png",
     "horse.png",
@@ -39,8 +39,8 @@ STRANGERS = (
 )
 """Pictures that are not stored: searches with them must find nothing."""
 
-PLAIN = ("clock_motion.png", "color.png")
-"""Stored pictures without texture, by which elements are found."""
+WITHOUT_TEXTURE = ("clock_motion.png", "color.png")
+"""Stored pictures that are no elements: elements are found by their texture."""
 
 GOODS = (
     "astronaut.png",
@@ -77,15 +77,15 @@ def own_pictures() -> Found:
 
 
 def elements() -> Found:
-    return find_pictures(data_folder() / name for name in STORED if name not in PLAIN)
+    return find_pictures(data_folder() / name for name in STORED if name not in WITHOUT_TEXTURE)
 
 
 def goods() -> Found:
     return find_pictures(data_folder() / name for name in GOODS)
 
 
-def strangers() -> list[Picture]:
-    return find_pictures(data_folder() / name for name in STRANGERS).pictures
+def unrelated() -> list[Picture]:
+    return find_pictures(data_folder() / name for name in UNRELATED).pictures
 
 
 def open_picture(path: Path) -> Image.Image:

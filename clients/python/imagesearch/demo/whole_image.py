@@ -30,6 +30,8 @@ SAMPLE = 50
 """Maximum pictures that are edited, spread evenly over the user's folder."""
 PER_EDIT = 4
 """Pictures per edit; the next edit takes the next pictures."""
+NOT_STORED = "not stored"
+"""Label of searches with pictures that are not stored."""
 MIN_SIDE_PX = 100
 """Minimum shorter side of a picture that is edited, pixels; smaller pictures are only stored."""
 
@@ -121,7 +123,7 @@ def questions(
         strict: whether all stored pictures are different. Otherwise the copies of each picture in
             the library are searched first, and each of them is a correct match.
     """
-    backgrounds = [pictures.open_picture(stranger.path) for stranger in pictures.strangers()]
+    backgrounds = [pictures.open_picture(picture.path) for picture in pictures.unrelated()]
     sample = spread(stored, SAMPLE)
     order = itertools.cycle(sample)
     for number, (edit, draw) in enumerate(EDITS.items()):
@@ -135,9 +137,9 @@ def questions(
                 same |= stored_copies(client, parent, encode(original))
             yield Question(edit, picture.image_id, query, Relation.RELATION_SAME, same)
     no_match: frozenset[str] = frozenset()
-    for stranger in pictures.strangers():
-        query = stranger.path.read_bytes()
-        yield Question("not stored", stranger.image_id, query, Relation.RELATION_SAME, no_match)
+    for picture in pictures.unrelated():
+        query = picture.path.read_bytes()
+        yield Question(NOT_STORED, picture.image_id, query, Relation.RELATION_SAME, no_match)
     if strict:
         yield from stereo_questions()
 
@@ -208,7 +210,7 @@ def print_verdict(outcomes: Sequence[Outcome]) -> bool:
     """Print the counts of correct results by kind. Returns whether all are correct."""
     judged = [outcome for outcome in outcomes if outcome.question.expected is not None]
     copies = [outcome for outcome in judged if outcome.question.edit in EDITS]
-    not_stored = [outcome for outcome in judged if outcome.question.edit == "not stored"]
+    not_stored = [outcome for outcome in judged if outcome.question.edit == NOT_STORED]
     similar = [outcome for outcome in judged if outcome not in copies and outcome not in not_stored]
     for group, text in (
         (copies, "edited copies found their picture first"),

@@ -7,7 +7,7 @@ import math
 MIN_SHOWN_RATE = 1e-6
 """Minimum rate that is shown; the data cannot distinguish lower rates."""
 EVEN_RATE = 0.5
-"""Rate from which a chance match is likelier than none."""
+"""Rate at which half of the searches without a true match return a match."""
 BYTES_IN_KB = 1000
 
 

@@ -25,7 +25,7 @@ async def test_pairs_with_thumbnails_are_aligned() -> None:
 
 
 class CollidingUid(bytes):
-    """A uid whose hash is the one of every other."""
+    """A uid with a constant hash."""
 
     __slots__ = ()
 
