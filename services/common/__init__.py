@@ -1,1 +1,1 @@
-"""What all services share: errors, settings, channels, and how a server runs."""
+"""Code that all services share: value types, errors, settings, channels and the server."""

@@ -1,4 +1,4 @@
-"""Calls from service to service: channels with retries and balancing, deadlines handed on."""
+"""Calls between services: channels with retries and load balancing, and deadline propagation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imagesearch_services.common.status import from_rpc_error
 Response = TypeVar("Response")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Between services: a batch of pictures plus its vectors fits twice over."""
+"""Maximum bytes per message between services, twice a batch of pictures with its vectors."""
 
 IDEMPOTENT_METHODS = {
     "imagesearch.embedding.v1.EmbeddingService": (),
@@ -33,9 +33,9 @@ IDEMPOTENT_METHODS = {
         "FilterRejectedPairs",
     ),
 }
-"""Methods that may be called again without harm; an empty tuple means all of the service's.
+"""Idempotent methods by service, which gRPC may retry; an empty tuple means all methods.
 
-GetThumbnails is not among them: while their store hangs, each try would wait for it anew.
+GetThumbnails is excluded: while the blob store hangs, every attempt would wait for it again.
 """
 
 RETRY_POLICY = {
@@ -48,11 +48,13 @@ RETRY_POLICY = {
 
 
 def connect(target: str, service: str) -> grpc.aio.Channel:
-    """Open a channel to one of our services. It connects on first use and reconnects by itself.
+    """Return a channel to another service of the suite.
+
+    It connects on first use and reconnects automatically.
 
     Args:
-        target: a gRPC name, `host:port` or `dns:///name:port` to balance over all addresses.
-        service: full service name; says which methods may be retried.
+        target: gRPC name: `host:port`, or `dns:///name:port` to balance over all addresses.
+        service: full name of the service, a key of `IDEMPOTENT_METHODS`.
     """
     methods = IDEMPOTENT_METHODS[service]
     names = [{"service": service, "method": method} for method in methods] or [{"service": service}]
@@ -66,9 +68,9 @@ def connect(target: str, service: str) -> grpc.aio.Channel:
             ("grpc.service_config", json.dumps(service_config)),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            # gRPC repeats only calls that fit in here; pictures do not fit in the 256 KiB it has.
+            # gRPC retries only calls that fit in this buffer. The default is 256 KiB.
             ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
-            # A service that comes back is found again within a second, not after minutes.
+            # Reconnect to a restarted service within a second; the default is up to minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
             ("grpc.keepalive_time_ms", 30_000),
@@ -80,18 +82,19 @@ def connect(target: str, service: str) -> grpc.aio.Channel:
 async def call(
     method: Callable[..., Awaitable[Response]], request: Any, *, peer: Reason, timeout_s: float
 ) -> Response:
-    """Call another service on behalf of the call being served.
+    """Call another service on behalf of the current call.
 
-    Hands on the request id and what is left of the caller's deadline, at most `timeout_s`.
+    Passes on the request id and the remaining time of the caller, at most `timeout_s`.
 
     Args:
-        method: of a stub.
-        request: its message.
-        peer: the reason to give where the service does not answer, e.g. CATALOG_UNAVAILABLE.
-        timeout_s: the deadline where the caller set none, or a later one.
+        method: method of a stub.
+        request: request message.
+        peer: reason to raise if the service is unreachable, for example CATALOG_UNAVAILABLE.
+        timeout_s: maximum duration of the call.
 
     Raises:
-        ServiceError: with the other service's own reason where it sent one.
+        ServiceError: the error of the other service if it has a reason, otherwise `peer`,
+            DEADLINE_EXCEEDED, OVERLOADED or INTERNAL.
     """
     try:
         return await method(

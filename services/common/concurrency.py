@@ -1,4 +1,4 @@
-"""Waiting for several things at once."""
+"""Concurrent coroutines with cancellation and plain errors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ B = TypeVar("B")
 
 
 async def both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
-    """Run two coroutines at once. When one fails the other is cancelled, and its error is raised.
+    """Run two coroutines concurrently. If one fails, cancel the other and raise the error.
 
-    `asyncio.gather` would leave the other one running; a task group would wrap the error.
+    `asyncio.gather` would leave the other coroutine running; a task group would wrap the error.
     """
     tasks = (asyncio.create_task(first), asyncio.create_task(second))
     await _all_done(tasks)
     return tasks[0].result(), tasks[1].result()
 
 
-async def together(several: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
-    """Run several coroutines at once, as `both` runs two; give the results in their order."""
-    tasks = [asyncio.create_task(one) for one in several]
+async def together(coroutines: Iterable[Coroutine[Any, Any, A]]) -> list[A]:
+    """Run coroutines concurrently and return their results in order. Errors are as in `both`."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     await _all_done(tasks)
     return [task.result() for task in tasks]
 
@@ -42,24 +42,24 @@ async def _all_done(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """Run tasks as `asyncio.TaskGroup` does, but raise one of their errors instead of a group.
+    """Run tasks like `asyncio.TaskGroup`, but raise a single error instead of a group.
 
-    Internal errors take precedence over a ServiceError, so that none is hidden.
+    An internal error takes precedence over a ServiceError, which would hide it.
     """
     try:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
     except ExceptionGroup as group:
-        raise min(group.exceptions, key=lambda each: isinstance(each, ServiceError)) from group
+        raise min(group.exceptions, key=lambda error: isinstance(error, ServiceError)) from group
 
 
 async def in_order(
     work: Callable[[A], Coroutine[Any, Any, B]], items: Iterable[A], *, ahead: int
 ) -> AsyncGenerator[B, None]:
-    """Work on the items, up to `ahead` of them at once, and give the results in their order.
+    """Yield the results of `work` for the items, in order, with up to `ahead` running at once.
 
-    While the consumer is busy with a result, those that follow are being worked on. Close the
-    generator (`contextlib.aclosing`): what is still running then is cancelled.
+    Work on the next items continues while the consumer handles a result. Close the generator with
+    `contextlib.aclosing`, which cancels running work.
     """
     waiting = iter(items)
     running = deque(asyncio.create_task(work(item)) for item in islice(waiting, ahead))

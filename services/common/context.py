@@ -1,4 +1,4 @@
-"""What a call carries along: its request id and what is left of its deadline."""
+"""Context of the current call: its request id and its deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _deadline_s: ContextVar[float | None] = ContextVar("deadline_s", default=None)
 
 
 def begin_call(request_id: str | None, time_remaining_s: float | None) -> str:
-    """Remember what the caller sent for the rest of this task; return the request id."""
+    """Set the context of the current task, and return the request id.
+
+    A call without a request id gets a random one.
+    """
     chosen = request_id or uuid.uuid4().hex
     _request_id.set(chosen)
     _deadline_s.set(None if time_remaining_s is None else time.monotonic() + time_remaining_s)
@@ -21,14 +24,14 @@ def begin_call(request_id: str | None, time_remaining_s: float | None) -> str:
 
 
 def request_id() -> str:
-    """Return the id of the call being served, or "" outside of one."""
+    """Return the id of the current call, or "" outside of a call."""
     return _request_id.get()
 
 
 def time_remaining_s(default: float) -> float:
-    """Return how many seconds an outgoing call may take: what the caller left us, or `default`.
+    """Return the maximum duration of an outgoing call, seconds.
 
-    Never more than `default`, so that a caller without a deadline can't hold us for ever.
+    This is the remaining time of the current call, at most `default`.
     """
     deadline_s = _deadline_s.get()
     if deadline_s is None:

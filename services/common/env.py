@@ -1,4 +1,4 @@
-"""Settings from the environment: typed, with defaults, and with errors that name the variable."""
+"""Typed settings from environment variables, with defaults and errors that name the variable."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ FALSE_WORDS = {"0", "false", "no", "off"}
 
 
 class SettingsError(Exception):
-    """A variable is missing or can't be read; the message names it."""
+    """A variable is missing or invalid; the message names it."""
 
 
 class Env:
-    """The variables under one prefix, for example `IMAGESEARCH_GATEWAY_`.
+    """Environment variables with a common prefix, for example `IMAGESEARCH_GATEWAY_`.
+
+    All methods raise SettingsError for an invalid value, and for an empty or missing variable
+    without a default.
 
     Example:
         >>> env = Env("IMAGESEARCH_GATEWAY_", {"IMAGESEARCH_GATEWAY_PORT": "50051"})
@@ -29,10 +32,10 @@ class Env:
     def __init__(self, prefix: str, variables: Mapping[str, str] | None = None) -> None:
         self._prefix = prefix
         self._variables = os.environ if variables is None else variables
-        self._asked: set[str] = set()
+        self._read_names: set[str] = set()
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a string; without a default the variable is required."""
+        """Return a string."""
         return self._read(name, default, str)
 
     def integer(self, name: str, default: int | None = None) -> int:
@@ -48,22 +51,25 @@ class Env:
         return self._read(name, default, Path)
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return a comma-separated list without empty members."""
+        """Return the members of a comma-separated list, without empty members."""
         return self._read(name, default, _words)
 
     def refuse_unknown(self) -> None:
-        """Raise if a variable under the prefix was never asked for: most likely a typing error."""
+        """Raise SettingsError for variables that have the prefix and were never read.
+
+        They are most likely misspelled.
+        """
         unknown = sorted(
             name
             for name in self._variables
-            if name.startswith(self._prefix) and name not in self._asked
+            if name.startswith(self._prefix) and name not in self._read_names
         )
         if unknown:
             raise SettingsError(f"unknown settings: {', '.join(unknown)}")
 
     def _read(self, name: str, default: T | None, parse: Callable[[str], T]) -> T:
         variable = self._prefix + name
-        self._asked.add(variable)
+        self._read_names.add(variable)
         raw = self._variables.get(variable, "")
         if raw == "":
             if default is None:

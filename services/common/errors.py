@@ -1,4 +1,4 @@
-"""Errors as the domain speaks of them: a reason, words for people, and facts for programs."""
+"""Errors of the domain: a reason, a message for people and metadata for programs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Result = TypeVar("Result")
 
 
 class Reason(enum.StrEnum):
-    """Why a call failed.
+    """Reason of an error.
 
-    The same names as `imagesearch.type.v1.ErrorReason` without its prefix; what each means
-    stands there.
+    The names are those of `imagesearch.type.v1.ErrorReason` without the prefix. The proto
+    documents them.
     """
 
     @staticmethod
@@ -56,16 +56,16 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One request field and what is wrong with it."""
+    """Invalid field of a request."""
 
     field: str
     """Path from the request message, for example `image.content` or `requests[3].image_id`."""
     description: str
-    """What the field should have been."""
+    """Requirement that the field violates, for example "must be positive"."""
 
 
 class ServiceError(Exception):
-    """A failure that the caller is told of, whole: nothing else of an error leaves a service."""
+    """An error that is safe to return to the caller. Services return no other errors."""
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class ServiceError(Exception):
         fields: Sequence[FieldViolation] = (),
         retry_after_s: float | None = None,
     ) -> None:
-        """Describe a failure.
+        """Create an error.
 
         Args:
-            reason: for programs.
-            message: for people; one sentence, no secrets, no paths.
-            metadata: facts for programs, as the reason's comment in the protos lists them.
-            fields: the request fields at fault.
-            retry_after_s: when a retry may do better, seconds from now.
+            reason: reason for programs.
+            message: one sentence for people, without secrets and file paths.
+            metadata: details for programs. The proto lists the keys of each reason.
+            fields: invalid fields of the request.
+            retry_after_s: recommended delay before a retry, seconds.
         """
         super().__init__(message)
         self.reason = reason
@@ -94,7 +94,7 @@ class ServiceError(Exception):
 
 
 def unwrap(result: Result | ServiceError) -> Result:
-    """Return the result of an item, or raise the error that stands in its place."""
+    """Return the result of an item, or raise its error."""
     if isinstance(result, ServiceError):
         raise result
     return result
@@ -103,7 +103,7 @@ def unwrap(result: Result | ServiceError) -> Result:
 def field_error(
     field: str, description: str, *, reason: Reason = Reason.FIELD_INVALID
 ) -> ServiceError:
-    """Say that one request field is at fault."""
+    """Return an error about one invalid request field."""
     return ServiceError(
         reason,
         f"{field}: {description}",
@@ -113,10 +113,10 @@ def field_error(
 
 
 def missing_field(field: str) -> ServiceError:
-    """Say that a required request field is missing or empty."""
+    """Return an error about a required request field that is missing or empty."""
     return field_error(field, "is required", reason=Reason.FIELD_REQUIRED)
 
 
-def not_implemented(what: str) -> ServiceError:
-    """Say that a part of the contract is not built yet."""
-    return ServiceError(Reason.NOT_IMPLEMENTED, f"{what} is not built yet")
+def not_implemented(method: str) -> ServiceError:
+    """Return an error about a method that this version does not implement."""
+    return ServiceError(Reason.NOT_IMPLEMENTED, f"{method} is not implemented")

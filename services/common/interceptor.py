@@ -1,4 +1,4 @@
-"""Around every call: its context, its metrics, its log line, and its errors as a Status."""
+"""Interceptor of all calls: sets their context, counts and logs them, converts their errors."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from imagesearch_services.common.logs import logger
 from imagesearch_services.common.status import CODES, to_grpc
 
 if TYPE_CHECKING:
-    # Generic in the published types only.
+    # These classes are generic only in their type stubs.
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
 Authorize = Callable[[str, dict[str, str]], None]
-"""Takes the full method name and the call's metadata; raises ServiceError to refuse."""
+"""Check of a call by full method name and metadata. Raises ServiceError to reject the call."""
 
 INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
-"""gRPC's own services: open to everybody, neither counted nor logged."""
+"""Prefixes of gRPC's own services: open to all callers, neither counted nor logged."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Serves each call inside its context, and turns what it raises into its status."""
+    """Runs each call in its own context and converts exceptions to gRPC statuses."""
 
     def __init__(self, authorize: Authorize | None = None) -> None:
         self._authorize = authorize
@@ -83,7 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """One call being served."""
+    """A call in progress."""
 
     def __init__(self, method: str, context: Context) -> None:
         self.method = method
@@ -108,26 +108,29 @@ class _Call:
         metrics.CALLS.labels(self.method, self._code).inc()
         metrics.DURATION.labels(self.method).observe(duration_s)
         logger().info(
-            "call", method=self.method, code=self._code, duration_ms=round(duration_s * 1e3, 2)
+            "rpc.finished",
+            method=self.method,
+            code=self._code,
+            duration_ms=round(duration_s * 1e3, 2),
         )
 
     async def abort(self, error: BaseException) -> None:
-        """End the call with the status that the error means."""
+        """Abort the call with the status of an error."""
         if isinstance(error, asyncio.CancelledError):
-            # The caller went away or its deadline passed: nobody reads an answer.
+            # The caller cancelled the call or its deadline passed: nobody reads a response.
             self._code = "CANCELLED"
             raise error
         if isinstance(error, grpc.aio.AbortError):
             self._code = "ABORTED"
             raise error
         if isinstance(error, NotImplementedError):
-            # What generated base classes raise for methods that nobody wrote.
+            # Generated base classes raise this for methods without an implementation.
             error = not_implemented(self.method.rpartition("/")[2])
         if not isinstance(error, ServiceError):
-            logger().error("unexpected error", method=self.method, exc_info=error)
+            logger().error("rpc.unexpected_error", method=self.method, exc_info=error)
             error = ServiceError(
                 Reason.INTERNAL,
-                "unexpected error; the log has it under this request id",
+                "internal error; see the log for this request id",
                 metadata={"request_id": request_id()},
             )
         self._code = CODES[error.reason].name

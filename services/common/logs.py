@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, each with the id of the call it belongs to."""
+"""Logs on standard error: one JSON object per line, with the request id of the current call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagesearch_services.common.context import request_id
 
 
 def configure_logs(service: str, level: str) -> None:
-    """Set up structlog, and the standard library's logging of our dependencies, alike."""
+    """Configure structlog, and the logging module that dependencies use, with the same format."""
 
     def name_service(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         event["service"] = service
@@ -43,6 +43,6 @@ def configure_logs(service: str, level: str) -> None:
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:
-    """Return the logger; call it where it is used, so that settings made later count."""
+    """Return the logger. Call this at each use: a stored logger would ignore `configure_logs`."""
     bound: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return bound

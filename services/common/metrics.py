@@ -1,4 +1,4 @@
-"""Metrics that every service has, in Prometheus' text format over HTTP."""
+"""Metrics of every service, exported over HTTP in Prometheus text format."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 CALLS = Counter(
-    "imagesearch_rpc_total", "Calls answered, by method and status code.", ["method", "code"]
+    "imagesearch_rpc_total", "Finished calls by method and status code.", ["method", "code"]
 )
 DURATION = Histogram(
     "imagesearch_rpc_duration_seconds",
-    "Time from a call's arrival to its answer.",
+    "Duration of calls by method.",
     ["method"],
     buckets=LATENCY_BUCKETS_S,
 )
-IN_FLIGHT = Gauge("imagesearch_rpc_in_flight", "Calls being served now.")
-HEALTHY = Gauge("imagesearch_healthy", "1 while the service and what it depends on are well.")
+IN_FLIGHT = Gauge("imagesearch_rpc_in_flight", "Calls in progress.")
+HEALTHY = Gauge(
+    "imagesearch_healthy", "1 while the service and its dependencies are healthy, else 0."
+)
 
 
 def export_metrics(host: str, port: int) -> None:
-    """Serve /metrics from a thread; port 0 turns it off."""
+    """Serve /metrics in a thread. Port 0 disables the export."""
     if port:
         start_http_server(port, addr=host)

@@ -1,7 +1,7 @@
-"""Asks a server for its health: `python -m imagesearch_services.common.probe 127.0.0.1:50051`.
+"""Check the health of a server: `python -m imagesearch_services.common.probe 127.0.0.1:50051`.
 
-Exit status 0 where it serves, 1 where it does not: for container engines that can't ask gRPC
-themselves. Kubernetes can, and needs no command.
+The exit status is 0 if the server is SERVING, otherwise 1. Container engines without gRPC probes
+need this command; Kubernetes has its own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 def probe(target: str, service: str, timeout_s: float) -> str:
-    """Return the status that the server gives ("SERVING"), or why there is none ("UNAVAILABLE").
+    """Return the health status ("SERVING"), or the code of the error ("UNAVAILABLE").
 
     Args:
         target: `host:port`.
-        service: full service name; empty for the server as a whole.
-        timeout_s: how long to wait for the answer.
+        service: full name of the service; empty for the whole server.
+        timeout_s: maximum time to wait for the response.
     """
     with grpc.insecure_channel(target) as channel:
         try:
@@ -35,10 +35,13 @@ def probe(target: str, service: str, timeout_s: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m imagesearch_services.common.probe", description="Asks grpc.health.v1."
+        prog="python -m imagesearch_services.common.probe",
+        description="Check the health of a gRPC server.",
     )
     parser.add_argument("target", help="host:port")
-    parser.add_argument("--service", default="", help="full service name; default: the server")
+    parser.add_argument(
+        "--service", default="", help="full service name; default: the whole server"
+    )
     parser.add_argument("--timeout-s", type=float, default=3.0)
     options = parser.parse_args()
     status = probe(options.target, options.service, options.timeout_s)

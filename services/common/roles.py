@@ -1,4 +1,4 @@
-"""Names of the roles that models have, as they stand in contracts and model configurations."""
+"""Roles of models, as named in protos and model configurations."""
 
 COPY = "copy"
 """Finds edited copies of a picture."""

@@ -1,4 +1,4 @@
-"""How every service runs: signals, health that follows its dependencies, and a graceful stop."""
+"""Runs a service: signals, health that reflects its dependencies, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 LIVENESS = "liveness"
-"""Health name that is SERVING as long as we answer: a restart of ours mends no dependency."""
+"""Health name for liveness probes. It is always SERVING: a restart cannot repair a dependency."""
 MAX_CONNECTION_AGE_MS = 5 * 60_000
-"""Callers that balance over names look them up again then, and find servers that came meanwhile."""
+"""Maximum age of a connection. Reconnecting clients resolve names again and find new servers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Where and how a server listens."""
+    """Settings of a gRPC server."""
 
     host: str
     """Address to listen on."""
     port: int
     """gRPC port."""
     metrics_port: int
-    """Port of /metrics; 0 turns it off."""
+    """Port of /metrics; 0 disables it."""
     max_message_bytes: int
-    """Largest message taken or given; gRPC itself refuses larger ones."""
+    """Maximum bytes per message. gRPC itself rejects larger messages."""
     grace_s: float
-    """How long calls in flight may go on after a signal to stop."""
+    """Maximum time for calls in progress to finish at shutdown."""
     drain_s: float
-    """How long to go on taking calls after health says NOT_SERVING, so that balancers notice."""
+    """Time to accept calls after health reports NOT_SERVING, so that load balancers notice."""
     check_interval_s: float
-    """How often the dependencies are checked for health."""
+    """Interval of the health checks of dependencies."""
     log_level: str
     """debug, info, warning or error."""
     tls_certificate_file: str
-    """PEM chain; empty: plain text, for a mesh or one machine."""
+    """Certificate chain in PEM format. Empty: no TLS, for a mesh or a single machine."""
     tls_key_file: str
-    """PEM key of the certificate."""
+    """Private key of the certificate in PEM format."""
 
     @classmethod
     def from_env(
@@ -75,25 +75,25 @@ class ServerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What `serve` needs to know of a service."""
+    """Description of a service for `serve`."""
 
     name: str
     """Short name for logs: "gateway"."""
     descriptor_names: Sequence[str]
-    """Full names of its gRPC services, for reflection and health."""
+    """Full names of the gRPC services, for reflection and health."""
     register: Callable[[grpc.aio.Server], None]
-    """Adds the servicers."""
+    """Adds the servicers to a server."""
     settings: ServerSettings
     check: Callable[[], Awaitable[None]]
-    """Raises while something that the service depends on is not well."""
+    """Raises an exception while a dependency is unhealthy."""
     close: Callable[[], Awaitable[None]]
-    """Gives back what the service holds, after the last call."""
+    """Releases all resources, after the last call."""
     authorize: Authorize | None = None
-    """Refuses calls; None lets everybody in."""
+    """Check of each call; None accepts all calls."""
 
 
 class RunningServer:
-    """A started server; `stop` it once. Tests use this without signals."""
+    """A started server. Call `stop` once."""
 
     def __init__(self, service: Service, server: grpc.aio.Server, health: HealthServicer) -> None:
         self._service = service
@@ -102,7 +102,7 @@ class RunningServer:
         self._watch = asyncio.create_task(self._watch_dependencies())
 
     async def stop(self) -> None:
-        """NOT_SERVING → drain → let calls end → give everything back."""
+        """Report NOT_SERVING, drain, let calls finish, and release all resources."""
         settings = self._service.settings
         self._watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -113,16 +113,16 @@ class RunningServer:
         await self._service.close()
 
     async def _watch_dependencies(self) -> None:
-        last: int | None = None
+        reported: int | None = None
         while True:
             status = await self._status()
-            if status != last:
+            if status != reported:
                 for name in ("", *self._service.descriptor_names):
                     await self._health.set(name, status)
                 metrics.HEALTHY.set(status == SERVING)
-                logger().info("health", status=ServingStatus.Name(status))
-                last = status
-            # While unwell, look more often: callers are waiting for us.
+                logger().info("health.changed", status=ServingStatus.Name(status))
+                reported = status
+            # Check an unhealthy service more often: callers wait for it.
             interval_s = self._service.settings.check_interval_s
             await asyncio.sleep(interval_s if status == SERVING else min(0.2, interval_s))
 
@@ -130,14 +130,14 @@ class RunningServer:
         try:
             async with asyncio.timeout(self._service.settings.check_interval_s + 1):
                 await self._service.check()
-        except Exception as error:  # noqa: BLE001  # whatever it is, we are not well
-            logger().debug("unhealthy", error=str(error))
+        except Exception as error:  # noqa: BLE001  # any error means unhealthy
+            logger().debug("health.check_failed", error=str(error))
             return int(NOT_SERVING)
         return int(SERVING)
 
 
 async def start(service: Service) -> RunningServer:
-    """Start to listen; health says NOT_SERVING until the dependencies are well."""
+    """Start a server. Health reports NOT_SERVING until the dependencies are healthy."""
     settings = service.settings
     server = grpc.aio.server(
         interceptors=[CallInterceptor(service.authorize)],
@@ -163,7 +163,7 @@ async def start(service: Service) -> RunningServer:
     _listen(server, settings)
     await server.start()
     metrics.export_metrics(settings.host, settings.metrics_port)
-    logger().info("listening", host=settings.host, port=settings.port)
+    logger().info("server.listening", host=settings.host, port=settings.port)
     return RunningServer(service, server, health)
 
 
@@ -180,7 +180,7 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings) -> None:
 
 
 async def serve(service: Service) -> None:
-    """Run until SIGTERM or SIGINT, then stop gracefully."""
+    """Run a service until SIGTERM or SIGINT, then stop it gracefully."""
     configure_logs(service.name, service.settings.log_level)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -188,6 +188,6 @@ async def serve(service: Service) -> None:
         loop.add_signal_handler(number, stopping.set)
     running = await start(service)
     await stopping.wait()
-    logger().info("stopping")
+    logger().info("server.stopping")
     await running.stop()
-    logger().info("stopped")
+    logger().info("server.stopped")

@@ -1,4 +1,4 @@
-"""The one place where errors meet gRPC: ServiceError ↔ google.rpc.Status ↔ status codes."""
+"""Conversion between ServiceError, google.rpc.Status and gRPC errors."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ CODES: dict[Reason, grpc.StatusCode] = {
 }
 
 RETRY_AFTER_S = {grpc.StatusCode.UNAVAILABLE: 1.0, grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0}
-"""When to come back where the error itself does not say."""
+"""Default retry delay by status code, for errors without `retry_after_s`."""
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
-    """Say the error as a google.rpc.Status with its details."""
+    """Convert an error to a google.rpc.Status with details."""
     code = CODES[error.reason]
     details: list[Message] = [
         error_details_pb2.ErrorInfo(
@@ -85,7 +85,7 @@ def to_status(error: ServiceError) -> status_pb2.Status:
 
 
 def from_status(status: status_pb2.Status) -> ServiceError | None:
-    """Read back what `to_status` said; None where the status was not made by one of us."""
+    """Convert a status of `to_status` back to an error; None for other statuses."""
     info = error_details_pb2.ErrorInfo()
     bad_request = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
@@ -108,30 +108,28 @@ def from_status(status: status_pb2.Status) -> ServiceError | None:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: Reason) -> ServiceError:
-    """Say what a failed call to another service means for our own caller.
+    """Convert the error of a call to another service to an error for the caller of this service.
 
     Args:
-        error: as raised by the stub.
-        peer: the reason for "that service does not answer", e.g. CATALOG_UNAVAILABLE.
+        error: error that the stub raised.
+        peer: reason if the service is unreachable, for example CATALOG_UNAVAILABLE.
     """
     status = rpc_status.from_call(cast("grpc.Call", error))
-    ours = from_status(status) if status is not None else None
-    if ours is not None:
-        return ours
+    known = from_status(status) if status is not None else None
+    if known is not None:
+        return known
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline passed")
+        return ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline of the call passed")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return ServiceError(Reason.OVERLOADED, "a service behind this one is overloaded")
+        return ServiceError(Reason.OVERLOADED, f"{_service_name(peer)} is overloaded")
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
         return ServiceError(peer, f"{_service_name(peer)} does not answer")
-    return ServiceError(
-        Reason.INTERNAL, f"{_service_name(peer)} failed unexpectedly ({code.name.lower()})"
-    )
+    return ServiceError(Reason.INTERNAL, f"{_service_name(peer)} failed with {code.name}")
 
 
 def to_grpc(error: ServiceError) -> Any:
-    """Give code, message and trailing metadata to abort a call with."""
+    """Return code, message and trailing metadata to abort a call with."""
     return rpc_status.to_status(to_status(error))
 
 

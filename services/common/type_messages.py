@@ -1,4 +1,4 @@
-"""imagesearch.type.v1 ↔ the model: what all three contracts share."""
+"""Conversion of `imagesearch.type.v1` messages from and to the shared value types."""
 
 from __future__ import annotations
 
@@ -185,8 +185,11 @@ def read_subject(message: subject_pb2.Subject, *, field: str = "subject") -> Sub
         box=read_box(message.box),
         category=read_category(message.category, field=f"{field}.category"),
         score=message.score,
-        colors=[Color(one.name, one.hex, one.share) for one in message.colors],
-        attributes=[Attribute(one.name, one.value, one.score) for one in message.attributes],
+        colors=[Color(color.name, color.hex, color.share) for color in message.colors],
+        attributes=[
+            Attribute(attribute.name, attribute.value, attribute.score)
+            for attribute in message.attributes
+        ],
     )
 
 
@@ -196,11 +199,12 @@ def write_subject(value: Subject) -> subject_pb2.Subject:
         category=write_category(value.category),
         score=value.score,
         colors=[
-            subject_pb2.Color(name=one.name, hex=one.hex, share=one.share) for one in value.colors
+            subject_pb2.Color(name=color.name, hex=color.hex, share=color.share)
+            for color in value.colors
         ],
         attributes=[
-            subject_pb2.Attribute(name=one.name, value=one.value, score=one.score)
-            for one in value.attributes
+            subject_pb2.Attribute(name=attribute.name, value=attribute.value, score=attribute.score)
+            for attribute in value.attributes
         ],
     )
 

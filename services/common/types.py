@@ -16,7 +16,7 @@ TagValue = str | int | float | bool
 
 
 class LibraryType(enum.IntEnum):
-    """What a search in the library looks for; names and numbers of `type.v1.LibraryType`."""
+    """Kind of search in a library; names and numbers of `type.v1.LibraryType`."""
 
     WHOLE_IMAGE = 1
     ELEMENT = 2
@@ -149,7 +149,7 @@ class PictureInfo:
     """Digest of the file, hexadecimal."""
     media_type: str
     sharpness: float
-    """Variance of the Laplacian of the grey picture scaled to a long side of 512 pixels."""
+    """Variance of the Laplacian of the grayscale picture, scaled to a long side of 512 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
