@@ -112,10 +112,8 @@ async def _claim(installation: Installation) -> None:
 def open_storage(settings: Settings) -> Storage:
     """Return the storage of the backend, not yet started. Only that backend is imported."""
     if settings.backend == "cluster":
-        from imagesearch_services.catalog.cluster import (  # noqa: PLC0415
-            ClusterSettings,
-            ClusterStorage,
-        )
+        from imagesearch_services.catalog.cluster.settings import ClusterSettings  # noqa: PLC0415
+        from imagesearch_services.catalog.cluster.storage import ClusterStorage  # noqa: PLC0415
 
         return ClusterStorage(
             ClusterSettings(
@@ -132,7 +130,8 @@ def open_storage(settings: Settings) -> Storage:
                 hnsw_ef=settings.hnsw_ef,
             )
         )
-    from imagesearch_services.catalog.edge import EdgeSettings, EdgeStorage  # noqa: PLC0415
+    from imagesearch_services.catalog.edge.settings import EdgeSettings  # noqa: PLC0415
+    from imagesearch_services.catalog.edge.storage import EdgeStorage  # noqa: PLC0415
 
     return EdgeStorage(
         EdgeSettings(

@@ -10,7 +10,7 @@ from imagesearch_services.catalog.filters import Filter, Match, all_of, any_of, 
 from imagesearch_services.catalog.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, VectorData, VectorSpace
 from imagesearch_services.catalog.payloads import entry_from_payload
-from imagesearch_services.catalog.storage import Fields, Scored, Search, Storage
+from imagesearch_services.catalog.storage import Fields, ScoredPoint, Search, Storage
 from imagesearch_services.catalog.thumbnails import MAX_THUMBNAILS, Thumbnails
 from imagesearch_services.catalog.vector_checks import check_query_vectors, check_sparse
 from imagesearch_services.common.errors import ServiceError, field_error
@@ -111,8 +111,8 @@ class Queries:
         return QueryResults(lists, await self._thumbnails.attach(library, shown))
 
     async def _load_first(
-        self, library: Library, results: Sequence[Sequence[Scored]], count: int
-    ) -> list[list[Scored]]:
+        self, library: Library, results: Sequence[Sequence[ScoredPoint]], count: int
+    ) -> list[list[ScoredPoint]]:
         """Load the entries of the first `count` hits of each vector; leave out deleted hits."""
         uids = {hit.uid for hits in results for hit in hits[:count]}
         records = await self._storage.retrieve(library.uid, list(uids), Fields.ENTRY)
@@ -127,7 +127,9 @@ class Queries:
             for hits in results
         ]
 
-    async def _search_merged(self, library: Library, search: Search, query: Query) -> list[Scored]:
+    async def _search_merged(
+        self, library: Library, search: Search, query: Query
+    ) -> list[ScoredPoint]:
         """Search for all vectors together; read the payload of each entry once."""
         hits_per_vector = min(search.limit, query.merged_hits_per_vector or search.limit)
         breadth = MERGED_BREADTH if len(search.vectors) >= MANY_VECTORS else 1.0
@@ -140,7 +142,7 @@ class Queries:
         payloads = {record.uid: record.payload for record in records}
         return [hit._replace(payload=payloads[hit.uid]) for hit in top if hit.uid in payloads]
 
-    async def _search_distinct(self, library: Library, search: Search) -> list[list[Scored]]:
+    async def _search_distinct(self, library: Library, search: Search) -> list[list[ScoredPoint]]:
         fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
         first = replace(search, limit=search.limit * OVER_FETCH, fields=fields)
         results = await self._storage.search(library.uid, first)
@@ -150,10 +152,10 @@ class Queries:
         ]
 
     async def _fill(
-        self, library: Library, search: Search, hits: list[Scored], limit: int
-    ) -> list[Scored]:
+        self, library: Library, search: Search, hits: list[ScoredPoint], limit: int
+    ) -> list[ScoredPoint]:
         """Repeat a search without the entities found so far until `limit` entities are found."""
-        best: dict[str | bytes, Scored] = {}
+        best: dict[str | bytes, ScoredPoint] = {}
         while True:
             for hit in hits:
                 best.setdefault(hit.payload.get("entity_id") or hit.uid, hit)
@@ -224,7 +226,7 @@ def _check_options(query: Query) -> None:
         raise field_error("entry_count", "needs include_entries")
 
 
-def _hits(scored: Sequence[Scored], entry_count: int) -> list[Hit]:
+def _hits(scored: Sequence[ScoredPoint], entry_count: int) -> list[Hit]:
     """Return hits, the first `entry_count` of them with their entries."""
     return [
         Hit(

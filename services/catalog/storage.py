@@ -1,8 +1,8 @@
-"""What the Catalog asks of an engine: collections of points with vectors, payload and indexes.
+"""What the Catalog needs of a backend: collections of points with vectors and payload.
 
-Both backends (`edge.py`, `cluster.py`) keep this contract, and one test suite holds them to it.
-Failures of the engine are `ServiceError(STORAGE_UNAVAILABLE)`; everything else is a fault in
-our code.
+Both backends (`edge`, `cluster`) implement `Storage`, and the contract tests run on both. A failure
+of a backend is a `ServiceError` with STORAGE_UNAVAILABLE; any other exception is a bug in this
+service.
 """
 
 from __future__ import annotations
@@ -13,28 +13,30 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.model import FieldType, VectorData, VectorSpace
 from imagesearch_services.common.errors import Reason, ServiceError
 
 Payload = dict[str, Any]
-"""JSON-like: str, int (64 bit), float, bool, None, lists and dicts of them."""
+"""JSON-like: str, int (64 bits), float, bool, None, and lists and dicts of them."""
 
 FEATURES_KEY = "features"
-"""Payload key of the large blob that is left out unless it is asked for."""
+"""Payload key of the entry's features, a large blob that is read only on request."""
 
 THUMBNAIL_KEY = "thumbnail"
-"""Payload key of the version of the small picture."""
+"""Payload key of the thumbnail's version."""
 
 
 class Fields(enum.Enum):
-    """Which payload to give back."""
+    """The part of the payload to read."""
 
     NONE = enum.auto()
     ENTITY = enum.auto()
     """Only `entity_id` and `image_id`."""
     THUMBNAIL = enum.auto()
-    """Only which blob is the small picture."""
+    """Only the thumbnail's version."""
     FEATURES = enum.auto()
     """Only the features."""
     ENTRY = enum.auto()
@@ -43,22 +45,25 @@ class Fields(enum.Enum):
 
 
 class Point(NamedTuple):
-    """What is stored: 16 bytes of id, vectors by space, payload."""
+    """A point to write."""
 
     uid: bytes
+    """16 bytes."""
     vectors: Mapping[str, VectorData]
+    """By space."""
     payload: Payload
 
 
 class Record(NamedTuple):
-    """What is read; `payload` and `vectors` are empty where they were not asked for."""
+    """A point as read; `payload` and `vectors` are empty unless requested."""
 
     uid: bytes
     payload: Payload
     vectors: dict[str, VectorData]
+    """By space."""
 
 
-class Scored(NamedTuple):
+class ScoredPoint(NamedTuple):
     """A hit of a search."""
 
     uid: bytes
@@ -67,36 +72,45 @@ class Scored(NamedTuple):
 
 
 class CollectionStats(NamedTuple):
-    """Counts of a collection, now."""
+    """Current counts of a collection."""
 
     point_count: int
     unindexed_vector_count: int
+    """Approximate number of vectors outside the HNSW index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """One search for several vectors of one space."""
+    """A search for the nearest points of several vectors of one space."""
 
     space: str
     vectors: Sequence[VectorData]
     limit: int
+    """Maximum hits per vector."""
     filter: Filter | None = None
     min_similarity: float | None = None
     """Inclusive."""
     fields: Fields = Fields.NONE
     breadth: float = 1.0
-    """Of the search in the HNSW graph, as a share of the usual."""
+    """Breadth of the HNSW search, as a share of the configured `ef`."""
 
-    def ef(self, usual: int) -> int:
-        """Give the `ef` of the search: how many nodes of the graph it keeps in view."""
-        return max(self.limit, round(usual * self.breadth))
+    def ef(self, configured_ef: int) -> int:
+        """Return `ef` of the HNSW search: the number of candidates it keeps."""
+        return max(self.limit, round(configured_ef * self.breadth))
+
+    @property
+    def exclusive_min_similarity(self) -> float | None:
+        """`min_similarity` for Qdrant, which leaves out hits at its threshold."""
+        if self.min_similarity is None:
+            return None
+        return float(np.nextafter(np.float32(self.min_similarity), np.float32(-np.inf)))
 
 
 def has_links(field: str, field_type: FieldType) -> bool:
-    """Tell whether an index gives its values links of their own in the HNSW graph.
+    """Return whether values of an indexed field get links of their own in the HNSW graph.
 
-    They keep filtered searches quick, and cost as much to build as the graph itself, once for
-    each field: worth it for kinds and names, not for numbers and for what tells one entry.
+    Such links keep filtered searches fast, but each field costs as much build time as the graph
+    itself. They are worth it for categories and names, not for numbers and unique values.
     """
     if field in {"image_id", "sha256"}:
         return False
@@ -104,58 +118,62 @@ def has_links(field: str, field_type: FieldType) -> bool:
 
 
 class FolderLockedError(Exception):
-    """The data folder is another Catalog's."""
+    """The data folder is in use by another Catalog."""
 
 
 class Storage(Protocol):
-    """An engine with its collections."""
+    """Collections on an engine."""
 
     exclusive: bool
-    """No other process writes here, so what was written by us may be remembered."""
+    """Whether no other process writes to the collections, so that their content may be cached."""
 
     parallel_calls: int
     """Maximum storage calls that one request makes at the same time. An engine that runs one call
     after another has 1: otherwise calls of other requests would queue behind all of them."""
 
     async def start(self) -> None:
-        """Open the engine; raises where it can't be had."""
+        """Open the engine.
+
+        Raises:
+            FolderLockedError: the data folder is in use.
+        """
 
     async def check(self) -> None:
-        """Raise while the engine does not answer."""
+        """Raise unless the engine answers."""
 
     async def close(self) -> None:
-        """Give the engine back; everything written is safe already."""
+        """Release the engine. Acknowledged writes are durable already."""
 
     async def create_collection(
         self, name: str, spaces: Sequence[VectorSpace], indexes: Mapping[str, FieldType]
     ) -> None:
-        """Make an empty collection; one of that name that is there already is taken as made."""
+        """Create an empty collection, unless it exists."""
 
     async def drop_collection(self, name: str) -> None:
-        """Remove a collection and all in it; none of that name is no error."""
+        """Remove a collection and its content, if it exists."""
 
     async def keep_only(self, names: frozenset[str]) -> None:
-        """Remove what a crash left behind, where the engine belongs to us alone."""
+        """Remove other collections, left by a crash, if the backend is exclusive."""
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
-        """Index a payload field; one that is there already is no error."""
+        """Create the index of a payload field, unless it exists."""
 
     async def stats(self, name: str) -> CollectionStats:
-        """Count points exactly and unindexed vectors about."""
+        """Return exact and approximate counts."""
 
     async def upsert(self, name: str, points: Sequence[Point]) -> None:
-        """Write points whole, all of them or none; durable on return."""
+        """Write whole points, all or none; durable on return."""
 
     async def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
-        """Replace all payload of a point that is there; durable on return."""
+        """Replace the whole payload of an existing point; durable on return."""
 
     async def delete(self, name: str, uids: Sequence[bytes]) -> None:
-        """Remove points; those that are not there are no error; durable on return."""
+        """Remove the points that exist; durable on return."""
 
     async def retrieve(
         self, name: str, uids: Sequence[bytes], fields: Fields, *, vectors: bool = False
     ) -> list[Record]:
-        """Read points by id, in any order; those that are not there are left out."""
+        """Read the points that exist, in any order."""
 
     async def scroll(
         self,
@@ -167,24 +185,24 @@ class Storage(Protocol):
         *,
         vectors: bool = False,
     ) -> list[Record]:
-        """Read up to `limit` points by ascending id, beginning after one."""
+        """Read up to `limit` points in ascending order of their ids, all above `after`."""
 
     async def count(self, name: str, where: Filter | None) -> int:
         """Count points exactly."""
 
-    async def search(self, name: str, search: Search) -> list[list[Scored]]:
-        """Find the nearest points of each vector, best first."""
+    async def search(self, name: str, search: Search) -> list[list[ScoredPoint]]:
+        """Return the nearest points of each vector, best first."""
 
-    async def search_merged(self, name: str, search: Search, limit: int) -> list[Scored]:
-        """Find the points nearest to any of the vectors, each once, best first.
+    async def search_merged(self, name: str, search: Search, limit: int) -> list[ScoredPoint]:
+        """Return the points nearest to any of the vectors, each once, best first.
 
-        Of each vector the first `search.limit` take part.
+        The first `search.limit` hits of each vector take part.
         """
 
 
-def merged(hits: Iterable[Scored], limit: int) -> list[Scored]:
-    """Take each point once, at its best, and the best of these."""
-    best: dict[bytes, Scored] = {}
+def merge_hits(hits: Iterable[ScoredPoint], limit: int) -> list[ScoredPoint]:
+    """Return the best hits; a point found several times counts once, with its best hit."""
+    best: dict[bytes, ScoredPoint] = {}
     for hit in sorted(hits, key=attrgetter("similarity"), reverse=True):
         if len(best) == limit:
             break
@@ -193,5 +211,5 @@ def merged(hits: Iterable[Scored], limit: int) -> list[Scored]:
 
 
 def storage_error(message: str = "the storage engine does not answer") -> ServiceError:
-    """Say that the engine failed, without its own words: those go to the log."""
+    """Return the error for a failed engine. Its own message goes to the log, not to the caller."""
     return ServiceError(Reason.STORAGE_UNAVAILABLE, message)

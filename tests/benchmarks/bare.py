@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime
 import qdrant_edge as q
 
-from imagesearch_services.catalog.edge_engine import CURRENT_FILE
+from imagesearch_services.catalog.edge.collection import read_generation
 from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.preprocess import (
@@ -56,8 +56,8 @@ class BarePath:
     @classmethod
     def over_copy(cls, models_dir: Path, collection_folder: Path, copy: Path) -> BarePath:
         """Use a copy of the collection's current generation."""
-        generation = (collection_folder / CURRENT_FILE).read_text()
-        shutil.copytree(collection_folder / generation, copy)
+        generation = read_generation(collection_folder)
+        shutil.copytree(collection_folder / str(generation), copy)
         return cls(models_dir, copy)
 
     def search(self, content: bytes) -> str:

@@ -21,7 +21,8 @@ from imagesearch.catalog.v1 import filter_pb2
 from imagesearch.type.v1 import tag_pb2
 from imagesearch_services.catalog.app import build, open_blob_store
 from imagesearch_services.catalog.blobs import BlobStore
-from imagesearch_services.catalog.cluster import ClusterSettings, ClusterStorage
+from imagesearch_services.catalog.cluster.settings import ClusterSettings
+from imagesearch_services.catalog.cluster.storage import ClusterStorage
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Storage
 from imagesearch_services.common import server

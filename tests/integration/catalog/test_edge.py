@@ -11,17 +11,23 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.catalog import edge_engine
 from imagesearch_services.catalog.app import open_storage
-from imagesearch_services.catalog.edge import EdgeStorage
-from imagesearch_services.catalog.edge_engine import CURRENT_FILE, LOCK_FILE, Engine
+from imagesearch_services.catalog.edge import page_cache
+from imagesearch_services.catalog.edge.collection import CURRENT_FILE
+from imagesearch_services.catalog.edge.data_folder import LOCK_FILE
+from imagesearch_services.catalog.edge.engine import Engine
+from imagesearch_services.catalog.edge.protocol import Failure
+from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.edge.storage import EdgeStorage
 from imagesearch_services.catalog.model import VectorSpace
 from imagesearch_services.catalog.storage import FolderLockedError, Point, storage_error
 from imagesearch_services.common.errors import Reason
@@ -47,7 +53,13 @@ def collections_of(folder: Path) -> Path:
 
 def engine_pid(storage: EdgeStorage) -> int:
     assert storage._engine is not None
-    return storage._engine._process.pid
+    return storage._engine.pid
+
+
+def edge_settings(folder: Path) -> EdgeSettings:
+    storage = open_storage(settings_for(folder))
+    assert isinstance(storage, EdgeStorage)
+    return storage._settings
 
 
 def start_importer(folder: Path, indexing_threshold: int) -> subprocess.Popen[str]:
@@ -123,11 +135,11 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
             await catalog.stub.DeleteEntries(request)
 
 
-async def test_a_data_folder_has_one_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imagesearch_services.catalog.edge.LOCK_WAIT_S", 0.1)
+async def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:
+    impatient = EdgeStorage(replace(edge_settings(tmp_path), lock_wait_s=0.1))
     async with running_catalog(settings_for(tmp_path)) as catalog:
         with pytest.raises(FolderLockedError, match="in use by another Catalog"):
-            async with running_catalog(settings_for(tmp_path)):
+            async with running_catalog(settings_for(tmp_path), impatient):
                 pass
         await catalog.make_library("shop")
 
@@ -203,7 +215,7 @@ async def test_an_engine_that_dies_is_started_anew(tmp_path: Path) -> None:
         await catalog.store("shop", make_entry("a"))
         os.kill(engine_pid(storage), signal.SIGSTOP)
         waiting = asyncio.create_task(catalog.library("shop"))
-        await until(lambda: storage._engine is not None and storage._engine._waiting)
+        await until(lambda: storage._engine is not None and storage._engine._pending)
         os.kill(engine_pid(storage), signal.SIGKILL)
         with refused(Reason.STORAGE_UNAVAILABLE):
             await waiting
@@ -242,21 +254,26 @@ async def test_a_full_disk_refuses_writes_and_leaves_reads(tmp_path: Path) -> No
         await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
 
 
-def test_the_engine_keeps_only_so_many_shards_open(
+def test_the_least_recently_used_shards_are_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imagesearch_services.catalog.edge_engine.MAX_OPEN", 2)
-    engine = Engine()
-    engine.open(str(tmp_path), 64, 0, 1.0)
+    monkeypatch.setattr("imagesearch_services.catalog.edge.data_folder.MAX_OPEN", 2)
+    engine = Engine(edge_settings(tmp_path))
+
+    def run(command: str, *arguments: object) -> Any:
+        result = engine.execute(command, arguments)
+        assert not isinstance(result, Failure)
+        return result
+
     try:
         point = Point(bytes(16), {SPACE: turned(0)}, {"image_id": "a"})
         for name in "abc":
-            engine.create_collection(name, [VectorSpace(SPACE, 16)], {})
-            engine.upsert(name, [point])
-        assert set(engine._open) == {"b", "c"}
-        assert engine.stats("b").point_count == 1
-        assert engine.stats("a").point_count == 1
-        assert set(engine._open) == {"b", "a"}
+            run("create_collection", name, [VectorSpace(SPACE, 16)], {})
+            run("upsert", name, [point])
+        assert set(engine._folder._open) == {"b", "c"}
+        assert run("stats", "b").point_count == 1
+        assert run("stats", "a").point_count == 1
+        assert set(engine._folder._open) == {"b", "a"}
     finally:
         engine.close()
 
@@ -303,7 +320,7 @@ async def test_searches_and_writes_go_on_while_an_index_is_built(tmp_path: Path)
         (uid,) = storage._indexer._tasks
         folder = collections_of(tmp_path) / uid
         await until((folder / "1").exists)
-        await until(lambda: uid in storage._indexer._touched)
+        await until(lambda: uid in storage._indexer._written_uids)
         turns = 0
         while uid in storage._indexer._tasks and turns < 500:
             # Found at once, whether new, overwritten or deleted.
@@ -370,7 +387,7 @@ async def test_a_tag_first_used_while_an_index_is_built_is_filterable(tmp_path: 
         await catalog.make_library("shop", spaces=[{"name": SPACE, "dimensions": 64}])
         await fill(catalog, "shop", 2000)
         (uid,) = storage._indexer._tasks
-        await until(lambda: uid in storage._indexer._touched)
+        await until(lambda: uid in storage._indexer._written_uids)
         tagged = pb.Entry(image_id="tagged", tags={"late": {"bool_value": True}})
         tagged.vectors.add(space=SPACE, values=random_units(1, 64, seed=9)[0])
         await catalog.store("shop", tagged)
@@ -387,7 +404,7 @@ async def test_stopping_does_not_wait_for_an_index(tmp_path: Path) -> None:
         await catalog.make_library("shop", spaces=[{"name": SPACE, "dimensions": 64}])
         await fill(catalog, "shop", 20_000)
         (uid,) = storage._indexer._tasks
-        await until(lambda: uid in storage._indexer._touched)
+        await until(lambda: uid in storage._indexer._written_uids)
         stopping = time.monotonic()
     assert time.monotonic() - stopping < 5
     async with edge_catalog(tmp_path) as (catalog, _):
@@ -403,7 +420,7 @@ async def test_a_library_can_be_deleted_while_its_index_is_built(tmp_path: Path)
         await catalog.make_library("shop", spaces=[{"name": SPACE, "dimensions": 64}])
         await fill(catalog, "shop", 5000)
         (uid,) = storage._indexer._tasks
-        await until(lambda: uid in storage._indexer._touched)
+        await until(lambda: uid in storage._indexer._written_uids)
         await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
         assert not (collections_of(tmp_path) / uid).exists()
         await catalog.make_library("shop")
@@ -455,10 +472,10 @@ async def test_a_broken_promise_of_the_engine_is_found_by_health(tmp_path: Path)
 def test_payload_that_can_not_be_read_ahead_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available_bytes: int
 ) -> None:
-    monkeypatch.setattr(edge_engine, "_available_bytes", lambda: available_bytes)
+    monkeypatch.setattr(page_cache, "_available_bytes", lambda: available_bytes)
     pages = tmp_path / "segments" / "one" / "payload_storage"
     pages.mkdir(parents=True)
     (pages / "page_0.dat").write_bytes(bytes(3 << 20))
     (pages / "page_1.dat").symlink_to(tmp_path / "gone")
-    edge_engine._warm(tmp_path)
-    edge_engine._warm(tmp_path / "gone")
+    page_cache.read_payload_ahead(tmp_path)
+    page_cache.read_payload_ahead(tmp_path / "gone")

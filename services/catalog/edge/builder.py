@@ -1,7 +1,8 @@
-"""Builds the HNSW index of a shard that nobody else has open: `python -m … FOLDER`.
+"""Builds the HNSW index of a shard: `python -m imagesearch_services.catalog.edge.builder FOLDER`.
 
-A process of its own, since the engine's bindings hold Python's global lock while they build,
-and so that it can run at the lowest priority and be killed at any time: it works on a copy.
+No other process may have the shard open. Building has a process of its own because the engine's
+bindings hold Python's global interpreter lock meanwhile. The process has the lowest priority and
+may be killed at any time: it works on a copy.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ from typing import Any
 import qdrant_edge as q
 
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that we get when our parent dies."""
+"""Option of prctl(2): the signal that this process receives when its parent dies."""
 
 DATATYPES = {
     "float32": q.VectorStorageDatatype.Float32,
     "float16": q.VectorStorageDatatype.Float16,
     "turbo8": q.VectorStorageDatatype.Turbo8,
 }
-"""As a shard's configuration names them; where it names none, the engine's default holds."""
+"""Data types by their names in a shard's configuration."""
 
 SMALLEST_INDEXED_KB = 64
-"""Segments above this get an index. The threshold that people set is kept by who starts us."""
+"""Minimum size of a segment that gets an index, in KB. The Catalog applies the configured threshold
+before it starts a build."""
 
 
 def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int) -> None:
-    """Index all vectors of the shard in the folder and leave it closed."""
+    """Index all vectors of the shard in a folder."""
     stored = json.loads((Path(folder) / "edge_config.json").read_text(encoding="utf-8"))
     shard = q.EdgeShard.load(
         folder,
@@ -64,7 +66,7 @@ def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int
 
 
 def _datatype(space: Mapping[str, Any]) -> q.VectorStorageDatatype | None:
-    """Give what a space was made with: it stays so for ever."""
+    """Return the data type that a space was created with, which never changes; None: default."""
     name = space.get("datatype")
     return None if name is None else DATATYPES[name]
 

@@ -1,0 +1,1 @@
+"""The scaled-out backend: a Qdrant server or cluster, over gRPC."""

@@ -1,0 +1,123 @@
+"""A collection: a folder with numbered generations of a shard.
+
+The file CURRENT names the generation in use. An index is built in a copy of the shard, which is the
+next generation and then replaces the one in use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import qdrant_edge as q
+
+from imagesearch_services.catalog.edge.files import sync_folder
+from imagesearch_services.catalog.edge.page_cache import read_payload_ahead
+from imagesearch_services.catalog.model import VectorSpace
+from imagesearch_services.catalog.storage import CollectionStats
+
+CURRENT_FILE = "CURRENT"
+
+PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
+"""Vector space of collections without vectors (metadata): a shard must have one. Never filled."""
+
+FLUSH_POINTS = 20_000
+"""Points written after which a shard is flushed. It bounds the write-ahead log, which is replayed
+after a kill."""
+
+
+class Collection:
+    """An open generation of a collection."""
+
+    def __init__(self, folder: Path, generation: int, shard: q.EdgeShard) -> None:
+        self.folder = folder
+        self.generation = generation
+        self.shard = shard
+        self.copy: Collection | None = None
+        """The next generation, while its index is finished but it is not yet in use."""
+        config = json.loads((self.path / "edge_config.json").read_text(encoding="utf-8"))
+        self._dense_spaces = len(config["vectors"].keys() - {PLACEHOLDER_SPACE.name})
+        self._sparse_spaces = len(config["sparse_vectors"])
+        # Vectors of points replaced or removed since the index was built: the engine counts them
+        # as indexed until the next build.
+        self._stale_vectors = 0
+        self._unflushed_points = 0
+        threading.Thread(target=read_payload_ahead, args=[self.path], daemon=True).start()
+
+    @classmethod
+    def open(cls, folder: Path, generation: int | None = None) -> Collection:
+        """Open a generation, by default the one in use."""
+        if generation is None:
+            generation = read_generation(folder)
+        shard = q.EdgeShard.load(str(folder / str(generation)))
+        return cls(folder, generation, shard)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / str(self.generation)
+
+    @property
+    def copy_path(self) -> Path:
+        """Folder of the next generation."""
+        return self.folder / str(self.generation + 1)
+
+    @property
+    def has_vectors(self) -> bool:
+        """False for collections that hold metadata."""
+        return bool(self._dense_spaces or self._sparse_spaces)
+
+    def upsert(self, points: list[q.Point]) -> None:
+        """Write points and flush from time to time; acknowledged writes do not depend on it."""
+        before = self.shard.info().points_count
+        self.shard.update(q.UpdateOperation.upsert_points(points))
+        replaced = len(points) - (self.shard.info().points_count - before)
+        self._stale_vectors += replaced * self._dense_spaces
+        self._unflushed_points += len(points)
+        if self._unflushed_points >= FLUSH_POINTS:
+            self.shard.flush()
+            self._unflushed_points = 0
+
+    def delete(self, ids: list[q.PointId]) -> None:
+        before = self.shard.info().points_count
+        self.shard.update(q.UpdateOperation.delete_points(ids))
+        self._stale_vectors += (before - self.shard.info().points_count) * self._dense_spaces
+
+    def stats(self) -> CollectionStats:
+        info = self.shard.info()
+        dense = info.points_count * self._dense_spaces
+        # Sparse vectors are indexed when they are written; the engine counts them, too.
+        indexed = info.indexed_vectors_count - info.points_count * self._sparse_spaces
+        unindexed = dense - indexed + self._stale_vectors
+        return CollectionStats(info.points_count, min(max(unindexed, 0), dense))
+
+    def close(self) -> None:
+        """Flush and close the shard, and that of the copy if it is open."""
+        self.shard.close()
+        if self.copy is not None:
+            self.copy.close()
+
+    def drop_copy(self) -> None:
+        """Close the copy, if it is open, and remove its files."""
+        if self.copy is not None:
+            self.copy.close()
+            self.copy = None
+        shutil.rmtree(self.copy_path, ignore_errors=True)
+
+
+def read_generation(folder: Path) -> int:
+    """Return the generation in use."""
+    return int((folder / CURRENT_FILE).read_text(encoding="ascii"))
+
+
+def write_generation(folder: Path, generation: int) -> None:
+    """Set the generation in use, atomically and durably."""
+    draft = folder / f"{CURRENT_FILE}.new"
+    with draft.open("w", encoding="ascii") as file:
+        file.write(str(generation))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(folder / CURRENT_FILE)
+    sync_folder(folder)

@@ -1,0 +1,85 @@
+"""Copies of shards in which an index is built, and how a copy replaces its shard.
+
+The parent copies the files of a flushed shard and starts the builder. Meanwhile the shard serves
+reads and writes; what was written is brought to the copy before the copy takes over.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import qdrant_edge as q
+
+from imagesearch_services.catalog.edge.collection import Collection, write_generation
+from imagesearch_services.catalog.edge.data_folder import DataFolder
+from imagesearch_services.catalog.edge.files import disk_bytes
+
+
+class IndexCopies:
+    """The copies of the collections in a data folder, one per collection at most."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+
+    def prepare(self, name: str) -> tuple[Path, Path]:
+        """Flush the shard. Returns its folder, and the folder for its copy, which does not exist.
+
+        Raises:
+            OSError: ENOSPC.
+        """
+        collection = self._folder.collection(name)
+        # Space for the copy, and for the index built in it.
+        self._folder.require_space(2 * disk_bytes(collection.path))
+        collection.shard.flush()
+        if collection.copy_path.exists():
+            shutil.rmtree(collection.copy_path)
+        return collection.path, collection.copy_path
+
+    def open(self, name: str) -> None:
+        """Open the copy, whose index is complete."""
+        collection = self._folder.collection(name)
+        collection.copy = Collection.open(collection.folder, collection.generation + 1)
+
+    def catch_up(self, name: str, uids: Sequence[bytes]) -> None:
+        """Bring points of the copy to the state that they have in the shard."""
+        collection = self._folder.collection(name)
+        copy = _open_copy(collection)
+        ids: list[q.PointId] = [uuid.UUID(bytes=uid) for uid in uids]
+        records = collection.shard.retrieve(ids, True, True)
+        deleted = set(ids) - {record.id for record in records}
+        if records:
+            copy.upsert(
+                [q.Point(record.id, record.vector or {}, record.payload) for record in records]
+            )
+        if deleted:
+            copy.delete(list(deleted))
+
+    def switch(self, name: str) -> None:
+        """Replace the shard by its copy."""
+        collection = self._folder.collection(name)
+        copy = _open_copy(collection)
+        # Payload indexes that were created since the copy was made.
+        copied = copy.shard.info().payload_schema
+        for field, index in collection.shard.info().payload_schema.items():
+            if field not in copied:
+                schema = index.params or index.data_type
+                copy.shard.update(q.UpdateOperation.create_field_index(field, schema))
+        copy.shard.flush()
+        write_generation(copy.folder, copy.generation)
+        self._folder.replace(name, copy)
+        collection.copy = None
+        collection.close()
+        shutil.rmtree(collection.path)
+
+    def drop(self, name: str) -> None:
+        """Remove a copy that is not needed."""
+        self._folder.collection(name).drop_copy()
+
+
+def _open_copy(collection: Collection) -> Collection:
+    if collection.copy is None:
+        raise RuntimeError(f"{collection.folder.name} has no open copy")
+    return collection.copy

@@ -1,0 +1,155 @@
+"""The engine process as the Catalog sees it: starts it, sends commands, receives answers.
+
+The README of the Catalog compares this with process pools and other libraries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from typing import Any, NamedTuple
+
+from imagesearch_services.catalog.edge import protocol
+from imagesearch_services.catalog.edge.protocol import Failure, FailureKind
+from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.storage import FolderLockedError, storage_error
+from imagesearch_services.common.logs import logger
+
+CLOSE_TIMEOUT_S = 20.0
+"""Time that the engine has to flush and close its shards before it is killed, in seconds."""
+
+READ_BUFFER_BYTES = 1 << 20
+"""Size of the buffer for answers."""
+
+
+class _PendingCommand(NamedTuple):
+    """A command without an answer yet."""
+
+    result: asyncio.Future[Any]
+    sent_s: float
+    """When it was sent, in the event loop's time."""
+
+
+class EngineProcess:
+    """A running engine process. Commands run one at a time, in the order they are sent."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._pending: deque[_PendingCommand] = deque()
+        self.alive = True
+        """False as soon as the process has ended."""
+        self._reading = asyncio.create_task(self._read_answers())
+
+    @classmethod
+    async def start(cls, settings: EdgeSettings) -> EngineProcess:
+        """Start the process and open the data folder.
+
+        Raises:
+            FolderLockedError: another engine process holds the folder.
+            ServiceError: STORAGE_UNAVAILABLE.
+        """
+        parent_end, child_end = socket.socketpair()
+        with child_end:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "imagesearch_services.catalog.edge",
+                str(child_end.fileno()),
+                pass_fds=[child_end.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        reader, writer = await asyncio.open_unix_connection(
+            sock=parent_end, limit=READ_BUFFER_BYTES
+        )
+        engine = cls(process, reader, writer)
+        try:
+            await engine._send(settings)
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def command(self, method: str, *arguments: Any) -> Any:
+        """Run a method of `Engine` and return its result.
+
+        The command runs even when the caller is cancelled.
+
+        Raises:
+            ServiceError: STORAGE_UNAVAILABLE.
+        """
+        return await self._send((method, arguments))
+
+    def oldest_command_s(self) -> float | None:
+        """Return the age of the oldest unanswered command; None if all are answered."""
+        if not self._pending:
+            return None
+        return asyncio.get_running_loop().time() - self._pending[0].sent_s
+
+    async def close(self) -> None:
+        """Let the engine flush and close; kill it when that exceeds `CLOSE_TIMEOUT_S`."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._process.wait()
+        except TimeoutError:
+            # Nothing is lost: acknowledged writes are in the write-ahead log.
+            self._process.kill()
+            await self._process.wait()
+        await self._reading
+
+    async def _send(self, message: object) -> Any:
+        if not self.alive:
+            raise storage_error()
+        data = protocol.encode(message)
+        loop = asyncio.get_running_loop()
+        command = _PendingCommand(loop.create_future(), loop.time())
+        # No await between the two: answers are matched to commands by their order.
+        self._pending.append(command)
+        self._writer.write(data)
+        return await command.result
+
+    async def _read_answers(self) -> None:
+        try:
+            while True:
+                answer = await protocol.read_async(self._reader)
+                _settle(self._pending.popleft().result, answer)
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            self.alive = False
+            self._writer.close()
+            for command in self._pending:
+                if not command.result.done():
+                    command.result.set_exception(storage_error())
+            self._pending.clear()
+
+
+def _settle(result: asyncio.Future[Any], answer: Any) -> None:
+    if result.done():  # the caller was cancelled
+        return
+    if isinstance(answer, Failure):
+        result.set_exception(_exception(answer))
+    else:
+        result.set_result(answer)
+
+
+def _exception(failure: Failure) -> Exception:
+    if failure.kind is FailureKind.FOLDER_LOCKED:
+        return FolderLockedError(failure.detail)
+    logger().error("engine.command_failed", kind=failure.kind.name, error=failure.detail)
+    if failure.kind is FailureKind.DISK_FULL:
+        return storage_error("no space is left for the storage engine")
+    return storage_error("the storage engine failed")

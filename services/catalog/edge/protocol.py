@@ -1,0 +1,64 @@
+"""Messages between the Catalog and its engine process.
+
+A message is a pickle after its length. The parent sends `EdgeSettings`, then commands: the name of
+a method of `Engine` and its arguments. The child answers every message, in their order, with the
+result (None for the settings) or a `Failure`.
+
+Pickles are safe here: both ends are the same program, and the socket has no name by which another
+process could connect to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import pickle
+import struct
+from typing import Any, BinaryIO, NamedTuple
+
+HEADER = struct.Struct("<Q")
+"""Length of the pickle that follows, in bytes."""
+
+
+class FailureKind(enum.Enum):
+    """Kind of a failed command."""
+
+    FOLDER_LOCKED = enum.auto()
+    DISK_FULL = enum.auto()
+    ENGINE_ERROR = enum.auto()
+
+
+class Failure(NamedTuple):
+    """Answer to a command that failed."""
+
+    kind: FailureKind
+    detail: str
+    """For the log; may contain internals of the engine."""
+
+
+def encode(message: object) -> bytes:
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return HEADER.pack(len(body)) + body
+
+
+def read(stream: BinaryIO) -> Any:
+    """Read the next message.
+
+    Raises:
+        EOFError: the other end closed the connection or died.
+    """
+    (size,) = HEADER.unpack(_read_exactly(stream, HEADER.size))
+    return pickle.loads(_read_exactly(stream, size))  # noqa: S301  # see above
+
+
+async def read_async(reader: asyncio.StreamReader) -> Any:
+    """Read the next message; raise as `read` does."""
+    (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+    return pickle.loads(await reader.readexactly(size))  # noqa: S301  # see above
+
+
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data

@@ -1,0 +1,171 @@
+"""`Storage` on the embedded engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from imagesearch_services.catalog.edge.indexer import Indexer
+from imagesearch_services.catalog.edge.process import EngineProcess
+from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.filters import Filter
+from imagesearch_services.catalog.model import FieldType, VectorSpace
+from imagesearch_services.catalog.storage import (
+    CollectionStats,
+    Fields,
+    Payload,
+    Point,
+    Record,
+    ScoredPoint,
+    Search,
+    merge_hits,
+    storage_error,
+)
+from imagesearch_services.common.logs import logger
+
+SEARCH_VECTORS = 16
+"""Vectors searched per command, so that other commands can run during a long batch."""
+
+MERGED_SEARCH_VECTORS = 32
+"""Vectors searched per command of a merged search: the first ones find most of the hits."""
+
+HANG_S = 120.0
+"""Age of an unanswered command at which the health check reports a hanging engine, in seconds."""
+
+
+class EdgeStorage:
+    """Collections in a local folder. An engine process that dies is restarted by the next call."""
+
+    exclusive = True
+    parallel_calls = 1
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._settings = settings
+        self._engine: EngineProcess | None = None
+        self._restarting = asyncio.Lock()
+        self._write_locks: dict[str, asyncio.Lock] = {}
+        self._indexer = Indexer(settings, self._command, self._write_lock)
+        self._closed = False
+
+    async def start(self) -> None:
+        self._engine = await EngineProcess.start(self._settings)
+
+    async def check(self) -> None:
+        engine = await self._running()
+        age_s = engine.oldest_command_s()
+        if age_s is None:
+            await engine.command("ping")
+        elif age_s > HANG_S:
+            raise storage_error("the storage engine hangs")
+
+    async def close(self) -> None:
+        self._closed = True
+        await self._indexer.cancel_all()
+        if self._engine is not None:
+            await self._engine.close()
+
+    async def create_collection(
+        self, name: str, spaces: Sequence[VectorSpace], indexes: Mapping[str, FieldType]
+    ) -> None:
+        await self._command("create_collection", name, tuple(spaces), dict(indexes))
+
+    async def drop_collection(self, name: str) -> None:
+        await self._indexer.cancel(name)
+        await self._command("drop_collection", name)
+        self._write_locks.pop(name, None)
+
+    async def keep_only(self, names: frozenset[str]) -> None:
+        await self._command("keep_only", names)
+
+    async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
+        async with self._write_lock(name):
+            await self._command("create_index", name, field, field_type)
+
+    async def stats(self, name: str) -> CollectionStats:
+        stats: CollectionStats = await self._command("stats", name)
+        self._indexer.schedule(name, stats)
+        return stats
+
+    async def upsert(self, name: str, points: Sequence[Point]) -> None:
+        async with self._write_lock(name):
+            self._indexer.record_writes(name, [point.uid for point in points])
+            await self._command("upsert", name, points)
+        self._indexer.schedule(name)
+
+    async def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
+        async with self._write_lock(name):
+            self._indexer.record_writes(name, [uid])
+            await self._command("set_payload", name, uid, payload)
+
+    async def delete(self, name: str, uids: Sequence[bytes]) -> None:
+        async with self._write_lock(name):
+            self._indexer.record_writes(name, uids)
+            await self._command("delete", name, uids)
+
+    async def retrieve(
+        self, name: str, uids: Sequence[bytes], fields: Fields, *, vectors: bool = False
+    ) -> list[Record]:
+        records: list[Record] = await self._command("retrieve", name, uids, fields, vectors)
+        return records
+
+    async def scroll(
+        self,
+        name: str,
+        where: Filter | None,
+        after: bytes | None,
+        limit: int,
+        fields: Fields,
+        *,
+        vectors: bool = False,
+    ) -> list[Record]:
+        records: list[Record] = await self._command(
+            "scroll", name, where, after, limit, fields, vectors
+        )
+        return records
+
+    async def count(self, name: str, where: Filter | None) -> int:
+        count: int = await self._command("count", name, where)
+        return count
+
+    async def search(self, name: str, search: Search) -> list[list[ScoredPoint]]:
+        results: list[list[ScoredPoint]] = []
+        for start in range(0, len(search.vectors), SEARCH_VECTORS):
+            part = replace(search, vectors=search.vectors[start : start + SEARCH_VECTORS])
+            results += await self._command("search", name, part)
+        return results
+
+    async def search_merged(self, name: str, search: Search, limit: int) -> list[ScoredPoint]:
+        hits: list[ScoredPoint] = []
+        for start in range(0, len(search.vectors), MERGED_SEARCH_VECTORS):
+            part = replace(search, vectors=search.vectors[start : start + MERGED_SEARCH_VECTORS])
+            if len(hits) == limit:
+                # Points below the last hit can not enter the result.
+                part = replace(part, min_similarity=hits[-1].similarity)
+            hits = merge_hits(
+                [*hits, *await self._command("search_merged", name, part, limit)], limit
+            )
+        return hits
+
+    def _write_lock(self, name: str) -> asyncio.Lock:
+        """Return the lock that every write to the collection holds."""
+        return self._write_locks.setdefault(name, asyncio.Lock())
+
+    async def _command(self, method: str, *arguments: Any) -> Any:
+        engine = await self._running()
+        return await engine.command(method, *arguments)
+
+    async def _running(self) -> EngineProcess:
+        """Return the engine process, restarted if it died."""
+        engine = self._engine
+        if engine is None or self._closed:
+            raise storage_error("the storage engine is stopped")
+        if engine.alive:
+            return engine
+        async with self._restarting:
+            if not self._engine or not self._engine.alive:
+                logger().error("engine.died", pid=engine.pid)
+                await self._indexer.cancel_all()
+                self._engine = await EngineProcess.start(self._settings)
+            return self._engine
