@@ -1,7 +1,6 @@
-"""A server that speaks S3, for tests: moto's, with buckets in memory.
+"""An S3 server for tests: moto, with buckets in memory.
 
-It checks every request's signature (version 4, by Amazon's own library for Python) and whether the
-user that signed may do what was asked.
+It checks the signature (version 4) of every request, and whether its user is allowed to do it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """Return the Catalog's settings that keep small pictures here."""
+        """Return settings of a Catalog that stores its thumbnails in the bucket."""
         return {
             "BLOB_STORE": f"s3://{BUCKET}/of/the/suite",
             "BLOB_ENDPOINT": self.endpoint,
@@ -49,7 +48,7 @@ class S3Server:
 
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
-    """Start a server, make the bucket and a user who may use it, and check from then on."""
+    """Start a server, create the bucket and a user with access to it, then enable the checks."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
@@ -91,7 +90,7 @@ def _make_user(server: S3Server) -> None:
         server,
         Action="PutUserPolicy",
         UserName="catalog",
-        PolicyName="small-pictures",
+        PolicyName="thumbnails",
         PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
     )
     key = _ask_iam(server, Action="CreateAccessKey", UserName="catalog")
@@ -102,7 +101,7 @@ def _make_user(server: S3Server) -> None:
 
 
 def _ask_iam(server: S3Server, **request: str) -> str:
-    """Call the users' service, which the signature's scope tells from the others."""
+    """Call the IAM service, which moto recognizes by the scope of the signature."""
     scope = "AWS4-HMAC-SHA256 Credential=anybody/20200101/us-east-1/iam/aws4_request"
     answer = httpx.post(server.endpoint, data=request, headers={"Authorization": scope})
     return answer.raise_for_status().text

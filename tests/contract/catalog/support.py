@@ -1,4 +1,4 @@
-"""A running Catalog for tests, and short ways to say things to it."""
+"""A running Catalog for tests, a client with shortcuts, and builders of messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def settings_for(data_dir: Path, **changes: str) -> Settings:
 
 
 def make_local_cluster() -> ClusterStorage:
-    """Return the cluster backend on the client's local mode: the calls, not the wire."""
+    """Return the cluster backend on the client's local mode, without server and network."""
     return ClusterStorage(
         ClusterSettings(
             url="",
@@ -90,7 +90,7 @@ async def running_catalog(
 
 
 class Catalog:
-    """The service's stub with the calls that tests make most."""
+    """A client of the service with the calls that tests make most."""
 
     def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None = None) -> None:
         self.channel = channel
@@ -106,18 +106,18 @@ class Catalog:
     async def put(
         self, library_id: str, *entries: pb.Entry, **terms: Any
     ) -> Sequence[pb.PutEntryResult]:
-        """Store entries; the caller looks at the results."""
+        """Store entries; return the result of each."""
         request = pb.PutEntriesRequest(library_id=library_id, entries=entries, **terms)
         return (await self.stub.PutEntries(request)).results
 
     async def store(self, library_id: str, *entries: pb.Entry, **terms: Any) -> list[pb.Entry]:
-        """Store entries, all of which must succeed."""
+        """Store entries and assert that all were stored."""
         results = await self.put(library_id, *entries, **terms)
         assert [result.error.message for result in results] == [""] * len(entries)
         return [result.entry for result in results]
 
-    async def get(self, library_id: str, *image_ids: str, **asked: Any) -> list[pb.Entry]:
-        request = pb.GetEntriesRequest(library_id=library_id, image_ids=image_ids, **asked)
+    async def get(self, library_id: str, *image_ids: str, **options: Any) -> list[pb.Entry]:
+        request = pb.GetEntriesRequest(library_id=library_id, image_ids=image_ids, **options)
         return list((await self.stub.GetEntries(request)).entries)
 
     async def library(self, library_id: str) -> pb.Library:
@@ -128,23 +128,23 @@ class Catalog:
         return (await self.stub.ListEntries(request)).total_count
 
     async def find(self, library_id: str, where: filter_pb2.Filter | None = None) -> set[str]:
-        """Return the image ids of all entries that a filter takes."""
+        """Return the image ids of all entries that match a filter."""
         request = pb.ListEntriesRequest(library_id=library_id, filter=where, page_size=1000)
         response = await self.stub.ListEntries(request)
         assert response.total_count == len(response.entries)
         return {entry.image_id for entry in response.entries}
 
-    async def query(self, library_id: str, *vectors: bytes, **asked: Any) -> list[list[pb.Hit]]:
+    async def query(self, library_id: str, *vectors: bytes, **options: Any) -> list[list[pb.Hit]]:
         request = pb.QueryEntriesRequest(
             library_id=library_id,
             vectors=[{"space": SPACE, "values": values} for values in vectors],
-            **asked,
+            **options,
         )
         results = (await self.stub.QueryEntries(request)).results
         return [list(result.hits) for result in results]
 
-    async def nearest(self, library_id: str, vector: bytes, **asked: Any) -> list[str]:
-        (hits,) = await self.query(library_id, vector, include_entries=True, **asked)
+    async def nearest(self, library_id: str, vector: bytes, **options: Any) -> list[str]:
+        (hits,) = await self.query(library_id, vector, include_entries=True, **options)
         return [hit.entry.image_id for hit in hits]
 
     async def update(
@@ -159,13 +159,13 @@ class Catalog:
             )
         )
 
-    async def delete(self, library_id: str, *image_ids: str, **asked: Any) -> int:
-        request = pb.DeleteEntriesRequest(library_id=library_id, image_ids=image_ids, **asked)
+    async def delete(self, library_id: str, *image_ids: str, **options: Any) -> int:
+        request = pb.DeleteEntriesRequest(library_id=library_id, image_ids=image_ids, **options)
         return (await self.stub.DeleteEntries(request)).deleted_count
 
     @property
     def blobs(self) -> BlobStore:
-        """The store of small pictures, behind the service's back."""
+        """The blob store of the service, for direct access."""
         assert self._blobs is not None
         return self._blobs
 
@@ -173,13 +173,13 @@ class Catalog:
         """Return the names of a library's blobs."""
         return [blob.name async for page in self.blobs.pages(library_uid) for blob in page]
 
-    async def thumbnails(self, library_id: str, *image_ids: str, **asked: Any) -> list[bytes]:
-        request = pb.GetThumbnailsRequest(library_id=library_id, image_ids=image_ids, **asked)
+    async def thumbnails(self, library_id: str, *image_ids: str, **options: Any) -> list[bytes]:
+        request = pb.GetThumbnailsRequest(library_id=library_id, image_ids=image_ids, **options)
         return list((await self.stub.GetThumbnails(request)).thumbnails)
 
 
 def turned(degrees: float) -> bytes:
-    """Return a unit vector of `SPACE` at an angle to the first axis."""
+    """Return a unit vector of `SPACE` at this angle to the first axis."""
     vector = np.zeros(SPACE_DIMENSIONS, "<f4")
     vector[0], vector[1] = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return vector.tobytes()
@@ -243,7 +243,7 @@ def no(member: filter_pb2.Filter) -> filter_pb2.Filter:
 
 @contextmanager
 def refused(reason: Reason) -> Iterator[list[ServiceError]]:
-    """Expect a call to be refused; the error is in the list afterwards."""
+    """Expect a call to fail with this reason; the list then holds the error."""
     errors: list[ServiceError] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         yield errors

@@ -1,4 +1,4 @@
-"""Entries keep the contract on every backend: storing, reading, changing, deleting, listing."""
+"""Storing, reading, changing, deleting and listing entries, on both backends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def full_entry() -> pb.Entry:
     )
 
 
-async def test_a_stored_entry_is_given_back_whole(catalog: Catalog, library: str) -> None:
+async def test_a_stored_entry_is_returned_unchanged(catalog: Catalog, library: str) -> None:
     sent = full_entry()
     (stored,) = await catalog.store(library, sent)
     expected = pb.Entry()
@@ -85,7 +85,9 @@ async def test_a_stored_entry_is_given_back_whole(catalog: Catalog, library: str
     assert read == stored
 
 
-async def test_vectors_and_features_come_when_asked(catalog: Catalog, library: str) -> None:
+async def test_vectors_and_features_are_returned_if_requested(
+    catalog: Catalog, library: str
+) -> None:
     sent = full_entry()
     sent.vectors[0].values = random_units(1)[0]
     await catalog.store(library, sent)
@@ -99,7 +101,7 @@ async def test_vectors_and_features_come_when_asked(catalog: Catalog, library: s
     )
 
 
-async def test_an_entry_with_least_has_no_more(catalog: Catalog, library: str) -> None:
+async def test_a_minimal_entry_has_only_ids_and_times(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("bare"))
     (read,) = await catalog.get(library, "bare")
     assert {field.name for field, _ in read.ListFields()} == {
@@ -110,7 +112,7 @@ async def test_an_entry_with_least_has_no_more(catalog: Catalog, library: str) -
     }
 
 
-async def test_an_image_id_is_taken_once(catalog: Catalog, library: str) -> None:
+async def test_an_existing_image_id_is_refused(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("image", turned(0)))
     (result,) = await catalog.put(library, make_entry("image", turned(90)))
     assert reason_of(result) is Reason.IMAGE_ALREADY_EXISTS
@@ -118,7 +120,9 @@ async def test_an_image_id_is_taken_once(catalog: Catalog, library: str) -> None
     assert hit.similarity == pytest.approx(1)
 
 
-async def test_overwriting_replaces_all_but_the_create_time(catalog: Catalog, library: str) -> None:
+async def test_overwriting_replaces_everything_but_the_create_time(
+    catalog: Catalog, library: str
+) -> None:
     (first,) = await catalog.store(library, make_entry("image", entity_id="a", tags={"n": 1}))
     (second,) = await catalog.store(
         library, make_entry("image", turned(90), tags={"m": 2}), allow_overwrite=[True]
@@ -134,7 +138,7 @@ async def test_overwriting_replaces_all_but_the_create_time(catalog: Catalog, li
     assert (await catalog.library(library)).entry_count == 1
 
 
-async def test_items_see_those_before_them_in_the_call(catalog: Catalog, library: str) -> None:
+async def test_items_see_earlier_items_of_the_same_call(catalog: Catalog, library: str) -> None:
     results = await catalog.put(
         library,
         make_entry("twice", entity_id="first"),
@@ -152,7 +156,7 @@ async def test_items_see_those_before_them_in_the_call(catalog: Catalog, library
     assert await catalog.count(library) == 1
 
 
-async def test_concurrent_puts_of_one_id_store_one(catalog: Catalog, library: str) -> None:
+async def test_concurrent_puts_of_one_id_store_one_entry(catalog: Catalog, library: str) -> None:
     outcomes = await asyncio.gather(
         *(catalog.put(library, make_entry("image", entity_id=str(n))) for n in range(8))
     )
@@ -169,7 +173,9 @@ async def test_a_repeated_put_counts_as_stored(catalog: Catalog, library: str) -
     assert reason_of(other) is Reason.IMAGE_ALREADY_EXISTS
 
 
-async def test_capacity_lets_in_what_fits_in_order(catalog: Catalog, new_id: str) -> None:
+async def test_items_beyond_the_capacity_are_refused_in_order(
+    catalog: Catalog, new_id: str
+) -> None:
     await catalog.make_library(new_id, capacity=2)
     results = await catalog.put(new_id, *(make_entry(name) for name in ("a", "b", "c")))
     assert [reason_of(result) for result in results] == [None, None, Reason.LIBRARY_FULL]
@@ -213,7 +219,7 @@ async def test_capacity_lets_in_what_fits_in_order(catalog: Catalog, new_id: str
         ),
     ],
 )
-async def test_a_bad_item_fails_alone(
+async def test_an_invalid_item_does_not_fail_the_others(
     catalog: Catalog, library: str, change: dict[str, Any], reason: Reason
 ) -> None:
     bad = pb.Entry(
@@ -249,7 +255,7 @@ async def test_each_dense_space_needs_its_vector(catalog: Catalog, new_id: str) 
     ],
     ids=["none", "too many", "terms of two", "request ids of two"],
 )
-async def test_a_bad_batch_is_refused_whole(
+async def test_an_invalid_batch_is_refused_as_a_whole(
     catalog: Catalog, library: str, request_fields: dict[str, Any]
 ) -> None:
     with refused(Reason.FIELD_INVALID):
@@ -272,7 +278,7 @@ async def test_the_first_use_fixes_a_tags_type(catalog: Catalog, library: str) -
     error = from_status(results[1].error)
     assert error is not None
     assert error.metadata == {"tag": "price", "expected": "float", "actual": "integer"}
-    # A refused item fixes nothing.
+    # A refused item does not fix the type of a tag.
     await catalog.store(library, make_entry("free", tags={"fresh": "string"}))
 
 
@@ -292,14 +298,14 @@ async def test_concurrent_first_uses_of_a_tag_agree_on_a_type(
     assert await catalog.find(library, has("tags.contested")) == {str(n) for n in stored}
 
 
-async def test_entries_come_in_the_order_asked(catalog: Catalog, library: str) -> None:
+async def test_entries_are_returned_in_the_requested_order(catalog: Catalog, library: str) -> None:
     stored = await catalog.store(library, *(make_entry(name) for name in "abcd"))
     uid_of = {entry.image_id: entry.uid for entry in stored}
     read = await catalog.get(library, "c", "gone", "a", uids=[uid_of["d"], uid_of["a"], bytes(16)])
     assert [entry.image_id for entry in read] == ["c", "a", "d", "a"]
 
 
-async def test_an_entrys_uid_depends_on_its_image_id_alone(
+async def test_the_uid_of_an_entry_depends_on_its_image_id_only(
     catalog: Catalog, library: str, new_id: str
 ) -> None:
     await catalog.make_library(new_id)
@@ -309,7 +315,9 @@ async def test_an_entrys_uid_depends_on_its_image_id_alone(
     assert here.uid == there.uid == uuid.uuid5(namespace, "image").bytes
 
 
-async def test_an_update_changes_what_its_mask_names(catalog: Catalog, library: str) -> None:
+async def test_an_update_changes_the_fields_of_its_mask_only(
+    catalog: Catalog, library: str
+) -> None:
     sent = full_entry()
     (before,) = await catalog.store(library, sent)
     changes = pb.Entry(
@@ -341,7 +349,7 @@ async def test_an_update_changes_what_its_mask_names(catalog: Catalog, library: 
     assert await catalog.find(library, has("category")) == set()
 
 
-async def test_the_whole_of_the_tags_can_be_replaced(catalog: Catalog, library: str) -> None:
+async def test_all_tags_can_be_replaced_at_once(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("image", tags={"a": 1, "b": 2}))
     changes = pb.Entry(image_id="image", tags={"b": tag(3)})
     assert dict((await catalog.update(library, changes, "tags")).tags) == {"b": tag(3)}
@@ -350,7 +358,7 @@ async def test_the_whole_of_the_tags_can_be_replaced(catalog: Catalog, library: 
     assert await catalog.find(library, has("tags.b")) == set()
 
 
-async def test_an_update_is_checked(catalog: Catalog, library: str) -> None:
+async def test_an_invalid_update_is_refused(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("image", tags={"n": 1}))
     with refused(Reason.IMAGE_NOT_FOUND):
         await catalog.update(library, pb.Entry(image_id="gone"), "entity_id")
@@ -364,7 +372,7 @@ async def test_an_update_is_checked(catalog: Catalog, library: str) -> None:
         await catalog.update(library, pb.Entry(image_id="image"))
 
 
-async def test_a_repeated_update_gives_the_first_answer(catalog: Catalog, library: str) -> None:
+async def test_a_repeated_update_returns_the_first_answer(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("image"))
     changes = pb.Entry(image_id="image", entity_id="a")
     first = await catalog.update(library, changes, "entity_id", request_id=f"u {library}")
@@ -375,14 +383,16 @@ async def test_a_repeated_update_gives_the_first_answer(catalog: Catalog, librar
     assert read.entity_id == "b"
 
 
-async def test_deleting_by_ids_counts_what_was_there(catalog: Catalog, library: str) -> None:
+async def test_deleting_by_ids_counts_existing_entries_only(catalog: Catalog, library: str) -> None:
     await catalog.store(library, *(make_entry(name) for name in "abc"))
     assert await catalog.delete(library, "a", "gone", "b", "a") == 2
     assert await catalog.find(library) == {"c"}
     assert await catalog.nearest(library, turned(0)) == ["c"]
 
 
-async def test_deleting_by_filter_takes_all_that_it_takes(catalog: Catalog, library: str) -> None:
+async def test_deleting_by_filter_deletes_every_matching_entry(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(
         library, *(make_entry(f"{n}", tags={"n": n, "odd": n % 2 == 1}) for n in range(1000))
     )
@@ -407,7 +417,7 @@ async def test_deleting_needs_ids_or_a_filter(catalog: Catalog, library: str) ->
     assert await catalog.count(library) == 1
 
 
-async def test_a_repeated_deletion_gives_the_first_count(catalog: Catalog, library: str) -> None:
+async def test_a_repeated_deletion_returns_the_first_count(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a"))
     assert await catalog.delete(library, "a", request_id=f"d {library}") == 1
     await catalog.store(library, make_entry("a"))
@@ -416,15 +426,15 @@ async def test_a_repeated_deletion_gives_the_first_count(catalog: Catalog, libra
 
 
 async def list_page(
-    catalog: Catalog, library: str, token: str = "", **asked: Any
+    catalog: Catalog, library: str, token: str = "", **options: Any
 ) -> pb.ListEntriesResponse:
-    asked.setdefault("page_size", 7)
+    options.setdefault("page_size", 7)
     return await catalog.stub.ListEntries(
-        pb.ListEntriesRequest(library_id=library, page_token=token, **asked)
+        pb.ListEntriesRequest(library_id=library, page_token=token, **options)
     )
 
 
-async def test_pages_list_each_entry_once_while_others_come_and_go(
+async def test_pages_list_each_entry_once_during_concurrent_writes(
     catalog: Catalog, library: str
 ) -> None:
     steady = {f"steady {n}" for n in range(40)}
@@ -439,7 +449,7 @@ async def test_pages_list_each_entry_once_while_others_come_and_go(
         if not token:
             break
         await catalog.store(library, make_entry(f"new {turn}"))
-        # Also the one that the next page begins after.
+        # Delete also the entry that the next page starts after.
         gone = {page.entries[-1].image_id, passing[turn]} - steady
         await catalog.delete(library, *gone)
     names = [entry.image_id for entry in listed]
@@ -449,7 +459,7 @@ async def test_pages_list_each_entry_once_while_others_come_and_go(
     assert uids == sorted(uids)
 
 
-async def test_a_page_tells_the_exact_total(catalog: Catalog, library: str) -> None:
+async def test_a_page_reports_the_exact_total(catalog: Catalog, library: str) -> None:
     await catalog.store(library, *(make_entry(f"{n}", tags={"n": n}) for n in range(20)))
     page = await list_page(catalog, library, filter=where("tags.n", "<", 12))
     assert (page.total_count, len(page.entries)) == (12, 7)
@@ -457,7 +467,7 @@ async def test_a_page_tells_the_exact_total(catalog: Catalog, library: str) -> N
     assert (rest.total_count, len(rest.entries), rest.next_page_token) == (12, 5, "")
 
 
-async def test_page_sizes_have_a_default_and_a_most(catalog: Catalog, library: str) -> None:
+async def test_page_sizes_have_a_default_and_a_maximum(catalog: Catalog, library: str) -> None:
     for start in (0, 1000):
         await catalog.store(library, *(make_entry(f"{start + n}") for n in range(1000)))
     assert len((await list_page(catalog, library, page_size=0)).entries) == 100
@@ -466,23 +476,25 @@ async def test_page_sizes_have_a_default_and_a_most(catalog: Catalog, library: s
         await list_page(catalog, library, page_size=-1)
 
 
-async def test_a_page_token_is_of_one_list(catalog: Catalog, library: str, new_id: str) -> None:
+async def test_a_page_token_is_valid_for_one_list_only(
+    catalog: Catalog, library: str, new_id: str
+) -> None:
     await catalog.make_library(new_id)
     await catalog.store(library, *(make_entry(f"{n}", tags={"n": n}) for n in range(20)))
     token = (await list_page(catalog, library)).next_page_token
-    for other, asked in (
+    for other, options in (
         (new_id, {}),
         (library, {"filter": where("tags.n", "<", 12)}),
     ):
         with refused(Reason.PAGE_TOKEN_INVALID):
-            await list_page(catalog, other, token, **asked)
+            await list_page(catalog, other, token, **options)
     altered = ("A" if token[-10] != "A" else "B").join((token[:-10], token[-9:]))
     for bad in (altered, token[:-4], token + "AAAA", "nonsense"):
         with refused(Reason.PAGE_TOKEN_INVALID):
             await list_page(catalog, library, bad)
 
 
-async def test_listed_entries_have_vectors_when_asked(catalog: Catalog, library: str) -> None:
+async def test_listed_entries_have_vectors_if_requested(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", turned(20)))
     page = await list_page(catalog, library, include_vectors=True)
     vector = np.frombuffer(page.entries[0].vectors[0].values, "<f4")
@@ -490,7 +502,7 @@ async def test_listed_entries_have_vectors_when_asked(catalog: Catalog, library:
     assert not (await list_page(catalog, library)).entries[0].vectors
 
 
-async def test_features_can_be_had_alone(catalog: Catalog, library: str) -> None:
+async def test_features_can_be_requested_alone(catalog: Catalog, library: str) -> None:
     blobs = {"a": b"\0blob", "b": b"", "c": bytes(range(256)) * 40}
     entries = [make_entry(name, features=blob) for name, blob in blobs.items()]
     uids = {entry.image_id: entry.uid for entry in await catalog.store(library, *entries)}
@@ -507,7 +519,7 @@ async def test_features_can_be_had_alone(catalog: Catalog, library: str) -> None
         await catalog.stub.GetEntries(request)
 
 
-async def test_entries_of_a_library_that_was_made_anew_are_refused(
+async def test_calls_with_the_uid_of_a_recreated_library_are_refused(
     catalog: Catalog, library: str
 ) -> None:
     await catalog.store(library, make_entry("a"))

@@ -1,4 +1,4 @@
-"""Libraries keep the contract on every backend."""
+"""Creating, listing, changing and deleting libraries, on both backends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 SPACES = [{"name": "copy@1", "dimensions": 16}, {"name": "words@2", "sparse": True}]
 
 
-async def test_a_created_library_is_given_back_whole(catalog: Catalog, new_id: str) -> None:
+async def test_a_created_library_is_returned_unchanged(catalog: Catalog, new_id: str) -> None:
     created = await catalog.make_library(
         new_id,
         spaces=SPACES,
@@ -39,13 +39,13 @@ async def test_a_created_library_is_given_back_whole(catalog: Catalog, new_id: s
     assert await catalog.library(new_id) == created
 
 
-async def test_a_library_id_is_taken_once(catalog: Catalog, library: str) -> None:
+async def test_an_existing_library_id_is_refused(catalog: Catalog, library: str) -> None:
     with refused(Reason.LIBRARY_ALREADY_EXISTS) as errors:
         await catalog.make_library(library)
     assert errors[0].metadata == {"library": f"libraries/{library}"}
 
 
-async def test_concurrent_creations_of_one_id_make_one_library(
+async def test_concurrent_creations_of_one_id_create_one_library(
     catalog: Catalog, new_id: str
 ) -> None:
     outcomes = await asyncio.gather(
@@ -75,7 +75,7 @@ async def test_concurrent_creations_of_one_id_make_one_library(
         ({"capacity": -1}, Reason.FIELD_INVALID),
     ],
 )
-async def test_a_library_that_can_not_be_is_refused(
+async def test_an_invalid_library_is_refused(
     catalog: Catalog, fields: dict[str, Any], reason: Reason
 ) -> None:
     library = {"library_id": "sound", "type": 1, "spaces": SPACES} | fields
@@ -85,7 +85,7 @@ async def test_a_library_that_can_not_be_is_refused(
         await catalog.library("sound")
 
 
-async def test_a_repeated_creation_gives_the_first_answer(catalog: Catalog, new_id: str) -> None:
+async def test_a_repeated_creation_returns_the_first_answer(catalog: Catalog, new_id: str) -> None:
     request = pb.CreateLibraryRequest(
         library=pb.Library(library_id=new_id, type=1, spaces=SPACES), request_id=f"make {new_id}"
     )
@@ -107,7 +107,7 @@ async def test_an_overlong_request_id_is_refused(catalog: Catalog, library: str)
         )
 
 
-async def test_pages_list_every_library_once_by_id(catalog: Catalog, new_id: str) -> None:
+async def test_pages_list_every_library_once_in_id_order(catalog: Catalog, new_id: str) -> None:
     made = [f"{new_id}-{letter}" for letter in "cab"]
     for library_id in made:
         await catalog.make_library(library_id)
@@ -132,7 +132,7 @@ async def test_a_foreign_page_token_is_refused(catalog: Catalog, token: str) -> 
         await catalog.stub.ListLibraries(pb.ListLibrariesRequest(page_token=token))
 
 
-async def test_an_update_changes_what_its_mask_names(catalog: Catalog, new_id: str) -> None:
+async def test_an_update_changes_the_fields_of_its_mask_only(catalog: Catalog, new_id: str) -> None:
     before = await catalog.make_library(new_id, display_name="old", description="kept")
     after = await catalog.stub.UpdateLibrary(
         pb.UpdateLibraryRequest(
@@ -147,7 +147,7 @@ async def test_an_update_changes_what_its_mask_names(catalog: Catalog, new_id: s
 
 
 @pytest.mark.parametrize("path", ["uid", "spaces", "type", "entry_count", "nothing", "tag_types"])
-async def test_other_fields_of_a_library_can_not_be_changed(
+async def test_fixed_fields_of_a_library_can_not_be_changed(
     catalog: Catalog, library: str, path: str
 ) -> None:
     with refused(Reason.FIELD_INVALID):
@@ -158,7 +158,9 @@ async def test_other_fields_of_a_library_can_not_be_changed(
         )
 
 
-async def test_a_capacity_under_the_count_stops_adding(catalog: Catalog, library: str) -> None:
+async def test_a_capacity_below_the_count_refuses_new_entries(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(library, *(make_entry(f"image {number}") for number in range(3)))
     await catalog.stub.UpdateLibrary(
         pb.UpdateLibraryRequest(
@@ -169,11 +171,11 @@ async def test_a_capacity_under_the_count_stops_adding(catalog: Catalog, library
     (result,) = await catalog.put(library, make_entry("one more"))
     assert "2" in result.error.message
     assert (await catalog.library(library)).entry_count == 3
-    # What is there may still be replaced.
+    # Existing entries may still be replaced.
     await catalog.store(library, make_entry("image 1"), allow_overwrite=[True])
 
 
-async def test_a_deleted_library_is_gone_with_its_entries(catalog: Catalog, new_id: str) -> None:
+async def test_deleting_a_library_deletes_its_entries(catalog: Catalog, new_id: str) -> None:
     old = await catalog.make_library(new_id)
     await catalog.store(new_id, make_entry("an image"))
     await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id=new_id))
@@ -196,7 +198,7 @@ async def test_a_deleted_library_is_gone_with_its_entries(catalog: Catalog, new_
         await catalog.put(new_id, make_entry("another"), library_uid=old.uid)
 
 
-async def test_a_repeated_deletion_is_no_error(catalog: Catalog, library: str) -> None:
+async def test_a_repeated_deletion_succeeds(catalog: Catalog, library: str) -> None:
     request = pb.DeleteLibraryRequest(library_id=library, request_id=f"delete {library}")
     await catalog.stub.DeleteLibrary(request)
     await catalog.stub.DeleteLibrary(request)

@@ -1,4 +1,4 @@
-"""Queries find the nearest entries on every backend."""
+"""Searching by vectors, on both backends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.contract.catalog.support import (
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_hits_come_best_first_with_their_cosine(catalog: Catalog, library: str) -> None:
+async def test_hits_are_ordered_by_cosine_similarity(catalog: Catalog, library: str) -> None:
     await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 60, 20, 40)))
     (hits,) = await catalog.query(library, turned(10), include_entries=True)
     assert {hit.entry.image_id for hit in hits[:2]} == {"0", "20"}
@@ -65,7 +65,9 @@ async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) 
     assert {len(hits) for hits in results} == {3}
 
 
-async def test_merged_every_entry_comes_once_at_its_best(catalog: Catalog, library: str) -> None:
+async def test_a_merged_query_returns_each_entry_once_with_its_best_similarity(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
     query = {"merged": True, "include_entries": True}
     (hits,) = await catalog.query(library, turned(1), turned(32), turned(3), **query)
@@ -80,7 +82,7 @@ async def test_merged_every_entry_comes_once_at_its_best(catalog: Catalog, libra
         await catalog.query(library, turned(0), merged=True, distinct_entities=True)
 
 
-async def test_of_each_vector_as_many_hits_take_part_as_asked(
+async def test_a_merged_query_limits_the_hits_of_each_vector(
     catalog: Catalog, library: str
 ) -> None:
     await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 2, 4, 60, 62)))
@@ -97,32 +99,34 @@ async def test_of_each_vector_as_many_hits_take_part_as_asked(
         await catalog.query(library, turned(0), merged=True, merged_hits_per_vector=-1)
 
 
-async def test_many_vectors_merged_find_what_they_find_apart(
+async def test_many_merged_vectors_find_the_same_as_separate_queries(
     catalog: Catalog, library: str
 ) -> None:
     stored = random_units(300, seed=3)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(stored)))
-    asked = random_units(100, seed=4)
+    queries = random_units(100, seed=4)
     best: dict[bytes, float] = {}
-    for hits in await catalog.query(library, *asked, limit=7):
+    for hits in await catalog.query(library, *queries, limit=7):
         for hit in hits:
             best[hit.uid] = max(hit.similarity, best.get(hit.uid, -1.0))
-    expected = sorted(best.items(), key=lambda one: -one[1])
+    expected = sorted(best.items(), key=lambda item: -item[1])
     for limit in (20, 1000):
         (hits,) = await catalog.query(
-            library, *asked, merged=True, merged_hits_per_vector=7, limit=limit
+            library, *queries, merged=True, merged_hits_per_vector=7, limit=limit
         )
         assert [hit.uid for hit in hits] == [uid for uid, _ in expected[:limit]]
         similarities = [similarity for _, similarity in expected[:limit]]
         assert [hit.similarity for hit in hits] == pytest.approx(similarities, abs=1e-5)
     floor = (expected[40][1] + expected[41][1]) / 2
     (hits,) = await catalog.query(
-        library, *asked, merged=True, merged_hits_per_vector=7, limit=1000, min_similarity=floor
+        library, *queries, merged=True, merged_hits_per_vector=7, limit=1000, min_similarity=floor
     )
     assert [hit.uid for hit in hits] == [uid for uid, _ in expected[:41]]
 
 
-async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, library: str) -> None:
+async def test_hits_without_entries_have_only_uid_and_similarity(
+    catalog: Catalog, library: str
+) -> None:
     (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
     ((hit,),) = await catalog.query(library, turned(0))
     assert hit.uid == stored.uid
@@ -131,14 +135,14 @@ async def test_without_entries_only_uid_and_similarity_come(catalog: Catalog, li
     assert hit.entry == stored
 
 
-async def test_hits_come_without_features(catalog: Catalog, library: str) -> None:
+async def test_hits_have_no_features(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", features=b"\0blob"))
     ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
     assert hit.entry.image_id == "a"
     assert hit.entry.features == b""
 
 
-async def test_similarity_has_an_inclusive_floor(catalog: Catalog, library: str) -> None:
+async def test_the_minimum_similarity_is_inclusive(catalog: Catalog, library: str) -> None:
     await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
     (hits,) = await catalog.query(library, turned(0))
     for count, hit in enumerate(hits, start=1):
@@ -149,15 +153,15 @@ async def test_similarity_has_an_inclusive_floor(catalog: Catalog, library: str)
         assert len(above) == count - 1
 
 
-async def test_the_limit_has_a_default_and_bounds(catalog: Catalog, library: str) -> None:
+async def test_the_limit_has_a_default_and_a_range(catalog: Catalog, library: str) -> None:
     vectors = random_units(1000, seed=2)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
-    for asked, given in ((0, 10), (1, 1), (1000, 1000), (1001, 1000)):
-        (hits,) = await catalog.query(library, vectors[0], limit=asked)
-        assert len(hits) == given
-    for asked in (-1, 1002):
+    for limit, expected in ((0, 10), (1, 1), (1000, 1000), (1001, 1000)):
+        (hits,) = await catalog.query(library, vectors[0], limit=limit)
+        assert len(hits) == expected
+    for limit in (-1, 1002):
         with refused(Reason.FIELD_INVALID):
-            await catalog.query(library, vectors[0], limit=asked)
+            await catalog.query(library, vectors[0], limit=limit)
 
 
 async def test_a_filter_narrows_the_search(catalog: Catalog, library: str) -> None:
@@ -176,17 +180,21 @@ async def test_hits_are_the_nearest_entries_by_brute_force(catalog: Catalog, lib
     assert await catalog.nearest(library, query) == [f"{n}" for n in best]
 
 
-async def test_each_entity_is_found_once_by_its_best(catalog: Catalog, library: str) -> None:
+async def test_distinct_entities_returns_the_best_hit_of_each_entity(
+    catalog: Catalog, library: str
+) -> None:
     numbers = itertools.count()
 
-    def some(count: int, entity_id: str, degrees: float) -> list[pb.Entry]:
+    def entries_of(count: int, entity_id: str, degrees: float) -> list[pb.Entry]:
         return [
             make_entry(f"{next(numbers)}", turned(degrees + n / 100), entity_id=entity_id)
             for n in range(count)
         ]
 
-    await catalog.store(library, *some(400, "crowd", 1), *some(100, "near", 10))
-    await catalog.store(library, *some(2, "", 20), *some(300, "far", 30), *some(1, "last", 40))
+    await catalog.store(library, *entries_of(400, "crowd", 1), *entries_of(100, "near", 10))
+    await catalog.store(
+        library, *entries_of(2, "", 20), *entries_of(300, "far", 30), *entries_of(1, "last", 40)
+    )
     for limit, expected in (
         (1, ["crowd"]),
         (4, ["crowd", "near", "", ""]),
@@ -203,7 +211,9 @@ async def test_each_entity_is_found_once_by_its_best(catalog: Catalog, library: 
     assert not bare[0].HasField("entry")
 
 
-async def test_distinct_entities_keep_filter_and_floor(catalog: Catalog, library: str) -> None:
+async def test_distinct_entities_respects_filter_and_minimum_similarity(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(
         library,
         *(make_entry(f"{n}", turned(n), entity_id=f"{n // 10}", tags={"n": n}) for n in range(60)),
@@ -221,7 +231,7 @@ async def test_distinct_entities_keep_filter_and_floor(catalog: Catalog, library
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "fields",
     [
         {"vectors": []},
         {"vectors": [{"space": SPACE, "values": turned(0)}] * 201},
@@ -233,12 +243,12 @@ async def test_distinct_entities_keep_filter_and_floor(catalog: Catalog, library
     ],
     ids=["none", "too many", "unknown space", "short", "zero", "two spaces", "sparse in dense"],
 )
-async def test_a_query_that_makes_no_sense_is_refused(
-    catalog: Catalog, library: str, asked: dict[str, Any]
+async def test_an_invalid_query_is_refused(
+    catalog: Catalog, library: str, fields: dict[str, Any]
 ) -> None:
     await catalog.store(library, make_entry("a"))
-    with refused(Reason.FIELD_INVALID if asked.get("vectors") != [] else Reason.FIELD_REQUIRED):
-        await catalog.stub.QueryEntries(pb.QueryEntriesRequest(library_id=library, **asked))
+    with refused(Reason.FIELD_INVALID if fields.get("vectors") != [] else Reason.FIELD_REQUIRED):
+        await catalog.stub.QueryEntries(pb.QueryEntriesRequest(library_id=library, **fields))
 
 
 async def test_rare_words_weigh_more_in_sparse_spaces(catalog: Catalog, new_id: str) -> None:
@@ -268,7 +278,7 @@ async def test_rare_words_weigh_more_in_sparse_spaces(catalog: Catalog, new_id: 
     assert all("ascend" in result.error.message for result in results)
 
 
-async def test_compact_spaces_find_the_same_by_nearly_the_same_similarity(
+async def test_compact_spaces_approximate_similarities_closely(
     catalog: Catalog, new_id: str
 ) -> None:
     spaces = [
@@ -293,14 +303,14 @@ async def test_compact_spaces_find_the_same_by_nearly_the_same_similarity(
     request = pb.QueryEntriesRequest(
         library_id=new_id, sparse_vector=bags[7], limit=1, include_entries=True
     )
-    ((hit,),) = [list(one.hits) for one in (await catalog.stub.QueryEntries(request)).results]
+    ((hit,),) = [list(result.hits) for result in (await catalog.stub.QueryEntries(request)).results]
     assert hit.entry.image_id == "7"
     (entry,) = await catalog.get(new_id, "7", include_vectors=True)
     np.testing.assert_allclose(np.frombuffer(entry.vectors[0].values, "<f4"), exact[7], atol=5e-3)
 
 
 @pytest.mark.parametrize(("compact", "message"), [(True, "65,504"), (False, "")])
-async def test_compact_weights_have_a_bound(
+async def test_compact_weights_have_an_upper_bound(
     catalog: Catalog, new_id: str, compact: bool, message: str
 ) -> None:
     spaces = [{"name": "words@1", "sparse": True, "compact": compact}]

@@ -1,4 +1,4 @@
-"""Rejected pairs: kept as long as both pictures are there, and of those pictures only."""
+"""Rejected pairs last as long as both of their pictures, on both backends."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def unordered(*pairs: tuple[str, str]) -> set[frozenset[str]]:
     return set(map(frozenset, pairs))
 
 
-async def test_a_rejected_pair_is_kept_once_in_either_order(catalog: Catalog, library: str) -> None:
+async def test_a_pair_is_stored_once_in_either_order(catalog: Catalog, library: str) -> None:
     await stock(catalog, library)
     assert await reject(catalog, library, A_B, ("b", "a"), B_C) == 2
     assert await reject(catalog, library, ("c", "b"), C_D) == 1
@@ -69,7 +69,7 @@ async def test_rejected_pairs_are_listed_by_image(catalog: Catalog, library: str
     assert await rejected_pairs(catalog, library, "") == set()
 
 
-async def test_the_pairs_of_an_image_come_in_pages(
+async def test_rejected_pairs_are_paged(
     catalog: Catalog, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "PAGE_PAIRS", 2)
@@ -90,20 +90,16 @@ async def test_the_pairs_of_an_image_come_in_pages(
         await catalog.stub.FilterRejectedPairs(request)
 
 
-async def test_pairs_of_one_library_are_none_of_another(
-    catalog: Catalog, library: str, new_id: str
-) -> None:
+async def test_pairs_belong_to_one_library(catalog: Catalog, library: str, new_id: str) -> None:
     await catalog.make_library(new_id)
-    for each in (library, new_id):
-        await stock(catalog, each)
+    for library_id in (library, new_id):
+        await stock(catalog, library_id)
     await reject(catalog, library, A_B)
     assert await rejected_pairs(catalog, new_id) == set()
     assert await rejected_pairs(catalog, library) == unordered(A_B)
 
 
-async def test_a_pair_goes_with_either_image_and_does_not_come_back(
-    catalog: Catalog, library: str
-) -> None:
+async def test_deleting_an_image_deletes_its_pairs_for_good(catalog: Catalog, library: str) -> None:
     await stock(catalog, library)
     await reject(catalog, library, A_B, B_C, C_D)
     await catalog.delete(library, "a")
@@ -112,7 +108,7 @@ async def test_a_pair_goes_with_either_image_and_does_not_come_back(
     assert await reject(catalog, library, A_B) == 1
 
 
-async def test_another_picture_under_the_same_id_is_not_rejected(
+async def test_overwriting_with_another_file_ends_a_rejection(
     catalog: Catalog, library: str
 ) -> None:
     await stock(catalog, library)
@@ -122,7 +118,7 @@ async def test_another_picture_under_the_same_id_is_not_rejected(
     assert await rejected_pairs(catalog, library) == unordered(C_D)
 
 
-async def test_pairs_go_with_their_library(catalog: Catalog, new_id: str) -> None:
+async def test_deleting_a_library_deletes_its_pairs(catalog: Catalog, new_id: str) -> None:
     await catalog.make_library(new_id)
     await stock(catalog, new_id)
     await reject(catalog, new_id, A_B)
@@ -132,7 +128,9 @@ async def test_pairs_go_with_their_library(catalog: Catalog, new_id: str) -> Non
     assert await rejected_pairs(catalog, new_id) == set()
 
 
-async def test_a_repeated_rejection_gives_its_first_answer(catalog: Catalog, library: str) -> None:
+async def test_a_repeated_rejection_returns_the_first_answer(
+    catalog: Catalog, library: str
+) -> None:
     await stock(catalog, library)
     request_id = f"{library}-once"
     assert await reject(catalog, library, A_B, request_id=request_id) == 1
@@ -142,9 +140,7 @@ async def test_a_repeated_rejection_gives_its_first_answer(catalog: Catalog, lib
     assert await reject(catalog, library, A_B) == 0
 
 
-async def test_nothing_is_rejected_where_one_image_is_missing(
-    catalog: Catalog, library: str
-) -> None:
+async def test_a_missing_image_fails_the_whole_rejection(catalog: Catalog, library: str) -> None:
     await stock(catalog, library)
     with refused(Reason.IMAGE_NOT_FOUND) as errors:
         await reject(catalog, library, A_B, ("a", "gone"))
@@ -163,7 +159,7 @@ async def test_nothing_is_rejected_where_one_image_is_missing(
     ],
     ids=["none", "half a pair", "one image twice", "too many", "no id"],
 )
-async def test_what_is_no_pair_is_refused(
+async def test_invalid_pairs_are_refused(
     catalog: Catalog, library: str, pairs: list[tuple[str, str]], reason: Reason
 ) -> None:
     await stock(catalog, library)
@@ -171,7 +167,7 @@ async def test_what_is_no_pair_is_refused(
         await reject(catalog, library, *pairs)
 
 
-async def test_pairs_need_a_library(catalog: Catalog) -> None:
+async def test_pairs_of_an_unknown_library_are_refused(catalog: Catalog) -> None:
     with refused(Reason.LIBRARY_NOT_FOUND):
         await reject(catalog, "nowhere", A_B)
     with refused(Reason.LIBRARY_NOT_FOUND):

@@ -1,4 +1,4 @@
-"""Small pictures: kept with their entries, replaced with them, and gone with them."""
+"""Thumbnails are stored, replaced and deleted with their entries, on both backends."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ async def files_of(catalog: Catalog, library_id: str) -> list[str]:
     return await catalog.blob_names((await catalog.library(library_id)).uid)
 
 
-async def test_a_thumbnail_comes_back_as_it_went(catalog: Catalog, library: str) -> None:
+async def test_a_thumbnail_is_returned_unchanged(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", thumbnail=JPEG))
     assert stored.has_thumbnail
     assert await catalog.thumbnails(library, "a") == [JPEG]
 
 
-async def test_they_are_only_given_where_asked_for(catalog: Catalog, library: str) -> None:
+async def test_thumbnails_are_returned_only_if_requested(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a", thumbnail=JPEG))
-    (got,) = await catalog.get(library, "a", include_vectors=True, include_features=True)
+    (read,) = await catalog.get(library, "a", include_vectors=True, include_features=True)
     ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
-    assert stored.thumbnail == got.thumbnail == hit.entry.thumbnail == b""
-    assert got.has_thumbnail
+    assert stored.thumbnail == read.thumbnail == hit.entry.thumbnail == b""
+    assert read.has_thumbnail
 
 
-async def test_a_query_gives_those_of_its_first_hits(catalog: Catalog, library: str) -> None:
+async def test_a_query_returns_the_thumbnails_of_its_first_hits(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(
         library,
         make_entry("a", turned(0), thumbnail=JPEG),
@@ -52,7 +54,7 @@ async def test_a_query_gives_those_of_its_first_hits(catalog: Catalog, library: 
     ]
 
 
-async def test_a_query_shows_the_thumbnail_of_an_entry_replaced_since(
+async def test_a_query_returns_the_thumbnail_of_a_replaced_entry(
     catalog: Catalog, library: str
 ) -> None:
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
@@ -63,9 +65,7 @@ async def test_a_query_shows_the_thumbnail_of_an_entry_replaced_since(
     assert hit.entry.thumbnail == OTHER_JPEG
 
 
-async def test_a_query_for_more_thumbnails_than_may_be_is_refused(
-    catalog: Catalog, library: str
-) -> None:
+async def test_a_query_for_too_many_thumbnails_is_refused(catalog: Catalog, library: str) -> None:
     for count, vectors in ((101, 1), (51, 2), (-1, 1)):
         with refused(Reason.FIELD_INVALID):
             await catalog.query(
@@ -75,25 +75,27 @@ async def test_a_query_for_more_thumbnails_than_may_be_is_refused(
         await catalog.query(library, turned(0), thumbnail_count=1)
 
 
-async def test_thumbnails_come_in_the_order_asked(catalog: Catalog, library: str) -> None:
+async def test_thumbnails_are_returned_in_the_requested_order(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(
         library,
         make_entry("a", thumbnail=JPEG),
         make_entry("b", thumbnail=OTHER_JPEG),
         make_entry("none"),
     )
-    asked = ["b", "none", "nobody", "a", "b"]
-    assert await catalog.thumbnails(library, *asked) == [OTHER_JPEG, b"", b"", JPEG, OTHER_JPEG]
+    image_ids = ["b", "none", "nobody", "a", "b"]
+    assert await catalog.thumbnails(library, *image_ids) == [OTHER_JPEG, b"", b"", JPEG, OTHER_JPEG]
     assert await catalog.thumbnails(library) == []
 
 
-async def test_an_entry_without_one_says_so(catalog: Catalog, library: str) -> None:
+async def test_has_thumbnail_is_false_without_a_thumbnail(catalog: Catalog, library: str) -> None:
     (stored,) = await catalog.store(library, make_entry("a"))
     assert not stored.has_thumbnail
     assert await files_of(catalog, library) == []
 
 
-async def test_a_replaced_entry_shows_its_own_thumbnail_only(
+async def test_a_replaced_entry_never_has_its_earlier_thumbnail(
     catalog: Catalog, library: str
 ) -> None:
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
@@ -107,14 +109,16 @@ async def test_a_replaced_entry_shows_its_own_thumbnail_only(
     assert await files_of(catalog, library) == []
 
 
-async def test_the_last_of_one_name_in_a_call_is_shown(catalog: Catalog, library: str) -> None:
+async def test_the_last_of_two_entries_with_one_id_keeps_its_thumbnail(
+    catalog: Catalog, library: str
+) -> None:
     entries = [make_entry("a", thumbnail=JPEG), make_entry("a", thumbnail=OTHER_JPEG)]
     await catalog.store(library, *entries, allow_overwrite=[True, True])
     assert await catalog.thumbnails(library, "a") == [OTHER_JPEG]
     assert len(await files_of(catalog, library)) == 1
 
 
-async def test_a_refused_entry_leaves_no_file(catalog: Catalog, library: str) -> None:
+async def test_a_refused_entry_leaves_no_blob(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
     (result,) = await catalog.put(library, make_entry("a", thumbnail=OTHER_JPEG))
     assert result.HasField("error")
@@ -140,7 +144,7 @@ async def test_an_update_keeps_the_thumbnail(catalog: Catalog, library: str) -> 
     assert await catalog.thumbnails(library, "a") == [JPEG]
 
 
-async def test_deleting_entries_deletes_their_files(catalog: Catalog, library: str) -> None:
+async def test_deleting_entries_deletes_their_blobs(catalog: Catalog, library: str) -> None:
     await catalog.store(
         library,
         *(make_entry(f"{n}", thumbnail=JPEG, tags={"odd": n % 2 == 1}) for n in range(6)),
@@ -151,7 +155,7 @@ async def test_deleting_entries_deletes_their_files(catalog: Catalog, library: s
     assert await catalog.thumbnails(library, "0", "1", "2") == [b"", b"", JPEG]
 
 
-async def test_deleting_a_library_deletes_its_files(catalog: Catalog, library: str) -> None:
+async def test_deleting_a_library_deletes_its_blobs(catalog: Catalog, library: str) -> None:
     uid = (await catalog.library(library)).uid
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
     assert await catalog.blob_names(uid)
@@ -167,7 +171,7 @@ async def test_deleting_a_library_deletes_its_files(catalog: Catalog, library: s
         await catalog.thumbnails(library, "a", library_uid=uid)
 
 
-async def test_a_library_may_do_without(catalog: Catalog, new_id: str) -> None:
+async def test_a_library_with_disabled_thumbnails_keeps_none(catalog: Catalog, new_id: str) -> None:
     await catalog.make_library(new_id, thumbnails_disabled=True)
     (result,) = await catalog.put(new_id, make_entry("a", thumbnail=JPEG))
     assert not result.entry.has_thumbnail
@@ -177,14 +181,16 @@ async def test_a_library_may_do_without(catalog: Catalog, new_id: str) -> None:
 
 
 @pytest.mark.parametrize("image_id", HOSTILE_IDS)
-async def test_no_image_id_is_part_of_a_name(catalog: Catalog, library: str, image_id: str) -> None:
+async def test_blob_names_do_not_contain_image_ids(
+    catalog: Catalog, library: str, image_id: str
+) -> None:
     await catalog.store(library, make_entry(image_id, thumbnail=JPEG))
     assert await catalog.thumbnails(library, image_id) == [JPEG]
     (name,) = await files_of(catalog, library)
     assert re.fullmatch(r"[0-9a-f]{32}/[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{16}\.jpg", name)
 
 
-async def test_too_large_a_thumbnail_is_refused(catalog: Catalog, library: str) -> None:
+async def test_an_oversized_thumbnail_is_refused(catalog: Catalog, library: str) -> None:
     large = make_entry("a", thumbnail=bytes((1 << 20) + 1))
     (result,) = await catalog.put(library, large)
     assert "thumbnail: must have at most" in result.error.message
@@ -199,7 +205,7 @@ async def test_too_many_thumbnails_are_refused(catalog: Catalog, library: str) -
         await catalog.thumbnails("nowhere", "a")
 
 
-async def test_a_lost_file_is_no_error(catalog: Catalog, library: str) -> None:
+async def test_a_missing_blob_is_not_an_error(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", thumbnail=JPEG))
     await catalog.blobs.delete(await files_of(catalog, library))
     assert await catalog.thumbnails(library, "a") == [b""]

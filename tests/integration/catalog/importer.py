@@ -1,7 +1,7 @@
-"""Stores entries until it is killed, and says which were acknowledged: `importer.py FOLDER PORT`.
+"""Store entries until killed: `importer.py FOLDER INDEXING_THRESHOLD`.
 
-A program for tests. Each line of its output is the number of an entry whose storing was
-answered; entry `n` is named `image n` and has the vector that `random_units(1, seed=n)` gives.
+A program for tests. Each output line is the number of an entry whose storing was acknowledged;
+entry `n` has the image id `image n` and the vector `random_units(1, seed=n)[0]`.
 """
 
 from __future__ import annotations

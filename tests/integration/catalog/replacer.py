@@ -1,7 +1,7 @@
-"""Replaces the same few entries until it is killed, and says how far it came: `replacer.py FOLDER`.
+"""Replace the same few entries until killed, and print the progress: `replacer.py FOLDER`.
 
-A program for tests. Each line of its output is the number of an entry and the round in which it was
-stored and answered; entry `n` is named `image n`, and its small picture is "n ROUND".
+A program for tests. Each output line is the number of an entry and the round whose storing was
+acknowledged; entry `n` has the image id `image n` and the thumbnail "n ROUND".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two installations and one store of small pictures: neither loses any to the other."""
+"""Two installations with one blob store: neither deletes thumbnails of the other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JPEG = b"\xff\xd8 one \xff\xd9"
 
 
 async def fill(data_dir: Path, folder: Path) -> None:
-    """Let an installation keep a small picture there."""
+    """Store a thumbnail as an installation of its own."""
     async with running_catalog(settings_for(data_dir, BLOB_STORE=folder.as_uri())) as catalog:
         await catalog.make_library("a")
         await catalog.store("a", make_entry("x", thumbnail=JPEG))
@@ -37,7 +37,7 @@ def thumbnails(folder: Path) -> list[Path]:
     return list(folder.rglob("*.jpg"))
 
 
-async def test_a_second_installation_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+async def test_a_second_installation_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     await fill(tmp_path / "first", folder)
     second = settings_for(tmp_path / "second", BLOB_STORE=folder.as_uri())
@@ -50,7 +50,7 @@ async def test_a_second_installation_is_refused_and_harms_nothing(tmp_path: Path
         assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
-async def test_a_store_that_turns_out_to_be_another_s_is_never_swept(
+async def test_a_store_found_to_be_foreign_after_the_start_is_never_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.02)
@@ -73,7 +73,7 @@ async def test_a_store_that_turns_out_to_be_another_s_is_never_swept(
     blobs = open_blob_store(settings)
     assert blobs is not None
     shutil.rmtree(folder)
-    folder.write_bytes(b"in the way")  # the store is away at the start
+    folder.write_bytes(b"in the way")  # makes the store unavailable at the start
     async with running_catalog(settings, sweep_interval_s=0.02, blobs=blobs):
         assert refusals == 0
         folder.unlink()
@@ -96,7 +96,7 @@ async def test_catalogs_that_share_an_engine_are_one_installation(tmp_path: Path
     await storage.close()
 
 
-async def test_a_store_that_is_away_is_nobody_s_yet(tmp_path: Path) -> None:
+async def test_an_unavailable_store_can_not_be_claimed(tmp_path: Path) -> None:
     storage = make_local_cluster()
     await storage.start()
     await storage.create_collection(METADATA, (), METADATA_INDEXES)
@@ -114,7 +114,7 @@ async def test_a_store_that_is_away_is_nobody_s_yet(tmp_path: Path) -> None:
     await storage.close()
 
 
-def test_the_program_says_which_setting_is_at_fault(
+def test_the_program_names_the_setting_of_a_foreign_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "shared"

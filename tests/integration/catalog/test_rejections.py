@@ -1,4 +1,4 @@
-"""Rejected pairs: when the Catalog is killed in the middle of its work, and more than a page."""
+"""Rejected pairs survive a kill, and the Gateway reads all their pages."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
             rejecting = asyncio.create_task(reject_all())
             while len(acknowledged) < 60 and not rejecting.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-            # The Catalog and its engine at once, with a call under way.
+            # Kill the Catalog and its engine at once, during a call.
             os.killpg(process.pid, signal.SIGKILL)
             await asyncio.gather(rejecting, return_exceptions=True)
     finally:
@@ -76,7 +76,7 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
         answer = await catalog.stub.FilterRejectedPairs(request)
         kept = {(pair.image_id_a, pair.image_id_b) for pair in answer.rejected_pairs}
         assert {(pair.image_id_a, pair.image_id_b) for pair in acknowledged} <= kept
-        assert len(kept) <= len(acknowledged) + 1  # the call under way may have been stored
+        assert len(kept) <= len(acknowledged) + 1  # the interrupted call may have been stored
         again = pb.RejectPairsRequest(
             library_id="shop", pairs=[acknowledged[0]], request_id=acknowledged[0].image_id_a
         )
@@ -85,7 +85,7 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
         assert (await catalog.stub.RejectPairs(again)).added_count == 0
 
 
-async def test_the_gateway_reads_every_page_of_them(
+async def test_the_gateway_reads_every_page_of_rejected_pairs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "PAGE_PAIRS", 3)

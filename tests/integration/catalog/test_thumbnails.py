@@ -1,4 +1,4 @@
-"""Small pictures when something goes wrong: kills, orphans, a store that is away."""
+"""Thumbnails after kills, with orphans, and while the store is unavailable or hangs."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def folder_of(data_dir: Path) -> Path:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the small pictures and all else but the store's owner."""
-    # Not rglob: a folder goes with its last file, and one that goes meanwhile would end the walk.
+    """List all files of a store except the blob of its owner."""
+    # Not rglob, which fails if a folder is removed during the walk.
     files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
     return [file for file in files if file.name != OWNER]
 
 
 def bucket_at(port: int) -> dict[str, str]:
-    """Return the settings of a bucket behind a port where none is."""
+    """Return settings of a bucket at a port where nothing listens."""
     return {
         "BLOB_STORE": "s3://nowhere",
         "BLOB_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -77,7 +77,7 @@ def bucket_at(port: int) -> dict[str, str]:
 
 
 def plant(folder: Path, name: str, age_s: float = 0) -> Path:
-    """Put a file into the store behind its back."""
+    """Write a file into the folder of a store directly."""
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(JPEG)
@@ -95,13 +95,13 @@ def start_replacer(data_dir: Path) -> subprocess.Popen[str]:
     )
 
 
-async def test_a_kill_loses_no_thumbnail_and_leaves_none_behind(tmp_path: Path) -> None:
+async def test_a_kill_loses_no_thumbnail_and_leaves_no_orphan(tmp_path: Path) -> None:
     program = start_replacer(tmp_path)
     assert program.stdout is not None
     try:
         lines = [await asyncio.to_thread(program.stdout.readline) for _ in range(200)]
     finally:
-        # The Catalog and its engine at once, in the middle of what they do.
+        # Kill the Catalog and its engine at once, during their work.
         os.killpg(program.pid, signal.SIGKILL)
     lines += program.stdout.read().split("\n")[:-1]
     program.wait()
@@ -110,13 +110,15 @@ async def test_a_kill_loses_no_thumbnail_and_leaves_none_behind(tmp_path: Path) 
     async with running_catalog(settings_for(tmp_path)) as catalog:
         for number, round_ in acknowledged.items():
             (file,) = await catalog.thumbnails("replaced", f"image {number}")
-            # The next one may have been stored, and its answer cut off.
-            assert file in {f"{number} {each}".encode() for each in (round_, round_ + 1)}
+            # The next round may have been stored without its answer arriving.
+            assert file in {
+                f"{number} {round_stored}".encode() for round_stored in (round_, round_ + 1)
+            }
         count = (await catalog.library("replaced")).entry_count
         await until(lambda: len(files_in(folder_of(tmp_path))) == count)
 
 
-async def test_what_nobody_names_is_swept_and_nothing_else(tmp_path: Path) -> None:
+async def test_the_sweep_removes_orphans_and_nothing_else(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     async with running_catalog(settings_for(tmp_path)) as catalog:
         uid = (await catalog.make_library("a")).uid
@@ -140,7 +142,7 @@ async def test_what_nobody_names_is_swept_and_nothing_else(tmp_path: Path) -> No
         assert await catalog.thumbnails("a", "kept") == [JPEG]
 
 
-async def test_what_can_not_be_swept_ends_no_sweep(tmp_path: Path) -> None:
+async def test_a_foreign_folder_does_not_end_the_sweep(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     foreign = folder / "backup#1"
     foreign.mkdir(parents=True)
@@ -151,7 +153,7 @@ async def test_what_can_not_be_swept_ends_no_sweep(tmp_path: Path) -> None:
         assert foreign.is_dir()
 
 
-async def test_what_a_broken_delete_leaves_is_swept_soon(
+async def test_orphans_of_a_failed_delete_are_swept_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.1)
@@ -172,8 +174,8 @@ async def test_what_a_broken_delete_leaves_is_swept_soon(
         await until(lambda: not files_in(folder_of(tmp_path)))
 
 
-async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -> None:
-    """Another Catalog may be about to write the point that names one."""
+async def test_recent_orphans_of_a_shared_engine_are_not_swept(tmp_path: Path) -> None:
+    """Another Catalog may be about to write the point that refers to a recent blob."""
     folder = tmp_path / "shared"
     young = plant(folder, ThumbnailRef("f" * 32, bytes(16), "0" * 16).blob_name)
     old = plant(folder, ThumbnailRef("f" * 32, bytes(16), "1" * 16).blob_name, HOUR_S)
@@ -184,7 +186,7 @@ async def test_where_catalogs_share_a_store_young_orphans_wait(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("store", ["folder", "bucket", "refused bucket", "refused key"])
-async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
+async def test_entries_are_stored_with_a_warning_while_the_store_is_unavailable(
     tmp_path: Path, s3: S3Server, store: str
 ) -> None:
     changes = {
@@ -211,7 +213,7 @@ async def test_without_the_store_entries_are_kept_and_a_warning_says_so(
         assert await catalog.delete("a", "x") == 1
 
 
-async def test_a_store_that_comes_back_serves_and_loses_what_was_deleted(
+async def test_a_store_that_recovers_serves_again_and_is_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.1)
@@ -238,12 +240,12 @@ async def test_a_store_that_comes_back_serves_and_loses_what_was_deleted(
 
         folder.unlink()
         aside.rename(folder)
-        # Never the picture that an entry had before.
+        # Never the earlier picture of an entry.
         assert await catalog.thumbnails("a", *names) == [b"", b"", JPEG, JPEG]
         await until(lambda: len(files_in(folder)) == 2)
 
 
-async def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+async def test_adding_does_not_wait_for_a_hanging_store(tmp_path: Path) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -259,7 +261,7 @@ async def test_a_store_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
         assert all(result.entry.image_id and result.warnings for result in results)
 
 
-async def test_a_query_with_a_hanging_store_is_answered_in_time(
+async def test_a_query_is_answered_within_its_deadline_while_the_store_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = asyncio.Event()
@@ -287,7 +289,7 @@ async def test_a_query_with_a_hanging_store_is_answered_in_time(
 
 
 @pytest.mark.parametrize("call", ["put", "delete"])
-async def test_a_hanging_store_stalls_no_other_call(
+async def test_a_hanging_store_does_not_block_other_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     hanging, released = asyncio.Event(), asyncio.Event()
@@ -321,7 +323,7 @@ async def test_a_hanging_store_stalls_no_other_call(
         assert await catalog.thumbnails("a", "y") == [JPEG if call == "put" else b""]
 
 
-async def test_the_sweep_leaves_what_a_point_is_about_to_name(
+async def test_the_sweep_skips_thumbnails_whose_points_are_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(tmp_path)
@@ -343,7 +345,8 @@ async def test_the_sweep_leaves_what_a_point_is_about_to_name(
         try:
             async with asyncio.timeout(60):
                 await writing.wait()
-                for version in ("0" * 16, "1" * 16):  # the second goes with a whole later sweep
+                # The second orphan is removed by a complete later sweep.
+                for version in ("0" * 16, "1" * 16):
                     orphan = plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name)
                     await until(lambda orphan=orphan: not orphan.exists())
         finally:
@@ -353,7 +356,7 @@ async def test_the_sweep_leaves_what_a_point_is_about_to_name(
         assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
-async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path) -> None:
+async def test_without_a_store_entries_have_no_thumbnail_and_no_warning(tmp_path: Path) -> None:
     async with running_catalog(settings_for(tmp_path, BLOB_STORE="none")) as catalog:
         await catalog.make_library("a")
         (result,) = await catalog.put("a", make_entry("x", thumbnail=JPEG))
@@ -362,7 +365,7 @@ async def test_without_a_store_nothing_is_kept_and_nothing_amiss(tmp_path: Path)
         assert await catalog.thumbnails("a", "x") == [b""]
 
 
-async def test_a_bucket_serves_every_catalog_that_knows_it(tmp_path: Path, s3: S3Server) -> None:
+async def test_thumbnails_in_a_bucket_are_shared_by_catalogs(tmp_path: Path, s3: S3Server) -> None:
     async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
         await catalog.make_library("a")
         await catalog.store("a", make_entry("x", thumbnail=JPEG))
@@ -370,7 +373,9 @@ async def test_a_bucket_serves_every_catalog_that_knows_it(tmp_path: Path, s3: S
         assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
-async def test_reading_beside_replacing_gives_one_of_both(tmp_path: Path) -> None:
+async def test_a_read_during_a_replacement_returns_the_old_or_the_new_thumbnail(
+    tmp_path: Path,
+) -> None:
     async with running_catalog(settings_for(tmp_path)) as catalog:
         await catalog.make_library("a")
         await catalog.store("a", make_entry("x", thumbnail=b"0"))
@@ -401,23 +406,23 @@ async def _read_until(catalog: Catalog, done: asyncio.Event) -> list[bytes]:
 @pytest.mark.parametrize(
     "url", ["thumbnails", "file://host/folder", "ftp://host/folder", "s3://", "file:///proc/none"]
 )
-def test_a_store_that_can_not_be_is_refused_at_the_start(url: str) -> None:
+def test_an_invalid_store_url_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(SettingsError, match="thumbnails can't be kept in"):
         open_blobs(BlobSettings(url=url, timeout_s=1))
 
 
-def test_only_the_embedded_engine_has_a_folder_by_default(tmp_path: Path) -> None:
+def test_only_the_embedded_engine_has_a_default_folder(tmp_path: Path) -> None:
     assert open_blob_store(settings_for(tmp_path)) is not None
     assert folder_of(tmp_path).is_dir()
     assert open_blob_store(settings_for(tmp_path, BACKEND="cluster")) is None
 
 
-def test_keys_are_never_shown() -> None:
+def test_the_representation_of_settings_hides_secrets() -> None:
     settings = Settings.from_env({"IMAGESEARCH_CATALOG_BLOB_SECRET_ACCESS_KEY": "hush"})
     assert "hush" not in repr(settings)
 
 
-async def test_the_gateway_asks_again_for_what_no_hit_brought(tmp_path: Path) -> None:
+async def test_the_gateway_requests_thumbnails_missing_from_hits_again(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     async with (
         running_catalog(settings) as catalog,

@@ -1,4 +1,4 @@
-"""Filters are checked against a library and folded before an engine sees them."""
+"""Binding of filters to a library: checks, exact comparisons, constant folding."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def bound(tree: Filter) -> Bound:
     return bind(tree, TAGS, frozenset({"color"}))
 
 
-def takes(tree: Bound, value: float) -> bool:  # noqa: PLR0911  # one for each kind
-    """Evaluate a bound tree as engines do, which compare with bounds in double precision."""
+def matches(tree: Bound, value: float) -> bool:  # noqa: PLR0911  # one return per kind of node
+    """Evaluate a bound tree as engines do: with bounds in double precision."""
     match tree:
         case bool():
             return tree
         case AllOf(members):
-            return all(takes(member, value) for member in members)
+            return all(matches(member, value) for member in members)
         case AnyOf(members):
-            return any(takes(member, value) for member in members)
+            return any(matches(member, value) for member in members)
         case Not(member):
-            return not takes(member, value)
+            return not matches(member, value)
         case Exists():
             return True
         case Match(_, values):
@@ -81,7 +81,7 @@ def test_integers_compare_exactly_though_ranges_are_doubles(
     literal: float, stored: int, operator: Operator
 ) -> None:
     tree = bound(Condition("tags.n", operator, literal))
-    assert takes(tree, stored) == HOLDS[operator](stored, literal)
+    assert matches(tree, stored) == HOLDS[operator](stored, literal)
 
 
 @given(integers | finite, finite, st.sampled_from(list(HOLDS)))
@@ -89,11 +89,11 @@ def test_floats_compare_exactly_with_integers_and_floats(
     literal: float, stored: float, operator: Operator
 ) -> None:
     tree = bound(Condition("tags.x", operator, literal))
-    assert takes(tree, stored) == HOLDS[operator](stored, literal)
+    assert matches(tree, stored) == HOLDS[operator](stored, literal)
 
 
 @given(integers, st.sampled_from(list(HOLDS)))
-def test_an_integer_range_names_at_most_a_thousand_values(literal: int, operator: Operator) -> None:
+def test_an_integer_range_lists_at_most_a_thousand_values(literal: int, operator: Operator) -> None:
     def matches(tree: Bound) -> int:
         match tree:
             case AllOf(members) | AnyOf(members):
@@ -121,7 +121,7 @@ def test_constants_are_folded_away() -> None:
     assert bind(None, TAGS, frozenset()) is True
 
 
-def test_not_equal_asks_for_the_field() -> None:
+def test_not_equal_requires_the_field_to_exist() -> None:
     tree = bound(Condition("attributes.color", Operator.NOT_EQUAL, "red"))
     field = "attributes.color"
     assert tree == AllOf((Exists(field), Not(Match(field, ("red",)))))
@@ -143,7 +143,7 @@ def test_not_equal_asks_for_the_field() -> None:
         ("tags.n", Operator.EQUAL, None),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_conditions_are_refused(
     field: str, operator: Operator, value: str | float | None
 ) -> None:
     with pytest.raises(ServiceError) as caught:

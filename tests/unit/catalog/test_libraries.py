@@ -77,7 +77,9 @@ async def test_counts_of_a_page_are_read_concurrently_and_in_order() -> None:
     storage = SlowStorage()
     page, token = await (await opened(storage)).list_page(LIBRARY_COUNT - 1, "")
     assert [stats.entry_count for _, stats in page] == list(range(LIBRARY_COUNT - 1))
-    assert [each.library_id for each, _ in page] == sorted(each.library_id for each, _ in page)
+    assert [library.library_id for library, _ in page] == sorted(
+        library.library_id for library, _ in page
+    )
     assert token
     assert storage.most_running == storage.parallel_calls
 
@@ -94,7 +96,12 @@ async def test_a_library_deleted_while_its_page_is_read_is_left_out() -> None:
 
     storage.before_stats = delete_third
     page, _ = await libraries.list_page(5, "")
-    assert [each.library_id for each, _ in page] == ["shop-00", "shop-01", "shop-02", "shop-04"]
+    assert [library.library_id for library, _ in page] == [
+        "shop-00",
+        "shop-01",
+        "shop-02",
+        "shop-04",
+    ]
 
 
 async def test_an_engine_that_fails_fails_the_page() -> None:

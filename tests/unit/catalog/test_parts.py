@@ -1,4 +1,4 @@
-"""The smaller parts of the Catalog's domain."""
+"""Page tokens, ids, stored formats, settings, locks and tasks of the Catalog."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from imagesearch_services.common.types import Category, LibraryType
 
 
 @given(st.text(max_size=20), st.binary(max_size=64))
-def test_a_page_token_brings_back_where_its_list_goes_on(scope: str, last: bytes) -> None:
+def test_a_page_token_round_trips_for_its_own_list_only(scope: str, last: bytes) -> None:
     token = make_token(scope, last)
     assert read_token(scope, token) == last
     with pytest.raises(ServiceError):
@@ -45,14 +45,14 @@ def test_a_page_token_brings_back_where_its_list_goes_on(scope: str, last: bytes
 
 
 @given(st.text(min_size=1, max_size=80))
-def test_what_is_no_page_token_is_refused(text: str) -> None:
+def test_invalid_page_tokens_are_refused(text: str) -> None:
     with pytest.raises(ServiceError) as caught:
         read_token("scope", text)
     assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
 def test_page_sizes_are_coerced() -> None:
-    assert [page_size(asked) for asked in (0, 1, 1000, 1001)] == [100, 1, 1000, 1000]
+    assert [page_size(requested) for requested in (0, 1, 1000, 1001)] == [100, 1, 1000, 1000]
 
 
 @pytest.mark.parametrize("image_id", ["a", "é" * 127, "%2F", " ", "猫.jpg", "a\u200db"])
@@ -61,34 +61,34 @@ def test_image_ids_may_be_any_text(image_id: str) -> None:
 
 
 @pytest.mark.parametrize("image_id", ["", "é" * 128, "a/b", "\0", "a\x7f", "\x85"])
-def test_image_ids_have_bounds(image_id: str) -> None:
+def test_invalid_image_ids_are_refused(image_id: str) -> None:
     with pytest.raises(ServiceError):
         check_image_id("image_id", image_id)
 
 
-def test_an_entrys_uid_never_changes() -> None:
-    # Stored data depends on it.
+def test_the_uid_of_an_image_id_never_changes() -> None:
+    # Stored entries are found by this value.
     assert entry_uid("image").hex() == "33349eae107d5ecd9a2533d2686edf62"
 
 
 @given(st.text())
-def test_an_entrys_uid_is_a_name_based_uuid(image_id: str) -> None:
+def test_the_uid_of_an_entry_is_a_name_based_uuid(image_id: str) -> None:
     assert entry_uid(image_id) == uuid.uuid5(ENTRY_NAMESPACE, image_id).bytes
 
 
-def test_vectors_that_are_not_of_unit_length_are_found() -> None:
+def test_find_not_unit_returns_rows_that_are_not_unit_vectors() -> None:
     vectors = np.zeros((6, 4), "<f4")
     vectors[:, 0] = [1, 0, 1.0005, 1.002, np.nan, np.inf]
     assert find_not_unit(vectors) == [1, 3, 4, 5]
 
 
-def test_unset_fields_are_not_written_down() -> None:
+def test_unset_fields_are_not_stored() -> None:
     payload = entry_to_payload(Entry(image_id="a", create_time=1.0, update_time=2.0), "")
     assert payload == {"image_id": "a", "create_time": 1.0, "update_time": 2.0}
     assert entry_from_payload(payload) == Entry(image_id="a", create_time=1.0, update_time=2.0)
 
 
-def test_the_api_key_is_not_shown() -> None:
+def test_the_representation_of_settings_hides_the_api_key() -> None:
     settings = Settings.from_env({"IMAGESEARCH_CATALOG_API_KEY": "secret-key"})
     assert settings.api_key == "secret-key"
     assert "secret-key" not in repr(settings)
@@ -102,12 +102,12 @@ def test_the_api_key_is_not_shown() -> None:
         {"IMAGESEARCH_CATALOG_HNWS_M": "16"},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(variables: dict[str, str]) -> None:
+def test_invalid_settings_are_refused(variables: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=next(iter(variables))):
         Settings.from_env(variables)
 
 
-async def test_keyed_locks_keep_out_only_the_same_key_and_leave_nothing() -> None:
+async def test_keyed_locks_exclude_the_same_key_only_and_are_removed_after_use() -> None:
     locks = KeyedLocks()
     order: list[str] = []
     entered = asyncio.Event()
@@ -128,7 +128,7 @@ async def test_keyed_locks_keep_out_only_the_same_key_and_leave_nothing() -> Non
     assert not locks._locks
 
 
-async def test_unbroken_work_outlives_its_caller() -> None:
+async def test_a_shielded_task_outlives_its_caller() -> None:
     shielded = ShieldedTasks()
     begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -147,14 +147,14 @@ async def test_unbroken_work_outlives_its_caller() -> None:
     assert done.is_set()
 
 
-def test_a_searchs_breadth_is_never_under_its_limit() -> None:
+def test_the_breadth_of_a_search_is_at_least_its_limit() -> None:
     search = Search(space="copy@1", vectors=[], limit=48)
     assert search.ef(128) == 128
     assert replace(search, breadth=0.5).ef(128) == 64
     assert replace(search, breadth=0.25).ef(128) == 48
 
 
-def test_a_library_that_is_older_than_compact_spaces_is_read() -> None:
+def test_a_library_stored_before_compact_spaces_is_read() -> None:
     space = VectorSpace("copy@1", 512, sparse=False, compact=True)
     library = Library(library_id="shop", uid="1" * 32, type=2, spaces=(space,))
     payload = library_to_payload(library, "ready")
@@ -174,7 +174,7 @@ def test_a_library_type_of_a_later_version_is_kept() -> None:
 
 
 def stored_entry(**changes: object) -> Payload:
-    """Return a payload as releases before this one wrote it, with changes."""
+    """Return an entry's payload in the format of earlier releases, with changes."""
     return {
         "image_id": "a",
         "create_time": 1.0,
@@ -194,7 +194,7 @@ def stored_entry(**changes: object) -> Payload:
     }
 
 
-def test_an_entry_is_written_as_releases_before_wrote_it() -> None:
+def test_the_stored_format_of_entries_is_that_of_earlier_releases() -> None:
     payload = stored_entry()
     entry = entry_from_payload(payload)
     assert entry.category is Category.BAG

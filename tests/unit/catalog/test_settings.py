@@ -1,4 +1,4 @@
-"""Settings that can't work are refused when the Catalog starts."""
+"""Invalid settings are refused when the Catalog starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagesearch_services.common.env import SettingsError
 
 
 @pytest.mark.parametrize("name", ["BLOB_TIMEOUT_S", "BLOB_SWEEP_INTERVAL_S"])
-def test_times_of_the_blob_store_must_be_above_nothing(name: str, tmp_path: Path) -> None:
+def test_durations_of_the_blob_store_must_be_positive(name: str, tmp_path: Path) -> None:
     variables = {
         "IMAGESEARCH_CATALOG_DATA_DIR": str(tmp_path),
         f"IMAGESEARCH_CATALOG_{name}": "0",
