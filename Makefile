@@ -68,6 +68,7 @@ lint: install lint-protos ## Check protos, stubs, style and types
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 lint-protos: install ## Check the contracts' style and that they break nobody
