@@ -1,8 +1,8 @@
-"""How much work is let in: a budget of pixels, so that memory is bounded whatever is sent.
+"""Admission of pictures by a budget of pixels, which bounds memory whatever callers send.
 
-The first picture of a call is admitted at once or the call is refused, so that a refusal comes
-before any work. The other pictures of a batch wait for one another: a batch larger than the budget
-passes through it a few pictures at a time.
+The first picture of a call is admitted at once or the call is refused, so that a refusal precedes
+any work. The other pictures of a batch wait for each other: a batch larger than the budget passes
+through it a few pictures at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imagesearch_services.common.errors import Reason, ServiceError
 
 
 class PixelBudget:
-    """Pixels that may be held at once. For one event loop."""
+    """Pixels that may be held at once. Use it in one event loop."""
 
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
@@ -25,18 +25,18 @@ class PixelBudget:
 
     @property
     def free(self) -> int:
-        """Pixels that nobody holds."""
+        """Pixels that no picture holds."""
         return self._free
 
     def try_take(self, pixels: int) -> bool:
-        """Take pixels now; False where too few are left or others wait for them already."""
+        """Take pixels now. Returns False if too few are free or others already wait for them."""
         if self._waiting or pixels > self._free:
             return False
         self._free -= pixels
         return True
 
     async def take(self, pixels: int) -> None:
-        """Take pixels as soon as there are enough, in the order of asking."""
+        """Take pixels as soon as enough are free; waiting callers are served in order."""
         if self.try_take(pixels):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -45,8 +45,8 @@ class PixelBudget:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._serve_waiting()  # the next one may need less
-            else:  # the turn came in the very moment
+                self._serve_waiting()  # the next caller may need less
+            else:  # the pixels were granted at the same time
                 self.give_back(pixels)
             raise
 
@@ -67,13 +67,13 @@ class PixelBudget:
 
 
 class Grant:
-    """Pixels that one picture holds, of each budget that it counts for."""
+    """Pixels that one picture holds in each budget that it counts toward."""
 
     def __init__(self) -> None:
         self.held: dict[PixelBudget, int] = {}
 
     def shrink_to(self, pixels: int) -> None:
-        """Give back all but this many; never takes more."""
+        """Give back all but this number of pixels; never take more."""
         for budget, held in self.held.items():
             if held > pixels:
                 self.held[budget] = pixels
@@ -83,8 +83,8 @@ class Grant:
 class CallAdmission:
     """Admits the pictures of one call.
 
-    A batch holds at most half of the budget, so that it leaves room for others; a single picture
-    may take all of it.
+    A batch holds at most half of the budget, so that other calls find room; a single picture may
+    take the whole budget.
     """
 
     def __init__(self, budget: PixelBudget, *, retry_after_s: float) -> None:
@@ -95,24 +95,24 @@ class CallAdmission:
 
     @asynccontextmanager
     async def admit(self, pixels: int) -> AsyncIterator[Grant]:
-        """Hold pixels for a picture while it is worked on.
+        """Hold pixels for a picture while it is processed.
 
         Raises:
-            ServiceError: OVERLOADED; only for the first picture of the call.
+            ServiceError: OVERLOADED, only for the first picture of the call.
         """
-        wanted = {
+        shares = {
             self._share: min(pixels, self._share.pixels),
             self._budget: min(pixels, self._budget.pixels),
         }
         grant = Grant()
         try:
-            for budget, share in wanted.items():
+            for budget, share in shares.items():
                 if self._admitted:
                     await budget.take(share)
                 elif not budget.try_take(share):
                     raise ServiceError(
                         Reason.OVERLOADED,
-                        "the pictures in work fill the budget",
+                        "the pixel budget is full; retry later",
                         retry_after_s=self._retry_after_s,
                     )
                 grant.held[budget] = share

@@ -1,9 +1,9 @@
-"""How close an embedding lies to pictures in general, measured on a fixed set of them.
+"""Background similarity: how similar an embedding is to a fixed set of unrelated pictures.
 
 Some pictures resemble many others (a garment on a wooden floor, a page of text), so that the same
-cosine is a copy for one query and chance for another. Its similarity to a background set tells
-which: the score normalisation of "A Self-Supervised Descriptor for Image Copy Detection" (Pizzi
-et al., CVPR 2022) and of the Image Similarity Challenge 2021.
+cosine means a copy for one query and chance for another. The similarity to a background set
+normalizes scores, as in "A Self-Supervised Descriptor for Image Copy Detection" (Pizzi et al.,
+CVPR 2022) and the Image Similarity Challenge 2021.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 BUILT_IN = Path(__file__).parent / "background_vectors"
+"""Folder of the background sets that are part of the distribution."""
 
 SKIPPED = 2
-"""Nearest pictures left out: the query's original may itself be in the set, and a near repeat."""
+"""Nearest pictures that are skipped: the set may contain the query's original and a
+near-duplicate of it."""
 
 AVERAGED = 5
-"""Nearest pictures after those whose similarities are averaged."""
+"""Next nearest pictures, whose similarities are averaged."""
 
 MAX_SIMILARITY = 0.95
-"""So that what is left between it and 1 can still tell a copy."""
+"""Upper bound of the background similarity; the range up to 1 still separates copies."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,12 +34,15 @@ class Background:
     """The background set of one model."""
 
     def __init__(self, vectors: npt.NDArray[np.int8]) -> None:
-        """Take embeddings of unrelated pictures, int8 [pictures, dimensions] of any scale."""
+        """Build the set from embeddings of unrelated pictures, int8 [pictures, dimensions].
+
+        Only their directions count.
+        """
         rows = vectors.astype(np.float32)
         self._vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def similarities(self, embeddings: Floats) -> Floats:
-        """Return the mean cosine to the nearest pictures of the set, in [0, 1).
+        """Return the mean cosine to the nearest pictures of the set, in [0, 0.95].
 
         Args:
             embeddings: unit length, float32 [regions, dimensions].
@@ -53,5 +58,5 @@ class Background:
 
 
 def load_backgrounds(folder: Path = BUILT_IN) -> Mapping[str, Background]:
-    """Read every set in the folder, by vector space: `NAME@VERSION.npy`."""
+    """Read the sets in a folder, by vector space; the files are named `NAME@VERSION.npy`."""
     return {path.stem: Background(np.load(path)) for path in sorted(folder.glob("*.npy"))}

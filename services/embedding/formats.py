@@ -1,7 +1,7 @@
-"""The picture formats that we take: how each begins, who reads it, and how it ends too early.
+"""Supported picture formats: signature, reader, and check for truncation.
 
-Pillow's own dispatch is not used: it tries readers that we do not want, and it refuses some sizes
-before telling them. A format is told by its first bytes and read by exactly one reader.
+Pillow's own dispatch is not used: it tries unsupported readers, and refuses some pictures without
+reporting their size. A format is recognized by its first bytes and read by exactly one reader.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from PIL import (
 )
 
 NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+"""Names of the supported formats, for error messages."""
 
 AVIF_BRANDS = {b"avif", b"avis"}
 
 STRIP_OFFSETS, STRIP_BYTE_COUNTS, TILE_OFFSETS, TILE_BYTE_COUNTS = 273, 279, 324, 325
-"""TIFF 6.0 tags that say where the pixels lie."""
+"""TIFF 6.0 tags with the positions and sizes of the pixel data."""
 
 JPEG_WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
-"""Markers that stand alone: TEM, RST0-7, SOI."""
+"""Markers without a length field: TEM, RST0-7, SOI."""
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
 
 
@@ -40,25 +41,25 @@ class Format:
 
     media_type: str
     begins: Callable[[bytes], bool]
-    """Whether these are the first bytes of such a file."""
+    """Return whether a file with these first bytes has the format."""
     open: Callable[[io.BytesIO], ImageFile.ImageFile]
-    """Reads the header only, and raises all kinds of exceptions if it is broken."""
+    """Read only the header; raises exceptions of any type if it is damaged."""
     ends_early: Callable[[bytes], bool]
-    """Whether a file that can't be read lacks its end. Asked after a failure only."""
+    """Return whether an unreadable file is truncated. Valid only after reading failed."""
 
 
-def recognise(content: bytes) -> Format | None:
-    """Tell the format from the first bytes; None: not one of ours."""
-    return next((each for each in FORMATS if each.begins(content)), None)
+def recognize(content: bytes) -> Format | None:
+    """Return the format by the first bytes; None if it is not supported."""
+    return next((known for known in FORMATS if known.begins(content)), None)
 
 
 def jpeg_scan_count(content: bytes) -> int:
-    """Count the scans at most; each costs a pass over all coefficients of the picture."""
+    """Return an upper bound of the scans; each costs a pass over all coefficients."""
     return content.count(b"\xff\xda")
 
 
 def tiff_strip_count(content: bytes) -> int:
-    """Count the strips or tiles of the first picture; Pillow makes an object for each.
+    """Return the number of strips or tiles of the first picture; Pillow creates an object for each.
 
     Source: TIFF 6.0, section 2; the BigTIFF File Format, section "The Design".
     """
@@ -75,19 +76,19 @@ def tiff_strip_count(content: bytes) -> int:
         min(first + count_bytes + number(first, count_bytes) * entry_bytes, len(content)),
         entry_bytes,
     )
-    wanted = {STRIP_OFFSETS, TILE_OFFSETS}
-    counts = (number(at + 4, offset_bytes) for at in entries if number(at, 2) in wanted)
+    tags = {STRIP_OFFSETS, TILE_OFFSETS}
+    counts = (number(at + 4, offset_bytes) for at in entries if number(at, 2) in tags)
     return max(counts, default=0)
 
 
 def _jpeg_ends_early(content: bytes) -> bool:
-    """Walk the segments to the first scan, then look for the end of the picture.
+    """Walk the segments to the first scan, then search the end marker after it.
 
-    A plain search for the end would find that of a thumbnail in the header.
+    A search from the start would find the end marker of a thumbnail in the header.
     """
     position = 2
     while position + 4 <= len(content):
-        if content[position] != 0xFF:  # noqa: PLR2004  # every segment begins so
+        if content[position] != 0xFF:  # noqa: PLR2004  # first byte of every marker
             return False
         marker = content[position + 1]
         if marker == JPEG_SCAN:
@@ -134,7 +135,7 @@ def _tiff_ends_early(content: bytes) -> bool:
         return any(
             offset + count > len(content) for pairs in (ends, tile_ends) for offset, count in pairs
         )
-    except Exception:  # noqa: BLE001  # the header itself can't be read: is it there at all?
+    except Exception:  # noqa: BLE001  # the header is unreadable, maybe cut off
         order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
         return int.from_bytes(content[4:8], order) + 2 > len(content)
 
@@ -158,7 +159,7 @@ def _avif_ends_early(content: bytes) -> bool:
 
 
 def _begins_as_avif(content: bytes) -> bool:
-    """Look for AVIF among all brands: the major one may be that of any container."""
+    """Search all brands for AVIF: the major brand may name another container."""
     if content[4:8] != b"ftyp":
         return False
     brands = content[8 : min(int.from_bytes(content[:4], "big"), 256)]
@@ -166,7 +167,7 @@ def _begins_as_avif(content: bytes) -> bool:
 
 
 def _jpeg(file: io.BytesIO) -> ImageFile.ImageFile:
-    # Not Pillow's factory: of a file with several pictures (MPO), the first one counts.
+    # Not Pillow's factory: in a file with several pictures (MPO) the first picture counts.
     return JpegImagePlugin.JpegImageFile(file)
 
 

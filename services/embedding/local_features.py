@@ -1,8 +1,8 @@
-"""Local features of a picture, and which of them look alike in two pictures.
+"""Local features of a picture, and matches between the features of two pictures.
 
 SIFT (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004) with the square
 root of its descriptors (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to
-improve object retrieval", CVPR 2012). Same pixels give the same features in the same order.
+improve object retrieval", CVPR 2012). The same pixels give the same features in the same order.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 BINS = 4
-"""Of a descriptor along each side; each has eight directions."""
+"""Bins of a descriptor along each side."""
 DIRECTIONS = 8
+"""Gradient directions in each bin."""
 DIMENSIONS = BINS * BINS * DIRECTIONS
 
 FROM_EDGE_PX = 0.25
-"""OpenCV counts from the middle of the first pixel, and a quarter pixel more, since it doubles
-pictures first."""
+"""Offset from OpenCV's positions to pixels from the picture's edge: OpenCV counts from the center
+of the first pixel, and a quarter pixel too far, since it doubles the picture first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionLimits:
-    """How much of a picture is described."""
+    """Parameters of the extraction of features."""
 
     max_features: int
-    """The strongest are kept."""
+    """Maximum features; the strongest are kept."""
     contrast_threshold: float = 0.02
-    """Of a keypoint, as OpenCV takes it; lower finds more in faint pictures."""
+    """Minimum contrast of a keypoint, as OpenCV defines it; low values suit faint pictures."""
     edge_threshold: float = 15.0
-    """Higher keeps more keypoints that lie on an edge."""
+    """Edge threshold of OpenCV; higher values keep more keypoints on edges."""
     border_px: int = 16
-    """The picture's edge is repeated this far, so that there are keypoints near it."""
+    """Width of the replicated border, which allows keypoints near the picture's edge."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFeatures:
-    """Keypoints of a picture and what surrounds them, strongest first."""
+    """Keypoints of a picture and their descriptors, strongest first."""
 
     points: Floats
-    """x and y, pixels from the picture's edges, [keypoints, 2]."""
+    """Positions (x, y), pixels from the picture's edges, [keypoints, 2]."""
     sizes: Floats
     """Diameters, pixels, [keypoints]."""
     angles: Floats
@@ -59,13 +60,13 @@ class LocalFeatures:
         return len(self.points)
 
     def mirrored(self, width: float) -> LocalFeatures:
-        """Return the features of the same picture with left and right exchanged.
+        """Return the features of the mirrored picture (left and right exchanged).
 
-        Descriptors stand in the direction of their keypoint; mirroring exchanges what lies on its
-        two sides and the sense of every angle, so that the picture need not be described again.
+        Descriptors are relative to the direction of their keypoint. Mirroring exchanges the bins
+        on its two sides and reverses all angles, so that no new extraction is necessary.
 
         Args:
-            width: of the picture, pixels.
+            width: width of the picture, pixels.
         """
         points = np.column_stack([width - self.points[:, 0], self.points[:, 1]])
         bins = self.descriptors.reshape(-1, BINS, BINS, DIRECTIONS)
@@ -80,26 +81,26 @@ class LocalFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Pairs of features that look alike, best first."""
+    """Pairs of similar features, best first."""
 
     first: Ints
-    """Rows of the first picture's features, [matches]."""
+    """Indices of the first picture's features, [matches]."""
     second: Ints
-    """Rows of the second's, [matches]."""
+    """Indices of the second picture's features, [matches]."""
 
     def __len__(self) -> int:
         return len(self.first)
 
 
 def extract(grey: Grey, limits: ExtractionLimits) -> LocalFeatures:
-    """Describe a picture by its local features.
+    """Extract the local features of a picture.
 
     Args:
         grey: uint8 [height, width].
-        limits: how much of it.
+        limits: parameters.
 
     Returns:
-        At most `limits.max_features`, none for a picture without texture.
+        At most `limits.max_features` features; none for a picture without texture.
     """
     border = limits.border_px
     padded = cv2.copyMakeBorder(grey, border, border, border, border, cv2.BORDER_REPLICATE)
@@ -111,13 +112,13 @@ def extract(grey: Grey, limits: ExtractionLimits) -> LocalFeatures:
     keypoints, raw = sift.detectAndCompute(padded, None)
     rows = _strongest(keypoints, grey.shape, limits)
     if not rows:
-        return _none()
+        return _no_features()
     keypoints, raw = [keypoints[row] for row in rows], raw[rows]
     rooted = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
     return LocalFeatures(
-        np.array([each.pt for each in keypoints], np.float32) + FROM_EDGE_PX - border,
-        np.array([each.size for each in keypoints], np.float32),
-        np.radians(np.array([each.angle for each in keypoints], np.float32)),
+        np.array([keypoint.pt for keypoint in keypoints], np.float32) + FROM_EDGE_PX - border,
+        np.array([keypoint.size for keypoint in keypoints], np.float32),
+        np.radians(np.array([keypoint.angle for keypoint in keypoints], np.float32)),
         rooted.astype(np.float32),
     )
 
@@ -125,18 +126,17 @@ def extract(grey: Grey, limits: ExtractionLimits) -> LocalFeatures:
 def match(
     first: LocalFeatures, second: LocalFeatures, *, max_ratio: float, max_matches: int
 ) -> Matches:
-    """Pair features that are each other's nearest, or much nearer than the next one.
+    """Match features that are mutual nearest neighbors or pass the ratio test.
 
-    Repeating patterns have no feature that is much nearer than the next; that each is the other's
-    nearest keeps some of them.
+    The ratio test rejects features of repeating patterns, mutual neighbors keep some of them.
 
     Args:
-        first: of one picture.
-        second: of the other.
-        max_ratio: distance to the nearest over that to the next, at most.
-        max_matches: how many pairs, at most.
+        first: features of a picture.
+        second: features of another picture.
+        max_ratio: maximum ratio of the distances to the nearest and the second nearest feature.
+        max_matches: maximum number of matches.
     """
-    if len(first) < 2 or len(second) < 2:  # noqa: PLR2004  # a nearest and a next one
+    if len(first) < 2 or len(second) < 2:  # noqa: PLR2004  # the ratio test needs two neighbors
         return Matches(np.empty(0, np.intp), np.empty(0, np.intp))
     cosines = first.descriptors @ second.descriptors.T
     nearest = np.argmax(cosines, axis=1)
@@ -144,8 +144,8 @@ def match(
     best = cosines[rows, nearest]
     is_mutual = np.argmax(cosines, axis=0)[nearest] == rows
     cosines[rows, nearest] = -1.0
-    following = cosines.max(axis=1)
-    ratios = np.sqrt(np.maximum(1 - best, 0) / np.maximum(1 - following, 1e-9))
+    second_best = cosines.max(axis=1)
+    ratios = np.sqrt(np.maximum(1 - best, 0) / np.maximum(1 - second_best, 1e-9))
     kept = np.flatnonzero(is_mutual | (ratios <= max_ratio))
     order = kept[np.argsort(ratios[kept], kind="stable")][:max_matches]
     return Matches(order, nearest[order])
@@ -154,23 +154,23 @@ def match(
 def _strongest(
     keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...], limits: ExtractionLimits
 ) -> list[int]:
-    """Give the keypoints that lie in the picture, strongest first."""
+    """Return the indices of the keypoints inside the picture, strongest first."""
     height, width = shape[:2]
-    before = limits.border_px - FROM_EDGE_PX
+    offset_px = limits.border_px - FROM_EDGE_PX
 
     def is_inside(point: Sequence[float]) -> bool:
-        return 0 <= point[0] - before < width and 0 <= point[1] - before < height
+        return 0 <= point[0] - offset_px < width and 0 <= point[1] - offset_px < height
 
     def strength(row: int) -> tuple[float, ...]:
-        # All that tells keypoints apart takes part, so that equal strength leaves no choice open.
+        # All properties take part, so that the order is defined for equal responses.
         keypoint = keypoints[row]
         return -keypoint.response, *keypoint.pt, keypoint.size, keypoint.angle
 
-    inside = [row for row, each in enumerate(keypoints) if is_inside(each.pt)]
+    inside = [row for row, keypoint in enumerate(keypoints) if is_inside(keypoint.pt)]
     return sorted(inside, key=strength)[: limits.max_features]
 
 
-def _none() -> LocalFeatures:
+def _no_features() -> LocalFeatures:
     return LocalFeatures(
         np.empty((0, 2), np.float32),
         np.empty(0, np.float32),

@@ -1,4 +1,4 @@
-"""From a file's bytes to pixels: what is refused by its header, and what every mode becomes."""
+"""Picture files: checks of the header, decoding, conversion to RGB."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding import formats
 
 MAX_BYTES = 10 * 1024 * 1024
+"""Maximum size of a file."""
 MAX_PIXELS = 50_000_000
+"""Maximum pixels of a picture."""
 MIN_SIDE_PX = 16
+"""Minimum shorter side of a picture."""
 
 MAX_JPEG_SCANS = 64
-"""Encoders write about ten. Each costs a pass over the whole picture, whatever its bytes."""
+"""Maximum scans of a progressive JPEG. Encoders write about ten; each scan costs a pass over the
+whole picture, however few bytes it has."""
 
 MAX_TIFF_STRIPS = 100_000
-"""Encoders make strips of many rows or tiles of many pixels: some thousands at 50 megapixels."""
+"""Maximum strips or tiles of a TIFF. Encoders write some thousands for 50 megapixels."""
 
 REDUCTIONS = (8, 4, 2)
-"""Divisors of both sides that a JPEG can be decoded at for less than the whole."""
+"""Divisors of both sides at which a JPEG can be decoded, in less time than at full size."""
 
 SHARPNESS_SIDE_PX = 512
-"""Long side at which sharpness is measured."""
+"""Long side at which sharpness is measured, pixels."""
 
 WHITE = (255, 255, 255)
 
@@ -42,15 +46,15 @@ class Picture:
     """A decoded picture, upright."""
 
     image: Image.Image
-    """Mode RGB; smaller than the picture as shown where it was decoded at a reduction."""
+    """Mode RGB; smaller than the picture as shown if it was decoded at a reduction."""
     width: int
-    """As shown, pixels."""
+    """Width as shown, pixels."""
     height: int
-    """As shown, pixels."""
+    """Height as shown, pixels."""
 
     @property
     def x_scale(self) -> float:
-        """Pixels of `image` for each pixel of the picture as shown."""
+        """Pixels of `image` for each pixel of the picture as shown, horizontally."""
         return self.image.width / self.width
 
     @property
@@ -59,7 +63,7 @@ class Picture:
 
 
 class PictureFile:
-    """A file whose header was read and found within the limits; nothing is decoded yet."""
+    """A picture file with a valid header within the limits; its pixels are not decoded yet."""
 
     def __init__(self, content: bytes) -> None:
         """Read the header.
@@ -69,9 +73,9 @@ class PictureFile:
         """
         if len(content) > MAX_BYTES:
             raise _too_large(len(content), MAX_BYTES, "bytes")
-        known = formats.recognise(content)
+        known = formats.recognize(content)
         if known is None:
-            raise _unreadable(f"the bytes are no picture: {formats.NAMES} is expected")
+            raise _unreadable(f"the file is not a picture in a supported format: {formats.NAMES}")
         self.content = content
         self._format = known
         if known.media_type == "image/tiff" and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS:
@@ -84,37 +88,37 @@ class PictureFile:
         ):
             raise _unreadable(f"the JPEG has more than {MAX_JPEG_SCANS} scans")
         self.width, self.height = self._image.size
-        """Pixels, before turning."""
+        """Size in pixels, before the orientation is applied."""
 
     @property
     def pixels(self) -> int:
-        """How many pixels decoding holds, at most."""
+        """Maximum pixels that decoding holds."""
         return self.width * self.height
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Width and height as shown, as far as the header tells; ask before decoding."""
+        """Width and height as shown, by the orientation in the header; valid before decoding."""
         if _turn(self._image) in SIDEWAYS:
             return self.height, self.width
         return self.width, self.height
 
     def decode(self, reduction: float = 1.0) -> Picture:
-        """Decode the first frame, upright, as RGB over white. Call it once.
+        """Decode the first frame, upright, as RGB over white. Call this method once.
 
-        A JPEG may come out smaller, at a half, a quarter or an eighth of its sides, which takes a
-        fraction of the time.
+        A JPEG may be decoded at a half, a quarter or an eighth of its sides, which takes a fraction
+        of the time.
 
         Args:
-            reduction: by what the sides may be divided at most without harm to what follows.
+            reduction: maximum factor by which the sides may be divided.
 
         Raises:
             ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
         """
         image = self._image
-        del self._image  # it holds the pixels of its own mode and the decoder's memory
+        del self._image  # it holds the pixels in their original mode and the decoder's memory
         try:
-            factor = next((each for each in REDUCTIONS if each <= reduction), 1)
-            if factor > 1:  # does nothing for other formats than JPEG
+            factor = next((divisor for divisor in REDUCTIONS if divisor <= reduction), 1)
+            if factor > 1:  # has an effect on JPEG only
                 image.draft(None, (self.width // factor, self.height // factor))
             image.load()
             turn = _turn(image)
@@ -129,7 +133,7 @@ class PictureFile:
         return Picture(turned, self.width, self.height)
 
     def describe(self, picture: Picture) -> PictureInfo:
-        """Tell of the file and its decoded picture."""
+        """Return the properties of the file and its decoded picture."""
         return PictureInfo(
             width=picture.width,
             height=picture.height,
@@ -146,14 +150,14 @@ class PictureFile:
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> ServiceError:
-        """Say what Pillow's exception means: it raises nearly every type there is."""
+        """Return the ServiceError for an exception of Pillow, which may be of nearly any type."""
         if isinstance(error, MemoryError):
-            raise error  # our fault, not the picture's
+            raise error  # an internal error, not a fault of the picture
         if isinstance(error, Image.DecompressionBombError):
             return _too_many_pixels()
         if self._format.ends_early(self.content):
-            return ServiceError(Reason.IMAGE_TRUNCATED, "the picture ends too early")
-        return _unreadable(f"the {self._format.media_type} picture is damaged")
+            return ServiceError(Reason.IMAGE_TRUNCATED, "the picture file is truncated")
+        return _unreadable(f"the {self._format.media_type} file is damaged")
 
 
 SIDEWAYS = (
@@ -162,6 +166,7 @@ SIDEWAYS = (
     Image.Transpose.TRANSVERSE,
     Image.Transpose.ROTATE_90,
 )
+"""Transpositions that exchange width and height."""
 
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -172,11 +177,11 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF 2.32, tag 274: how the stored picture must be turned to be upright."""
+"""Transposition that makes the stored picture upright, by EXIF orientation (EXIF 2.32, tag 274)."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a loaded picture of any mode to RGB, its transparency over white."""
+    """Convert a loaded picture of any mode to RGB, with transparency over white."""
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
@@ -193,13 +198,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def sharpness(image: Image.Image) -> float:
-    """Variance of the Laplacian (4 neighbours) of the grey picture at 512 px long side.
+    """Return the variance of the Laplacian (4 neighbors) of the grey picture at 512 px long side.
 
     Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """
     factor = SHARPNESS_SIDE_PX / max(image.size)
     size = (max(3, round(image.width * factor)), max(3, round(image.height * factor)))
-    # Averages what it shrinks and interpolates what it enlarges, faster than Pillow does.
+    # INTER_AREA averages when it shrinks, interpolates when it enlarges, and is faster than Pillow.
     small = cv2.resize(np.asarray(image.convert("L")), size, interpolation=cv2.INTER_AREA)
     grey = small.astype(np.int16)
     laplacian = (
@@ -209,11 +214,11 @@ def sharpness(image: Image.Image) -> float:
 
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Bring grey levels of more than eight bits into eight; Pillow itself would cut them off.
+    """Convert grey levels of more than eight bits to RGB; Pillow itself would clip them.
 
-    Sixteen-bit levels keep their scale. Whole numbers of 32 bits and floats have none of their
-    own: 0 … 1 (floats), 0 … 255 and 0 … 65,535 are recognised by the largest value, anything else
-    is stretched from its smallest value to its largest.
+    Sixteen-bit levels keep their scale. 32-bit integers and floats have no defined range: 0 … 1
+    (floats), 0 … 255 and 0 … 65,535 are recognized by the largest value, any other range is
+    stretched from its smallest value to its largest.
     """
     levels: npt.NDArray[Any] = np.asarray(image)
     if image.mode.startswith("I;16"):
@@ -222,7 +227,7 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(levels.astype(np.float32), posinf=0.0, neginf=0.0)
         low, high = float(values.min()), float(values.max())
         ceilings = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        ceiling = next((each for each in ceilings if low >= 0.0 and high <= each), None)
+        ceiling = next((limit for limit in ceilings if low >= 0.0 and high <= limit), None)
         floor, ceiling = (low, high) if ceiling is None else (0.0, ceiling)
         grey = np.rint((values - floor) * (255.0 / ((ceiling - floor) or 1.0))).astype(np.uint8)
     transparent = image.info.get("transparency")
@@ -232,7 +237,7 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn a loaded picture upright; EXIF that can't be read turns nothing."""
+    """Return the transposition that makes a picture upright; None also for unreadable EXIF."""
     with contextlib.suppress(Exception):
         return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return None
@@ -244,7 +249,7 @@ def _check_size(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE_PX:
         raise ServiceError(
             Reason.IMAGE_TOO_SMALL,
-            f"the picture is {width} × {height} pixels; "
+            f"the picture has {width} × {height} pixels; "
             f"its shorter side must have at least {MIN_SIDE_PX}",
             metadata={
                 "limit": str(MIN_SIDE_PX),
@@ -257,13 +262,13 @@ def _check_size(width: int, height: int) -> None:
 def _too_large(actual: int, limit: int, unit: str) -> ServiceError:
     return ServiceError(
         Reason.IMAGE_TOO_LARGE,
-        f"the picture has {actual:,} {unit}; at most {limit:,} are taken",
+        f"the picture has {actual:,} {unit}; at most {limit:,} are allowed",
         metadata={"limit": str(limit), "actual": str(actual), "unit": unit},
     )
 
 
 def _too_many_pixels() -> ServiceError:
-    """Say that Pillow refused a size that it did not tell: it is over twice Pillow's own limit."""
+    """Return the error for a size that Pillow refused unseen: it is over twice Pillow's limit."""
     least = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
     return _too_large(int(least), MAX_PIXELS, "pixels")
 

@@ -1,4 +1,4 @@
-"""From regions of a decoded picture to what a model takes: the one place that resizes for them."""
+"""Preprocessing: crops and resizes regions of a decoded picture to the input of a model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures import Picture
 
 LETTERBOX_COLOR = (124, 116, 104)
-"""Around a letterboxed region: the mean of ImageNet, so that it is nothing to the model."""
+"""Fill color around a letterboxed region: the mean of ImageNet, which models ignore."""
 
 
 class Resize(enum.StrEnum):
-    """How a region becomes the model's size."""
+    """How a region is resized to the model's input."""
 
     SQUASH = enum.auto()
-    """Both sides to the model's, whatever the aspect."""
+    """Both sides are resized to the model's, whatever the aspect ratio."""
     LETTERBOX = enum.auto()
-    """The aspect is kept; what is left over is filled."""
+    """The aspect ratio is kept; the rest is filled."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a model takes: uint8 RGB pixels, [height, width, 3]."""
+    """The input of a model: uint8 RGB pixels, [height, width, 3]."""
 
     width: int
     height: int
@@ -44,9 +44,9 @@ def preprocess(picture: Picture, boxes: Sequence[Box], spec: InputSpec) -> npt.N
     """Crop and resize regions for a model, antialiased.
 
     Args:
-        picture: decoded.
-        boxes: inside the picture, in its pixels as shown; edges may lie between pixels.
-        spec: of the model.
+        picture: decoded picture.
+        boxes: regions inside the picture, in its pixels as shown; edges may lie between pixels.
+        spec: input of the model.
 
     Returns:
         uint8 RGB, [boxes, height, width, 3].
@@ -68,7 +68,7 @@ def _resized(picture: Picture, box: Box, spec: InputSpec) -> Image.Image:
 
 
 def letterboxed(box: Box, spec: InputSpec) -> tuple[int, int, int, int]:
-    """Return where a letterboxed region lies in the model's input: left, top, width, height."""
+    """Return the position of a letterboxed region in the input: left, top, width, height."""
     factor = min(spec.width / box.width, spec.height / box.height)
     width = min(spec.width, max(1, round(box.width * factor)))
     height = min(spec.height, max(1, round(box.height * factor)))
@@ -80,7 +80,7 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
     right = min(image.width, math.ceil(box.x_max))
     bottom = min(image.height, math.ceil(box.y_max))
     if (left, top, right, bottom) != (0, 0, *image.size):
-        # Cropped first: at the edges of a box Pillow's filter would look beyond it.
+        # Cropped first: at the edges of a box, Pillow's filter would read pixels outside it.
         image = image.crop((left, top, right, bottom))
     inner = box.moved(-left, -top)
     edges = (
@@ -89,25 +89,25 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
         min(inner.x_max, image.width),
         min(inner.y_max, image.height),
     )
-    # The filter widens as it shrinks, so nothing aliases. Averaging whole blocks first
-    # (reducing_gap) changes only what is shrunk to a sixth or less, and is faster there.
+    # The filter widens with the reduction, which prevents aliasing. Averaging whole blocks first
+    # (reducing_gap) affects only reductions to a sixth or less, and is faster there.
     return image.resize(size, Image.Resampling.BILINEAR, edges, reducing_gap=3.0)
 
 
 def harmless_reduction(
     width: int, height: int, boxes: Sequence[Box], specs: Sequence[InputSpec]
 ) -> float:
-    """Return by what a picture's sides may be divided without harm to its embeddings.
+    """Return the factor by which a picture's sides may be divided without harm to its embeddings.
 
-    Every region keeps at least twice the model's sides, so that the resize after it still averages.
-    With SSCD the embedding then moves by .003 (cosine), as little as from noise of one grey level
-    in a tenth of the pixels, and the similarity to edited copies by .0005 on average.
+    Each region keeps at least twice the model's sides, so that the following resize still averages.
+    The cosine of SSCD embeddings then changes by .003, as little as by noise of one grey level in
+    a tenth of the pixels, and the similarity to edited copies by .0005 on average.
 
     Args:
-        width: of the picture, pixels.
-        height: of the picture, pixels.
-        boxes: to embed.
-        specs: of the models.
+        width: width of the picture, pixels.
+        height: height of the picture, pixels.
+        boxes: regions to embed.
+        specs: inputs of the models.
     """
     needed_px = 2 * max(max(spec.width, spec.height) for spec in specs)
     shorter_px = min([width, height, *(min(box.width, box.height) for box in boxes)])

@@ -1,8 +1,8 @@
-"""A picture with a known answer, to tell a model that answers from one that answers rightly.
+"""A probe picture with a known answer, which detects models that return wrong results.
 
-A model can be loaded, ready and quick and still answer garbage (a backend that misreads its input
-does). So every model's configuration carries what it gives for one synthetic picture, and a model
-whose answer to that picture points elsewhere never serves.
+A model can be loaded, ready and fast and still return garbage, for example if the backend misreads
+its input. So the configuration of each model has its answer to a synthetic picture, and a model
+with another answer never serves.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_ANSWER_LENGTH = 2048
-"""Numbers of an answer that a configuration carries."""
+"""Maximum numbers of a known answer in a model's configuration."""
 
 
 def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Draws the probe: shading, a chequered band, a disc and a bar, uint8 RGB [height, width, 3].
+    """Return the probe picture, uint8 RGB [height, width, 3].
 
-    Whole-number arithmetic only: the same pixels with any version of NumPy, on any machine. It has
-    edges, textures, flat parts and every color channel of its own, so that swapped channels, axes
-    or rows change the answer.
+    It shows shading, a checkered band, a disc and a bar. Integer arithmetic gives the same pixels
+    with any version of NumPy on any machine. Edges, textures, flat parts and different color
+    channels make the answer depend on the order of channels, axes and rows.
     """
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
-    u, v = x * 256 // width, y * 256 // height  # 0 … 255 across and down
+    u, v = x * 256 // width, y * 256 // height  # 0 … 255 from left to right and from top to bottom
     picture = np.stack([u, 255 - v, (u + v) // 2], axis=-1)
 
-    def box(left: int, top: int, right: int, bottom: int) -> npt.NDArray[np.bool_]:
+    def rectangle(left: int, top: int, right: int, bottom: int) -> npt.NDArray[np.bool_]:
         inside: npt.NDArray[np.bool_] = (u >= left) & (u < right) & (v >= top) & (v < bottom)
         return inside
 
@@ -36,45 +36,44 @@ def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
         inside: npt.NDArray[np.bool_] = (u - 80) ** 2 + (v - 76) ** 2 < radius**2
         return inside
 
-    chequers = (u // 16 + v // 16) % 2 == 1
-    band = box(0, 160, 256, 224)
-    picture[band & chequers] = (250, 240, 30)
-    picture[band & ~chequers] = (20, 30, 90)
+    checkers = (u // 16 + v // 16) % 2 == 1
+    band = rectangle(0, 160, 256, 224)
+    picture[band & checkers] = (250, 240, 30)
+    picture[band & ~checkers] = (20, 30, 90)
     picture[disc(52)] = (200, 30, 40)
     picture[disc(26)] = (240, 235, 220)
-    picture[box(168, 24, 208, 136)] = (30, 120, 60)
+    picture[rectangle(168, 24, 208, 136)] = (30, 120, 60)
     return picture.astype(np.uint8)
 
 
 def probe_answer(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Flattens an output, and keeps every so manieth number of a long one, [≤ 2048].
+    """Flatten an output and subsample it evenly to at most 2048 numbers.
 
-    An embedding stays whole; of maps enough remains to tell whether they are the right ones.
+    An embedding stays complete; maps keep enough numbers to be recognized.
     """
     flat = output.reshape(-1)
     return flat[:: max(1, -(-flat.size // MAX_ANSWER_LENGTH))]
 
 
 def encode_answer(embedding: npt.NDArray[np.float32]) -> str:
-    """Packs an embedding [D] of the probe: unit length, float16 little-endian, base64."""
+    """Encode an answer [D] to the probe: unit length, float16 little-endian, base64."""
     unit = embedding / math.sqrt(float(np.dot(embedding, embedding)))
     return base64.b64encode(unit.astype("<f2").tobytes()).decode("ascii")
 
 
 def decode_answer(text: str) -> npt.NDArray[np.float32]:
-    """Unpacks what `encode_answer` packed, as float32 [D].
+    """Decode the text of `encode_answer`, as float32 [D].
 
     Raises:
-        ValueError: the text is not base64 of whole float16 numbers.
+        ValueError: the text is not base64 of complete float16 numbers.
     """
     return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2").astype(np.float32)
 
 
 def agreement(embedding: npt.NDArray[np.float32], answer: npt.NDArray[np.float32]) -> float:
-    """Cosine between an embedding [D] and the known answer [D].
+    """Return the cosine of an embedding [D] and the known answer [D].
 
-    Returns -1, the least there is, for whatever a broken model may give: another length, zeros,
-    numbers that are none.
+    Returns -1, the minimum, for invalid embeddings: another length, zeros, NaN or infinity.
     """
     if embedding.shape != answer.shape or not np.isfinite(embedding).all():
         return -1.0

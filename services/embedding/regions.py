@@ -1,9 +1,8 @@
-"""Which parts of a picture look like a picture of their own: pasted in, on a screen, in a frame.
+"""Region proposals: parts of a picture that look like a picture: pasted in, on a screen, framed.
 
-A copy descriptor tells edited copies of a whole picture well, and fails where the copy is but a
-part of another picture. A picture that was set into another has straight sides; so rectangles are
-looked for whose four sides are edges, then blocks of detail on a flat ground, and what is left of
-the budget goes to a grid of windows.
+A copy descriptor recognizes edited copies of a whole picture, and fails if the copy is only a part
+of another picture. An inserted picture has straight sides. So the proposals are rectangles whose
+four sides are edges, then blocks of detail on a flat background, then a grid of windows.
 """
 
 from __future__ import annotations
@@ -20,67 +19,67 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 
 ANALYSIS_SIDE_PX = 512
-"""Long side at which edges are looked for: pictures worth finding still have clear sides there."""
+"""Long side at which edges are detected, pixels; sides of inserted pictures stay clear at it."""
 
 MIN_SIDE = 0.1
-"""Shortest side of a proposal, as a share of the long side of the picture."""
+"""Minimum side of a proposal, as a share of the picture's long side."""
 
 MAX_AREA = 0.92
-"""Largest proposal, as a share of the picture: more is the picture itself."""
+"""Maximum area of a proposal, as a share of the picture; larger regions are the picture itself."""
 
 MAX_STEP = 48
-"""Grey levels; a stronger step between neighbours is no more of an edge than this."""
+"""Difference of neighboring pixels at which the strength of an edge is capped, levels."""
 
 LINE_STRETCH_PX = 31
-"""Analysis pixels along which a line is told from texture."""
+"""Length over which the strength of a line is averaged, analysis pixels."""
 
-BESIDE_PX = (3, 4)
-"""How far from a line the texture beside it is measured; closer lies the line's own blur."""
+ADJACENT_PX = (3, 4)
+"""Distances from a line at which the adjacent texture is measured: outside the line's own blur."""
 
 MIN_LINENESS = 4.0
-"""Grey levels by which a line must stand out, on average along its stretch."""
+"""Minimum contrast of a line to the adjacent texture, averaged over its length, levels."""
 
 SAME_LINE_PX = 2
-"""Lines closer than this are one."""
+"""Maximum distance of lines that are merged, analysis pixels."""
 
 MAX_LINES = 28
-"""Lines kept in each direction."""
+"""Maximum lines in each direction."""
 
 MIN_SUPPORT = 0.55
-"""Share of a side that must be an edge, for the weakest of the four."""
+"""Minimum share of a side that is an edge, for the weakest of the four sides."""
 
 FLAT_SPREAD = 6
-"""Grey levels between neighbours of a flat ground, at most."""
+"""Maximum difference of neighboring pixels in a flat background, levels."""
 
 MIN_FLAT_SHARE = 0.03
-"""Share of the picture that must be flat ground for blocks to stand on it."""
+"""Minimum share of flat background in a picture for which blocks are proposed."""
 
 SAME_IOU = 0.75
-"""Proposals that overlap more than this are one."""
+"""Intersection over union from which two proposals are the same."""
 
 INSET = 0.01
-"""Cut off each side, so that a frame or a shadow stays outside."""
+"""Share that is cut off each side, so that a frame or a shadow stays outside."""
 
 MIN_CONTRAST = 8.0
-"""Standard deviation of the grey levels, at least: flat regions resemble all flat pictures."""
+"""Minimum standard deviation of a proposal, grey levels; flat regions resemble each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a picture that may be a picture of its own."""
+    """A part of a picture that may be a picture itself."""
 
     x_min: float
-    """Pixels of the picture given, as are the others; the maxima are exclusive."""
+    """Edges are in pixels of the given picture; the maxima are exclusive."""
     y_min: float
     x_max: float
     y_max: float
     source: str
-    """The rule that found it: "rectangle", "block" or "grid"."""
+    """The rule that proposed it: "rectangle", "block" or "grid"."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A box in analysis pixels."""
+    """A box in analysis pixels, with its score."""
 
     box: tuple[int, int, int, int]
     score: float
@@ -93,14 +92,14 @@ class _Candidate:
 
 
 def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
-    """Propose parts of a picture to search for on their own, most promising first.
+    """Propose parts of a picture that may be pictures themselves, most promising first.
 
     Args:
         pixels: uint8 RGB, [height, width, 3].
-        max_regions: how many at most.
+        max_regions: maximum number of regions.
 
     Returns:
-        Regions inside the picture, none of them nearly the whole of it, none flat.
+        Regions inside the picture that are neither flat nor nearly the whole picture.
     """
     height, width = pixels.shape[:2]
     scale = min(1.0, ANALYSIS_SIDE_PX / max(height, width))
@@ -120,9 +119,8 @@ def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
 
 
 def _candidates(small: Pixels) -> Iterator[_Candidate]:
-    """Yield candidates, best first: sure rectangles, blocks, other rectangles, the grid."""
-    rectangles = _rectangles(small)
-    yield from rectangles
+    """Yield candidates, best first: rectangles, blocks, the grid."""
+    yield from _rectangles(small)
     yield from _blocks(small)
     yield from _grid(small)
 
@@ -139,26 +137,26 @@ def _rectangles(small: Pixels) -> list[_Candidate]:
 
 
 def _lineness(small: Pixels) -> npt.NDArray[np.float32]:
-    """Return how much every pixel looks like part of a vertical line, [height, width].
+    """Return the strength of a vertical line through each pixel, [height, width].
 
-    A line is a column where neighbouring pixels differ all along a stretch, and more than in the
-    columns beside it: texture has edges everywhere, the side of a pasted picture in one column.
-    The difference at [y, x] is the one between columns x - 1 and x.
+    A line is a column where horizontal neighbors differ over a length, and more than in adjacent
+    columns: texture has edges everywhere, the side of a pasted picture in one column only. The
+    value at [y, x] is the difference between the columns x - 1 and x.
     """
     height, width = small.shape[:2]
     steps = np.zeros((height, width), np.float32)
     difference = cv2.absdiff(small[:, 1:], small[:, :-1]).max(axis=2)
     steps[:, 1:] = np.minimum(difference, MAX_STEP)
     along = cv2.blur(steps, (1, LINE_STRETCH_PX), borderType=cv2.BORDER_REFLECT)
-    beside = np.zeros_like(along)
-    for offset in BESIDE_PX:
-        np.maximum(beside[:, offset:], along[:, :-offset], out=beside[:, offset:])
-        np.maximum(beside[:, :-offset], along[:, offset:], out=beside[:, :-offset])
-    return np.asarray(np.maximum(along - beside - MIN_LINENESS, 0), np.float32)
+    adjacent = np.zeros_like(along)
+    for offset in ADJACENT_PX:
+        np.maximum(adjacent[:, offset:], along[:, :-offset], out=adjacent[:, offset:])
+        np.maximum(adjacent[:, :-offset], along[:, offset:], out=adjacent[:, :-offset])
+    return np.asarray(np.maximum(along - adjacent - MIN_LINENESS, 0), np.float32)
 
 
 def _lines(lineness: npt.NDArray[np.float32]) -> Ints:
-    """Return the columns that hold the clearest lines, and the picture's own sides."""
+    """Return the columns with the strongest lines, and the picture's own sides."""
     strength = lineness.sum(axis=0)
     kept: list[int] = []
     for position in np.argsort(-strength, kind="stable"):
@@ -172,7 +170,7 @@ def _lines(lineness: npt.NDArray[np.float32]) -> Ints:
 def _boxes_between(
     columns: Ints, rows: Ints, vertical: Mask, horizontal: Mask, shortest: int
 ) -> list[_Candidate]:
-    """Score every box between two columns and two rows by the weakest of its sides."""
+    """Return boxes between two columns and two rows, scored by the support of their sides."""
     height, width = vertical.shape
     x0, x1 = _pairs(columns, shortest)
     y0, y1 = _pairs(rows, shortest)
@@ -217,21 +215,21 @@ def _support(edges: Mask, lines: Ints, starts: Ints, ends: Ints) -> npt.NDArray[
     The picture's own sides count as edges.
 
     Args:
-        edges: [length, position].
-        lines: positions.
-        starts: along the line.
-        ends: along the line, exclusive.
+        edges: edge pixels, [length, position].
+        lines: positions of the lines.
+        starts: first pixels along the line.
+        ends: last pixels along the line, exclusive.
 
     Returns:
         [lines, starts].
     """
     length, last = edges.shape
-    near = edges.copy()
-    near[:, 1:] |= edges[:, :-1]
-    near[:, :-1] |= edges[:, 1:]
+    dilated = edges.copy()
+    dilated[:, 1:] |= edges[:, :-1]
+    dilated[:, :-1] |= edges[:, 1:]
     columns = np.ones((length, len(lines)), np.bool_)
     inside = (lines > 0) & (lines < last)
-    columns[:, inside] = near[:, lines[inside]]
+    columns[:, inside] = dilated[:, lines[inside]]
     sums = np.zeros((length + 1, len(lines)), np.int64)
     np.cumsum(columns, axis=0, out=sums[1:])
     shares: npt.NDArray[np.float64] = ((sums[ends] - sums[starts]) / (ends - starts)[:, None]).T
@@ -239,7 +237,7 @@ def _support(edges: Mask, lines: Ints, starts: Ints, ends: Ints) -> npt.NDArray[
 
 
 def _blocks(small: Pixels) -> list[_Candidate]:
-    """Find blocks of detail on a flat ground, as pictures on a page or a screen."""
+    """Find blocks of detail on a flat background, such as pictures on a page or a screen."""
     height, width = small.shape[:2]
     shortest = max(8, round(MIN_SIDE * max(height, width)))
     kernel = np.ones((3, 3), np.uint8)
@@ -248,7 +246,7 @@ def _blocks(small: Pixels) -> list[_Candidate]:
     if detail.mean() > 1 - MIN_FLAT_SHARE:
         return []
     joined = cv2.morphologyEx(detail, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    # Lines of text and thin frames vanish, pictures stay.
+    # The opening removes lines of text and thin frames, and keeps pictures.
     solid = cv2.morphologyEx(
         joined, cv2.MORPH_OPEN, np.ones((shortest // 2, shortest // 2), np.uint8)
     )
@@ -262,7 +260,7 @@ def _blocks(small: Pixels) -> list[_Candidate]:
 
 
 def _grid(small: Pixels) -> Iterator[_Candidate]:
-    """Windows over the whole picture: the middle first, then halves, then thirds."""
+    """Yield windows over the whole picture: the middle first, then halves, then thirds."""
     height, width = small.shape[:2]
     for share, steps in ((0.6, 2), (0.5, 3), (0.36, 4)):
         w, h = round(width * share), round(height * share)

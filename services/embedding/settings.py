@@ -1,4 +1,4 @@
-"""What the Embedding service is configured by: `IMAGESEARCH_EMBEDDING_*`."""
+"""Settings of the Embedding service, from the variables `IMAGESEARCH_EMBEDDING_*`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ class Settings:
     """Settings of the Embedding service."""
 
     server: ServerSettings
-    """Where and how it listens."""
+    """Address, ports and lifecycle of the server."""
     triton_target: str
     """gRPC address of Triton, `host:port` or a gRPC name."""
     pixel_budget: int
-    """Pixels of pictures in work at once; calls beyond it are refused. At least 50,000,000.
+    """Pixels of pictures that are processed at once; calls beyond it are refused. At least
+    50,000,000.
 
-    A pixel takes 4 bytes when it is decoded and at most 20 while it is (WebP with transparency). A
-    call that needs more than the budget takes all of it and is let in alone; the largest needs
-    105,000,000 (a hundred small pictures checked for copies, or two large ones compared). So 20
-    bytes × this many, or × 105,000,000 where that is more, bound the memory that pictures take.
+    A decoded pixel takes 4 bytes, and at most 20 bytes during decoding (WebP with transparency). A
+    call that needs more than the budget takes the whole budget and is admitted alone; the largest
+    call needs 105,000,000 (a check of a hundred thumbnails for copies, or a comparison of two
+    large pictures). So memory for pictures is bounded by 20 bytes × the larger of the budget and
+    105,000,000.
     """
     overload_retry_s: float
-    """When a refused caller is told to come back."""
+    """Seconds after which a refused caller should retry."""
     workers: int
-    """Threads that decode and resize; 0: one for each processor."""
+    """Threads for short tasks, and as many for long tasks; 0: one for each processor."""
     infer_timeout_s: float
-    """How long one call to Triton may take; less where the caller's deadline is nearer."""
+    """Maximum duration of one call to Triton; the deadline of the caller may be shorter."""
     watch_interval_s: float
-    """How often Triton is asked which models it serves."""
+    """Interval at which the list of loaded models is read from Triton."""
     probe_interval_s: float
-    """How often each model is asked again for its known answer."""
+    """Interval at which each model is probed again."""
 
     @classmethod
     def from_env(cls, env: Env) -> Settings:

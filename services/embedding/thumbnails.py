@@ -1,4 +1,4 @@
-"""Small pictures for people to look at, made from what was decoded for the models."""
+"""Thumbnails of pictures that were decoded for the models."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from PIL import Image
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 1024
-"""Long sides that may be asked for."""
+"""Range of the long side that may be requested, pixels."""
 
 QUALITY = 80
-"""Of the JPEG; about 15 kB for a street photograph at 320 pixels, 7 kB for a package."""
+"""JPEG quality: about 15 kB for a street photograph at 320 pixels, 7 kB for a package."""
 
 
 def thumbnail(image: Image.Image, max_side_px: int) -> bytes:
-    """Make a JPEG of a whole picture; nothing of the file that it came in but its pixels.
+    """Return a JPEG of a whole picture, without any metadata of its file.
 
     Args:
-        image: RGB, upright, decoded at any reduction; it is never enlarged.
-        max_side_px: of the long side.
+        image: RGB, upright, decoded at any reduction; never enlarged.
+        max_side_px: maximum long side.
     """
     scale = min(1.0, max_side_px / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    # Averages what it shrinks, faster than Pillow does, and knows no metadata to carry along.
+    # INTER_AREA averages, and is faster here than Pillow.
     pixels = cv2.resize(np.asarray(image), (width, height), interpolation=cv2.INTER_AREA)
-    # Huffman tables of its own would make it 3 % smaller and take half as long again.
+    # Optimized Huffman tables would make the file 3 % smaller and take 50 % longer.
     _, file = cv2.imencode(
         ".jpg",
         cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR),

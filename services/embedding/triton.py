@@ -1,4 +1,4 @@
-"""The border to Triton: KServe v2 over gRPC in, arrays and our own errors out."""
+"""Client of Triton (KServe v2 over gRPC): returns arrays and raises ServiceError."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 
 CONTROL_TIMEOUT_S = 5.0
-"""For questions that Triton answers without running a model."""
+"""Deadline of calls that run no model."""
 
 DEADLINE_MARGIN_S = 0.01
-"""Of the caller's time, what is kept for the way back."""
+"""Part of the caller's remaining time that is reserved for the response."""
 
 READY = "READY"
 """State of a model in Triton's repository index."""
 
 
 class WrongAnswerError(ServiceError):
-    """Triton answered, but not with what was asked."""
+    """Triton returned an invalid response."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.MODEL_SERVER_UNAVAILABLE, message)
@@ -39,17 +39,17 @@ class WrongAnswerError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output as a model's configuration declares it."""
+    """An input or output that a model's configuration declares."""
 
     data_type: str
-    """For example "TYPE_UINT8"."""
+    """Name of the enum value, such as "TYPE_UINT8"."""
     dims: tuple[int, ...]
-    """Without the batch dimension; -1: any."""
+    """Shape without the batch dimension; -1: any size."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What Triton tells of one version of a model."""
+    """The configuration of a model version on Triton."""
 
     name: str
     version: str
@@ -60,14 +60,15 @@ class ModelConfig:
 
 
 class TritonClient:
-    """Calls to one Triton. Connects on first use, and again by itself."""
+    """Client of one Triton; connects on first use and reconnects by itself."""
 
     def __init__(self, target: str, *, infer_timeout_s: float) -> None:
-        """Prepare to call.
+        """Create the client without connecting.
 
         Args:
-            target: gRPC name, for example `127.0.0.1:8001`.
-            infer_timeout_s: how long one inference may take where the caller left us longer.
+            target: gRPC name, such as `127.0.0.1:8001`.
+            infer_timeout_s: maximum duration of an inference; the deadline of the caller may be
+                shorter.
         """
         self._infer_timeout_s = infer_timeout_s
         self._channel = grpc.aio.insecure_channel(
@@ -87,14 +88,14 @@ class TritonClient:
         await self._channel.close()
 
     async def connection_lost(self) -> None:
-        """Return when there is no connection, at once if there is none."""
+        """Return when the connection is lost, at once if there is no connection."""
         state = self._channel.get_state()
         while state is grpc.ChannelConnectivity.READY:
             await self._channel.wait_for_state_change(state)
             state = self._channel.get_state()
 
     async def ready_models(self) -> list[tuple[str, str]]:
-        """Return name and version of every model that is loaded.
+        """Return the name and version of every loaded model.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
@@ -105,7 +106,7 @@ class TritonClient:
         return [(model.name, model.version) for model in index.models if model.state == READY]
 
     async def model_config(self, name: str, version: str) -> ModelConfig:
-        """Return how a model describes itself.
+        """Return the configuration of a model.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
@@ -135,17 +136,17 @@ class TritonClient:
         """Run a model.
 
         Args:
-            name: of the model.
-            version: of the model.
+            name: model.
+            version: version of the model.
             inputs: uint8, batch first, at most the model's largest batch.
-            input_name: of the tensor.
-            output_names: of the tensors.
+            input_name: name of the input tensor.
+            output_names: names of the output tensors.
 
         Returns:
-            The outputs in the order of their names, float32, batch first.
+            The outputs in the order of `output_names`, float32, batch first.
 
         Raises:
-            ServiceError: MODEL_SERVER_UNAVAILABLE (also for an answer that is none),
+            ServiceError: MODEL_SERVER_UNAVAILABLE (also for an invalid response),
                 MODEL_NOT_SERVED, OVERLOADED or DEADLINE_EXCEEDED.
         """
         remaining_s = time_remaining_s(math.inf) - DEADLINE_MARGIN_S
@@ -161,7 +162,9 @@ class TritonClient:
         try:
             response = await self._stub.ModelInfer(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise _infer_error(error, name, version, callers=timeout_s == remaining_s) from error
+            raise _infer_error(
+                error, name, version, is_callers_deadline=timeout_s == remaining_s
+            ) from error
         return _outputs(response, output_names)
 
     async def _ask(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
@@ -179,43 +182,46 @@ def _tensors(tensors: Any) -> dict[str, Tensor]:
 
 
 def _outputs(response: Any, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-    """Read the outputs. Nothing of them is taken on trust: backends have answered garbage."""
+    """Read the outputs and check them strictly: backends have returned garbage without an error."""
     if not len(response.outputs) == len(response.raw_output_contents) == len(names):
         raise WrongAnswerError(
-            f"Triton gave {len(response.outputs)} outputs where {len(names)} were asked"
+            f"Triton returned {len(response.outputs)} outputs, {len(names)} were requested"
         )
-    given = {
+    outputs = {
         output.name: _output(output, content)
         for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
     }
-    if given.keys() != set(names):
-        raise WrongAnswerError(f"Triton gave {', '.join(given)} where others were asked")
-    return [given[name] for name in names]
+    if outputs.keys() != set(names):
+        raise WrongAnswerError(
+            f"Triton returned the outputs {', '.join(outputs)}, {', '.join(names)} were requested"
+        )
+    return [outputs[name] for name in names]
 
 
 def _output(output: Any, content: bytes) -> npt.NDArray[np.float32]:
     shape = tuple(output.shape)
     if output.datatype != "FP32" or len(content) != 4 * math.prod(shape):
         raise WrongAnswerError(
-            f"Triton gave {len(content)} bytes as {output.name} {output.datatype} {list(shape)}"
+            f"Triton returned {len(content)} bytes for {output.name}, "
+            f"{output.datatype} {list(shape)}"
         )
     return np.frombuffer(content, dtype="<f4").reshape(shape)
 
 
 def _infer_error(
-    error: grpc.aio.AioRpcError, name: str, version: str, *, callers: bool
+    error: grpc.aio.AioRpcError, name: str, version: str, *, is_callers_deadline: bool
 ) -> ServiceError:
-    """Say what a failed inference means.
+    """Return the ServiceError for a failed inference.
 
     Args:
-        error: as raised by the stub.
-        name: of the model.
-        version: of the model.
-        callers: whether the time was limited by our caller's deadline, not by ourselves.
+        error: raised by the stub.
+        name: model.
+        version: version of the model.
+        is_callers_deadline: the caller's deadline, not the own timeout, limited the duration.
     """
     code, details = error.code(), (error.details() or "").lower()
     timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED
-    if timed_out and callers:
+    if timed_out and is_callers_deadline:
         return _deadline_exceeded()
     if timed_out:
         return _unavailable("Triton does not answer in time")

@@ -1,4 +1,4 @@
-"""Windows: the parts of a picture that a dense model describes in one pass."""
+"""Windows: parts of a picture that a dense model describes in one pass."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.preprocess import InputSpec, Resize
 
 STEP_PX = 32
-"""Sides of a dense model's input are multiples of it."""
+"""Granularity of the sides of a dense model's input, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Windows of one size, evenly from edge to edge."""
+    """Windows of one size, spaced evenly from edge to edge."""
 
     width: float
-    """As a share of the picture's."""
+    """Share of the region's width."""
     height: float
+    """Share of the region's height."""
     across: int
+    """Windows in each row."""
     down: int
+    """Rows of windows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Those of one model."""
+    """The windows of one model."""
 
     levels: tuple[Level, ...]
     side_px: int
@@ -33,35 +36,35 @@ class Windows:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Windows:
-        """Read a model's parameters.
+        """Read the windows from a model's parameters.
 
         Raises:
-            KeyError: something is missing.
-            ValueError: something can't be read.
+            KeyError: a parameter is missing.
+            ValueError: a parameter is invalid.
         """
         side_px = int(parameters["windows_side_px"])
         if side_px < STEP_PX:
-            raise ValueError(f"windows_side_px is {side_px}, {STEP_PX} is the least")
-        return cls(tuple(_level(each) for each in parameters["windows"].split(",")), side_px)
+            raise ValueError(f"windows_side_px is {side_px}, but must be at least {STEP_PX}")
+        return cls(tuple(_level(text) for text in parameters["windows"].split(",")), side_px)
 
     @property
     def count(self) -> int:
         return sum(level.across * level.down for level in self.levels)
 
     @property
-    def most_pixels(self) -> int:
-        """Of a model's input, whatever the region."""
+    def max_pixels(self) -> int:
+        """Maximum pixels of the model's input for any region."""
         return self.side_px**2
 
     def input_for(self, region: Box) -> InputSpec:
-        """Say what a region is brought to: its aspect, as nearly as the steps allow."""
+        """Return the input size for a region: its aspect ratio, as nearly as the steps allow."""
         factor = self.side_px / max(region.width, region.height)
         return InputSpec(
             _in_steps(region.width * factor), _in_steps(region.height * factor), Resize.SQUASH
         )
 
     def boxes(self, region: Box) -> list[Box]:
-        """Give the windows of a region: level by level, rows from the top, each from the left."""
+        """Return the windows of a region: by level, then rows from the top, each from the left."""
         return [
             Box(x, y, x + region.width * level.width, y + region.height * level.height)
             for level in self.levels
@@ -75,7 +78,7 @@ def _level(text: str) -> Level:
     width, height = (float(share) for share in shares.split("x"))
     across, down = (int(count) for count in counts.split("x"))
     if not (0 < width <= 1 and 0 < height <= 1 and across > 0 and down > 0):
-        raise ValueError(f"{text} are no windows")
+        raise ValueError(f"{text} does not describe windows")
     return Level(width, height, across, down)
 
 

@@ -57,7 +57,7 @@ class DenseModel:
     @property
     def input_pixels(self) -> int:
         """How many pixels it takes, at most."""
-        return self.model.input.pixels if self.windows is None else self.windows.most_pixels
+        return self.model.input.pixels if self.windows is None else self.windows.max_pixels
 
     def view(self, picture: Picture, region: Box) -> DenseView:
         """Bring a region to its size: elements as every model sees pictures, queries by aspect."""

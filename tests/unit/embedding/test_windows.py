@@ -54,7 +54,7 @@ def test_a_region_keeps_its_aspect_in_whole_steps(windows: Windows) -> None:
 def test_no_input_has_more_pixels_than_are_counted_for_it(
     windows: Windows, size: tuple[float, float]
 ) -> None:
-    assert windows.input_for(Box(0, 0, *size)).pixels <= windows.most_pixels
+    assert windows.input_for(Box(0, 0, *size)).pixels <= windows.max_pixels
 
 
 @pytest.mark.parametrize(
