@@ -1,1 +1,1 @@
-"""Prepares what Triton serves: pinned weights, the server itself, its Python environment."""
+"""Preparation of the models that Triton serves, and the commands that make the artefacts."""

@@ -13,10 +13,10 @@ from imagesearch_services.models.prepare import Preparation
 
 DEPLOY_DIR = Path(__file__).resolve().parents[2] / "deploy"
 COMMANDS = {
-    "prepare": "fetch what is missing and put everything in place",
-    "verify": "read every prepared file again and compare hashes",
-    "list": "show what the manifest pins, under which licences",
-    "probe": "run each model on the probe picture and write its answer beside its description",
+    "prepare": "fetch missing files and build the models folder",
+    "verify": "compare the hash of every prepared file",
+    "list": "show the pinned files and their licenses",
+    "probe": "run each model on the probe picture and write the answer next to its description",
 }
 
 
@@ -28,7 +28,7 @@ def main() -> int:
             manifest,
             options.deploy_dir,
             options.models_dir,
-            report=_say,
+            report=_print,
             repository_only=options.repository_only,
         )
         match options.command:
@@ -36,17 +36,17 @@ def main() -> int:
                 preparation.prepare()
             case "verify":
                 findings = preparation.verify()
-                _say("\n".join(findings) or "all files are as prepared")
+                _print("\n".join(findings) or "all files are unchanged")
                 return 1 if findings else 0
             case "list":
                 _list(manifest)
             case "probe":
-                # Needs NumPy and ONNX Runtime, which preparing does not.
+                # Needs NumPy and ONNX Runtime; preparation does not.
                 from imagesearch_services.models.probes import write_probes  # noqa: PLC0415
 
-                write_probes(manifest, options.deploy_dir, options.models_dir, report=_say)
+                write_probes(manifest, options.deploy_dir, options.models_dir, report=_print)
     except (ManifestError, PreparationError) as error:
-        _say(f"error: {error}")
+        _print(f"error: {error}")
         return 1
     return 0
 
@@ -54,7 +54,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m imagesearch_services.models",
-        description="Prepares the models and the Triton server from the pinned manifest.",
+        description="Prepare the models and the Triton server from the pinned manifest.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {name:8} {text}" for name, text in COMMANDS.items()),
     )
@@ -63,18 +63,18 @@ def _arguments() -> argparse.Namespace:
         "--models-dir",
         type=Path,
         default=Path(os.environ.get("IMAGESEARCH_MODELS_DIR", ".models")),
-        help="the folder to prepare (IMAGESEARCH_MODELS_DIR, else .models)",
+        help="folder to prepare (default: IMAGESEARCH_MODELS_DIR or .models)",
     )
     parser.add_argument(
         "--deploy-dir",
         type=Path,
         default=Path(os.environ.get("IMAGESEARCH_DEPLOY_DIR", DEPLOY_DIR)),
-        help="where models.toml and triton/ are (IMAGESEARCH_DEPLOY_DIR, else this source tree's)",
+        help="folder of models.toml and triton/ (default: IMAGESEARCH_DEPLOY_DIR or deploy)",
     )
     parser.add_argument(
         "--repository-only",
         action="store_true",
-        help="only the models, for a Triton that comes in an image of its own",
+        help="prepare only the models, for a Triton in a container of its own",
     )
     options = parser.parse_args()
     options.models_dir = options.models_dir.absolute()
@@ -83,14 +83,18 @@ def _arguments() -> argparse.Namespace:
 
 def _list(manifest: Manifest) -> None:
     for model in manifest.models:
-        _say(f"model {model.name}@{model.version}  {model.licence}  sha256 {model.weights.sha256}")
+        _print(
+            f"model {model.name}@{model.version}  {model.license}  sha256 {model.weights.sha256}"
+        )
     for wheel in manifest.wheels:
-        _say(f"wheel {wheel.package} {wheel.version}  {wheel.licence}  sha256 {wheel.sha256}")
-        _say(f"      {wheel.made}")
-    _say(f"backend environment {manifest.backend_env.requirements}: {manifest.backend_env.licence}")
+        _print(f"wheel {wheel.package} {wheel.version}  {wheel.license}  sha256 {wheel.sha256}")
+        _print(f"      {wheel.purpose}")
+    _print(
+        f"backend environment {manifest.backend_env.requirements}: {manifest.backend_env.license}"
+    )
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 

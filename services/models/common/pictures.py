@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
@@ -45,6 +46,18 @@ def read_rgb(path: Path) -> Image.Image:
     """Read a picture in RGB, with its EXIF orientation applied."""
     with Image.open(path) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def read_pixels(path: Path) -> Picture:
+    """Read a picture with OpenCV.
+
+    Raises:
+        FileNotFoundError: The file is missing or is not a picture.
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise FileNotFoundError(path)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def random_source(*names: object) -> random.Random:

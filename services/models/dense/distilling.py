@@ -1,4 +1,4 @@
-"""First part of learning: the head gives the teacher's vector of a thing, wherever it is seen."""
+"""First part of training: the head learns the teacher's vector of a thing in any picture."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imagesearch_services.models.dense import bank
 from imagesearch_services.models.dense.examples import MAPS, Shards
 from imagesearch_services.models.dense.network import Head
 from imagesearch_services.models.dense.schedule import Schedule
+from imagesearch_services.models.dense.teacher import load_targets
 
 RELATION_TEMPERATURE = 0.06
 RELATION_WEIGHT = 0.25
@@ -20,26 +20,26 @@ PEAK_RATE, FLOOR_RATE = 2e-3, 2e-5
 
 
 def distil(work: Path, minutes: float, device: str) -> None:
-    """Learns for so many minutes, the rate falling towards the end of them.
+    """Train the head.
 
     Args:
-        work: Where shards and vectors are, and the weights are kept.
-        minutes: Of processor time without an accelerator, else by the clock.
-        device: Torch's name of it.
+        work: Folder of shards and vectors, where the weights are saved.
+        minutes: Time to train; CPU time without an accelerator.
+        device: PyTorch device.
     """
-    chance = random.Random(time.time_ns())
-    teacher = torch.from_numpy(bank.load(work)[1]).to(device)
+    rng = random.Random(time.time_ns())
+    teacher = torch.from_numpy(load_targets(work)[1]).to(device)
     head, checkpoint = Head().to(device), work / "distilled.pt"
     if checkpoint.exists():
         head.load_state_dict(torch.load(checkpoint, map_location=device))
     optimizer = torch.optim.AdamW(head.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     schedule = Schedule(minutes, device, PEAK_RATE, FLOOR_RATE)
     sums = np.zeros(3)
-    for step, held in enumerate(Shards(work / "shards", chance).batches(), 1):
+    for step, loaded in enumerate(Shards(work / "shards", rng).batches(), 1):
         if schedule.is_over:
             break
         schedule.apply(optimizer, step)
-        batch = {key: value.to(device) for key, value in held.items()}
+        batch = {key: value.to(device) for key, value in loaded.items()}
         loss, cosine, relation = losses(head, batch, teacher)
         optimizer.zero_grad()
         loss.backward()
@@ -47,7 +47,7 @@ def distil(work: Path, minutes: float, device: str) -> None:
         optimizer.step()
         sums += (cosine, relation, 1)
         if step % 25 == 0:
-            print(f"{schedule.gone:.3f} step {step}: cosine {sums[0] / sums[2]:.4f}, "
+            print(f"{schedule.progress:.3f} step {step}: cosine {sums[0] / sums[2]:.4f}, "
                   f"relation {sums[1] / sums[2]:.3f}", flush=True)  # fmt: skip
             sums[:] = 0
         if step % 100 == 0:
@@ -58,16 +58,16 @@ def distil(work: Path, minutes: float, device: str) -> None:
 def losses(
     head: Head, batch: dict[str, torch.Tensor], teacher: torch.Tensor
 ) -> tuple[torch.Tensor, float, float]:
-    """The loss; the mean cosine to the teacher; how far relations to all other things are off."""
+    """Return the loss, the mean cosine to the teacher, and the divergence of the similarities."""
     c8, c16, c32 = (batch[name].float() for name in MAPS)
     used = batch["things"] >= 0
     columns = int(used.sum(1).max())
-    # Half as long where a processor has instructions for bfloat16; windows are averaged exactly.
+    # Twice as fast on CPUs with bfloat16 instructions; windows are averaged in float32.
     with torch.autocast(c8.device.type, torch.bfloat16):
         found = head(c8, c16, c32, batch["windows"][:, :columns])[used[:, :columns]]
-    wanted = teacher[batch["things"][used].long()]
-    cosine = (found * wanted).sum(1)
-    truth = torch.softmax(wanted @ teacher.T / RELATION_TEMPERATURE, 1)
+    targets = teacher[batch["things"][used].long()]
+    cosine = (found * targets).sum(1)
+    truth = torch.softmax(targets @ teacher.T / RELATION_TEMPERATURE, 1)
     guess = torch.log_softmax(found @ teacher.T / RELATION_TEMPERATURE, 1)
     relation = -(truth * guess).sum(1).mean() + (truth * truth.clamp(min=1e-9).log()).sum(1).mean()
     loss = (1 - cosine).mean() + RELATION_WEIGHT * relation

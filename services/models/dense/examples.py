@@ -1,4 +1,4 @@
-"""Examples to learn from, as the trunk sees them: its maps are kept, since it does not learn."""
+"""Training examples as saved maps of the trunk, which is frozen."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 import onnxruntime
 import torch
 
-from imagesearch_services.models.dense import bank
-from imagesearch_services.models.dense.bank import GLYPH_KINDS, Picture, Thing
+from imagesearch_services.models.dense import pixels
+from imagesearch_services.models.dense.pixels import Picture
 from imagesearch_services.models.dense.scenes import SCENE_SIZES, SINGLE_SIZES, Maker
+from imagesearch_services.models.dense.teacher import load_targets
+from imagesearch_services.models.dense.things import GLYPH_KINDS, Thing
 
 MAPS = ("c8", "c16", "c32")
-"""At strides 8, 16 and 32."""
+"""Outputs of the trunk at strides 8, 16 and 32."""
 SCENES_PER_SHARD = 64
 SINGLES_PER_SHARD = 160
 VIEWS_PER_SHARD = 400
 BATCH = {"scene": 12, "single": 40}
+"""Examples per step."""
 
 
 class Trunk:
@@ -33,28 +36,28 @@ class Trunk:
         self._session = onnxruntime.InferenceSession(work / "trunk.onnx", options)
 
     def maps(self, pictures: Sequence[Picture], names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Maps of pictures of one size, each [n, channels, height, width] in float16."""
-        found = [self._session.run(names, {"image": picture[None]}) for picture in pictures]
+        """Return maps of pictures of the same size, each float16 [N, channels, height, width]."""
+        outputs = [self._session.run(names, {"image": picture[None]}) for picture in pictures]
         return {
-            name: np.concatenate([maps[row] for maps in found]).astype(np.float16)
+            name: np.concatenate([maps[row] for maps in outputs]).astype(np.float16)
             for row, name in enumerate(names)
         }
 
 
 def make_shard(data: Path, work: Path, number: int) -> None:
-    """Keeps the maps of some examples: two shards of scenes to one of singles."""
+    """Save the maps of a shard of examples; every third shard has singles, the others scenes."""
     kind = "single" if number % 3 == 2 else "scene"
     file = work / "shards" / f"{number:03}-{kind}.npz"
     if file.exists():
         return
     sizes = SINGLE_SIZES if kind == "single" else SCENE_SIZES
     height, width = sizes[number // 3 % len(sizes)]
-    maker = Maker(bank.load(work)[0], data, seed=number)
+    maker = Maker(load_targets(work)[0], data, seed=number)
     examples = [
         maker.single(height, width) if kind == "single" else maker.scene(height, width)
         for _ in range(SINGLES_PER_SHARD if kind == "single" else SCENES_PER_SHARD)
     ]
-    _keep(
+    _save(
         file,
         windows=np.stack([example.windows for example in examples]),
         things=np.stack([example.things for example in examples]),
@@ -63,29 +66,35 @@ def make_shard(data: Path, work: Path, number: int) -> None:
 
 
 def make_views(data: Path, work: Path, start: int) -> None:
-    """Keeps the maps of some things from that one on, seen clean."""
+    """Save the maps of the clean views of `VIEWS_PER_SHARD` things from `start` on."""
     file = work / "views" / f"{start:05}.npz"
     if file.exists():
         return
-    chance = random.Random(start)
-    things = bank.load(work)[0][start : start + VIEWS_PER_SHARD]
-    _keep(file, **Trunk(work).maps([clean_view(one, data, chance) for one in things], MAPS[:2]))
+    rng = random.Random(start)
+    things = load_targets(work)[0][start : start + VIEWS_PER_SHARD]
+    views = [clean_view(thing, data, rng) for thing in things]
+    _save(file, **Trunk(work).maps(views, MAPS[:2]))
 
 
-def clean_view(thing: Thing, data: Path, chance: random.Random) -> Picture:
-    """As a thing would be stored, RGB [SIDE_PX, SIDE_PX, 3]: glyphs often black on white."""
+def clean_view(thing: Thing, data: Path, rng: random.Random) -> Picture:
+    """Return a thing as it would be stored, RGB [SIDE_PX, SIDE_PX, 3].
+
+    Glyphs are often black on white.
+    """
+    picture = thing.read(data)
     if thing.photo is not None:
-        return bank.squash(bank.cut(bank.read(data / thing.photo), thing.box))
-    assert thing.drawn is not None  # noqa: S101
-    picture, paper = bank.decode(thing.drawn), (255, 255, 255)
+        return pixels.squash(picture)
+    white = (255, 255, 255)
+    paper = white
     if thing.kind in GLYPH_KINDS:
-        paper = chance.choice([paper, paper, bank.colour(chance)])
-        is_black = paper == (255, 255, 255) and chance.random() < 0.5
-        picture = bank.painted(picture, (0, 0, 0) if is_black else bank.contrasting(paper, chance))
-    return bank.squash(bank.on_ground(picture, paper, chance.uniform(0, 0.12)))
+        paper = rng.choice([white, white, pixels.random_color(rng)])
+        is_black = paper == white and rng.random() < 0.5
+        ink = (0, 0, 0) if is_black else pixels.contrasting(paper, rng)
+        picture = pixels.painted(picture, ink)
+    return pixels.squash(pixels.on_ground(picture, paper, rng.uniform(0, 0.12)))
 
 
-def _keep(file: Path, **columns: np.ndarray) -> None:
+def _save(file: Path, **columns: np.ndarray) -> None:
     file.parent.mkdir(exist_ok=True)
     part = file.with_suffix(".part")
     with part.open("wb") as stream:
@@ -95,26 +104,26 @@ def _keep(file: Path, **columns: np.ndarray) -> None:
 
 
 class Shards:
-    """Batches from all shards there are; looks for new ones as it goes."""
+    """Batches of all existing shards; shards that appear meanwhile are picked up."""
 
-    def __init__(self, folder: Path, chance: random.Random) -> None:
-        self.folder, self.chance = folder, chance
-        self.held: dict[str, dict[str, np.ndarray]] = {}
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self._folder, self._rng = folder, rng
+        self._loaded: dict[str, dict[str, np.ndarray]] = {}
 
     def batches(self) -> Iterator[dict[str, torch.Tensor]]:
         while True:
-            for file in sorted(self.folder.glob("*.npz")):
-                if file.name not in self.held:
+            for file in sorted(self._folder.glob("*.npz")):
+                if file.name not in self._loaded:
                     with np.load(file) as stored:
-                        self.held[file.name] = {key: stored[key] for key in stored.files}
+                        self._loaded[file.name] = {key: stored[key] for key in stored.files}
             plan = []
-            for name, shard in self.held.items():
+            for name, shard in self._loaded.items():
                 size = BATCH["scene" if "scene" in name else "single"]
-                order = self.chance.sample(range(len(shard["things"])), len(shard["things"]))
+                order = self._rng.sample(range(len(shard["things"])), len(shard["things"]))
                 plan += [(name, order[at : at + size]) for at in range(0, len(order), size)]
-            self.chance.shuffle(plan)
+            self._rng.shuffle(plan)
             for name, rows in plan:
                 yield {
                     key: torch.from_numpy(value[sorted(rows)])
-                    for key, value in self.held[name].items()
+                    for key, value in self._loaded[name].items()
                 }

@@ -1,4 +1,4 @@
-"""Measure how well bare glyphs are found: by the teacher, on edges, and by plain gradients.
+"""Measure how well bare glyphs are found by the teacher, on edges, and by gradients.
 
     python -m imagesearch_services.models.dense.glyphs
 
@@ -17,37 +17,44 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.models.common.pictures import data_folder
-from imagesearch_services.models.dense import bank
+from imagesearch_services.models.common.pictures import data_folder, read_pixels
+from imagesearch_services.models.dense import pixels
+from imagesearch_services.models.dense.pixels import Picture
+from imagesearch_services.models.dense.teacher import Teacher, load_targets
+from imagesearch_services.models.dense.things import FOLDER, learned_photos
 
 GLYPHS = 110
+"""Number of glyphs."""
 WINDOW_PX, GLYPH_PX, GRADIENT_PX = 300, 220, 128
 BINS = 9
+"""Number of gradient directions."""
 LISTED = 10
+"""Rank up to which a glyph counts as found."""
 STORED_TURNS = (-20, -10, 0, 10, 20)
+"""Rotations of stored glyphs, degrees."""
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 Floats = npt.NDArray[np.float32]
 
 
-def ask(glyph: bank.Picture, photo: bank.Picture, chance: random.Random) -> bank.Picture:
-    """The glyph on a part of the photo."""
-    x, y = chance.randint(0, 100), chance.randint(0, 100)
+def draw_query(glyph: Picture, photo: Picture, rng: random.Random) -> Picture:
+    """Draw a query: the glyph on a part of the photo."""
+    x, y = rng.randint(0, 100), rng.randint(0, 100)
     resized = np.asarray(cv2.resize(photo, (400, 400)), np.uint8)
     window = resized[y : y + WINDOW_PX, x : x + WINDOW_PX].copy()
     factor = GLYPH_PX / max(glyph.shape[:2])
     size = [max(8, round(side * factor)) for side in glyph.shape[1::-1]]
-    ink = bank.contrasting(window.mean((0, 1)), chance)
-    small = cv2.resize(bank.painted(glyph, ink), size, interpolation=cv2.INTER_AREA)
-    turn = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), chance.gauss(0, 12), 0.9)
+    ink = pixels.contrasting(window.mean((0, 1)), rng)
+    small = cv2.resize(pixels.painted(glyph, ink), size, interpolation=cv2.INTER_AREA)
+    turn = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), rng.gauss(0, 12), 0.9)
     turned = cv2.warpAffine(small, turn, size)
-    left, top = ((WINDOW_PX - side) // 2 + chance.randint(-12, 12) for side in size)
-    bank.over(window, turned, left, top)
+    left, top = ((WINDOW_PX - side) // 2 + rng.randint(-12, 12) for side in size)
+    pixels.over(window, turned, left, top)
     return window
 
 
 def _gradient(picture: npt.NDArray[Any], blur_px: float) -> tuple[Floats, Floats]:
-    """Across and down, of the channel where it is strongest."""
+    """Return the horizontal and vertical gradient of the strongest channel at each pixel."""
     smooth = cv2.GaussianBlur(picture, (0, 0), blur_px).astype(np.float32)
     across, down = (
         np.stack([cv2.Sobel(smooth[..., c], cv2.CV_32F, *way) for c in range(3)])
@@ -60,18 +67,18 @@ def _gradient(picture: npt.NDArray[Any], blur_px: float) -> tuple[Floats, Floats
     )
 
 
-def edges(picture: bank.Picture) -> bank.Picture:
-    """Strong edges black, on white."""
+def edges(picture: Picture) -> Picture:
+    """Return the strength of edges, strong edges black on white."""
     strength = np.hypot(*_gradient(picture, 1.2))
     strength = np.clip(strength / max(np.percentile(strength, 98), 1) * 255, 0, 255)
     return np.dstack([255 - strength.astype(np.uint8)] * 3)
 
 
-def gradients(picture: bank.Picture, cells: int) -> Floats:
-    """Histograms of gradient directions without sign, in cells × cells, unit length.
+def gradients(picture: Picture, cells: int) -> Floats:
+    """Return histograms of unsigned gradient directions in cells × cells, unit length.
 
     After Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
-    Without sign dark on light is as light on dark.
+    Unsigned directions make dark on light equal to light on dark.
     """
     size = (GRADIENT_PX, GRADIENT_PX)
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -93,9 +100,9 @@ def gradients(picture: bank.Picture, cells: int) -> Floats:
     return unit(np.sqrt(np.stack(pooled, -1).ravel()))
 
 
-def turned_views(glyph: bank.Picture) -> list[bank.Picture]:
-    """Black on white, in a square, turned a little each way."""
-    stored = bank.on_ground(bank.painted(glyph, BLACK), WHITE, 0.18)
+def turned_views(glyph: Picture) -> list[Picture]:
+    """Return the glyph black on white in a square, in each of the stored rotations."""
+    stored = pixels.on_ground(pixels.painted(glyph, BLACK), WHITE, 0.18)
     height, width = stored.shape[:2]
     side = max(height, width)
     rows, columns = side - height, side - width
@@ -115,8 +122,8 @@ def unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-6))
 
 
-def centred(stored: Floats) -> Floats:
-    """Without what all of them share, [..., D]."""
+def centered(stored: Floats) -> Floats:
+    """Subtract the mean of all vectors and normalize, [..., D]."""
     return unit(stored - stored.reshape(-1, stored.shape[-1]).mean(0))
 
 
@@ -126,44 +133,45 @@ def report(name: str, scores: Floats) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
-    parser.add_argument(
-        "--work", type=Path, default=bank.FOLDER, help="folder of intermediate results"
-    )
+    parser.add_argument("--work", type=Path, default=FOLDER, help="folder of intermediate results")
     parser.add_argument("--glyphs", type=int, default=GLYPHS)
     options = parser.parse_args()
-    things, _ = bank.load(options.work)
+    things, _ = load_targets(options.work)
     drawn = [thing.drawn for thing in things if thing.kind == "glyph" and thing.drawn]
-    glyphs = [bank.decode(picture) for picture in drawn[: options.glyphs]]
-    chance = random.Random(3)
-    names = bank.learned_photos(options.data)
-    asked = [ask(glyph, bank.read(options.data / chance.choice(names)), chance) for glyph in glyphs]
+    glyphs = [pixels.decode(picture) for picture in drawn[: options.glyphs]]
+    rng = random.Random(3)
+    names = learned_photos(options.data)
+    queries = [
+        draw_query(glyph, read_pixels(options.data / rng.choice(names)), rng) for glyph in glyphs
+    ]
     black, white = (
-        [bank.on_ground(bank.painted(glyph, ink), paper) for glyph in glyphs]
+        [pixels.on_ground(pixels.painted(glyph, ink), paper) for glyph in glyphs]
         for ink, paper in ((BLACK, WHITE), (WHITE, BLACK))
     )
-    teacher = bank.Teacher()
-    query = teacher(asked)
+    teacher = Teacher()
+    vectors = teacher(queries)
     of_black, of_white = teacher(black), teacher(white)
-    query_edges = teacher([edges(picture) for picture in asked])
+    query_edges = teacher([edges(picture) for picture in queries])
     of_edges = teacher([edges(picture) for picture in black])
     print("| bare glyphs on photos | R@1 | R@10 |\n|---|---:|---:|")
-    report("teacher", query @ of_black.T)
+    report("teacher", vectors @ of_black.T)
     report(
-        "teacher, also stored as white on black", np.maximum(query @ of_black.T, query @ of_white.T)
+        "teacher, also stored as white on black",
+        np.maximum(vectors @ of_black.T, vectors @ of_white.T),
     )
     report("teacher, on edges", query_edges @ of_edges.T)
     for cells in (8, 10):
         stored = np.stack(
             [[gradients(view, cells) for view in turned_views(glyph)] for glyph in glyphs]
         )
-        found = np.stack([gradients(picture, cells) for picture in asked])
+        found = np.stack([gradients(picture, cells) for picture in queries])
         mean = stored.mean((0, 1))
         report(f"gradients, {cells} × {cells}", np.einsum("qd,gvd->qgv", found, stored).max(2))
-        scores = np.einsum("qd,gvd->qgv", unit(found - mean), centred(stored)).max(2)
+        scores = np.einsum("qd,gvd->qgv", unit(found - mean), centered(stored)).max(2)
         report(f"gradients less their mean, {cells} × {cells}", scores)
-    report("the last and the teacher on edges", scores + query_edges @ centred(of_edges).T)
+    report("the last and the teacher on edges", scores + query_edges @ centered(of_edges).T)
 
 
 if __name__ == "__main__":

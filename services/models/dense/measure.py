@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from imagesearch_services.models.common.pictures import all_names, data_folder
+from imagesearch_services.models.common.pictures import all_names, data_folder, read_pixels
 from imagesearch_services.models.common.prepared import committed_weights
 from imagesearch_services.models.copies import queries as copies
-from imagesearch_services.models.dense.bank import Picture, Teacher, read
+from imagesearch_services.models.dense.pixels import Picture
+from imagesearch_services.models.dense.teacher import Teacher
 from imagesearch_services.models.elements import dataset as elements
 from imagesearch_services.models.elements.sources import KINDS
 
@@ -33,11 +34,11 @@ MODEL = committed_weights("dense", 2)
 STEP_PX = 32
 WHOLE_PX, PHOTO_PX = 288, 640
 BACKGROUND = 50
-"""Photos without any element, of which each element's usual best is taken."""
+"""Number of photos without any element on which the typical score of each element is measured."""
 
 SCALES = (10_000, 100_000)
 UNUSED_FROM = 1200
-"""The first of the garment photos that neither the benchmark nor the training uses."""
+"""Number of the first garment photo that neither the benchmark nor the training uses."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,14 +56,14 @@ class Student:
         return np.asarray(self.session.run(["embedding"], {"image": image[None]})[0][0])
 
     def windows(self, picture: Picture) -> Floats:
-        """The whole and its windows, [1 + windows, 512]."""
+        """Return the vectors of the whole picture and of its windows, [1 + windows, 512]."""
         image = fitted(picture, PHOTO_PX)
         whole, windows = self.session.run(["embedding", "windows"], {"image": image[None]})
         return np.concatenate([whole, windows[0]])
 
 
 def fitted(picture: Picture, longer_px: int) -> Picture:
-    """With that longer side and both sides the nearest multiples of 32."""
+    """Resize to a long side, with both sides rounded to multiples of 32."""
     factor = longer_px / max(picture.shape[:2])
     height, width = (max(2, round(side * factor / STEP_PX)) * STEP_PX for side in picture.shape[:2])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -70,11 +71,11 @@ def fitted(picture: Picture, longer_px: int) -> Picture:
 
 
 def measure_elements(student: Student, made: elements.Benchmark) -> None:
-    stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
+    stored = np.stack([student.whole(read_pixels(made.folder / one.file)) for one in made.elements])
     row = {one.id: index for index, one in enumerate(made.elements)}
 
     def best(query: elements.Query) -> Floats:
-        vectors = student.windows(read(made.folder / query.file))
+        vectors = student.windows(read_pixels(made.folder / query.file))
         return np.asarray((vectors @ stored.T).max(0))
 
     without = [best(query) for query in made.negatives]
@@ -100,9 +101,9 @@ def measure_elements(student: Student, made: elements.Benchmark) -> None:
 
 
 def measure_scale(student: Student, made: elements.Benchmark) -> None:
-    stored = np.stack([student.whole(read(made.folder / one.file)) for one in made.elements])
+    stored = np.stack([student.whole(read_pixels(made.folder / one.file)) for one in made.elements])
     row = {one.id: index for index, one in enumerate(made.elements)}
-    queries = [student.windows(read(made.folder / query.file)) for query in made.queries]
+    queries = [student.windows(read_pixels(made.folder / query.file)) for query in made.queries]
     data = data_folder()
     garments = [name for name in all_names(data) if name.startswith("garments")]
     others: list[Floats] = []
@@ -110,7 +111,7 @@ def measure_scale(student: Student, made: elements.Benchmark) -> None:
     print("|---:|---:|---:|---:|---:|")
     for size in (len(stored), *(size for size in SCALES if size > len(stored))):
         while len(stored) + sum(map(len, others)) < size:
-            others.append(student.windows(read(data / garments[UNUSED_FROM + len(others)])))
+            others.append(student.windows(read_pixels(data / garments[UNUSED_FROM + len(others)])))
         library = np.concatenate([stored, *others])[:size]
         ranks = []
         for query, windows in zip(made.queries, queries, strict=True):
@@ -127,8 +128,8 @@ def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -
     queries = [query for query in queries if query.box is None]
     queries = [query for query in queries if query.kind != copies.SERIES_STRANGER]
     stored = list(dict.fromkeys([*parts.originals, *parts.stored]))[:count]
-    asked = [read(folder / query.file) for query in queries]
-    kept = [read(data / name) for name in stored]
+    asked = [read_pixels(folder / query.file) for query in queries]
+    kept = [read_pixels(data / name) for name in stored]
     print("| edit | n | student first | found | teacher first | found |")
     print("|---|---:|---:|---:|---:|---:|")
     columns = []
@@ -155,7 +156,7 @@ def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("benchmark", choices=["elements", "scale", "copies"])
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The dense descriptor: one pass over a picture, a vector of the whole and of each window."""
+"""The dense descriptor: vectors of a whole picture and of its windows in a single pass."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 TRUNK_CHANNELS = (48, 120, 352)
-"""Of EfficientNet-Lite2's maps at strides 8, 16 and 32."""
+"""Channels of EfficientNet-Lite2's maps at strides 8, 16 and 32."""
 TRUNK_SIZE = 512, 384
-"""Height and width that it is built for: its padding is that of any multiple of 32."""
+"""Height and width that the trunk is built for; all multiples of 32 have the same padding."""
 CHANNELS = 320
 POOLED = 448
 DIMENSIONS = 512
@@ -26,7 +26,7 @@ def _convolution(inputs: int, outputs: int, size: int = 1, *, groups: int = 1, s
 
 
 class Residual(nn.Module):
-    """A wide depthwise convolution, then two that mix channels."""
+    """A wide depthwise convolution, then two 1 × 1 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = x + self.layers(x)
-        return found
+        result: torch.Tensor = x + self.layers(x)
+        return result
 
 
 class Head(nn.Module):
@@ -55,14 +55,14 @@ class Head(nn.Module):
         self.project = nn.Linear(2 * POOLED, DIMENSIONS)
 
     def features(self, c8: torch.Tensor, c16: torch.Tensor, c32: torch.Tensor) -> torch.Tensor:
-        """[N, 2 * POOLED, height / 16, width / 16]: cubes and plain values, to be averaged."""
+        """Return cubes and values to be averaged, [N, 2 * POOLED, height / 16, width / 16]."""
         x = self.from_8(c8) + self.from_16(c16)
         x = x + nn.functional.interpolate(self.from_32(c32), scale_factor=2.0, mode="bilinear")
         x = self.out(self.blocks(x)).clamp(min=SMALLEST)
         return torch.cat([x * x * x, x], 1)
 
     def describe(self, averages: torch.Tensor) -> torch.Tensor:
-        """Averages of `features` over windows, [..., 2 * POOLED] → unit vectors [..., 512]."""
+        """Return unit vectors [..., 512] of averages of `features`, [..., 2 * POOLED]."""
         cubes, plain = averages.split(POOLED, -1)
         gem = nn.functional.normalize(cubes ** (1 / GEM_POWER), dim=-1)
         pooled = torch.cat([gem, nn.functional.normalize(plain, dim=-1)], -1)
@@ -71,7 +71,14 @@ class Head(nn.Module):
     def forward(
         self, c8: torch.Tensor, c16: torch.Tensor, c32: torch.Tensor, windows: torch.Tensor
     ) -> torch.Tensor:
-        """Vectors [N, K, 512] of windows [N, K, 4]: x_min, y_min, x_max, y_max from 0 to 1."""
+        """Return vectors of windows, [N, K, 512].
+
+        Args:
+            c8: Maps at stride 8, [N, 48, height / 8, width / 8].
+            c16: Maps at stride 16.
+            c32: Maps at stride 32.
+            windows: x_min, y_min, x_max, y_max from 0 to 1, [N, K, 4].
+        """
         maps = self.features(c8, c16, c32)
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps.float()
@@ -82,7 +89,7 @@ class Head(nn.Module):
 
 
 def coverage(low: torch.Tensor, high: torch.Tensor, cells: int) -> torch.Tensor:
-    """How much each of so many cells counts in the average from `low` to `high`, [..., cells]."""
+    """Return the weight of each cell in the average from `low` to `high`, [..., cells]."""
     start = torch.arange(cells, dtype=low.dtype, device=low.device)
     covered = torch.minimum(start + 1, high[..., None] * cells) - torch.maximum(
         start, low[..., None] * cells
@@ -91,13 +98,14 @@ def coverage(low: torch.Tensor, high: torch.Tensor, cells: int) -> torch.Tensor:
 
 
 LEVELS = ((2 / 3, 2 / 3, 3, 3), (1 / 2, 1 / 2, 4, 4), (3 / 8, 3 / 8, 6, 6), (1 / 4, 1 / 4, 8, 8))
-"""Width and height of windows as shares of the picture's, how many across and how many down."""
+"""Levels of windows: width and height as shares of the picture, number across, number down."""
 
 
 def boxes() -> list[tuple[float, float, float, float]]:
-    """The windows of every picture, x_min, y_min, x_max, y_max from 0 to 1, in order of `windows`.
+    """Return the windows of every picture, as x_min, y_min, x_max, y_max from 0 to 1.
 
-    Level by level, rows from the top, each from the left, evenly from edge to edge.
+    They are in the order of the output `windows`: level by level, rows from the top, each row from
+    the left, evenly spaced from edge to edge.
     """
     return [
         (column * (1 - width) / (across - 1), row * (1 - height) / (down - 1),
@@ -111,15 +119,15 @@ def boxes() -> list[tuple[float, float, float, float]]:
 class Descriptor(nn.Module):
     """Maps of any size → `embedding` [N, 512] of the whole, `windows` [N, len(boxes()), 512].
 
-    What all windows of photos have in common (`centre`) is taken away: it tells nothing.
+    The mean vector of windows of photos (`center`) is subtracted, since it carries no information.
     """
 
-    centre: torch.Tensor
+    center: torch.Tensor
 
     def __init__(self, head: Head) -> None:
         super().__init__()
         self.head = head
-        self.register_buffer("centre", torch.zeros(DIMENSIONS))
+        self.register_buffer("center", torch.zeros(DIMENSIONS))
         for name, length, count in {
             (f"x{level}", width, across) for level, (width, _, across, _) in enumerate(LEVELS)
         } | {(f"y{level}", height, down) for level, (_, height, _, down) in enumerate(LEVELS)}:
@@ -139,7 +147,7 @@ class Descriptor(nn.Module):
             pooled = rows @ (maps @ columns.T)  # [N, C, down, across]
             averages.append(pooled.flatten(2).transpose(1, 2))
         whole, windows = maps.mean((2, 3)), torch.cat(averages, 1)
-        return self._centred(whole), self._centred(windows)
+        return self._centered(whole), self._centered(windows)
 
-    def _centred(self, averages: torch.Tensor) -> torch.Tensor:
-        return nn.functional.normalize(self.head.describe(averages) - self.centre, dim=-1)
+    def _centered(self, averages: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.head.describe(averages) - self.center, dim=-1)

@@ -1,4 +1,4 @@
-"""Pictures to learn from: scenes with known things somewhere in them, and things that fill one."""
+"""Examples to learn from: scenes that contain things, and pictures that a single thing fills."""
 
 from __future__ import annotations
 
@@ -6,133 +6,154 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.models.dense.bank import (
-    GLYPH_KINDS,
+from imagesearch_services.models.common.pictures import read_pixels
+from imagesearch_services.models.dense.edits import overlaid, recorded, reshaped, resized
+from imagesearch_services.models.dense.pixels import (
     Picture,
-    Thing,
-    colour,
     contrasting,
-    cut,
-    decode,
+    crop,
+    has_alpha,
     on_ground,
     painted,
-    read,
-    word,
+    random_color,
+    with_alpha,
 )
+from imagesearch_services.models.dense.things import GLYPH_KINDS, Thing
 
 WINDOWS = 10
+"""Maximum windows per example."""
 SCENE_SIZES = ((512, 384), (384, 512), (448, 448))
+"""Heights and widths of scenes."""
 SINGLE_SIZES = ((288, 288), (256, 256))
-KINDS = {
-    "photo": 1.0, "crop": 4.0, "glyph": 2.2, "emoji": 0.9, "clip_art": 1.0, "pattern": 1.2,
-    "poster": 0.8, "word": 0.5,
-}  # fmt: skip
-"""How often each kind of thing is shown."""
+"""Heights and widths of pictures that a thing fills."""
+KIND_WEIGHTS = {
+    "photo": 1.0,
+    "crop": 4.0,
+    "glyph": 2.2,
+    "emoji": 0.9,
+    "clip_art": 1.0,
+    "pattern": 1.2,
+    "poster": 0.8,
+    "word": 0.5,
+}
+"""Relative frequency of each kind of thing."""
+PHOTOS_IN_MEMORY = 64
+PLACE_TRIES = 8
+"""Attempts to find a free place for a thing."""
 
 Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Example:
     image: Picture
     windows: npt.NDArray[np.float32]
-    """[WINDOWS, 4], from 0 to 1; unused ones are the whole."""
+    """Windows from 0 to 1, [WINDOWS, 4]; unused windows cover the whole image."""
     things: npt.NDArray[np.int32]
-    """What each shows, [WINDOWS]; -1: unused."""
+    """Index of the thing in each window, [WINDOWS]; -1 for unused windows."""
 
-
-class Maker:
-    """Makes examples from things, the same again from the same seed."""
-
-    def __init__(self, things: list[Thing], data: Path, seed: int) -> None:
-        self.things, self.data = things, data
-        self.chance = random.Random(seed)
-        self.by_kind = {
-            kind: [i for i, thing in enumerate(things) if thing.kind == kind] for kind in KINDS
-        }
-        self.of_photo: dict[str, list[int]] = {}
-        for index, thing in enumerate(things):
-            if thing.photo is not None:
-                self.of_photo.setdefault(thing.photo, []).append(index)
-        self.photo = lru_cache(64)(lambda name: read(data / name))
-
-    def pick(self) -> int:
-        kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
-        return self.chance.choice(self.by_kind[kind])
-
-    def picture(self, index: int) -> Picture:
-        thing = self.things[index]
-        if thing.photo is not None:
-            return cut(self.photo(thing.photo), thing.box)
-        assert thing.drawn is not None  # noqa: S101
-        return decode(thing.drawn)
-
-    def single(self, height: int, width: int) -> Example:
-        """One thing, edited as copies are."""
-        chance, index = self.chance, self.pick()
-        picture = self.picture(index)
-        if picture.shape[2] == 4:
-            ground = (255, 255, 255) if chance.random() < 0.5 else colour(chance)
-            if self.things[index].kind in GLYPH_KINDS:
-                picture = painted(picture, contrasting(ground, chance))
-            picture = on_ground(picture, ground, chance.uniform(0, 0.2))
-        if chance.random() < 0.75:
-            picture = reshaped(picture, chance)
-        if chance.random() < 0.3:
-            picture = overlaid(picture, chance)
-        image = recorded(_resized(picture, height, width), chance)
-        windows = np.tile(np.array([0, 0, 1, 1], np.float32), (WINDOWS, 1))
-        things = np.full(WINDOWS, -1, np.int32)
-        things[0] = index
-        return Example(image, windows, things)
-
-    def scene(self, height: int, width: int) -> Example:
-        """Some things on a photo or on plain ground, with windows around them."""
-        chance = self.chance
-        image, found = self._ground(height, width)
-        taken: list[Box] = []
-        for _ in range(chance.choice([1, 2, 3, 3, 4, 4])):
-            index = self.pick()
-            box = self._paste(image, index, taken)
-            if box is not None:
-                taken.append(box)
-                found += [(around(box, chance), index) for _ in range(2)]
-        found = [
-            (window, index)
-            for window, index in found
-            if index in self.by_kind_pasted or _covered(window, taken) < 0.2
-        ][-WINDOWS:]  # pasted ones come last
+    @classmethod
+    def of(cls, image: Picture, found: list[tuple[Box, int]]) -> Example:
+        """Build an example from windows and the indices of their things."""
         windows = np.tile(np.array([0, 0, 1, 1], np.float32), (WINDOWS, 1))
         things = np.full(WINDOWS, -1, np.int32)
         for place, (window, index) in enumerate(found):
             windows[place], things[place] = window, index
-        return Example(recorded(image, chance), windows, things)
+        return cls(image, windows, things)
+
+
+class Maker:
+    """Makes examples from things; the same seed makes the same examples."""
+
+    def __init__(self, things: list[Thing], data: Path, seed: int) -> None:
+        self._things = things
+        self._rng = random.Random(seed)
+        self._by_kind = {
+            kind: [index for index, thing in enumerate(things) if thing.kind == kind]
+            for kind in KIND_WEIGHTS
+        }
+        self._of_photo: dict[str, list[int]] = {}
+        for index, thing in enumerate(things):
+            if thing.photo is not None:
+                self._of_photo.setdefault(thing.photo, []).append(index)
+        self._photo = lru_cache(PHOTOS_IN_MEMORY)(lambda name: read_pixels(data / name))
+
+    def single(self, height: int, width: int) -> Example:
+        """Make a picture that an edited thing fills."""
+        rng, index = self._rng, self._pick()
+        picture = self._picture(index)
+        if has_alpha(picture):
+            ground = (255, 255, 255) if rng.random() < 0.5 else random_color(rng)
+            if self._is_glyph(index):
+                picture = painted(picture, contrasting(ground, rng))
+            picture = on_ground(picture, ground, rng.uniform(0, 0.2))
+        if rng.random() < 0.75:
+            picture = reshaped(picture, rng)
+        if rng.random() < 0.3:
+            picture = overlaid(picture, rng)
+        image = recorded(resized(picture, height, width), rng)
+        return Example.of(image, [((0, 0, 1, 1), index)])
+
+    def scene(self, height: int, width: int) -> Example:
+        """Make a photo or a plain ground with pasted things, and windows around them."""
+        rng = self._rng
+        image, found = self._ground(height, width)
+        taken: list[Box] = []
+        pasted: set[int] = set()
+        for _ in range(rng.choice([1, 2, 3, 3, 4, 4])):
+            index = self._pick()
+            box = self._paste(image, index, taken)
+            if box is not None:
+                taken.append(box)
+                pasted.add(index)
+                found += [(around(box, rng), index) for _ in range(2)]
+        visible = [
+            (window, index)
+            for window, index in found
+            if index in pasted or _covered(window, taken) < 0.2
+        ]
+        # Pasted things come last.
+        return Example.of(recorded(image, rng), visible[-WINDOWS:])
+
+    def _pick(self) -> int:
+        kind = self._rng.choices(list(KIND_WEIGHTS), list(KIND_WEIGHTS.values()))[0]
+        return self._rng.choice(self._by_kind[kind])
+
+    def _picture(self, index: int) -> Picture:
+        thing = self._things[index]
+        return thing.picture(None if thing.photo is None else self._photo(thing.photo))
+
+    def _is_glyph(self, index: int) -> bool:
+        return self._things[index].kind in GLYPH_KINDS
 
     def _ground(self, height: int, width: int) -> tuple[Picture, list[tuple[Box, int]]]:
-        """A photo, of which some parts are known things, or a plain colour."""
-        chance = self.chance
-        self.by_kind_pasted: set[int] = set()
-        if chance.random() < 0.06:
-            return np.full((height, width, 3), colour(chance), np.uint8), []
-        name = chance.choice(list(self.of_photo))
-        photo = self.photo(name)
-        # Of the photo, the largest part with the frame's aspect, or a smaller one.
+        """Return a plain ground, or a photo with the windows of the things that it contains."""
+        rng = self._rng
+        if rng.random() < 0.06:
+            return np.full((height, width, 3), random_color(rng), np.uint8), []
+        name = rng.choice(list(self._of_photo))
+        photo = self._photo(name)
+        # The largest part of the photo with the aspect ratio of the scene, or a smaller one.
         aspect = (width / photo.shape[1]) / (height / photo.shape[0])
-        zoom = chance.uniform(0.65, 1)
+        zoom = rng.uniform(0.65, 1)
         across, down = zoom * min(1, aspect), zoom * min(1, 1 / aspect)
-        x, y = chance.uniform(0, 1 - across), chance.uniform(0, 1 - down)
-        image = _resized(cut(photo, (x, y, x + across, y + down)), height, width)
+        x, y = rng.uniform(0, 1 - across), rng.uniform(0, 1 - down)
+        image = resized(crop(photo, (x, y, x + across, y + down)), height, width)
         found = []
-        for index in self.of_photo[name]:
-            x_min, y_min, x_max, y_max = self.things[index].box
-            box = ((x_min - x) / across, (y_min - y) / down,
-                   (x_max - x) / across, (y_max - y) / down)  # fmt: skip
+        for index in self._of_photo[name]:
+            x_min, y_min, x_max, y_max = self._things[index].box
+            box = (
+                (x_min - x) / across,
+                (y_min - y) / down,
+                (x_max - x) / across,
+                (y_max - y) / down,
+            )
             inside = [min(1.0, max(0.0, side)) for side in box]
             area = (inside[2] - inside[0]) * (inside[3] - inside[1])
             if area > 0.75 * (box[2] - box[0]) * (box[3] - box[1]):
@@ -140,80 +161,102 @@ class Maker:
         return image, found
 
     def _paste(self, image: Picture, index: int, taken: list[Box]) -> Box | None:
-        """Puts a thing into the image, turned and in perspective; its box, or None: no room."""
-        chance = self.chance
+        """Paste a thing into the image, rotated and in perspective.
+
+        Returns:
+            Its bounding box, or None if no free place was found.
+        """
+        rng = self._rng
         height, width = image.shape[:2]
-        picture = self.picture(index)
-        is_glyph = self.things[index].kind in GLYPH_KINDS
-        extent = np.sqrt(height * width) * chance.uniform(0.19, 0.55)
-        aspect = np.sqrt(picture.shape[1] / picture.shape[0]) * chance.uniform(0.9, 1.1)
+        picture = self._picture(index)
+        extent = np.sqrt(height * width) * rng.uniform(0.19, 0.55)
+        aspect = np.sqrt(picture.shape[1] / picture.shape[0]) * rng.uniform(0.9, 1.1)
         half_x, half_y = extent * aspect / 2, extent / aspect / 2
-        for _ in range(8):
-            x, y = chance.uniform(half_x, width - half_x), chance.uniform(half_y, height - half_y)
-            box = ((x - half_x) / width, (y - half_y) / height,
-                   (x + half_x) / width, (y + half_y) / height)  # fmt: skip
+        for _ in range(PLACE_TRIES):
+            x, y = rng.uniform(half_x, width - half_x), rng.uniform(half_y, height - half_y)
+            box = (
+                (x - half_x) / width,
+                (y - half_y) / height,
+                (x + half_x) / width,
+                (y + half_y) / height,
+            )
             if _covered(box, taken) < 0.1:
                 break
         else:
             return None
-        if picture.shape[2] == 4:
-            patch = image[int(max(0, y - half_y)) : int(y + half_y) + 1,
-                          int(max(0, x - half_x)) : int(x + half_x) + 1]  # fmt: skip
-            if is_glyph:
-                picture = painted(picture, contrasting(patch.mean((0, 1)), chance))
-            if chance.random() < (0.3 if is_glyph else 0.4):
-                ground = (255, 255, 255) if chance.random() < 0.5 else colour(chance)
-                if is_glyph:
-                    picture = painted(picture, contrasting(ground, chance))
-                picture = on_ground(picture, ground, chance.uniform(0.03, 0.15))
-        if picture.shape[2] == 3:
-            picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-        angle = np.deg2rad(
-            chance.uniform(-180, 180) if chance.random() < 0.12 else chance.gauss(0, 20)
-        )
+        patch = image[
+            int(max(0, y - half_y)) : int(y + half_y) + 1,
+            int(max(0, x - half_x)) : int(x + half_x) + 1,
+        ]
+        picture = self._prepared(picture, patch, is_glyph=self._is_glyph(index))
+        angle = np.deg2rad(rng.uniform(-180, 180) if rng.random() < 0.12 else rng.gauss(0, 20))
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float32) * (half_x, half_y)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        shaken = np.array([[chance.gauss(0, 0.05) * extent for _ in range(2)] for _ in range(4)])
-        corners = (corners @ turn.T + shaken + (x, y)).astype(np.float32)
-        rows, columns = picture.shape[:2]
-        factor = extent / np.sqrt(rows * columns)
+        jitter = np.array([[rng.gauss(0, 0.05) * extent for _ in range(2)] for _ in range(4)])
+        corners = (corners @ turn.T + jitter + (x, y)).astype(np.float32)
+        factor = extent / np.sqrt(picture.shape[0] * picture.shape[1])
         if factor < 0.7:
-            size = (max(8, round(columns * factor)), max(8, round(rows * factor)))
+            size = [max(8, round(side * factor)) for side in picture.shape[1::-1]]
             small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             picture = np.asarray(small, np.uint8)
-            rows, columns = picture.shape[:2]
+        self._blend(image, picture, corners)
+        low, high = corners.min(0), corners.max(0)
+        return (
+            max(0.0, low[0] / width),
+            max(0.0, low[1] / height),
+            min(1.0, high[0] / width),
+            min(1.0, high[1] / height),
+        )
+
+    def _prepared(self, picture: Picture, patch: Picture, *, is_glyph: bool) -> Picture:
+        """Return the RGBA to paste: transparent drawings are colored and may get a ground."""
+        rng = self._rng
+        if has_alpha(picture):
+            if is_glyph:
+                picture = painted(picture, contrasting(patch.mean((0, 1)), rng))
+            if rng.random() < (0.3 if is_glyph else 0.4):
+                ground = (255, 255, 255) if rng.random() < 0.5 else random_color(rng)
+                if is_glyph:
+                    picture = painted(picture, contrasting(ground, rng))
+                picture = on_ground(picture, ground, rng.uniform(0.03, 0.15))
+        return with_alpha(picture)
+
+    def _blend(self, image: Picture, picture: Picture, corners: npt.NDArray[np.float32]) -> None:
+        """Blend RGBA into the image at four corners, recolored and sometimes translucent."""
+        rng = self._rng
+        height, width = image.shape[:2]
+        rows, columns = picture.shape[:2]
         source = np.array([[0, 0], [columns, 0], [columns, rows], [0, rows]], np.float32)
         warp = cv2.getPerspectiveTransform(source, corners)
         premultiplied = picture.astype(np.float32)
         premultiplied[..., :3] *= premultiplied[..., 3:] / 255
-        if chance.random() < 0.5:
-            gain = np.array([chance.uniform(0.75, 1.25) for _ in range(3)]) * chance.uniform(
-                0.8, 1.2
-            )
-            premultiplied[..., :3] *= gain
+        if rng.random() < 0.5:
+            gains = np.array([rng.uniform(0.75, 1.25) for _ in range(3)])
+            premultiplied[..., :3] *= gains * rng.uniform(0.8, 1.2)
         placed = cv2.warpPerspective(premultiplied, warp, (width, height))
-        opacity = placed[..., 3:] / 255 * (1 if chance.random() < 0.8 else chance.uniform(0.7, 1))
-        image[:] = np.clip(placed[..., :3] * (opacity / np.maximum(placed[..., 3:] / 255, 1e-3))
-                           + image * (1 - opacity), 0, 255)  # fmt: skip
-        self.by_kind_pasted.add(index)
-        low, high = corners.min(0), corners.max(0)
-        return (max(0.0, low[0] / width), max(0.0, low[1] / height),
-                min(1.0, high[0] / width), min(1.0, high[1] / height))  # fmt: skip
+        alpha = placed[..., 3:] / 255
+        opacity = alpha * (1 if rng.random() < 0.8 else rng.uniform(0.7, 1))
+        colors = placed[..., :3] * (opacity / np.maximum(alpha, 1e-3))
+        image[:] = np.clip(colors + image * (1 - opacity), 0, 255)
 
 
-def around(box: Box, chance: random.Random) -> Box:
-    """A window that shows the box, not quite: larger or smaller, to the side."""
+def around(box: Box, rng: random.Random) -> Box:
+    """Return a loose window around a box: larger or smaller, and shifted."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    scale = chance.uniform(0.85, 1.5)
+    scale = rng.uniform(0.85, 1.5)
     width, height = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
-    width, height = width * chance.uniform(0.87, 1.15), height * chance.uniform(0.87, 1.15)
-    x, y = x + chance.uniform(-0.13, 0.13) * width, y + chance.uniform(-0.13, 0.13) * height
-    return (max(0.0, x - width / 2), max(0.0, y - height / 2),
-            min(1.0, x + width / 2), min(1.0, y + height / 2))  # fmt: skip
+    width, height = width * rng.uniform(0.87, 1.15), height * rng.uniform(0.87, 1.15)
+    x, y = x + rng.uniform(-0.13, 0.13) * width, y + rng.uniform(-0.13, 0.13) * height
+    return (
+        max(0.0, x - width / 2),
+        max(0.0, y - height / 2),
+        min(1.0, x + width / 2),
+        min(1.0, y + height / 2),
+    )
 
 
 def _covered(box: Box, others: list[Box]) -> float:
-    """The share of the box that others cover, at most."""
+    """Return an upper bound of the share of the box that other boxes cover."""
     area = (box[2] - box[0]) * (box[3] - box[1])
     shared = [
         max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
@@ -221,85 +264,3 @@ def _covered(box: Box, others: list[Box]) -> float:
         for other in others
     ]
     return sum(shared) / area
-
-
-def _resized(picture: Picture, height: int, width: int) -> Picture:
-    interpolation = cv2.INTER_AREA if picture.shape[0] > height else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
-
-
-def reshaped(picture: Picture, chance: random.Random) -> Picture:
-    """Cropped, turned, seen from the side, or put on a frame."""
-    height, width = picture.shape[:2]
-    kind = chance.random()
-    if kind < 0.4:
-        side = np.sqrt(chance.uniform(0.3, 0.95))
-        x, y = chance.uniform(0, 1 - side), chance.uniform(0, 1 - side)
-        return cut(picture, (x, y, x + side, y + side))
-    if kind < 0.75:
-        angle, scale = chance.gauss(0, 9), chance.uniform(0.85, 1.25)
-        warp = cv2.getRotationMatrix2D((width / 2, height / 2), angle, scale)
-        warp = np.vstack([warp, [0, 0, 1]])
-        warp[2, :2] = chance.gauss(0, 0.15) / width, chance.gauss(0, 0.15) / height
-        border = chance.choice([cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT])
-        warped = cv2.warpPerspective(
-            picture, warp, (width, height), borderMode=border, borderValue=colour(chance)
-        )
-        return np.asarray(warped, np.uint8)
-    top, bottom, left, right = (
-        round(chance.uniform(0, 0.2) * side) for side in (height, height, width, width)
-    )
-    framed = cv2.copyMakeBorder(
-        picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=colour(chance)
-    )
-    return np.asarray(framed, np.uint8)
-
-
-def overlaid(picture: Picture, chance: random.Random) -> Picture:
-    """With words or a shape on it."""
-    found = picture.copy()
-    height, width = found.shape[:2]
-    at = (chance.randint(0, width // 2), chance.randint(height // 6, height))
-    if chance.random() < 0.6:
-        scale = width / chance.uniform(150, 500)
-        text = " ".join(word(chance) for _ in range(chance.randint(1, 4)))
-        cv2.putText(found, text, at, cv2.FONT_HERSHEY_DUPLEX, scale, colour(chance),
-                    max(1, round(2 * scale)), cv2.LINE_AA)  # fmt: skip
-    else:
-        extent = round(min(height, width) * chance.uniform(0.08, 0.3))
-        cv2.circle(found, at, extent // 2, colour(chance), -1, cv2.LINE_AA)
-    return found
-
-
-def recorded(image: Picture, chance: random.Random) -> Picture:
-    """As cameras and programs change colours and detail."""
-    pixels: npt.NDArray[Any] = image.astype(np.float32)
-    if chance.random() < 0.6:
-        gain = np.array([chance.gauss(1, 0.08) for _ in range(3)]) * chance.uniform(0.7, 1.3)
-        pixels = pixels * gain.astype(np.float32) + chance.uniform(-25, 25)
-    if chance.random() < 0.3:
-        grey = pixels.mean(2, keepdims=True)
-        pixels = grey + (pixels - grey) * chance.choice([0, 0.4, 0.7, 1.4, 1.8])
-    pixels = np.clip(pixels, 0, 255)
-    if chance.random() < 0.12:
-        hue = cv2.cvtColor((pixels / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
-        hue[..., 0] = (hue[..., 0] + chance.uniform(-30, 30)) % 360
-        pixels = cv2.cvtColor(hue, cv2.COLOR_HSV2RGB) * 255
-    kind = chance.random()
-    height, width = image.shape[:2]
-    if kind < 0.2:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), chance.uniform(0.6, 2.4))
-    elif kind < 0.28:
-        factor = chance.uniform(0.2, 0.6)
-        small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        up = chance.choice([cv2.INTER_LINEAR, cv2.INTER_NEAREST])
-        pixels = cv2.resize(small, (width, height), interpolation=up)
-    elif kind < 0.36:
-        noise = np.random.default_rng(chance.randint(0, 2**31)).standard_normal(pixels.shape)
-        pixels = pixels + noise.astype(np.float32) * chance.uniform(4, 25)
-    found = np.clip(pixels, 0, 255).astype(np.uint8)
-    if chance.random() < 0.5:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, chance.randint(8, 90)]
-        encoded = cv2.imencode(".jpg", found, quality)[1]
-        found = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-    return found

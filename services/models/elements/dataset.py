@@ -23,9 +23,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from imagesearch_services.models.common.pictures import data_folder, random_source
+from imagesearch_services.models.common.pictures import data_folder, random_source, read_pixels
 from imagesearch_services.models.elements.drawing import Drawn, Pixels
-from imagesearch_services.models.elements.photos import Photo, at_side, read_pixels, write_pixels
+from imagesearch_services.models.elements.photos import Photo, at_side, write_pixels
 from imagesearch_services.models.elements.sources import (
     FOLDER,
     KINDS,

@@ -18,18 +18,6 @@ MAX_TRIES = 60
 """Attempts to find a free place for an element."""
 
 
-def read_pixels(path: Path) -> Pixels:
-    """Read a picture in RGB.
-
-    Raises:
-        FileNotFoundError: The file is missing or is not a picture.
-    """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise FileNotFoundError(path)
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def write_pixels(path: Path, pixels: Pixels, quality: int = 92) -> None:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
     cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)

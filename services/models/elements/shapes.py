@@ -25,9 +25,8 @@ import pyvips
 
 from imagesearch_services.embedding.elements import segments, shapes
 from imagesearch_services.embedding.elements.segments import MASK_SIDE_PX
-from imagesearch_services.models.common.pictures import all_names, data_folder
+from imagesearch_services.models.common.pictures import all_names, data_folder, read_pixels
 from imagesearch_services.models.elements.clustering import k_means
-from imagesearch_services.models.elements.photos import read_pixels
 from imagesearch_services.models.elements.sources import FOLDER
 
 Floats = npt.NDArray[np.float32]

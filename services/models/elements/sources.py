@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesearch_services.models.common.pictures import CACHE, all_names, random_source
+from imagesearch_services.models.common.pictures import CACHE, all_names, random_source, read_pixels
 from imagesearch_services.models.elements import drawing
 from imagesearch_services.models.elements.drawing import Drawn, Pixels
-from imagesearch_services.models.elements.photos import at_side, read_pixels
+from imagesearch_services.models.elements.photos import at_side
 
 FOLDER = CACHE / "elements"
 ICONS_PACKAGE = "simple-icons@16.37.0"

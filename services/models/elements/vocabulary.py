@@ -27,9 +27,14 @@ from imagesearch_services.embedding.elements.vocabulary import (
     Vocabulary,
 )
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
-from imagesearch_services.models.common.pictures import all_names, data_folder, random_source
+from imagesearch_services.models.common.pictures import (
+    all_names,
+    data_folder,
+    random_source,
+    read_pixels,
+)
 from imagesearch_services.models.elements.clustering import k_means
-from imagesearch_services.models.elements.photos import Photo, read_pixels
+from imagesearch_services.models.elements.photos import Photo
 from imagesearch_services.models.elements.sources import (
     Sources,
     draw_element,

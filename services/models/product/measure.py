@@ -1,6 +1,6 @@
 """Measure the committed models of product search together, as the service uses them.
 
-    pip install -e '.[export,embedding,demo]'
+    pip install -e '.[embedding,demo]'
     python -m imagesearch_services.models.product.measure
 
 Only pictures that no model learned from are measured (`splits.py`). Photos and textures of
@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-from PIL import Image
+import skimage
 
-from imagesearch_services.common.types import Box, Category
-from imagesearch_services.embedding.pictures import Picture as Shown
-from imagesearch_services.embedding.preprocess import InputSpec, Resize
+from imagesearch_services.common.types import Category
 from imagesearch_services.embedding.subjects.clothing import (
     CATEGORIES,
-    MIN_SCORES,
-    MIN_SCORES_WITH_PERSON,
     SUBJECT_MAP,
     Garment,
     find_garments,
@@ -39,125 +34,42 @@ from imagesearch_services.embedding.subjects.clothing import (
     segment_garments,
 )
 from imagesearch_services.embedding.subjects.colors import Gains, illuminant_gains, name_colors
-from imagesearch_services.embedding.subjects.finding import (
-    FoundSubject,
-    crop_box,
-    find_subjects,
-    second_pass_boxes,
-    without_letterbox,
-)
-from imagesearch_services.embedding.subjects.second_pass import Shares, body_halves, merge_maps
 from imagesearch_services.models.common.pictures import Picture, data_folder
-from imagesearch_services.models.common.prepared import committed_weights
-from imagesearch_services.models.product.garment_heads import CATEGORY_OF_KIND, KINDS
-from imagesearch_services.models.product.pictures import catalogue, crop, letterbox, read, shelf
-from imagesearch_services.models.product.splits import embedding_split, parser_split
-from imagesearch_services.models.product.train_parser import (
+from imagesearch_services.models.product.garment_kinds import CATEGORY_OF_KIND, KINDS
+from imagesearch_services.models.product.parser_classes import (
     CLASSES,
+    FIRST_CLOTHING,
     HEIGHT_PX,
     IGNORE,
     WIDTH_PX,
-    read_street,
 )
+from imagesearch_services.models.product.parser_examples import read_street
+from imagesearch_services.models.product.pictures import catalogue, read, shelf
+from imagesearch_services.models.product.served import (
+    PARSER,
+    PRODUCT,
+    PRODUCT_SIDE_PX,
+    Models,
+    find_as_served,
+)
+from imagesearch_services.models.product.splits import embedding_split, parser_split
 
-HERE = Path(__file__).parent
-PARSER, PRODUCT = committed_weights("subject_parser", 2), committed_weights("product", 2)
-STRIDE = 8
-SPEC = InputSpec(WIDTH_PX, HEIGHT_PX, Resize.LETTERBOX)
-PRODUCT_SIDE_PX = 384
-CLOTHING_KIND_MIN_SCORE = 0.5
 MIN_OVERLAP = 0.5
-"""Intersection over union from which two boxes are one."""
+"""Minimum intersection over union of a detected box and a true box."""
 EVEN_MIN_SCORE = 0.6
 TIMED_RUNS = 60
 MIN_MASK_SHARE = 0.1
-"""Of a labelled crop: with less the parser saw something else there."""
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Models:
-    parser: onnxruntime.InferenceSession
-    product: onnxruntime.InferenceSession
-
-    def look(self, picture: Picture) -> tuple[Array, Array, float]:
-        """What the parser says of a picture, as the service asks it.
-
-        Returns:
-            Maps of the first look alone, [10, height, width]; those after the second; the log odds
-            of a dress.
-        """
-        first, dress = self._maps(picture)
-        halves = body_halves(first)
-        parts = [self._maps(cut(picture, half))[0] for half in halves]
-        return first, merge_maps(first, list(zip(halves, parts, strict=True))), dress
-
-    def find(self, picture: Picture) -> list[Garment]:
-        """Clothing in the maps, whatever else stands out."""
-        first, maps, dress = self.look(picture)
-        return find_as_served(first, maps[: len(CLASSES)], dress)
-
-    def serve(self, picture: Picture) -> list[FoundSubject]:
-        """Subjects as the service finds them."""
-        shown = Shown(Image.fromarray(picture), picture.shape[1], picture.shape[0])
-        whole = Box(0, 0, shown.width, shown.height)
-        maps, dress = self._ask(picture)
-        boxes = second_pass_boxes(whole, maps, SPEC, STRIDE)
-        parts = [(box, self._ask(crop_box(shown, box, 1 << 20))[0]) for box in boxes]
-        return find_subjects(
-            shown, whole, maps, SPEC, STRIDE, second_pass=parts, dress_log_odds=dress
-        )
-
-    def _maps(self, picture: Picture) -> tuple[Array, float]:
-        found, dress = self._ask(picture)
-        box = Box(0, 0, picture.shape[1], picture.shape[0])
-        return without_letterbox(found, box, SPEC, STRIDE), dress
-
-    def _ask(self, picture: Picture) -> tuple[Array, float]:
-        image = letterbox(picture, WIDTH_PX, HEIGHT_PX)
-        found, dress = self.parser.run(["maps", "dress"], {"image": image[None]})
-        return found[0], float(dress[0, 0])
-
-    def kinds(self, picture: Picture) -> Array:
-        """Probabilities of KINDS for what a crop shows."""
-        image = letterbox(picture, PRODUCT_SIDE_PX, PRODUCT_SIDE_PX)
-        found = self.product.run(["attributes"], {"image": image[None]})[0][0]
-        return np.asarray(found[: len(KINDS)])
-
-    def named_by_kind(self, picture: Picture, found: list[Garment]) -> list[Garment]:
-        """Gives clothing that is alone in a picture the category of its kind."""
-        if len(found) != 1:
-            return found
-        kinds = self.kinds(crop(picture, in_pixels(found[0], picture)))
-        if kinds.max() < CLOTHING_KIND_MIN_SCORE:
-            return found
-        return [replace(found[0], category=Category[CATEGORY_OF_KIND[KINDS[int(kinds.argmax())]]])]
-
-
-def find_as_served(first: Array, maps: Array, dress: float) -> list[Garment]:
-    """Finds clothing as the service does: otherwise where somebody is than where nobody is."""
-    if body_halves(first):
-        return find_garments(maps, MIN_SCORES_WITH_PERSON, dress_log_odds=dress)
-    return find_garments(maps, MIN_SCORES)
-
-
-def cut(picture: Picture, part: Shares) -> Picture:
-    height, width = picture.shape[:2]
-    return picture[
-        math.floor(part[1] * height) : math.ceil(part[3] * height),
-        math.floor(part[0] * width) : math.ceil(part[2] * width),
-    ]
-
-
-def in_pixels(subject: Garment, picture: Picture) -> tuple[int, int, int, int]:
-    height, width = picture.shape[:2]
-    x_min, y_min, x_max, y_max = subject.box
-    return round(x_min * width), round(y_min * height), round(x_max * width), round(y_max * height)
+"""Minimum share of a labeled crop that the parser's mask covers; else it saw another subject."""
+SCIKIT_IMAGES = (
+    *("brick", "chelsea", "coffee", "coins", "grass", "gravel", "horse", "hubble_deep_field"),
+    *("ihc", "moon", "motorcycle_left", "page", "rocket", "text", "retina", "phantom", "cell"),
+    "clock_motion",
+)
+"""Pictures of scikit-image without a dressed person."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -177,51 +89,59 @@ def main() -> None:
     groceries += [file for file in shelf(data) if file.parent.name in held_out]
     measure_false_clothing(models, "groceries", [read(file) for file in groceries])
     measure_false_clothing(models, "scikit-image", scikit_image_pictures())
-    measure_colours(models, data)
+    measure_colors(models, data)
     measure_time()
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How subjects that are told compare with those that are there."""
+    """Counts of detected and true subjects."""
 
     right: Counter[Category]
-    told: Counter[Category]
-    there: Counter[Category]
+    """Detected subjects that match a true subject."""
+    detected: Counter[Category]
+    true: Counter[Category]
     photos: int
+    """Photos with a true subject."""
     main_right: int
+    """Photos whose main subject is right."""
 
     @classmethod
-    def of(cls, told: Sequence[list[Garment]], there: Sequence[list[Garment]]) -> Tally:
-        """Matches boxes of a category greedily, the surest first, at an IoU of a half."""
+    def of(cls, detected: Sequence[list[Garment]], true: Sequence[list[Garment]]) -> Tally:
+        """Match boxes of the same category greedily, the highest score first, at `MIN_OVERLAP`."""
         right: Counter[Category] = Counter()
         main_right = 0
-        for claims, truth in zip(told, there, strict=True):
-            left = list(truth)
-            for claim in sorted(claims, key=lambda subject: -subject.score):
-                own = [subject for subject in left if subject.category == claim.category]
-                best = max(own, key=lambda subject: iou(subject.box, claim.box), default=None)
-                if best is not None and iou(best.box, claim.box) >= MIN_OVERLAP:
-                    left.remove(best)
-                    right[claim.category] += 1
+        for subjects, truth in zip(detected, true, strict=True):
+            unmatched = list(truth)
+            for found in sorted(subjects, key=lambda subject: -subject.score):
+                own = [subject for subject in unmatched if subject.category == found.category]
+                best = max(own, key=lambda subject: iou(subject.box, found.box), default=None)
+                if best is not None and iou(best.box, found.box) >= MIN_OVERLAP:
+                    unmatched.remove(best)
+                    right[found.category] += 1
             main_right += bool(
-                claims
+                subjects
                 and truth
-                and claims[0].category == truth[0].category
-                and iou(claims[0].box, truth[0].box) >= MIN_OVERLAP
+                and subjects[0].category == truth[0].category
+                and iou(subjects[0].box, truth[0].box) >= MIN_OVERLAP
             )
-        count = [Counter(s.category for found in each for s in found) for each in (told, there)]
-        return cls(right, count[0], count[1], sum(map(bool, there)), main_right)
+        counts = [
+            Counter(subject.category for subjects in photos for subject in subjects)
+            for photos in (detected, true)
+        ]
+        return cls(right, counts[0], counts[1], sum(map(bool, true)), main_right)
 
     def line(self, categories: Sequence[Category] = CATEGORIES) -> str:
-        right, told, there = (
+        """Return precision, recall and number of true subjects as cells of a table."""
+        right, detected, true = (
             sum(counts[category] for category in categories)
-            for counts in (self.right, self.told, self.there)
+            for counts in (self.right, self.detected, self.true)
         )
-        return f"{right / max(1, told):.3f} | {right / max(1, there):.3f} | {there}"
+        return f"{right / max(1, detected):.3f} | {right / max(1, true):.3f} | {true}"
 
 
 def measure_street(models: Models, photos: Sequence[Path]) -> None:
+    """Print precision and recall on street photos, step by step."""
     truth, looks = [], []
     for photo in photos:
         picture, classes = read_street(photo)
@@ -231,14 +151,14 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         first, both, dress = models.look(picture)
         looks.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
     even = (EVEN_MIN_SCORE,) * len(CATEGORIES)
-    ways: dict[str, list[list[Garment]]] = {
-        f"each cell by itself, scores from {EVEN_MIN_SCORE}": [
+    variants: dict[str, list[list[Garment]]] = {
+        f"each cell on its own, scores from {EVEN_MIN_SCORE}": [
             segment_garments(first, even) for first, _, _ in looks
         ],
-        f"one outfit a body, scores from {EVEN_MIN_SCORE}": [
+        f"an outfit per body, scores from {EVEN_MIN_SCORE}": [
             find_garments(first, even) for first, _, _ in looks
         ],
-        "… and how likely a dress is, accessories twice": [
+        "… and the log odds of a dress, accessories with twice the weight": [
             find_garments(first, even, dress_log_odds=dress) for first, _, dress in looks
         ],
         "… and a second pass": [
@@ -247,17 +167,17 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         "… and scores by category": [
             find_as_served(first, both, dress) for first, both, dress in looks
         ],
-        "the same, the first look alone": [
+        "the same without the second pass": [
             find_as_served(first, first, dress) for first, _, dress in looks
         ],
     }
     print(f"street, {len(photos)} photos held out, IoU {MIN_OVERLAP}")
     print("| | precision | recall | n | main subject right |\n|---|---|---|---|---|")
     tally = Tally.of([], [])
-    for way, told in ways.items():
-        tally = Tally.of(told, truth)
-        print(f"| {way} | {tally.line()} | {tally.main_right / tally.photos:.3f} |")
-    tally = Tally.of(ways["… and scores by category"], truth)
+    for variant, detected in variants.items():
+        tally = Tally.of(detected, truth)
+        print(f"| {variant} | {tally.line()} | {tally.main_right / tally.photos:.3f} |")
+    tally = Tally.of(variants["… and scores by category"], truth)
     for category in CATEGORIES:
         print(f"| … {category.name} | {tally.line([category])} | |")
     large = [
@@ -267,6 +187,7 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
 
 
 def measure_garments(models: Models, photos: Sequence[Path]) -> None:
+    """Print how often the category of a single garment is right."""
     by_parser = by_both = by_kind = 0
     for photo in photos:
         picture = read(photo)
@@ -283,50 +204,44 @@ def measure_garments(models: Models, photos: Sequence[Path]) -> None:
 
 
 def measure_false_clothing(models: Models, label: str, pictures: Sequence[Picture]) -> None:
+    """Print how often clothing is detected in pictures without any."""
     in_maps = sum(bool(models.find(picture)) for picture in pictures)
     served = sum(
         any(subject.garment_category for subject in models.serve(picture)) for picture in pictures
     )
-    print(f"{label}: clothing told in {served} of {len(pictures)} pictures without any "
-          f"({served / max(1, len(pictures)):.3f}); in the maps alone in {in_maps}")  # fmt: skip
+    print(f"{label}: clothing detected in {served} of {len(pictures)} pictures without any "
+          f"({served / max(1, len(pictures)):.3f}); by the maps alone in {in_maps}")  # fmt: skip
 
 
 def scikit_image_pictures() -> list[Picture]:
-    """What scikit-image ships, less what shows a dressed person."""
-    try:
-        import skimage  # noqa: PLC0415 an extra of this script alone
-    except ImportError:
-        return []
+    """Read the pictures of scikit-image without a dressed person."""
     folder = Path(skimage.__file__).parent / "data"
-    names = ["brick", "chelsea", "coffee", "coins", "grass", "gravel", "horse",
-             "hubble_deep_field", "ihc", "moon", "motorcycle_left", "page", "rocket", "text",
-             "retina", "phantom", "cell", "clock_motion"]  # fmt: skip
-    files = [file for name in names for file in folder.glob(f"{name}.*")]
+    files = [file for name in SCIKIT_IMAGES for file in folder.glob(f"{name}.*")]
     return [read(file) for file in files if file.suffix in {".png", ".jpg", ".jpeg"}]
 
 
-def measure_colours(models: Models, data: Path) -> None:
-    """Compares with labels that were given by eye; the mask is the parser's."""
+def measure_colors(models: Models, data: Path) -> None:
+    """Compare color names with labels made by eye, on the parser's masks."""
     for file, label in (
-        ("color_labels.json", "crops labelled by eye"),
-        ("color_training_labels.json", "others, by which the light is estimated as it is"),
+        ("color_labels.json", "crops labeled by eye"),
+        ("color_training_labels.json", "other crops, on which the estimate of the light was tuned"),
     ):
-        labelled = json.loads((HERE / file).read_text())
-        labelled = [item for item in labelled if "color" in item]
+        labeled = json.loads((Path(__file__).with_name(file)).read_text())
+        labeled = [item for item in labeled if "color" in item]
         first = either = 0
-        for item in labelled:
-            named = name_colors(*coloured(models, data, item))
-            told = named[0].name if named else ""
-            first += told == item["color"]
-            either += told in (item["color"], item.get("also"))
-        print(f"colour, {len(labelled)} {label}: {first / len(labelled):.3f} the first name, "
-              f"{either / len(labelled):.3f} a name that the label allows")  # fmt: skip
+        for item in labeled:
+            named = name_colors(*colored(models, data, item))
+            name = named[0].name if named else ""
+            first += name == item["color"]
+            either += name in (item["color"], item.get("also"))
+        print(f"color, {len(labeled)} {label}: {first / len(labeled):.3f} the first name, "
+              f"{either / len(labeled):.3f} a name that the label allows")  # fmt: skip
 
 
-def coloured(
+def colored(
     models: Models, data: Path, item: dict[str, Any]
 ) -> tuple[Picture, npt.NDArray[np.bool_], Gains]:
-    """Gives what is labelled, the parser's mask of it, and the picture's light."""
+    """Return a labeled crop, the parser's mask of it, and the light of the picture."""
     picture = read(data / item["file"])
     _, maps, _ = models.look(picture)
     size = (picture.shape[1], picture.shape[0])
@@ -338,14 +253,14 @@ def coloured(
         mask = classes[inner] == CLASSES.index(item["class"])
     else:
         inner = (slice(None), slice(None))
-        mask = classes >= 2
+        mask = classes >= FIRST_CLOTHING
     if mask.sum() < MIN_MASK_SHARE * mask.size:
         mask = maps[SUBJECT_MAP][inner] > 0.5
     return picture[inner], mask, illuminant_gains(picture)
 
 
 def measure_time() -> None:
-    """Of the bare models, on pictures of noise; the least of many runs, others may be busy."""
+    """Print the minimum time of many runs of each model on noise."""
     chance = np.random.default_rng(0)
     print("| model | file | 1 thread | 2 threads |\n|---|---|---|---|")
     for file, size in (

@@ -1,4 +1,4 @@
-"""The pictures that the models of product search learn from, and how they become input."""
+"""The pictures that the models of product search learn from, and their preprocessing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FOLDER = CACHE / "product"
 Box: TypeAlias = tuple[int, int, int, int]
 """x_min, y_min, x_max, y_max in pixels."""
 
-LETTERBOX_COLOUR = (124, 116, 104)
-"""As services/embedding/preprocess.py fills what a letterboxed region leaves over."""
+LETTERBOX_COLOR = (124, 116, 104)
+"""Fill color around a letterboxed region, as in services/embedding/preprocess.py."""
 CROP_MARGIN = 0.05
-"""Of the subject's sides, kept around it."""
+"""Margin around a subject, as a share of its sides."""
 
 
 def read(file: Path) -> Picture:
@@ -29,7 +29,7 @@ def read(file: Path) -> Picture:
 
 
 def crop(picture: Picture, box: Box, margin: float = CROP_MARGIN) -> Picture:
-    """Cuts a box out, with a margin where the picture has one."""
+    """Crop a box with a margin, as far as the picture extends."""
     height, width = picture.shape[:2]
     x_min, y_min, x_max, y_max = box
     x_margin, y_margin = round((x_max - x_min) * margin), round((y_max - y_min) * margin)
@@ -40,22 +40,22 @@ def crop(picture: Picture, box: Box, margin: float = CROP_MARGIN) -> Picture:
 
 
 def letterbox(
-    picture: Picture, width: int, height: int, colour: tuple[int, int, int] = LETTERBOX_COLOUR
+    picture: Picture, width: int, height: int, color: tuple[int, int, int] = LETTERBOX_COLOR
 ) -> Picture:
-    """Resizes with the aspect kept, in the middle of a filled frame."""
+    """Resize with the aspect ratio kept, in the center of a filled frame."""
     factor = min(width / picture.shape[1], height / picture.shape[0])
     size = (
         min(width, max(1, round(picture.shape[1] * factor))),
         min(height, max(1, round(picture.shape[0] * factor))),
     )
-    frame = Image.new("RGB", (width, height), colour)
+    frame = Image.new("RGB", (width, height), color)
     resized = Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
     frame.paste(resized, ((width - size[0]) // 2, (height - size[1]) // 2))
     return np.asarray(frame)
 
 
 def squash(picture: Picture, width: int, height: int) -> Picture:
-    """Resizes both sides, whatever the aspect."""
+    """Resize both sides, whatever the aspect ratio."""
     return np.asarray(
         Image.fromarray(picture).resize(
             (width, height), Image.Resampling.BILINEAR, reducing_gap=3.0
@@ -64,22 +64,22 @@ def squash(picture: Picture, width: int, height: int) -> Picture:
 
 
 def catalogue(data: Path) -> list[Path]:
-    """One shop picture for each product; the stem is the product's name."""
+    """Return the catalogue picture of each product; the stem is the name of the product."""
     return sorted((data / "grocery/catalogue").glob("*.jpg"))
 
 
 def shelf(data: Path) -> list[Path]:
-    """Photos taken in shops; the folder is the product's name."""
+    """Return photos taken in shops; the folder is the name of the product."""
     return sorted((data / "grocery/shelf").glob("*/*"))
 
 
 def garments(data: Path) -> list[Path]:
-    """Photos of one garment each; the folder is its kind."""
+    """Return photos of a single garment each; the folder is its kind."""
     return sorted((data / "garments").glob("*/*.jpg"))
 
 
 def street(data: Path) -> list[Path]:
-    """Photos of people; `labels/N.png` has the class of every pixel of `photos/N.jpg`."""
+    """Return photos of people; `labels/N.png` has the class of every pixel of `photos/N.jpg`."""
     return sorted((data / "street/photos").glob("*.jpg"))
 
 

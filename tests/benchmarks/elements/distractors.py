@@ -34,9 +34,8 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.windows import STEP_PX, Windows
-from imagesearch_services.models.common.pictures import data_folder, random_source
+from imagesearch_services.models.common.pictures import data_folder, random_source, read_pixels
 from imagesearch_services.models.common.prepared import committed_weights
-from imagesearch_services.models.elements.photos import read_pixels
 from imagesearch_services.models.elements.sources import FOLDER, unused_photos
 from imagesearch_services.models.elements.vocabulary import DISTRACTOR_PHOTOS
 

@@ -24,8 +24,8 @@ from imagesearch_services.embedding.elements.features import (
 from imagesearch_services.embedding.elements.regional import Regional, with_regional
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.windows import Windows
+from imagesearch_services.models.common.pictures import read_pixels
 from imagesearch_services.models.elements import dataset
-from imagesearch_services.models.elements.photos import read_pixels
 from imagesearch_services.models.elements.sources import FOLDER
 from tests.benchmarks.elements.distractors import MODEL, Dense, distractors
 from tests.benchmarks.elements.offline import code_hash, in_parts, view

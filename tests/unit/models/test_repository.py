@@ -1,4 +1,4 @@
-"""The committed model descriptions, as Triton will read them."""
+"""The committed model descriptions as Triton reads them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = [model.name for model in read_manifest(DEPLOY / "models.toml").models]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_both_configurations_parse_and_say_the_same_about_the_model(model: str) -> None:
+def test_both_configurations_describe_the_model_equally(model: str) -> None:
     official, wheel = (
         text_format.Parse(configuration(DEPLOY, model, files), model_config_pb2.ModelConfig())
         for files in CONFIGURATIONS.values()
@@ -32,26 +32,26 @@ def test_both_configurations_parse_and_say_the_same_about_the_model(model: str) 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_each_description_says_what_a_caller_must_know(model: str) -> None:
+def test_each_description_has_the_parameters_that_callers_need(model: str) -> None:
     text = configuration(DEPLOY, model, CONFIGURATIONS["config.pbtxt"])
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    told = {key: value.string_value for key, value in config.parameters.items()}
-    assert told["role"] in {"copy", "semantic", "subjects", "product", "element"}
-    assert set(told["library_types"].split(",")) <= {"WHOLE_IMAGE", "ELEMENT", "PRODUCT"}
-    assert told["resize"] in {"squash", "letterbox"}
-    sizes = [int(told["input_height"]), int(told["input_width"]), 3]
-    if "windows" in told:  # takes pictures of any size, window by window
+    parameters = {key: value.string_value for key, value in config.parameters.items()}
+    assert parameters["role"] in {"copy", "semantic", "subjects", "product", "element"}
+    assert set(parameters["library_types"].split(",")) <= {"WHOLE_IMAGE", "ELEMENT", "PRODUCT"}
+    assert parameters["resize"] in {"squash", "letterbox"}
+    sizes = [int(parameters["input_height"]), int(parameters["input_width"]), 3]
+    if "windows" in parameters:  # a dense model takes pictures of any size
         sizes[:2] = [-1, -1]
     assert list(config.input[0].dims) == sizes
-    output = next(each for each in config.output if each.name == told["output_name"])
-    assert int(told["dimensions"]) == (output.dims[0] if len(output.dims) == 1 else 0)
+    output = next(tensor for tensor in config.output if tensor.name == parameters["output_name"])
+    assert int(parameters["dimensions"]) == (output.dims[0] if len(output.dims) == 1 else 0)
     answer = np.zeros(list(output.dims), np.float32)
-    assert decode_answer(told["probe"]).shape == probe_answer(answer).shape
-    assert 0 < float(told["probe_min_cosine"]) < 1
+    assert decode_answer(parameters["probe"]).shape == probe_answer(answer).shape
+    assert 0 < float(parameters["probe_min_cosine"]) < 1
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_no_queue_policy_is_set_since_it_makes_triton_stall(model: str) -> None:
+def test_no_configuration_sets_a_queue_policy_which_stalls_triton(model: str) -> None:
     for files in CONFIGURATIONS.values():
         text = configuration(DEPLOY, model, files)
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
