@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -42,6 +43,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None or method.startswith(INFRASTRUCTURE):
             return handler
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(method, handler.stream_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 self._streaming(method, handler.unary_stream),
@@ -70,8 +77,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with _Call(method, context) as call:
                 try:
                     self._check(call)
-                    async for response in serve(request, context):
-                        yield response
+                    async with aclosing(serve(request, context)) as responses:
+                        async for response in responses:
+                            yield response
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the last resort
                     await call.abort(error)
 

@@ -47,6 +47,7 @@ def build(settings: Settings) -> Service:
     servicer = EmbeddingServicer(
         registry,
         Embedder(runtime, registry, backgrounds),
+        runtime,
         comparer=Comparer(runtime, registry, backgrounds),
         copies=CopyChecker(runtime),
         drawer=drawer,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, field_error, missing_field
 from imagesearch_services.common.types import Box, Category, PictureInfo, Subject
+from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
 
 MAX_ITEMS = 100
@@ -46,6 +47,8 @@ class Item:
     picture."""
     category: Category | None = None
     """Embed the first subject of this category if there is one; None: the main subject."""
+    file: PictureFile | None = None
+    """The file whose header was read; None: the header is read from `content`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class _Pipeline:
     async def _process(self, place: str, item: Item) -> Processed:
         if not item.content:
             raise missing_field(f"{place}image.content")
-        file = await self._runtime.read_header(item.content)
+        file = item.file or await self._runtime.read_header(item.content)
         input_pixels = self._input_pixels(item)
         async with self._call.admit(file.pixels + input_pixels) as grant:
             prepared = await self._prepare(ItemFile(item, file, place))

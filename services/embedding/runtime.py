@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 
 from imagesearch_services.embedding.admission import CallAdmission, Grant, PixelBudget
 from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.reusable_file import ReusableFile
 from imagesearch_services.embedding.workers import Workers
 
 P = ParamSpec("P")
@@ -95,6 +96,14 @@ class Runtime:
             ServiceError: as `PictureFile`.
         """
         return await self._headers.run(PictureFile, content)
+
+    async def read_reusable_header(self, content: bytes) -> ReusableFile:
+        """Read the header of a picture file that several steps work on.
+
+        Raises:
+            ServiceError: as `PictureFile`.
+        """
+        return await self._headers.run(ReusableFile, content)
 
     def close(self) -> None:
         """Stop the threads; tasks that have not started never will."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
@@ -22,7 +23,9 @@ from imagesearch_services.embedding.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.elements.finder import ElementFinder, Purpose
 from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.query_session import QuerySession
 from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.runtime import Runtime
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 
@@ -36,6 +39,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self,
         registry: ModelRegistry,
         embedder: Embedder,
+        runtime: Runtime,
         *,
         comparer: Comparer,
         copies: CopyChecker,
@@ -44,6 +48,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> None:
         self._registry = registry
         self._embedder = embedder
+        self._runtime = runtime
         self._comparer = comparer
         self._copies = copies
         self._drawer = drawer
@@ -78,6 +83,19 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             timings=map(write_timing, embedded.timings),
             detection_models=[write_model_version(model) for model in embedded.detection_models],
         )
+
+    async def EmbedQuery(
+        self, request_iterator: AsyncIterator[pb.EmbedQueryRequest], context: Context
+    ) -> AsyncIterator[pb.EmbedQueryResponse]:
+        with QuerySession(self._embedder, self._runtime) as session:
+            async for request in request_iterator:
+                picture, timings = await session.embed(
+                    request.image.content, list(request.spaces), request.max_proposed_regions
+                )
+                yield pb.EmbedQueryResponse(
+                    result=messages.write_embed_result(picture, request.spaces),
+                    timings=map(write_timing, timings),
+                )
 
     async def DetectSubjects(
         self, request: pb.DetectSubjectsRequest, context: Context

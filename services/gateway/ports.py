@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +80,13 @@ class CopyEvidence:
     """Matched local features that agree with the alignment."""
 
 
+class QueryEmbedding(Protocol):
+    """A query picture that is embedded in steps: sent once, and decoded once if possible."""
+
+    async def embed(self, spaces: Sequence[str], *, max_proposed_regions: int = 0) -> Embedded:
+        """Embed the whole picture, or up to so many regions that look like pictures."""
+
+
 class Embedding(Protocol):
     """The Embedding service: everything that needs pixels."""
 
@@ -96,6 +104,9 @@ class Embedding(Protocol):
 
         A thumbnail of each whole picture is returned too, unless its size is 0.
         """
+
+    def open_query(self, content: bytes) -> AbstractAsyncContextManager[QueryEmbedding]:
+        """Open a query picture that is embedded in steps; it is sent with the first step."""
 
     async def detect(
         self, content: bytes, region: Box | None, category: Category | None

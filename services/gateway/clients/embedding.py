@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 import grpc.aio
 
@@ -12,14 +13,19 @@ from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common import type_messages
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.common.types import Box, Category, LibraryType
-from imagesearch_services.gateway.clients.peers import check_health, item_error
+from imagesearch_services.common.types import Box, Category
+from imagesearch_services.gateway.clients.embedding_messages import (
+    read_copy_evidence,
+    read_described_picture,
+    read_embedded_picture,
+    read_served_model,
+    write_item,
+)
+from imagesearch_services.gateway.clients.peers import check_health
+from imagesearch_services.gateway.clients.query_stream import QueryStream, QueryStreams
 from imagesearch_services.gateway.model import (
-    DescribedPicture,
     DetectionAnswer,
     DrawingOrder,
-    EmbeddedPicture,
-    EmbeddedRegion,
     FeaturesHit,
     FoundElement,
     PictureToEmbed,
@@ -42,12 +48,13 @@ class EmbeddingClient:
         self._channel = channel
         self._stub = pb_grpc.EmbeddingServiceStub(channel)
         self._timeout_s = timeout_s
+        self._query_streams = QueryStreams(self._stub.EmbedQuery, timeout_s)
 
     async def list_models(self) -> Sequence[ServedModel]:
         response = await call(
             self._stub.ListModels, pb.ListModelsRequest(), peer=PEER, timeout_s=self._timeout_s
         )
-        return [_read_served_model(served) for served in response.models if served.space]
+        return [read_served_model(served) for served in response.models if served.space]
 
     async def embed(
         self,
@@ -58,15 +65,18 @@ class EmbeddingClient:
     ) -> Embedded:
         request = pb.EmbedImagesRequest(spaces=spaces, thumbnail_max_side_px=thumbnail_max_side_px)
         for picture in pictures:
-            _write_item(picture, request.items.add())
+            write_item(picture, request.items.add())
         response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pictures):
             raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
         return Embedded(
-            [_read_embedded_picture(result) for result in response.results],
+            [read_embedded_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
             [type_messages.read_model_version(model) for model in response.detection_models],
         )
+
+    def open_query(self, content: bytes) -> AbstractAsyncContextManager[QueryStream]:
+        return self._query_streams.open(content)
 
     async def detect(
         self, content: bytes, region: Box | None, category: Category | None
@@ -100,14 +110,14 @@ class EmbeddingClient:
             thumbnail_max_side_px=thumbnail_max_side_px,
         )
         for picture in pictures:
-            _write_item(picture, request.items.add())
+            write_item(picture, request.items.add())
         response = await call(
             self._stub.ExtractFeatures, request, peer=PEER, timeout_s=self._timeout_s
         )
         if len(response.results) != len(pictures):
             raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
         return Described(
-            [_read_described_picture(result) for result in response.results],
+            [read_described_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
         )
 
@@ -188,74 +198,7 @@ class EmbeddingClient:
         response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pairs):
             raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pairs")
-        return [_read_copy_evidence(result) for result in response.results]
+        return [read_copy_evidence(result) for result in response.results]
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE)
-
-
-def _read_served_model(message: pb.ServedModel) -> ServedModel:
-    # A later version of Embedding may serve models for types that are unknown here.
-    known_types = {int(library_type) for library_type in LibraryType}
-    return ServedModel(
-        type_messages.read_model_version(message.model),
-        message.dimensions,
-        frozenset(LibraryType(number) for number in message.library_types if number in known_types),
-    )
-
-
-def _read_copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
-    if message.unreadable:
-        return None
-    return CopyEvidence(
-        agreement=message.agreement,
-        contrast_share=message.contrast_share,
-        bend=message.bend,
-        shown_of_first=message.shown_of_first,
-        shown_of_second=message.shown_of_second,
-        inlier_count=message.inlier_count,
-    )
-
-
-def _write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
-    # Filled in place: assigning a message to a field copies it, and pictures are large.
-    item.image.content = picture.content
-    if picture.region is not None:
-        item.regions.append(type_messages.write_box(picture.region))
-    item.max_proposed_regions = picture.max_proposed_regions
-    item.subject_detection = picture.subject_detection
-    item.category = type_messages.write_category(picture.category)
-
-
-def _read_described_picture(result: pb.ExtractFeaturesResult) -> DescribedPicture | ServiceError:
-    if result.HasField("error"):
-        return item_error(result.error)
-    return DescribedPicture(
-        type_messages.read_picture_info(result.info),
-        type_messages.read_box(result.box),
-        type_messages.read_sparse_vector(result.words),
-        result.features,
-        result.keypoint_count,
-        result.thumbnail,
-        [type_messages.read_vector(vector) for vector in result.vectors],
-        type_messages.read_sparse_vector(result.shape_words),
-    )
-
-
-def _read_embedded_picture(result: pb.EmbedImageResult) -> EmbeddedPicture | ServiceError:
-    if result.HasField("error"):
-        return item_error(result.error)
-    return EmbeddedPicture(
-        type_messages.read_picture_info(result.info),
-        [
-            EmbeddedRegion(
-                type_messages.read_box(region.box),
-                [type_messages.read_vector(vector) for vector in region.vectors],
-                type_messages.read_subject(region.subject) if region.HasField("subject") else None,
-            )
-            for region in result.regions
-        ],
-        [type_messages.read_subject(subject) for subject in result.subjects],
-        result.chosen_subject if result.HasField("chosen_subject") else None,
-        result.thumbnail,
-    )

@@ -1,11 +1,11 @@
 """Steps that the search strategies of all library types share.
 
-embed the query → thresholds → nearest hits → images of the hits
+current image count → threshold → nearest hits → images of the hits
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -14,8 +14,8 @@ from imagesearch_services.common.errors import Reason, ServiceError, unwrap
 from imagesearch_services.common.types import ModelVersion, Vector
 from imagesearch_services.gateway.errors import image_not_found, library_changed
 from imagesearch_services.gateway.library.cache import LibraryCache
-from imagesearch_services.gateway.model import EmbeddedPicture, Hit, PictureToEmbed, Relation
-from imagesearch_services.gateway.ports import Catalog, Embedded, Embedding, NearestQuery
+from imagesearch_services.gateway.model import EmbeddedPicture, Hit, Relation
+from imagesearch_services.gateway.ports import Catalog, Embedded, NearestQuery
 from imagesearch_services.gateway.scoring.calibration import (
     Calibrations,
     Threshold,
@@ -37,13 +37,11 @@ class Pipeline:
     def __init__(
         self,
         *,
-        embedding: Embedding,
         catalog: Catalog,
         libraries: LibraryCache,
         calibrations: Calibrations,
         settings: SearchSettings,
     ) -> None:
-        self._embedding = embedding
         self._catalog = catalog
         self._libraries = libraries
         self._calibrations = calibrations
@@ -62,16 +60,6 @@ class Pipeline:
             raise library_changed(run.library)
         run.library = current
         return result
-
-    async def embed(
-        self, run: SearchRun, picture: PictureToEmbed, spaces: Sequence[str], *, step: str
-    ) -> tuple[EmbeddedPicture, Embedded]:
-        """Embed a picture into the spaces."""
-        with run.stopwatch.step(step) as parts:
-            embedded = await self._embedding.embed([picture], spaces)
-            parts.extend(embedded.timings)
-        (picture_or_error,) = embedded.pictures
-        return unwrap(picture_or_error), embedded
 
     async def stored_query(self, run: SearchRun, query: StoredQuery) -> Query:
         """Read the vectors of a stored image.
@@ -195,6 +183,21 @@ class Pipeline:
             [hit for hit in hits if _closeness(hit, vector) >= floor]
             for hits, vector in zip(hits_by_vector, query.vectors, strict=True)
         ]
+
+
+async def embedded_picture(
+    run: SearchRun, call: Awaitable[Embedded], *, step: str
+) -> tuple[EmbeddedPicture, Embedded]:
+    """Await the embedding of one picture as a step of the search.
+
+    Raises:
+        ServiceError: the fault of the picture; errors of the call.
+    """
+    with run.stopwatch.step(step) as parts:
+        embedded = await call
+        parts.extend(embedded.timings)
+    (picture,) = embedded.pictures
+    return unwrap(picture), embedded
 
 
 def picture_of(run: SearchRun) -> PictureQuery:

@@ -12,9 +12,10 @@ from imagesearch_services.common.errors import field_error
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.gateway.errors import refuse_relations
 from imagesearch_services.gateway.model import PictureToEmbed, Relation
+from imagesearch_services.gateway.ports import Embedding
 from imagesearch_services.gateway.roles import scoring_model
 from imagesearch_services.gateway.search.model import Outcome, Pass, Query, Ranking, SearchRun
-from imagesearch_services.gateway.search.pipeline import Pipeline, picture_of
+from imagesearch_services.gateway.search.pipeline import Pipeline, embedded_picture, picture_of
 from imagesearch_services.gateway.search.request import StoredQuery
 from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
 
@@ -22,8 +23,9 @@ from imagesearch_services.gateway.subjects import detection_warnings, is_subject
 class ProductStrategy:
     """Searches for products that are the subject of a picture, or similar to it."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, embedding: Embedding) -> None:
         self._pipeline = pipeline
+        self._embedding = embedding
 
     async def search(self, run: SearchRun) -> Outcome:
         """Embed the query's subject and rank the products by similarity to it.
@@ -49,16 +51,11 @@ class ProductStrategy:
             return await self._pipeline.stored_query(run, request.query)
         query = picture_of(run)
         detect = is_subject_detected(request.subject_detection, query.region)
-        picture, embedded = await self._pipeline.embed(
-            run,
-            PictureToEmbed(
-                query.content,
-                query.region,
-                subject_detection=detect,
-                category=request.category,
-            ),
-            [model.space],
-            step="embed",
+        subject = PictureToEmbed(
+            query.content, query.region, subject_detection=detect, category=request.category
+        )
+        picture, embedded = await embedded_picture(
+            run, self._embedding.embed([subject], [model.space]), step="embed"
         )
         (region,) = picture.regions
         subjects, chosen = picture.subjects, picture.chosen_subject

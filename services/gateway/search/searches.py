@@ -50,7 +50,6 @@ class Searches:
         settings: SearchSettings,
     ) -> None:
         pipeline = Pipeline(
-            embedding=embedding,
             catalog=catalog,
             libraries=libraries,
             calibrations=calibrations,
@@ -60,9 +59,9 @@ class Searches:
         self._catalog = catalog
         self._libraries = libraries
         self._strategies: Mapping[LibraryType, Strategy] = {
-            LibraryType.WHOLE_IMAGE: WholeImageStrategy(pipeline, settings),
+            LibraryType.WHOLE_IMAGE: WholeImageStrategy(pipeline, embedding, settings),
             LibraryType.ELEMENT: ElementStrategy(pipeline, embedding, catalog, settings),
-            LibraryType.PRODUCT: ProductStrategy(pipeline),
+            LibraryType.PRODUCT: ProductStrategy(pipeline, embedding),
         }
         self._first_pages = FirstPages(pipeline, tokens)
         self._later_pages = LaterPages(catalog, libraries, tokens)

@@ -18,6 +18,7 @@ from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.gateway.errors import refuse_subject_detection
 from imagesearch_services.gateway.model import PictureToEmbed, Relation
+from imagesearch_services.gateway.ports import Embedding, QueryEmbedding
 from imagesearch_services.gateway.roles import scoring_model
 from imagesearch_services.gateway.search.model import (
     Outcome,
@@ -27,7 +28,7 @@ from imagesearch_services.gateway.search.model import (
     Ranking,
     SearchRun,
 )
-from imagesearch_services.gateway.search.pipeline import Pipeline, picture_of
+from imagesearch_services.gateway.search.pipeline import Pipeline, embedded_picture, picture_of
 from imagesearch_services.gateway.search.ranking import best_of_each_image
 from imagesearch_services.gateway.search.request import PictureQuery, StoredQuery
 from imagesearch_services.gateway.settings import SearchSettings
@@ -36,8 +37,9 @@ from imagesearch_services.gateway.settings import SearchSettings
 class WholeImageStrategy:
     """Searches for the same picture, or for pictures that look like it."""
 
-    def __init__(self, pipeline: Pipeline, settings: SearchSettings) -> None:
+    def __init__(self, pipeline: Pipeline, embedding: Embedding, settings: SearchSettings) -> None:
         self._pipeline = pipeline
+        self._embedding = embedding
         self._settings = settings
 
     async def search(self, run: SearchRun) -> Outcome:
@@ -52,41 +54,64 @@ class WholeImageStrategy:
             relation: scoring_model(run.library, relation)
             for relation in run.request.relations or (Relation.SAME,)
         }
-        query = await self._pipeline.with_current_library(run, self._query(run, models))
+        if not (Relation.SAME in models and self._may_have_parts(run)):
+            return await self._search(run, models, None)
+        async with self._embedding.open_query(picture_of(run).content) as parts:
+            return await self._search(run, models, parts)
+
+    async def _search(
+        self,
+        run: SearchRun,
+        models: Mapping[Relation, ModelVersion],
+        parts: QueryEmbedding | None,
+    ) -> Outcome:
+        """Search; `parts` embeds the query and its regions, None if regions are not searched."""
+        query = await self._pipeline.with_current_library(run, self._query(run, models, parts))
         rankings = await together(
-            self._ranking(run, query, relation, model) for relation, model in models.items()
+            self._ranking(run, query, relation, model, parts if relation is Relation.SAME else None)
+            for relation, model in models.items()
         )
         return Outcome(query, rankings, list(models.values()))
 
-    async def _query(self, run: SearchRun, models: Mapping[Relation, ModelVersion]) -> Query:
+    async def _query(
+        self,
+        run: SearchRun,
+        models: Mapping[Relation, ModelVersion],
+        parts: QueryEmbedding | None,
+    ) -> Query:
         if isinstance(run.request.query, StoredQuery):
             return await self._pipeline.stored_query(run, run.request.query)
         query = picture_of(run)
-        picture, _ = await self._pipeline.embed(
-            run,
-            PictureToEmbed(query.content, query.region),
-            [model.space for model in models.values()],
-            step="embed",
-        )
+        spaces = [model.space for model in models.values()]
+        if parts is None:
+            whole = PictureToEmbed(query.content, query.region)
+            call = self._embedding.embed([whole], spaces)
+        else:
+            call = parts.embed(spaces)
+        picture, _ = await embedded_picture(run, call, step="embed")
         (region,) = picture.regions
         vectors = {vector.space: vector for vector in region.vectors}
         return Query(vectors, region.box, picture.info)
 
     async def _ranking(
-        self, run: SearchRun, query: Query, relation: Relation, model: ModelVersion
+        self,
+        run: SearchRun,
+        query: Query,
+        relation: Relation,
+        model: ModelVersion,
+        parts: QueryEmbedding | None,
     ) -> Ranking:
         """Search with the whole query, and with its regions where the whole gives no sure match."""
-        has_parts = relation is Relation.SAME and self._may_have_parts(run)
         threshold = self._pipeline.threshold(
             run,
             model,
             has_default_rate=relation is Relation.SAME,
-            rate_share=1 - self._settings.region_rate_share if has_parts else 1.0,
+            rate_share=1.0 if parts is None else 1 - self._settings.region_rate_share,
         )
         whole = Pass([query.vectors[model.space]], [None], threshold)
         hits, is_cut = await self._pipeline.find(run, relation, whole, step="query")
-        if has_parts and not self._is_sure(hits):
-            regions = await self._regions(run, model)
+        if parts is not None and not self._is_sure(hits):
+            regions = await self._regions(run, model, parts)
             if regions is not None:
                 more, is_more_cut = await self._pipeline.find(
                     run, relation, regions, step="query_regions"
@@ -118,16 +143,12 @@ class WholeImageStrategy:
             for hit in hits
         )
 
-    async def _regions(self, run: SearchRun, model: ModelVersion) -> Pass | None:
+    async def _regions(
+        self, run: SearchRun, model: ModelVersion, parts: QueryEmbedding
+    ) -> Pass | None:
         """Embed the parts of the query that look like pictures; None if there are no such parts."""
-        picture, _ = await self._pipeline.embed(
-            run,
-            PictureToEmbed(
-                picture_of(run).content, max_proposed_regions=self._settings.max_proposed_regions
-            ),
-            [model.space],
-            step="embed_regions",
-        )
+        call = parts.embed([model.space], max_proposed_regions=self._settings.max_proposed_regions)
+        picture, _ = await embedded_picture(run, call, step="embed_regions")
         if not picture.regions:
             return None
         threshold = self._pipeline.threshold(

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -97,6 +98,7 @@ class FakeEmbedding:
     """Similarity to unrelated pictures, by content."""
     failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
     calls: list[tuple[list[PictureToEmbed], list[str]]] = field(default_factory=list)
+    opened_queries: list[bytes] = field(default_factory=list)
     thumbnail_sides: list[int] = field(default_factory=list)
     models: Sequence[ServedModel] = tuple(
         ServedModel(model, 4, frozenset({LibraryType.WHOLE_IMAGE})) for model in (COPY, SEMANTIC)
@@ -127,6 +129,11 @@ class FakeEmbedding:
             ]
         return Embedded(outcomes, [StepTiming("infer", 1.5)])
 
+    @asynccontextmanager
+    async def open_query(self, content: bytes) -> AsyncIterator[FakeQueryEmbedding]:
+        self.opened_queries.append(content)
+        yield FakeQueryEmbedding(self, content)
+
     def _picture(
         self, picture: PictureToEmbed, spaces: Sequence[str]
     ) -> EmbeddedPicture | ServiceError:
@@ -150,6 +157,18 @@ class FakeEmbedding:
         )
 
     async def check(self) -> None: ...
+
+
+@dataclass
+class FakeQueryEmbedding:
+    """Embeds one picture in steps."""
+
+    embedding: FakeEmbedding
+    content: bytes
+
+    async def embed(self, spaces: Sequence[str], *, max_proposed_regions: int = 0) -> Embedded:
+        picture = PictureToEmbed(self.content, max_proposed_regions=max_proposed_regions)
+        return await self.embedding.embed([picture], spaces)
 
 
 @dataclass

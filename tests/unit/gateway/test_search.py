@@ -92,6 +92,7 @@ async def test_an_unsure_query_is_searched_by_its_regions_too() -> None:
     assert answer.searched_region == WHOLE
     (_, first), (pictures, second) = bench.embedding.calls
     assert first == second == [COPY.space]
+    assert bench.embedding.opened_queries == [CAT]
     assert pictures[0].max_proposed_regions == bench.settings.max_proposed_regions
     assert len(bench.catalog.queries[1].vectors) == 2
 

@@ -191,6 +191,72 @@ class EmbedImageItem(_message.Message):
 Global___EmbedImageItem: _TypeAlias = EmbedImageItem  # noqa: Y015
 
 @_typing.final
+class EmbedQueryRequest(_message.Message):
+    """One step of EmbedQuery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    SPACES_FIELD_NUMBER: _builtins.int
+    MAX_PROPOSED_REGIONS_FIELD_NUMBER: _builtins.int
+    max_proposed_regions: _builtins.int
+    """Maximum number of proposed regions to embed, at most 64, see EmbedImageItem.
+    0: embed the whole picture.
+    """
+    @_builtins.property
+    def image(self) -> _picture_pb2.ImageContent:
+        """Picture file. Required in the first request of the stream, not allowed later."""
+
+    @_builtins.property
+    def spaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Vector spaces to embed into, at least one, each as in ServedModel.space."""
+
+    def __init__(
+        self,
+        *,
+        image: _picture_pb2.ImageContent | None = ...,
+        spaces: _abc.Iterable[_builtins.str] | None = ...,
+        max_proposed_regions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "max_proposed_regions", b"max_proposed_regions", "spaces", b"spaces"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedQueryRequest: _TypeAlias = EmbedQueryRequest  # noqa: Y015
+
+@_typing.final
+class EmbedQueryResponse(_message.Message):
+    """Embeddings of one step of EmbedQuery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def result(self) -> Global___EmbedImageResult:
+        """The whole picture, or its proposed regions. `error` is never set."""
+
+    @_builtins.property
+    def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
+        """Durations of the work on this request."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___EmbedImageResult | None = ...,
+        timings: _abc.Iterable[_model_pb2.StepTiming] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result", "timings", b"timings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedQueryResponse: _TypeAlias = EmbedQueryResponse  # noqa: Y015
+
+@_typing.final
 class EmbedImagesResponse(_message.Message):
     """Response of EmbedImages."""
 

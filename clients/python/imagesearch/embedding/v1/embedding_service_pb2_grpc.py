@@ -54,6 +54,11 @@ class EmbeddingServiceStub:
                 request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesRequest.SerializeToString,
                 response_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesResponse.FromString,
                 _registered_method=True)
+        self.EmbedQuery = channel.stream_stream(
+                '/imagesearch.embedding.v1.EmbeddingService/EmbedQuery',
+                request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryRequest.SerializeToString,
+                response_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryResponse.FromString,
+                _registered_method=True)
         self.DetectSubjects = channel.unary_unary(
                 '/imagesearch.embedding.v1.EmbeddingService/DetectSubjects',
                 request_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.DetectSubjectsRequest.SerializeToString,
@@ -109,6 +114,18 @@ class EmbeddingServiceServicer:
     def EmbedImages(self, request, context):
         """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
         in its own result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedQuery(self, request_iterator, context):
+        """Embeds one query picture in steps: first the whole picture, then, if the caller
+        needs them, the regions that look like separate pictures. The picture is sent
+        once. While the stream is open, the decoded picture is kept for up to two seconds
+        if the pixel budget has room; a step that needs a higher resolution decodes the
+        file again. Each request has one response, in order. The caller closes the stream
+        after the last step. An unreadable picture ends the stream with its error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +189,11 @@ def add_EmbeddingServiceServicer_to_server(servicer, server):
                     servicer.EmbedImages,
                     request_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesRequest.FromString,
                     response_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesResponse.SerializeToString,
+            ),
+            'EmbedQuery': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedQuery,
+                    request_deserializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryRequest.FromString,
+                    response_serializer=imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryResponse.SerializeToString,
             ),
             'DetectSubjects': grpc.unary_unary_rpc_method_handler(
                     servicer.DetectSubjects,
@@ -268,6 +290,33 @@ class EmbeddingService:
             '/imagesearch.embedding.v1.EmbeddingService/EmbedImages',
             imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesRequest.SerializeToString,
             imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedImagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedQuery(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/imagesearch.embedding.v1.EmbeddingService/EmbedQuery',
+            imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryRequest.SerializeToString,
+            imagesearch_dot_embedding_dot_v1_dot_embedding__service__pb2.EmbedQueryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,14 @@ class EmbeddingServiceStub:
     """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
     in its own result.
     """
+    EmbedQuery: _grpc.StreamStreamMultiCallable[_embedding_service_pb2.EmbedQueryRequest, _embedding_service_pb2.EmbedQueryResponse]
+    """Embeds one query picture in steps: first the whole picture, then, if the caller
+    needs them, the regions that look like separate pictures. The picture is sent
+    once. While the stream is open, the decoded picture is kept for up to two seconds
+    if the pixel budget has room; a step that needs a higher resolution decodes the
+    file again. Each request has one response, in order. The caller closes the stream
+    after the last step. An unreadable picture ends the stream with its error.
+    """
     DetectSubjects: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.DetectSubjectsRequest, _embedding_service_pb2.DetectSubjectsResponse]
     """Detects the subjects of a picture with their categories, colors and attributes."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_embedding_service_pb2.ExtractFeaturesRequest, _embedding_service_pb2.ExtractFeaturesResponse]
@@ -89,6 +97,14 @@ class EmbeddingServiceAsyncStub(EmbeddingServiceStub):
     EmbedImages: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.EmbedImagesRequest, _embedding_service_pb2.EmbedImagesResponse]  # type: ignore[assignment]
     """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
     in its own result.
+    """
+    EmbedQuery: _aio.StreamStreamMultiCallable[_embedding_service_pb2.EmbedQueryRequest, _embedding_service_pb2.EmbedQueryResponse]  # type: ignore[assignment]
+    """Embeds one query picture in steps: first the whole picture, then, if the caller
+    needs them, the regions that look like separate pictures. The picture is sent
+    once. While the stream is open, the decoded picture is kept for up to two seconds
+    if the pixel budget has room; a step that needs a higher resolution decodes the
+    file again. Each request has one response, in order. The caller closes the stream
+    after the last step. An unreadable picture ends the stream with its error.
     """
     DetectSubjects: _aio.UnaryUnaryMultiCallable[_embedding_service_pb2.DetectSubjectsRequest, _embedding_service_pb2.DetectSubjectsResponse]  # type: ignore[assignment]
     """Detects the subjects of a picture with their categories, colors and attributes."""
@@ -139,6 +155,20 @@ class EmbeddingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_embedding_service_pb2.EmbedImagesResponse, _abc.Awaitable[_embedding_service_pb2.EmbedImagesResponse]]:
         """Embeds pictures or regions of pictures. An unreadable picture fails on its own,
         in its own result.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedQuery(
+        self,
+        request_iterator: _MaybeAsyncIterator[_embedding_service_pb2.EmbedQueryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_embedding_service_pb2.EmbedQueryResponse], _abc.AsyncIterator[_embedding_service_pb2.EmbedQueryResponse]]:
+        """Embeds one query picture in steps: first the whole picture, then, if the caller
+        needs them, the regions that look like separate pictures. The picture is sent
+        once. While the stream is open, the decoded picture is kept for up to two seconds
+        if the pixel budget has room; a step that needs a higher resolution decodes the
+        file again. Each request has one response, in order. The caller closes the stream
+        after the last step. An unreadable picture ends the stream with its error.
         """
 
     @_abc_1.abstractmethod
