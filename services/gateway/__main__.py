@@ -1,4 +1,4 @@
-"""Starts the Gateway: `python -m imagesearch_services.gateway`."""
+"""Run the Gateway: `python -m imagesearch_services.gateway`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Read the settings and serve until told to stop."""
+    """Read the settings and serve until SIGTERM or SIGINT."""
     try:
         asyncio.run(_run(Settings.from_env()))
     except (SettingsError, CalibrationError) as error:

@@ -1,4 +1,4 @@
-"""Who may call: bearer tokens, where any are configured."""
+"""Access control by bearer tokens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ SCHEME = "bearer "
 
 
 def require_token(tokens: Iterable[str]) -> Callable[[str, dict[str, str]], None] | None:
-    """Make a check of a call's metadata; None where no token is configured.
+    """Return a check of the metadata of a call; None if no tokens are configured.
 
-    Health and reflection are not asked: `serve` leaves gRPC's own services open.
+    The check raises ServiceError with UNAUTHENTICATED. `serve` applies it to all services except
+    gRPC's own, such as health and reflection.
     """
     known = [token.encode() for token in tokens]
     if not known:
@@ -26,7 +27,7 @@ def require_token(tokens: Iterable[str]) -> Callable[[str, dict[str, str]], None
         if not header.lower().startswith(SCHEME) or not any(matches):
             raise ServiceError(
                 Reason.UNAUTHENTICATED,
-                'send a token that is known here, as "authorization: Bearer TOKEN"',
+                'no valid token: send the metadata "authorization: Bearer TOKEN"',
             )
 
     return authorize

@@ -1,27 +1,30 @@
-"""Limits the work in flight."""
+"""Limit of work in progress."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from imagesearch_services.common.errors import (
-    Reason,
-    ServiceError,
-)
+from imagesearch_services.common.errors import Reason, ServiceError
 
 
 class Admission:
-    """Lets in as much work as the budget holds, and tells the rest to retry."""
+    """Admits work up to a budget and rejects more with OVERLOADED."""
 
     def __init__(
         self,
         budget: int,
         *,
-        refusal: str = "too many pictures are being worked on",
+        refusal: str = "too many pictures are in progress; retry later",
         retry_after_s: float = 0.5,
     ) -> None:
-        """Take a budget of bytes of pictures, or of whatever else is admitted."""
+        """Set the budget.
+
+        Args:
+            budget: maximum total size in progress, in the unit of the sizes (bytes of requests).
+            refusal: message of the error.
+            retry_after_s: recommended delay before a retry, seconds.
+        """
         self._budget = budget
         self._in_flight = 0
         self._refusal = refusal
@@ -29,9 +32,9 @@ class Admission:
 
     @contextmanager
     def admit(self, size: int) -> Iterator[None]:
-        """Hold a part of the budget.
+        """Reserve a part of the budget for the duration of a `with` block.
 
-        Work that is larger than the whole budget is let in when nothing else is there.
+        Work that is larger than the whole budget is admitted if no other work is in progress.
 
         Raises:
             ServiceError: OVERLOADED.

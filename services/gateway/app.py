@@ -1,4 +1,4 @@
-"""Puts the Gateway together from its settings."""
+"""Composition of the Gateway from its settings."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from imagesearch_services.gateway.settings import Settings
 
 
 def build(settings: Settings) -> Service:
-    """Make the service; call it inside the event loop that will run it.
+    """Return the service. Call this in the event loop that runs the service.
 
     Raises:
-        CalibrationError: a calibration table can't be used.
+        CalibrationError: a calibration table is invalid.
     """
     folders = [BUILT_IN_TABLES, *filter(None, [settings.calibration_dir])]
     calibrations = Calibrations.load(folders)

@@ -1,4 +1,4 @@
-"""Which images to take: the tree that a filter string means."""
+"""Filters of images: syntax trees of filter strings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagesearch_services.common.types import Category, TagValue
 
 
 class Operator(enum.Enum):
-    """Comparisons, each as it is written in a filter string."""
+    """Comparison operators, as written in filter strings."""
 
     EQUAL = "="
     NOT_EQUAL = "!="
@@ -25,36 +25,36 @@ class Operator(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One field against one value; no value where the operator is HAS.
+    """Comparison of a field with a value; `value` is None for the operator HAS.
 
-    Values are as the Catalog keeps the field: a category is its number, a time is seconds since
-    1970 UTC.
+    Values are as the Catalog stores them: a category is its number, a time is seconds since 1970
+    UTC.
     """
 
     field: str
     operator: Operator
     value: TagValue | None = None
     position: int = dataclasses.field(default=0, compare=False)
-    """Where it stands in the filter string, characters from 0."""
+    """Position in the filter string, characters from 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Every member holds."""
+    """Conjunction: all members match."""
 
     filters: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """At least one member holds."""
+    """Disjunction: at least one member matches."""
 
     filters: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The member does not hold."""
+    """Negation: the member does not match."""
 
     filter: Filter
 
@@ -63,7 +63,7 @@ Filter = Comparison | AllOf | AnyOf | Not
 
 
 def comparisons(tree: Filter) -> Iterator[Comparison]:
-    """Give the comparisons of a tree in the order in which they are written."""
+    """Yield the comparisons of a tree in the order of the filter string."""
     match tree:
         case AllOf(members) | AnyOf(members):
             for member in members:
@@ -75,7 +75,7 @@ def comparisons(tree: Filter) -> Iterator[Comparison]:
 
 
 def filter_error(position: int, description: str, *, field: str = "filter") -> ServiceError:
-    """Say what is wrong with a filter string, and where."""
+    """Return an error about a filter string, with its position in characters from 0."""
     return ServiceError(
         Reason.FILTER_INVALID,
         f"{field}, character {position}: {description}",
@@ -85,7 +85,7 @@ def filter_error(position: int, description: str, *, field: str = "filter") -> S
 
 
 def conjunction(*filters: Filter | None) -> Filter | None:
-    """Join filters by AND, leaving out those that are not there."""
+    """Return the conjunction of the filters that are not None."""
     members = tuple(member for member in filters if member is not None)
     if len(members) > 1:
         return AllOf(members)
@@ -93,7 +93,7 @@ def conjunction(*filters: Filter | None) -> Filter | None:
 
 
 def category_is(category: Category | None) -> Filter | None:
-    """Only images of this category; None: of any."""
+    """Return a filter for images of a category; None: no filter."""
     return Comparison("category", Operator.EQUAL, int(category)) if category else None
 
 

@@ -1,4 +1,4 @@
-"""The public RPCs: message in, domain call, message out."""
+"""Servicer of the public RPCs: reads the request, calls the domain, writes the response."""
 
 # ruff: noqa: N802, ARG002  # names and arguments are those of the generated base class
 
@@ -69,13 +69,13 @@ from imagesearch_services.gateway.search.searches import Searches
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-# By the descriptor, since reflection knows only files that are imported.
+# Taken from the descriptor: reflection serves only files that are imported.
 SERVICE: str = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """What the servicer calls."""
+    """Parts of the domain that the servicer calls."""
 
     libraries: Libraries
     images: Images
@@ -208,11 +208,11 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> image_pb2.DeleteImagesResponse:
         library_id = names.parse_library_name(request.parent, field="parent")
         request_id = limits.check_request_id(request.request_id)
-        which = read_images_to_delete(request, library_id)
-        if isinstance(which, list):
-            count = await self._images.delete_ids(library_id, which, request_id)
+        selection = read_images_to_delete(request, library_id)
+        if isinstance(selection, list):
+            count = await self._images.delete_ids(library_id, selection, request_id)
         else:
-            count = await self._images.delete_matching(library_id, which, request_id)
+            count = await self._images.delete_matching(library_id, selection, request_id)
         return image_pb2.DeleteImagesResponse(deleted_count=count)
 
     async def SearchImages(

@@ -1,4 +1,4 @@
-"""What the Gateway is configured by: IMAGESEARCH_GATEWAY_*."""
+"""Settings of the Gateway: environment variables IMAGESEARCH_GATEWAY_*."""
 
 from __future__ import annotations
 
@@ -13,55 +13,58 @@ PREFIX = "IMAGESEARCH_GATEWAY_"
 MIB = 1024 * 1024
 
 MAX_REGIONS = 64
-"""What the Embedding service proposes at most."""
+"""Maximum regions per picture that Embedding proposes."""
 MAX_CHUNK_PICTURES = 100
-"""What the Embedding service takes in one call."""
+"""Maximum pictures per call of Embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """How a search goes about its work."""
+    """Settings of searches and of FindDuplicates."""
 
     max_proposed_regions: int = 24
-    """Regions of the query searched where the whole gives no sure answer; 0 turns that off."""
+    """Maximum regions of a query that are searched if the whole picture has no sure match; 0
+    disables the search of regions."""
     region_rate_share: float = 0.5
-    """Share of the false-positive rate that those regions may spend together, in (0, 1)."""
+    """Share of the false-positive rate that is assigned to all regions together, in (0, 1)."""
     sure_false_positive_rate: float = 1e-3
-    """A best match that chance gives more seldom than this is a sure answer."""
+    """Maximum false-positive rate of a sure match."""
     min_library_size: int = 1000
-    """Smaller libraries count as this large: the tables know how near the nearest of thousands
-    comes by chance, and less of how near any picture comes."""
+    """Minimum library size that scores are computed for. The calibration tables describe the
+    nearest of thousands of unrelated pictures, and are less accurate for smaller libraries."""
     sure_library_size: int = 100_000
-    """It must be that seldom in a library of this size, too: in a small one even a picture that
-    holds the copy as a part would pass for the copy, and nobody would look for the part."""
+    """Library size at which a sure match must have that rate too. Otherwise, in a small library, a
+    picture that only contains a copy would be a sure match, and its regions would not be
+    searched."""
     default_max_false_positive_rate: float = 0.01
-    """For SAME, where the caller bounds neither score nor rate."""
+    """Maximum false-positive rate of SAME and of element searches if the caller limits neither
+    score nor rate."""
     element_window_candidates: int = 100
-    """Elements that are nearest to a window of a query, which are looked at closely, in a library
-    of a thousand. Where ten times as many are stored, as many again, since more others come before
-    the right one; never over 450."""
+    """Candidates that are nearest to a window of the query, in a library of a thousand elements.
+    Each factor of ten in library size adds the same number, at most 450 in total, since more
+    unrelated elements rank before the right one."""
     element_word_candidates: int = 60
-    """Elements that share most words with a query, in the same way."""
+    """Candidates that share most visual words with the query; grows in the same way."""
     element_shape_candidates: int = 30
-    """Elements in one colour whose shape is most like one in a query, beside those, however many
-    are stored; at most 100."""
+    """Additional candidates: single-color elements with the most similar shapes. Independent of
+    the library size; at most 100."""
     batch_concurrency: int = 8
-    """Searches of one batch that run at the same time."""
+    """Maximum searches of one batch that run at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddSettings:
-    """How pictures are added."""
+    """Settings of adding pictures."""
 
     chunk_pictures: int = 16
-    """Pictures of a batch that go to Embedding and Catalog in one call."""
+    """Maximum pictures of a batch per call of Embedding and Catalog."""
     chunks_in_flight: int = 2
-    """Chunks of one batch that are being embedded at the same time."""
+    """Maximum chunks of one batch that are embedded at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything, read once."""
+    """Settings of the Gateway."""
 
     server: ServerSettings
     embedding_target: str
@@ -69,29 +72,30 @@ class Settings:
     catalog_target: str
     """gRPC name of the Catalog service."""
     embedding_timeout_s: float
-    """For one call, where the caller leaves us more."""
+    """Maximum duration of one call; less if the caller's deadline is earlier."""
     catalog_timeout_s: float
-    """For one call, where the caller leaves us more."""
+    """Maximum duration of one call; less if the caller's deadline is earlier."""
     max_in_flight_bytes: int
-    """Bytes of pictures being worked on; the rest is told to retry."""
+    """Maximum bytes of requests with pictures in progress; further calls fail with OVERLOADED."""
     max_duplicates_calls: int
-    """Calls of FindDuplicates being worked on; the rest is told to retry. Each keeps a part of the
-    Embedding service busy, beside which searches have to find room."""
+    """Maximum calls of FindDuplicates in progress; further calls fail with OVERLOADED. Each call
+    takes capacity of Embedding from searches."""
     tokens: frozenset[str]
-    """Bearer tokens that let a caller in; none: everybody."""
+    """Valid bearer tokens; empty: calls need no token."""
     page_token_key: bytes
-    """Signs page tokens; the same for all Gateways behind one address. Empty: a checksum only."""
+    """Key that signs page tokens, the same for all Gateways behind one address. Empty: page tokens
+    have a checksum, but no signature."""
     calibration_dir: Path | None
-    """Tables of your own models, beside those that are built in."""
+    """Folder with calibration tables of additional models."""
     search: SearchSettings
     add: AddSettings
 
     @classmethod
     def from_env(cls, env: Env | None = None) -> Self:
-        """Read the variables.
+        """Read the settings from environment variables.
 
         Raises:
-            SettingsError: naming the variable at fault.
+            SettingsError: a variable is missing, invalid, out of range or unknown.
         """
         env = env or Env(PREFIX)
         calibration_dir = env.text("CALIBRATION_DIR", "")
@@ -134,9 +138,9 @@ class Settings:
         return settings
 
     def check(self) -> None:
-        """Raise SettingsError where a number makes no sense."""
+        """Raise SettingsError if a number is out of range."""
         search, add = self.search, self.add
-        sound = {
+        validity = {
             "MAX_PROPOSED_REGIONS": 0 <= search.max_proposed_regions <= MAX_REGIONS,
             "REGION_RATE_SHARE": 0 < search.region_rate_share < 1,
             "SURE_FALSE_POSITIVE_RATE": 0 <= search.sure_false_positive_rate <= 1,
@@ -149,6 +153,6 @@ class Settings:
             "MAX_IN_FLIGHT_BYTES": self.max_in_flight_bytes > 0,
             "MAX_DUPLICATES_CALLS": self.max_duplicates_calls > 0,
         }
-        for name, is_sound in sound.items():
-            if not is_sound:
-                raise SettingsError(f"{PREFIX}{name} is out of its range")
+        for name, is_valid in validity.items():
+            if not is_valid:
+                raise SettingsError(f"{PREFIX}{name} is out of range")

@@ -1,16 +1,13 @@
-"""Batch messages ↔ the domain. An item that cannot be read becomes its error."""
+"""Conversion of batch messages. An item that cannot be read becomes an error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imagesearch.gateway.v1 import image_pb2, search_pb2
-from imagesearch_services.common.errors import (
-    ServiceError,
-    field_error,
-)
+from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.status import to_status
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
@@ -20,12 +17,9 @@ from imagesearch_services.gateway.model import NewImage, StoredImage
 from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.request import SearchRequest
 
-if TYPE_CHECKING:
-    pass
-
 
 def read_new_images(request: image_pb2.BatchAddImagesRequest) -> list[NewImage | ServiceError]:
-    """Read a batch; what can't be tried stands as its error."""
+    """Return the items of a batch; an invalid item becomes its error."""
     limits.check_count(len(request.requests), limits.MAX_BATCH_ITEMS, field="requests")
     return [
         _or_error(read_new_image, _with_parent(request.parent, item)) for item in request.requests
@@ -42,42 +36,20 @@ def write_added_images(
         for result in results
     ]
     return image_pb2.BatchAddImagesResponse(
-        results=messages, added_count=sum(one.HasField("image") for one in messages)
+        results=messages, added_count=sum(result.HasField("image") for result in messages)
     )
 
 
 def read_searches(
     request: search_pb2.BatchSearchImagesRequest,
 ) -> list[SearchRequest | ServiceError]:
-    """Read a batch; what can't be tried stands as its error."""
+    """Return the items of a batch; an invalid item becomes its error."""
     names.parse_library_name(request.parent, field="parent")
     limits.check_count(len(request.requests), limits.MAX_BATCH_ITEMS, field="requests")
     searches = [
         _or_error(read_search, _with_parent(request.parent, item)) for item in request.requests
     ]
     return _share_answer_bytes(searches)
-
-
-def _share_answer_bytes(
-    searches: list[SearchRequest | ServiceError],
-) -> list[SearchRequest | ServiceError]:
-    """Let the searches of a batch share the room that their pictures have in one answer."""
-    asked = [search for search in searches if isinstance(search, SearchRequest)]
-    showing = sum(search.thumbnail_bytes > 0 for search in asked)
-    drawing = sum(search.drawing is not None for search in asked)
-    # Small pictures and drawings fill an answer between them, if both are asked for.
-    kinds = bool(showing) + bool(drawing)
-    return [
-        replace(
-            search,
-            thumbnail_bytes=search.thumbnail_bytes // (kinds * showing) if showing else 0,
-            drawing=search.drawing
-            and replace(search.drawing, max_bytes=search.drawing.max_bytes // (kinds * drawing)),
-        )
-        if isinstance(search, SearchRequest)
-        else search
-        for search in searches
-    ]
 
 
 def write_search_answers(
@@ -93,12 +65,38 @@ def write_search_answers(
     )
 
 
+def _share_answer_bytes(
+    searches: list[SearchRequest | ServiceError],
+) -> list[SearchRequest | ServiceError]:
+    """Divide the bytes of one response among the thumbnails and drawings of all searches."""
+    valid = [search for search in searches if isinstance(search, SearchRequest)]
+    thumbnail_searches = sum(search.thumbnail_bytes > 0 for search in valid)
+    drawing_searches = sum(search.drawing is not None for search in valid)
+    # If both are requested, each kind gets half of the response.
+    kinds = bool(thumbnail_searches) + bool(drawing_searches)
+    return [
+        replace(
+            search,
+            thumbnail_bytes=search.thumbnail_bytes // (kinds * thumbnail_searches)
+            if thumbnail_searches
+            else 0,
+            drawing=search.drawing
+            and replace(
+                search.drawing, max_bytes=search.drawing.max_bytes // (kinds * drawing_searches)
+            ),
+        )
+        if isinstance(search, SearchRequest)
+        else search
+        for search in searches
+    ]
+
+
 def _with_parent(parent: str, item: Any) -> Any:
-    """Give a batch's item its parent; it may say the same one, no other."""
+    """Return the item with the parent of the batch, or an error if it has another parent."""
     if not item.parent:
         item.parent = parent
     elif item.parent != parent:
-        return field_error("parent", f"must be {parent}, or be left out inside a batch")
+        return field_error("parent", f"must be {parent} or empty inside a batch")
     return item
 
 

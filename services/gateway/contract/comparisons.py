@@ -1,19 +1,17 @@
-"""Comparison messages ↔ the domain. Requests are checked when read."""
+"""Conversion of CompareImages messages. Reading validates requests and raises ServiceError."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from imagesearch.gateway.v1 import search_pb2
 from imagesearch_services.common import type_messages
 from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.scoring.comparison import ComparisonAnswer
 
-if TYPE_CHECKING:
-    pass
-
 
 def read_comparison(request: search_pb2.CompareImagesRequest) -> tuple[bytes, bytes]:
+    """Return the two picture files."""
     return (
         limits.check_picture(request.image_a.content, field="image_a.content"),
         limits.check_picture(request.image_b.content, field="image_b.content"),

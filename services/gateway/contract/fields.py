@@ -1,19 +1,14 @@
-"""Helpers for reading fields of requests."""
+"""Helpers to read fields of requests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from imagesearch_services.common.errors import (
-    ServiceError,
-    field_error,
-)
-
-if TYPE_CHECKING:
-    pass
+from imagesearch_services.common.errors import ServiceError, field_error
 
 DEFAULT_PAGE_SIZE = 50
+"""Items per page of a list if the request does not set page_size."""
 
 
 def optional_bool(request: Any, name: str) -> bool | None:
@@ -21,6 +16,7 @@ def optional_bool(request: Any, name: str) -> bool | None:
 
 
 def unknown_path(path: str, settable: Iterable[str], descriptor: Any) -> ServiceError:
+    """Return an error about a path of an update mask that cannot be set."""
     known: Mapping[str, object] = descriptor.fields_by_name
-    why = "can't be changed" if path.partition(".")[0] in known else "is no field"
-    return field_error("update_mask", f'"{path}" {why}; there are {", ".join(settable)}')
+    problem = "can't be changed" if path.partition(".")[0] in known else "is not a field"
+    return field_error("update_mask", f'"{path}" {problem}; valid paths: {", ".join(settable)}')

@@ -1,28 +1,17 @@
-"""Image messages ↔ the domain. Requests are checked when read."""
+"""Conversion of image messages. Reading validates requests and raises ServiceError."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from imagesearch.gateway.v1 import image_pb2
 from imagesearch_services.common import type_messages
-from imagesearch_services.common.errors import (
-    field_error,
-    missing_field,
-)
+from imagesearch_services.common.errors import field_error, missing_field
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.contract.fields import optional_bool, unknown_path
 from imagesearch_services.gateway.contract.filter_parser import parse_filter
 from imagesearch_services.gateway.filters import Filter, entity_is
-from imagesearch_services.gateway.model import (
-    ImageFields,
-    NewImage,
-    StoredImage,
-)
-
-if TYPE_CHECKING:
-    from imagesearch_services.gateway.ports import Changes
+from imagesearch_services.gateway.model import ImageFields, NewImage, StoredImage
+from imagesearch_services.gateway.ports import Changes
 
 IMAGE_SETTABLE = ("entity_id", "category", "tags", "custom_content")
 
@@ -55,9 +44,9 @@ def read_new_image(request: image_pb2.AddImageRequest) -> NewImage:
 
 
 def read_image_changes(request: image_pb2.UpdateImageRequest) -> Changes:
-    """Read what an update sets: the fields of its mask, or without one those that are set.
+    """Return the new value of each field in the mask; without a mask, of each field that is set.
 
-    None under `tags.NAME` stands for a tag to remove.
+    The value None of `tags.NAME` removes the tag.
     """
     message = request.image
     fields = limits.check_image_fields(
@@ -82,19 +71,19 @@ def read_image_changes(request: image_pb2.UpdateImageRequest) -> Changes:
         else:
             raise unknown_path(path, (*IMAGE_SETTABLE, "tags.NAME"), image_pb2.Image.DESCRIPTOR)
     if "tags" in changes and any(path.startswith("tags.") for path in changes):
-        raise field_error("update_mask", '"tags" and "tags.NAME" can\'t be set in one call')
+        raise field_error("update_mask", '"tags" and "tags.NAME" can\'t be combined')
     return changes
 
 
 def read_images_to_delete(
     request: image_pb2.DeleteImagesRequest, library_id: str
 ) -> list[str] | Filter:
-    """Read which images to delete: their ids, or a filter that takes them."""
-    given = [name for name in ("names", "entity_id", "filter") if getattr(request, name)]
-    if not given:
+    """Return the images to delete: their ids, or a filter."""
+    set_fields = [name for name in ("names", "entity_id", "filter") if getattr(request, name)]
+    if not set_fields:
         raise missing_field("names, entity_id or filter")
-    if len(given) > 1:
-        raise field_error(given[1], f"can't be given beside {given[0]}")
+    if len(set_fields) > 1:
+        raise field_error(set_fields[1], f"can't be combined with {set_fields[0]}")
     if request.names:
         limits.check_count(len(request.names), limits.MAX_NAMES, field="names")
         return [
@@ -105,13 +94,13 @@ def read_images_to_delete(
         return entity_is(names.check_opaque_id(request.entity_id, field="entity_id"))
     images = parse_filter(request.filter)
     if images is None:
-        # White space only. Deleting everything must be said, not slip through.
+        # A filter of white space matches all images. Do not delete them by accident.
         raise missing_field("filter")
     return images
 
 
 def read_image_id(library_id: str, name: str, *, field: str) -> str:
-    """Return the image id of a name that must lie in the library."""
+    """Return the image id of a resource name, which must be in the library."""
     parent_id, image_id = names.parse_image_name(name, field=field)
     if parent_id != library_id:
         raise field_error(field, f"must be in {names.library_name(library_id)}")

@@ -1,37 +1,24 @@
-"""Library messages ↔ the domain. Requests are checked when read."""
+"""Conversion of library messages. Reading validates requests and raises ServiceError."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from imagesearch.gateway.v1 import library_pb2
-from imagesearch.type.v1 import library_type_pb2
 from imagesearch_services.common import type_messages
-from imagesearch_services.common.errors import (
-    field_error,
-    missing_field,
-)
+from imagesearch_services.common.errors import missing_field
 from imagesearch_services.common.types import LibraryType
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.contract.fields import unknown_path
 from imagesearch_services.gateway.library.libraries import SETTABLE as LIBRARY_SETTABLE
-from imagesearch_services.gateway.model import (
-    Library,
-    LibraryFields,
-)
-
-if TYPE_CHECKING:
-    from imagesearch_services.gateway.ports import Changes
+from imagesearch_services.gateway.model import Library, LibraryFields
+from imagesearch_services.gateway.ports import Changes
 
 
 def read_library_type(number: int) -> LibraryType:
-    if not number:
+    library_type = type_messages.read_library_type(number, field="library.type")
+    if library_type is None:
         raise missing_field("library.type")
-    try:
-        return LibraryType(number)
-    except ValueError:
-        raise field_error("library.type", f"{number} is no library type") from None
+    return library_type
 
 
 def read_library_fields(message: library_pb2.Library) -> LibraryFields:
@@ -46,7 +33,7 @@ def read_library_fields(message: library_pb2.Library) -> LibraryFields:
 
 
 def read_library_changes(request: library_pb2.UpdateLibraryRequest) -> Changes:
-    """Read what an update sets: the fields of its mask, or without one those that are set."""
+    """Return the new value of each field in the mask; without a mask, of each field that is set."""
     fields = read_library_fields(request.library)
     paths = list(request.update_mask.paths) or [
         path for path in LIBRARY_SETTABLE if getattr(fields, path)
@@ -60,7 +47,7 @@ def read_library_changes(request: library_pb2.UpdateLibraryRequest) -> Changes:
 def write_library(library: Library) -> library_pb2.Library:
     return library_pb2.Library(
         name=names.library_name(library.library_id),
-        type=cast("library_type_pb2.LibraryType.ValueType", int(library.type)),
+        type=type_messages.write_library_type(library.type),
         display_name=library.fields.display_name,
         description=library.fields.description,
         capacity=library.fields.capacity,

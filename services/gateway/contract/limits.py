@@ -1,42 +1,46 @@
-"""What a request may hold (DESIGN, limits), in one place; and how much work may be in flight."""
+"""Limits of request fields, and their checks.
+
+Each check returns the valid value and raises ServiceError with the field otherwise.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from imagesearch_services.common.errors import (
-    Reason,
-    ServiceError,
-    field_error,
-    missing_field,
-)
+from imagesearch_services.common.errors import Reason, ServiceError, field_error, missing_field
 from imagesearch_services.common.types import Box, TagValue
-from imagesearch_services.gateway.contract.filter_parser import TAG_NAME
+from imagesearch_services.gateway.contract.filter_fields import TAG_NAME
 from imagesearch_services.gateway.model import ImageFields, LibraryFields
 from imagesearch_services.gateway.names import check_opaque_id
 
 MAX_IMAGE_BYTES = 10 * 1024 * 1024
+"""Maximum bytes of a picture file."""
 MAX_BATCH_ITEMS = 100
+"""Maximum items per batch."""
 MAX_NAMES = 1000
+"""Maximum names per DeleteImages call."""
 MAX_TAGS = 64
+"""Maximum tags per image."""
 MAX_TAG_VALUE_BYTES = 1024
+"""Maximum bytes of a string tag."""
 MAX_CUSTOM_CONTENT_BYTES = 4096
 MAX_REQUEST_ID_BYTES = 128
 MAX_DISPLAY_NAME_BYTES = 255
 MAX_DESCRIPTION_BYTES = 4096
 MAX_PAGE_SIZE = 100
+"""Maximum items per page; larger requests are lowered."""
 MAX_PAGE_TOKEN_BYTES = 128 * 1024
 
 
 def check_picture(content: bytes, *, field: str = "image.content") -> bytes:
-    """Return the picture's bytes if there are any and not too many."""
+    """Return the bytes of a picture file; FIELD_REQUIRED or IMAGE_TOO_LARGE otherwise."""
     if not content:
         raise missing_field(field)
     if len(content) > MAX_IMAGE_BYTES:
         raise ServiceError(
             Reason.IMAGE_TOO_LARGE,
-            f"{field}: the file has {len(content)} bytes, at most {MAX_IMAGE_BYTES} are taken",
+            f"{field}: the file has {len(content)} bytes, the limit is {MAX_IMAGE_BYTES}",
             metadata={
                 "limit": str(MAX_IMAGE_BYTES),
                 "actual": str(len(content)),
@@ -47,23 +51,23 @@ def check_picture(content: bytes, *, field: str = "image.content") -> bytes:
 
 
 def check_region(box: Box, *, field: str = "region") -> Box:
-    """Return the box if it can leave anything of some picture; clipping it is for Embedding."""
+    """Return the box if it can overlap a picture. Embedding clips it to the picture."""
     corners = (box.x_min, box.y_min, box.x_max, box.y_max)
     if not all(map(math.isfinite, corners)):
-        raise _region_error(field, "its corners must be finite numbers")
+        raise _region_error(field, "coordinates must be finite numbers")
     if box.x_min >= box.x_max or box.y_min >= box.y_max:
         raise _region_error(field, "must have x_min < x_max and y_min < y_max")
     if box.x_max <= 0 or box.y_max <= 0:
-        raise _region_error(field, "lies outside of the picture")
+        raise _region_error(field, "must overlap the picture")
     return box
 
 
 def check_image_fields(fields: ImageFields, *, under: str = "") -> ImageFields:
-    """Return what a caller says of an image, if it may be said.
+    """Return the fields of an image if all are valid.
 
     Args:
-        fields: as said.
-        under: path of the message that they stand in, for errors: "image.".
+        fields: fields from a request.
+        under: prefix of the fields' paths in errors, for example "image.".
     """
     check_opaque_id(fields.entity_id, field=f"{under}entity_id")
     check_bytes(fields.custom_content, MAX_CUSTOM_CONTENT_BYTES, field=f"{under}custom_content")
@@ -74,24 +78,15 @@ def check_image_fields(fields: ImageFields, *, under: str = "") -> ImageFields:
 def check_tag_name(name: str, *, field: str) -> str:
     if not TAG_NAME.fullmatch(name):
         raise field_error(
-            field, "a tag's name is 1 to 63 of a-z, A-Z, 0-9 and _, not beginning with a digit"
+            field,
+            f'"{name}" is not a tag name: use 1 to 63 characters of a-z, A-Z, 0-9 and "_", '
+            "not starting with a digit",
         )
     return name
 
 
-def _check_tags(tags: Mapping[str, TagValue], *, field: str) -> None:
-    if len(tags) > MAX_TAGS:
-        raise field_error(field, f"at most {MAX_TAGS} tags, not {len(tags)}")
-    for name, value in tags.items():
-        check_tag_name(name, field=field)
-        if isinstance(value, str):
-            check_bytes(value, MAX_TAG_VALUE_BYTES, field=f"{field}.{name}")
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise field_error(f"{field}.{name}", "must be a finite number")
-
-
 def check_library_fields(fields: LibraryFields) -> LibraryFields:
-    """Return what a caller says of a library, if it may be said."""
+    """Return the fields of a library if all are valid."""
     check_bytes(fields.display_name, MAX_DISPLAY_NAME_BYTES, field="library.display_name")
     check_bytes(fields.description, MAX_DESCRIPTION_BYTES, field="library.description")
     if fields.capacity < 0:
@@ -108,7 +103,7 @@ def check_page_token(page_token: str) -> str:
 
 
 def check_page_size(page_size: int, *, default: int) -> int:
-    """Return how many a page holds: the default for 0, a hundred for more."""
+    """Return the items per page: `default` for 0, at most `MAX_PAGE_SIZE`."""
     if page_size < 0:
         raise field_error("page_size", "must be 0 or more")
     return min(page_size or default, MAX_PAGE_SIZE)
@@ -127,19 +122,30 @@ def check_max_false_positive_rate(rate: float) -> float:
 
 
 def check_count(count: int, limit: int, *, field: str) -> None:
-    """Refuse none and too many."""
+    """Raise FIELD_REQUIRED for 0 items and FIELD_INVALID for more than `limit`."""
     if count == 0:
         raise missing_field(field)
     if count > limit:
-        raise field_error(field, f"at most {limit}, not {count}")
+        raise field_error(field, f"must be at most {limit}, not {count}")
 
 
 def check_bytes(value: str, limit: int, *, field: str) -> str:
-    """Return the string if it is short enough in UTF-8."""
-    # A character has at most four bytes: most strings need no encoding to be let through.
+    """Return the string if it has at most `limit` bytes in UTF-8."""
+    # A character has at most four bytes: short strings need not be encoded.
     if len(value) * 4 > limit and len(value.encode()) > limit:
         raise field_error(field, f"must be at most {limit} bytes of UTF-8")
     return value
+
+
+def _check_tags(tags: Mapping[str, TagValue], *, field: str) -> None:
+    if len(tags) > MAX_TAGS:
+        raise field_error(field, f"must be at most {MAX_TAGS} tags, not {len(tags)}")
+    for name, value in tags.items():
+        check_tag_name(name, field=field)
+        if isinstance(value, str):
+            check_bytes(value, MAX_TAG_VALUE_BYTES, field=f"{field}.{name}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise field_error(f"{field}.{name}", "must be a finite number")
 
 
 def _region_error(field: str, description: str) -> ServiceError:

@@ -1,15 +1,12 @@
-"""Search and detection messages ↔ the domain. Requests are checked when read."""
+"""Conversion of search and detection messages. Reading validates and raises ServiceError."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from imagesearch.gateway.v1 import search_pb2
 from imagesearch_services.common import type_messages
-from imagesearch_services.common.errors import (
-    field_error,
-    missing_field,
-)
+from imagesearch_services.common.errors import field_error, missing_field
 from imagesearch_services.common.types import Category
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
@@ -24,10 +21,8 @@ from imagesearch_services.gateway.search.request import PictureQuery, SearchRequ
 from imagesearch_services.gateway.search.thumbnails import MAX_ANSWER_BYTES
 from imagesearch_services.gateway.tokens import fingerprint
 
-if TYPE_CHECKING:
-    pass
-
 DEFAULT_MATCHES = 10
+"""Matches per page if the request does not set page_size."""
 
 _RELATIONS = {
     search_pb2.RELATION_UNSPECIFIED: (),
@@ -46,7 +41,7 @@ def read_search(request: search_pb2.SearchImagesRequest) -> SearchRequest:
     if request.HasField("max_false_positive_rate"):
         max_rate = limits.check_max_false_positive_rate(request.max_false_positive_rate)
     if request.relation not in _RELATIONS:
-        raise field_error("relation", f"{request.relation} is no relation")
+        raise field_error("relation", f"{request.relation} is not a Relation")
     return SearchRequest(
         library_id=library_id,
         query=_read_query(request, library_id),
@@ -90,7 +85,7 @@ def write_search_answer(answer: SearchAnswer) -> search_pb2.SearchImagesResponse
 def read_detection(
     request: search_pb2.DetectSubjectsRequest,
 ) -> tuple[PictureQuery, Category | None, DrawingOptions | None]:
-    """Read what to look for subjects in, of which category, and how to draw them."""
+    """Return the picture, the category of subjects to return, and the options of the drawing."""
     region = None
     if request.HasField("region"):
         region = limits.check_region(type_messages.read_box(request.region))
@@ -132,7 +127,9 @@ def _read_query(
         region = limits.check_region(type_messages.read_box(request.region))
     if query == "image_name":
         if region is not None:
-            raise field_error("region", "a stored image's pixels are not kept: no region of it")
+            raise field_error(
+                "region", "can't be combined with image_name: stored images have no pixels"
+            )
         return StoredQuery(read_image_id(library_id, request.image_name, field="image_name"))
     if query == "image":
         return PictureQuery(limits.check_picture(request.image.content), region)
@@ -142,7 +139,7 @@ def _read_query(
 
 
 def _fingerprints(request: search_pb2.SearchImagesRequest) -> dict[str, str]:
-    """Tell apart what a caller set, so that a later page can't ask for something else."""
+    """Return fingerprints of the set fields that must not change between pages."""
     fields = (
         "region",
         "filter",
@@ -176,7 +173,7 @@ def _write_match(match: Match) -> search_pb2.Match:
         query_corners=type_messages.write_quadrilateral(match.instances[0])
         if match.instances
         else None,
-        instances=[type_messages.write_quadrilateral(one) for one in match.instances],
+        instances=[type_messages.write_quadrilateral(outline) for outline in match.instances],
         thumbnail=match.thumbnail,
     )
 
