@@ -17,7 +17,7 @@ from imagesearch_services.common.type_messages import (
 )
 from imagesearch_services.common.types import ModelVersion, SparseVector
 from imagesearch_services.embedding.elements import vocabulary
-from imagesearch_services.embedding.elements.features import Bag
+from imagesearch_services.embedding.elements.bags import Bag
 from imagesearch_services.embedding.elements.finder import Extracted, Extraction, Verification
 from imagesearch_services.embedding.elements.fusion import Appearance, Candidate
 from imagesearch_services.embedding.elements.regional import Regional
@@ -49,7 +49,7 @@ def write_verification(verification: Verification) -> pb.VerifyFeaturesResponse:
             pb.VerifiedElement(
                 id=found.id,
                 evidence=found.evidence,
-                instances=[_write_instance(one) for one in found.appearances],
+                instances=[_write_instance(appearance) for appearance in found.appearances],
             )
             for found in verification.elements
         ],

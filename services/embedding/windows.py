@@ -1,4 +1,4 @@
-"""Windows: parts of a picture that a dense model describes in one pass."""
+"""Windows: the boxes of a picture that a dense model describes in one pass."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ STEP_PX = 32
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Windows of one size, spaced evenly from edge to edge."""
+    """A grid of windows of one size, spaced evenly from edge to edge."""
 
     width: float
     """Share of the region's width."""
     height: float
     """Share of the region's height."""
-    across: int
-    """Windows in each row."""
-    down: int
-    """Rows of windows."""
+    columns: int
+    """Number of windows in each row."""
+    rows: int
+    """Number of rows of windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,53 +38,62 @@ class Windows:
     def from_parameters(cls, parameters: Mapping[str, str]) -> Windows:
         """Read the windows from a model's parameters.
 
+        `windows` is a comma-separated list of levels `WIDTHxHEIGHT:COLUMNSxROWS`, the sides as
+        shares; `windows_side_px` is the long side of the model's input.
+
         Raises:
             KeyError: a parameter is missing.
-            ValueError: a parameter is invalid.
+            ValueError: a parameter is malformed or out of range.
         """
         side_px = int(parameters["windows_side_px"])
         if side_px < STEP_PX:
-            raise ValueError(f"windows_side_px is {side_px}, but must be at least {STEP_PX}")
-        return cls(tuple(_level(text) for text in parameters["windows"].split(",")), side_px)
+            raise ValueError(f"windows_side_px is {side_px}; the minimum is {STEP_PX}")
+        return cls(tuple(_read_level(level) for level in parameters["windows"].split(",")), side_px)
 
     @property
     def count(self) -> int:
-        return sum(level.across * level.down for level in self.levels)
+        """Number of windows."""
+        return sum(level.columns * level.rows for level in self.levels)
 
     @property
     def max_pixels(self) -> int:
-        """Maximum pixels of the model's input for any region."""
+        """Upper bound for the pixels of the model's input."""
         return self.side_px**2
 
     def input_for(self, region: Box) -> InputSpec:
-        """Return the input size for a region: its aspect ratio, as nearly as the steps allow."""
+        """Return the model's input for a region: its aspect ratio, with sides in `STEP_PX`."""
         factor = self.side_px / max(region.width, region.height)
         return InputSpec(
-            _in_steps(region.width * factor), _in_steps(region.height * factor), Resize.SQUASH
+            _rounded_to_step(region.width * factor),
+            _rounded_to_step(region.height * factor),
+            Resize.SQUASH,
         )
 
     def boxes(self, region: Box) -> list[Box]:
-        """Return the windows of a region: by level, then rows from the top, each from the left."""
+        """Return the windows of a region, level by level, row by row from the top left."""
         return [
             Box(x, y, x + region.width * level.width, y + region.height * level.height)
             for level in self.levels
-            for y in _starts(region.y_min, region.height * (1 - level.height), level.down)
-            for x in _starts(region.x_min, region.width * (1 - level.width), level.across)
+            for y in _starts(region.y_min, region.height * (1 - level.height), level.rows)
+            for x in _starts(region.x_min, region.width * (1 - level.width), level.columns)
         ]
 
 
-def _level(text: str) -> Level:
+def _read_level(text: str) -> Level:
     shares, counts = text.split(":")
     width, height = (float(share) for share in shares.split("x"))
-    across, down = (int(count) for count in counts.split("x"))
-    if not (0 < width <= 1 and 0 < height <= 1 and across > 0 and down > 0):
-        raise ValueError(f"{text} does not describe windows")
-    return Level(width, height, across, down)
+    columns, rows = (int(count) for count in counts.split("x"))
+    if not (0 < width <= 1 and 0 < height <= 1 and columns > 0 and rows > 0):
+        raise ValueError(
+            f"windows {text!r}: shares must be above 0 and at most 1, counts at least 1"
+        )
+    return Level(width, height, columns, rows)
 
 
 def _starts(first: float, length: float, count: int) -> list[float]:
+    """Return evenly spaced positions from `first` to `first + length`; only `first` for one."""
     return [first + length * number / max(1, count - 1) for number in range(count)]
 
 
-def _in_steps(length_px: float) -> int:
+def _rounded_to_step(length_px: float) -> int:
     return max(2, round(length_px / STEP_PX)) * STEP_PX

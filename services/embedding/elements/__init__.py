@@ -1,1 +1,1 @@
-"""Elements: patterns, logos, prints and objects that are looked for inside pictures."""
+"""Elements: patterns, logos, prints and objects that are found inside pictures."""

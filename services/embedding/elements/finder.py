@@ -1,4 +1,4 @@
-"""Pictures in, features out; features in, appearances out: the service's work on elements."""
+"""Extracts the features of elements and queries, and finds elements in queries."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from imagesearch_services.common.concurrency import both, task_group
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box, PictureInfo, StepTiming
-from imagesearch_services.embedding.elements.features import (
+from imagesearch_services.embedding.elements.bags import Bag, query_shape_bag
+from imagesearch_services.embedding.elements.description import (
     QUERY_SIDE_PX,
     STORED_SIDE_PX,
-    Bag,
-    QueryFeatures,
-    StoredElement,
-    Working,
+    WorkingImage,
     describe_element,
-    describe_texture,
+    describe_local_features,
     query_shapes,
-    shape_bag,
-    working,
+    working_image,
 )
-from imagesearch_services.embedding.elements.fusion import Candidate, FoundElement, find
+from imagesearch_services.embedding.elements.features import QueryFeatures, StoredElement
+from imagesearch_services.embedding.elements.fusion import (
+    Candidate,
+    FoundElement,
+    find_elements,
+)
 from imagesearch_services.embedding.elements.regional import (
     DenseModel,
     DenseView,
     Regional,
     RegionalDescriber,
-    with_regional,
+    pack_regional,
 )
-from imagesearch_services.embedding.elements.verification import Rules
+from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.items import PICTURE_FAULTS, Item, validate_thumbnail
 from imagesearch_services.embedding.pictures import PictureFile
@@ -41,9 +43,11 @@ from imagesearch_services.embedding.runtime import Call, Runtime
 from imagesearch_services.embedding.thumbnails import thumbnail
 
 MAX_ITEMS = 100
+"""Maximum pictures per call."""
 MAX_CANDIDATES = 1000
+"""Maximum candidates per call."""
 WORKING_PIXELS = 3_000_000
-"""What a picture takes after it has been decoded, with its features."""
+"""Memory of a picture's features and working image, in pixels of the budget."""
 NO_WORDS = Bag(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
@@ -53,50 +57,58 @@ class Extracted:
 
     info: PictureInfo
     box: Box
+    """The described region, pixels of the picture as shown."""
     features: bytes
+    """Local features and, if requested, regional ones."""
     keypoint_count: int
+    """Number of keypoints and of the shapes' rings."""
     bag: Bag
+    """Words of local features and, of an element, of its shape."""
     shape_bag: Bag
-    """Of a query's shapes; those of an element are in `bag`."""
+    """Words of a query's shapes; empty for an element."""
     thumbnail: bytes
-    """JPEG of the whole picture, where asked for."""
+    """JPEG of the whole picture; empty if not requested."""
     regional: Regional | None = None
-    """Where asked for; it is in `features`, too."""
+    """The regional features in `features`; None if not requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What pictures of a call are described for."""
+    """Options of an extraction."""
 
     for_query: bool
+    """Whether the pictures are queries rather than elements to store."""
     thumbnail_max_side_px: int = 0
-    """0: no small picture is made."""
+    """0: no thumbnail."""
     regional_space: str = ""
-    """Of the dense model to describe with, too; empty: none."""
+    """Space of the dense model; empty: no regional features."""
 
     @property
     def side_px(self) -> int:
+        """Long side of the working image."""
         return QUERY_SIDE_PX if self.for_query else STORED_SIDE_PX
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What came of a call, in the order of its items."""
+    """Results of an extraction."""
 
     pictures: Sequence[Extracted | ServiceError]
+    """In the order of the items."""
     timings: Sequence[StepTiming]
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found, best first."""
+    """Results of a verification."""
 
     elements: Sequence[FoundElement]
+    """Best first."""
     timings: Sequence[StepTiming]
 
 
 class ElementFinder:
-    """Describes elements and finds them."""
+    """Extracts and verifies features of elements."""
 
     def __init__(
         self, runtime: Runtime, vocabulary: Vocabulary, regional: RegionalDescriber
@@ -109,15 +121,19 @@ class ElementFinder:
     async def extract(self, items: Sequence[Item], purpose: Purpose) -> Extraction:
         """Describe pictures, or one region of each, by local features and with a dense model.
 
+        An error of one picture is the result of that picture.
+
         Raises:
-            ServiceError: for all of them together: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
+            ServiceError: the whole call fails: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
                 MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
-            raise field_error("items", f"must be 1 to {MAX_ITEMS}")
+            raise field_error("items", f"has {len(items)} items; must have 1 to {MAX_ITEMS}")
         for index, item in enumerate(items):
             if len(item.regions) > 1:
-                raise field_error(f"items[{index}].regions", "must be at most one")
+                raise field_error(
+                    f"items[{index}].regions", f"has {len(item.regions)} regions; the maximum is 1"
+                )
         validate_thumbnail(purpose.thumbnail_max_side_px)
         work = _Work(self._runtime.start_call(), purpose, Stopwatch())
         async with task_group() as tasks:
@@ -140,11 +156,13 @@ class ElementFinder:
         if not query_features:
             raise missing_field("query_features")
         if len(candidates) > MAX_CANDIDATES:
-            raise field_error("candidates", f"must be at most {MAX_CANDIDATES}")
+            raise field_error(
+                "candidates", f"has {len(candidates)} candidates; the maximum is {MAX_CANDIDATES:,}"
+            )
         stopwatch = Stopwatch()
         with stopwatch.step("verify"):
             found = await self._runtime.start_call().long.run(
-                find, query_features, candidates, self._vocabulary, self._rules
+                find_elements, query_features, candidates, self._vocabulary, self._rules
             )
         return Verification(found, stopwatch.timings())
 
@@ -174,7 +192,7 @@ class ElementFinder:
                 with stopwatch.step("describe"):
                     extracted = await self._describe(call, opened, purpose)
         regional = inference.result()
-        features = with_regional(extracted.features, regional)
+        features = pack_regional(extracted.features, regional)
         return replace(extracted, features=features, regional=regional)
 
     async def _describe_regions(self, opened: _Opened, stopwatch: Stopwatch) -> Regional | None:
@@ -185,24 +203,23 @@ class ElementFinder:
 
     async def _describe(self, call: Call, opened: _Opened, purpose: Purpose) -> Extracted:
         described: QueryFeatures | StoredElement
-        shape_words = NO_WORDS
+        shape_bag = NO_WORDS
         if purpose.for_query:
-            texture, shapes = await both(
-                call.long.run(describe_texture, opened.view, self._vocabulary),
-                call.long.run(query_shapes, opened.view),
+            (local, bag), shapes = await both(
+                call.long.run(describe_local_features, opened.working, self._vocabulary),
+                call.long.run(query_shapes, opened.working),
             )
-            texture_only, bag = texture
-            described = replace(texture_only, shapes=shapes)
-            shape_words = shape_bag(shapes, self._vocabulary)
+            described = replace(local, shapes=shapes)
+            shape_bag = query_shape_bag(shapes, self._vocabulary)
         else:
-            described, bag = await call.long.run(describe_element, opened.view, self._vocabulary)
+            described, bag = await call.long.run(describe_element, opened.working, self._vocabulary)
         return Extracted(
             opened.info,
-            opened.view.region,
+            opened.working.region,
             described.to_bytes(),
             described.feature_count,
             bag,
-            shape_words,
+            shape_bag,
             opened.thumbnail,
         )
 
@@ -218,10 +235,10 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A decoded picture, and what of it is to be described."""
+    """A decoded picture, prepared for description."""
 
     info: PictureInfo
-    view: Working
+    working: WorkingImage
     thumbnail: bytes
     dense: DenseView | None
 
@@ -229,26 +246,42 @@ class _Opened:
 def _opened(
     file: PictureFile, item: Item, place: str, purpose: Purpose, dense: DenseModel | None
 ) -> _Opened:
-    """Decode a picture and cut out what is to be described."""
+    """Decode a picture and resize its region for description.
+
+    Args:
+        file: the picture file.
+        item: has at most one region.
+        place: prefix of the request fields that errors name.
+        purpose: options of the extraction.
+        dense: model of the regional features.
+    """
+    reduction = _max_reduction(file, item, purpose)
+    picture = file.decode(reduction)
+    box = Box(0, 0, picture.width, picture.height)
+    if item.regions:
+        box = clipped_region(item.regions[0], picture, f"{place}regions[0]")
+    thumbnail_px = purpose.thumbnail_max_side_px
+    return _Opened(
+        file.describe(picture),
+        working_image(picture, box, purpose.side_px),
+        thumbnail(picture.image, thumbnail_px) if thumbnail_px else b"",
+        None if dense is None else dense.view(picture, box),
+    )
+
+
+def _max_reduction(file: PictureFile, item: Item, purpose: Purpose) -> float:
+    """Return the factor by which decoding may divide the sides of a picture.
+
+    Regions are clipped in both orientations, since the EXIF orientation is not known yet.
+    """
     long_side_px = max(file.width, file.height)
-    # Both ways up, since it is not known yet which one is shown.
-    sides = [
+    region_sides = [
         max(inside.width, inside.height)
         for region in item.regions
         for width, height in ((file.width, file.height), (file.height, file.width))
         if (inside := region.clipped(width, height)) is not None
     ]
-    reduction = min([long_side_px, *sides]) / purpose.side_px
-    small_px = purpose.thumbnail_max_side_px
-    if small_px:
-        reduction = min(reduction, long_side_px / small_px)
-    picture = file.decode(reduction)
-    box = Box(0, 0, picture.width, picture.height)
-    if item.regions:
-        box = clipped_region(item.regions[0], picture, f"{place}regions[0]")
-    return _Opened(
-        file.describe(picture),
-        working(picture, box, purpose.side_px),
-        thumbnail(picture.image, small_px) if small_px else b"",
-        None if dense is None else dense.view(picture, box),
-    )
+    reduction = min([long_side_px, *region_sides]) / purpose.side_px
+    if purpose.thumbnail_max_side_px:
+        reduction = min(reduction, long_side_px / purpose.thumbnail_max_side_px)
+    return reduction

@@ -1,13 +1,13 @@
-"""Which features of a query resemble which features of stored elements.
+"""Matches the local features of a query with the features of many stored elements at once.
 
-Comparing every feature of a query with every one of hundreds of candidates would take most of a
-search. Both are sorted into cells around landmarks, and only what lies in cells near a query's
-feature is compared with it (Jégou et al., "Product quantization for nearest neighbor search", PAMI
-2011, section IV: an inverted file).
+Comparing each feature of a query with each feature of hundreds of candidates would take most of the
+time of a search. The features are therefore assigned to cells around landmarks, and a query's
+feature is only compared with the features in the nearest cells (an inverted file; Jégou et al.,
+"Product quantization for nearest neighbor search", PAMI 2011, section IV).
 
-Pairs that show one object agree in how much larger and by how much turned the query's is. How many
-agree so tells, for every element at once, where a look at places pays (Jégou et al., "Hamming
-embedding and weak geometric consistency for large scale image search", ECCV 2008).
+Matches of one object agree in scale and rotation. The weight of agreeing matches ranks elements for
+the costly localization (weak geometric consistency; Jégou et al., "Hamming embedding and weak
+geometric consistency for large scale image search", ECCV 2008).
 """
 
 from __future__ import annotations
@@ -31,191 +31,222 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CELLS = 128
+"""Number of cells."""
 CELLS_TRIED = 16
-"""Nearest ones of a query's feature: they hold 98 % of the pairs that mean something."""
-MAX_MATCHES_A_FEATURE = 16
-"""Of a query's feature with one element: repeating patterns have many that are as near, and would
-leave room for no other features."""
-ROWS_A_TURN = 8192
-"""Features that are sorted into cells at once: bounds the memory."""
+"""Nearest cells that a query's feature is compared with; they hold 98 % of the matches."""
+MAX_MATCHES_PER_FEATURE = 16
+"""Maximum matches of a query's feature with one element. A repeating pattern has many equally near
+features, which would leave no room for the matches of other features."""
+ROWS_PER_BLOCK = 8192
+"""Features that are assigned to cells at once; bounds the memory."""
 SCALE_BIN = float(np.log(1.8))
+"""Width of a bin of the log scale ratio."""
 SCALE_BINS = 16
-TURN_BINS = 9
-"""Of 40 degrees each."""
+ROTATION_BINS = 9
+"""Number of bins of the rotation, 40 degrees each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Pairs of features of a query and one element, or several, best first."""
+    """Matched pairs of features, best first."""
 
     query: Ints
+    """Rows of the query's features, [n]."""
     element: Ints
+    """Rows of the element's or the gallery's features, [n]."""
     weights: Floats
-    """How much nearer than what means nothing, 0 to 1."""
+    """1 minus distance divided by noise distance, 0 to 1, [n]."""
 
     def __len__(self) -> int:
         return len(self.query)
 
     def take(self, rows: Ints | Bools | slice) -> Matches:
+        """Return the selected matches."""
         return Matches(self.query[rows], self.element[rows], self.weights[rows])
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Features of several elements side by side."""
+    """The features of several elements, concatenated."""
 
-    count: int
-    """Of elements."""
-    owners: Ints
-    """Which element each is of, ascending, [n]."""
-    places: Ints
-    """Which of its element's each is, [n]."""
+    element_count: int
+    elements: Ints
+    """Number of each feature's element, ascending, [n]."""
+    rows: Ints
+    """Row of each feature in its own element, [n]."""
     keypoints: Keypoints
     descriptors: Floats
     """[n, components]."""
     cells: Ints
-    """[n]."""
+    """Cell of each feature, [n]."""
 
     @classmethod
     def of(cls, elements: Sequence[StoredElement], vocabulary: Vocabulary) -> Gallery:
+        """Concatenate the features of elements."""
         counts = [len(element.keypoints) for element in elements]
-        owners = np.repeat(np.arange(len(elements)), counts)
+        element_numbers = np.repeat(np.arange(len(elements)), counts)
         starts = np.cumsum([0, *counts])[:-1]
         codes = [element.codes for element in elements]
-        nothing = np.empty((0, vocabulary.code_bytes), np.uint8)
-        descriptors = vocabulary.decode(np.concatenate([nothing, *codes]))
-        stored = [element.keypoints for element in elements]
-        empty = np.empty(0, np.float32)
+        no_codes = np.empty((0, vocabulary.code_bytes), np.uint8)
+        descriptors = vocabulary.decode(np.concatenate([no_codes, *codes]))
         return cls(
             len(elements),
-            owners,
-            np.arange(len(owners)) - starts[owners],
-            Keypoints(
-                np.concatenate([np.empty((0, 2), np.float32), *(one.points for one in stored)]),
-                np.concatenate([empty, *(one.sizes for one in stored)]),
-                np.concatenate([empty, *(one.angles for one in stored)]),
-            ),
+            element_numbers,
+            np.arange(len(element_numbers)) - starts[element_numbers],
+            _concatenated([element.keypoints for element in elements]),
             descriptors,
             _cells(descriptors, vocabulary),
         )
 
-    def only(self, kept: Bools) -> Gallery:
-        """Leave out elements; the others keep their numbers."""
-        rows = kept[self.owners]
+    def restricted_to(self, kept: Bools) -> Gallery:
+        """Drop the features of elements that are not kept; element numbers do not change.
+
+        Args:
+            kept: [elements].
+        """
+        rows = kept[self.elements]
         points, sizes, angles = self.keypoints.points, self.keypoints.sizes, self.keypoints.angles
         return replace(
             self,
-            owners=self.owners[rows],
-            places=self.places[rows],
+            elements=self.elements[rows],
+            rows=self.rows[rows],
             keypoints=Keypoints(points[rows], sizes[rows], angles[rows]),
             descriptors=self.descriptors[rows],
             cells=self.cells[rows],
         )
 
 
+def _concatenated(keypoints: Sequence[Keypoints]) -> Keypoints:
+    empty = np.empty(0, np.float32)
+    return Keypoints(
+        np.concatenate([empty.reshape(0, 2), *(part.points for part in keypoints)]),
+        np.concatenate([empty, *(part.sizes for part in keypoints)]),
+        np.concatenate([empty, *(part.angles for part in keypoints)]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class GalleryMatches:
-    """Pairs of features of a query and several elements."""
+    """Matches of a query with each element of a gallery."""
 
     matches: Matches
-    """By element, best first; `element` are rows of the gallery."""
-    bounds: Ints
-    """Where the pairs of each element begin, [elements + 1]."""
+    """Grouped by element, best first; `element` are rows of the gallery."""
+    offsets: Ints
+    """Start of each element's matches, and the end of the last, [elements + 1]."""
     agreement: Doubles
-    """How much of what matches agrees in scale and turn, [elements]."""
+    """Weight of the matches that agree in scale and rotation, [elements]."""
     gallery: Gallery
 
     def of(self, element: int) -> Matches:
-        """Give those of one element, in its own rows."""
-        own = self.matches.take(slice(*self.bounds[element : element + 2]))
-        return replace(own, element=self.gallery.places[own.element])
+        """Return the matches of one element, with rows of the element's own features."""
+        matches = self.matches.take(slice(*self.offsets[element : element + 2]))
+        return replace(matches, element=self.gallery.rows[matches.element])
 
 
 def match(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary) -> GalleryMatches:
-    """Pair features by likeness."""
-    found = _near(query, gallery, vocabulary)
-    owners = gallery.owners[found.element]
-    groups = owners * len(query.keypoints) + found.query
+    """Match a query's features with a gallery's."""
+    found = _all_matches(query, gallery, vocabulary)
+    elements = gallery.elements[found.element]
+    groups = elements * len(query.keypoints) + found.query
     order = np.argsort(-found.weights, kind="stable")
     order = order[np.argsort(groups[order], kind="stable")]
-    places = _places(groups[order])
-    best = order[places == 0]
+    ranks = _ranks_in_groups(groups[order])
+    best = order[ranks == 0]
     agreement = _agreement(query.keypoints, found.take(best), gallery)
-    kept = order[places < MAX_MATCHES_A_FEATURE]
+    kept = order[ranks < MAX_MATCHES_PER_FEATURE]
     kept = kept[np.argsort(-found.weights[kept], kind="stable")]
-    kept = kept[np.argsort(owners[kept], kind="stable")]
-    bounds = np.searchsorted(owners[kept], np.arange(gallery.count + 1))
-    return GalleryMatches(found.take(kept), bounds, agreement, gallery)
+    kept = kept[np.argsort(elements[kept], kind="stable")]
+    offsets = np.searchsorted(elements[kept], np.arange(gallery.element_count + 1))
+    return GalleryMatches(found.take(kept), offsets, agreement, gallery)
 
 
-def _near(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary) -> Matches:
-    """Pair what is nearer than what means nothing."""
-    if not len(query.keypoints) or not len(gallery.owners):
+def _all_matches(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary) -> Matches:
+    """Return the pairs of features in near cells whose distance is below the noise distance."""
+    if not len(query.keypoints) or not len(gallery.elements):
         nothing = np.empty(0, np.int64)
         return Matches(nothing, nothing, np.empty(0, np.float32))
     order = np.argsort(gallery.cells, kind="stable")
-    bounds = np.searchsorted(gallery.cells[order], np.arange(CELLS + 1))
+    offsets = np.searchsorted(gallery.cells[order], np.arange(CELLS + 1))
     stored = gallery.descriptors[order]
-    # Noise less the squared distance as one product: 2 q·s - |s|² + (noise - |q|²).
+    # noise - |q - s|² as one matrix product: 2 q·s - |s|² + (noise - |q|²).
     ones = np.ones((len(stored), 1), np.float32)
-    right = np.hstack([2 * stored, -_squared(stored)[:, None], ones])
-    slack = query.noise - _squared(query.projected)
+    right = np.hstack([2 * stored, -_squared_norms(stored)[:, None], ones])
+    slack = query.noise - _squared_norms(query.projected)
     left = np.column_stack([query.projected, np.ones(len(slack), np.float32), slack])
-    cells = np.argpartition(-_scores_of_cells(query.projected, vocabulary), CELLS_TRIED, axis=1)
-    tried = np.zeros((CELLS, len(left)), bool)
-    tried[cells[:, :CELLS_TRIED], np.arange(len(left))[:, None]] = True
+    is_near = _near_cells(query.projected, vocabulary)
     pairs: list[tuple[Ints, Ints, Floats]] = []
-    for looked_for, start, end in zip(tried, bounds[:-1], bounds[1:], strict=True):
-        rows = np.flatnonzero(looked_for)
-        nearer = left[rows] @ right[start:end].T
-        flat = np.flatnonzero(nearer > 0)
+    for is_tried, start, end in zip(is_near, offsets[:-1], offsets[1:], strict=True):
+        rows = np.flatnonzero(is_tried)
+        margins = left[rows] @ right[start:end].T
+        flat = np.flatnonzero(margins > 0)
         first, second = np.divmod(flat, max(end - start, 1))
-        pairs.append((rows[first], order[start + second], nearer.ravel()[flat]))
-    rows, columns, nearer = (np.concatenate(column) for column in zip(*pairs, strict=True))
+        pairs.append((rows[first], order[start + second], margins.ravel()[flat]))
+    rows, columns, margins = (np.concatenate(column) for column in zip(*pairs, strict=True))
     noise = np.maximum(query.noise[rows], 1e-9)
-    weights = 1 - np.sqrt(np.maximum(noise - nearer, 0) / noise)
+    weights = 1 - np.sqrt(np.maximum(noise - margins, 0) / noise)
     return Matches(rows, columns, weights.astype(np.float32))
 
 
+def _near_cells(descriptors: Floats, vocabulary: Vocabulary) -> Bools:
+    """Return which of the cells each descriptor is compared with, [cells, n]."""
+    scores = _cell_scores(descriptors, vocabulary)
+    cells = np.argpartition(-scores, CELLS_TRIED, axis=1)[:, :CELLS_TRIED]
+    is_near = np.zeros((CELLS, len(descriptors)), bool)
+    is_near[cells, np.arange(len(descriptors))[:, None]] = True
+    return is_near
+
+
 def _agreement(query: Keypoints, best: Matches, gallery: Gallery) -> Doubles:
-    """Add up the weights in bins of scale and turn; give the fullest four together."""
+    """Return the weight of the matches of each element that agree in scale and rotation.
+
+    Weights are summed in bins; the maximum over 2 × 2 adjacent bins counts.
+
+    Args:
+        query: its keypoints.
+        best: the best match of each feature of the query with each element.
+        gallery: the elements.
+
+    Returns:
+        [elements].
+    """
     stored = gallery.keypoints
-    scales = np.log(query.sizes[best.query] / stored.sizes[best.element])
-    turns = query.angles[best.query] - stored.angles[best.element]
-    scale = np.clip(np.floor(scales / SCALE_BIN) + SCALE_BINS // 2, 0, SCALE_BINS - 1)
-    turn = np.floor(turns / (2 * np.pi) * TURN_BINS) % TURN_BINS
-    shape = gallery.count, SCALE_BINS, TURN_BINS
-    bins = (gallery.owners[best.element] * SCALE_BINS + scale.astype(int)) * TURN_BINS
-    counted = np.bincount(bins + turn.astype(int), best.weights, int(np.prod(shape)))
-    votes = counted.astype(np.float64).reshape(shape)  # whole numbers where there is nothing
+    log_scales = np.log(query.sizes[best.query] / stored.sizes[best.element])
+    rotations = query.angles[best.query] - stored.angles[best.element]
+    scale_bin = np.clip(np.floor(log_scales / SCALE_BIN) + SCALE_BINS // 2, 0, SCALE_BINS - 1)
+    rotation_bin = np.floor(rotations / (2 * np.pi) * ROTATION_BINS) % ROTATION_BINS
+    shape = gallery.element_count, SCALE_BINS, ROTATION_BINS
+    bins = gallery.elements[best.element] * SCALE_BINS + scale_bin.astype(int)
+    bins = bins * ROTATION_BINS + rotation_bin.astype(int)
+    sums = np.bincount(bins, best.weights, int(np.prod(shape)))
+    votes = sums.astype(np.float64).reshape(shape)  # bincount returns integers without matches
     votes[:, :-1] += votes[:, 1:].copy()
     return np.asarray((votes + np.roll(votes, -1, axis=2)).max(axis=(1, 2), initial=0))
 
 
 def _cells(descriptors: Floats, vocabulary: Vocabulary) -> Ints:
-    """Give the cell that each lies in, [n]."""
+    """Return the cell of each descriptor, [n]."""
     cells = np.empty(len(descriptors), np.int64)
-    for start in range(0, len(descriptors), ROWS_A_TURN):
-        part = slice(start, start + ROWS_A_TURN)
-        cells[part] = _scores_of_cells(descriptors[part], vocabulary).argmax(axis=1)
+    for start in range(0, len(descriptors), ROWS_PER_BLOCK):
+        block = slice(start, start + ROWS_PER_BLOCK)
+        cells[block] = _cell_scores(descriptors[block], vocabulary).argmax(axis=1)
     return cells
 
 
-def _scores_of_cells(descriptors: Floats, vocabulary: Vocabulary) -> Floats:
-    """Tell how near each cell is, higher is nearer, [n, cells]."""
-    middles = vocabulary.landmarks[:: len(vocabulary.landmarks) // CELLS][:CELLS]
-    scores = descriptors @ (2 * middles.T)
-    scores -= _squared(middles)
+def _cell_scores(descriptors: Floats, vocabulary: Vocabulary) -> Floats:
+    """Return the proximity of each cell to each descriptor, higher is nearer, [n, cells]."""
+    centers = vocabulary.landmarks[:: len(vocabulary.landmarks) // CELLS][:CELLS]
+    scores = descriptors @ (2 * centers.T)
+    scores -= _squared_norms(centers)
     return scores
 
 
-def _squared(descriptors: Floats) -> Floats:
+def _squared_norms(descriptors: Floats) -> Floats:
     return np.asarray(np.einsum("ij,ij->i", descriptors, descriptors), np.float32)
 
 
-def _places(groups: Ints) -> Ints:
-    """Number the members of each group; members stand together."""
+def _ranks_in_groups(groups: Ints) -> Ints:
+    """Number the members of each group from 0; the members of a group are contiguous."""
     rows = np.arange(len(groups))
-    begins = np.concatenate([[True], groups[1:] != groups[:-1]]) if len(groups) else rows > 0
-    places: Ints = rows - np.maximum.accumulate(np.where(begins, rows, 0))
-    return places
+    is_start = np.concatenate([[True], groups[1:] != groups[:-1]]) if len(groups) else rows > 0
+    ranks: Ints = rows - np.maximum.accumulate(np.where(is_start, rows, 0))
+    return ranks

@@ -1,8 +1,8 @@
-"""Regional descriptors: what a dense model makes of an element, and of the windows of a query.
+"""Regional descriptors: a dense model's vectors of an element, and of the windows of a query.
 
-One pass over a query gives a vector for each of many windows; the likeness of an element is that
-of the window nearest to it. (Less what unrelated windows give it, as copies are judged, was tried:
-no better beside the local features.)
+One pass of the model over a query yields a vector for each of many windows. The regional similarity
+of an element is that of its nearest window. (Subtracting the element's similarity to unrelated
+windows, as copies are judged, was tried: it is no better together with local features.)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,53 +27,64 @@ Floats = npt.NDArray[np.float32]
 
 MAGIC = b"R1"
 HEADER = struct.Struct("<2sHHI")
-"""What it is, how many vectors, their components, how many bytes of local features come first."""
+"""Magic, number of vectors, their components, length of the local features in bytes."""
 EDGES = 4
+"""Edges of a box."""
 
 
 @dataclass(frozen=True, slots=True)
 class Regional:
-    """Vectors of an element, or of a query as a whole and its windows."""
+    """Vectors of an element, or of a query as a whole and of its windows."""
 
     vectors: Floats
-    """Unit length, [n, dimensions]."""
+    """Unit vectors, [n, dimensions]."""
     boxes: Floats
-    """What each describes, in the picture as shown: x_min, y_min, x_max, y_max, [n, 4]."""
+    """The box of each vector, pixels of the picture as shown: x_min, y_min, x_max, y_max, [n, 4].
+    """
 
-    def best(self, element: Regional) -> tuple[float, int]:
-        """Give the likeness of an element to the nearest of these, and which that is."""
+    def nearest_window(self, element: Regional) -> NearestWindow:
+        """Return the window that is most similar to an element."""
         similarities = self.vectors @ element.vectors[0]
         row = int(similarities.argmax())
-        return float(similarities[row]), row
+        return NearestWindow(float(similarities[row]), row)
+
+
+class NearestWindow(NamedTuple):
+    """The window of a query that is most similar to an element."""
+
+    similarity: float
+    """Cosine similarity."""
+    row: int
+    """Row of the query's vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class DenseModel:
-    """A dense model, to describe elements or queries with."""
+    """A dense model that describes elements or queries."""
 
     model: Model
     windows: Windows | None
-    """That a query is looked through by; None for elements."""
+    """Windows of a query; None to describe elements."""
 
     @property
     def input_pixels(self) -> int:
-        """How many pixels it takes, at most."""
+        """Maximum pixels of the model's input."""
         return self.model.input.pixels if self.windows is None else self.windows.max_pixels
 
     def view(self, picture: Picture, region: Box) -> DenseView:
-        """Bring a region to its size: elements as every model sees pictures, queries by aspect."""
+        """Resize a region to the model's input; a query keeps its aspect ratio, approximately."""
         spec = self.model.input if self.windows is None else self.windows.input_for(region)
         return DenseView(self, region, preprocess(picture, [region], spec))
 
 
 @dataclass(frozen=True, slots=True)
 class DenseView:
-    """A region as a dense model looks at it."""
+    """A region, resized to the input of a dense model."""
 
     dense: DenseModel
     region: Box
     pixels: npt.NDArray[np.uint8]
-    """RGB, [1, height, width, 3]."""
+    """uint8 RGB, [1, height, width, 3]."""
 
 
 class RegionalDescriber:
@@ -82,22 +94,25 @@ class RegionalDescriber:
         self._registry = registry
 
     def dense(self, space: str, *, for_query: bool) -> DenseModel:
-        """Return the dense model that embeds into a space.
+        """Return the dense model of a space.
 
         Raises:
-            ServiceError: MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED, or FIELD_INVALID where the
-                model has no windows.
+            ServiceError: MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED, or FIELD_INVALID if the model
+                has no windows.
         """
         (model,) = self._registry.resolve([space])
         if model.windows is None:
-            raise field_error("regional_space", f"{space} is the space of a model without windows")
+            raise field_error(
+                "regional_space",
+                f"must be the space of a dense model; the model of {space} has no windows",
+            )
         return DenseModel(model, model.windows if for_query else None)
 
     async def describe(self, view: DenseView) -> Regional:
         """Run the model on a view.
 
         Raises:
-            ServiceError: as `ModelRegistry.run`.
+            ServiceError: see `ModelRegistry.run`.
         """
         model, windows = view.dense.model, view.dense.windows
         outputs = model.outputs_in(await self._registry.run(model, view.pixels))
@@ -108,8 +123,13 @@ class RegionalDescriber:
         return Regional(vectors, np.array(boxes, np.float32))
 
 
-def with_regional(local: bytes, regional: Regional | None) -> bytes:
-    """Put local features and regional ones into one blob; vectors as whole numbers of a byte."""
+def pack_regional(local: bytes, regional: Regional | None) -> bytes:
+    """Serialize local and regional features in one blob; vectors as int8 scaled by their maximum.
+
+    Args:
+        local: serialized local features.
+        regional: None returns `local` itself.
+    """
     if regional is None:
         return local
     count, components = regional.vectors.shape
@@ -119,38 +139,42 @@ def with_regional(local: bytes, regional: Regional | None) -> bytes:
     return b"".join([header, local, regional.boxes.astype("<f4").tobytes(), rounded.tobytes()])
 
 
-def without_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
-    """Take the blob apart again.
+def unpack_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
+    """Split a blob of `pack_regional` into local and regional features.
+
+    Args:
+        raw: the blob.
+        field: the request field that errors name.
 
     Raises:
-        ServiceError: FIELD_INVALID, naming `field`.
+        ServiceError: FIELD_INVALID.
     """
     if raw[: len(MAGIC)] != MAGIC or len(raw) < HEADER.size:
         return raw, None
     _, count, components, local_bytes = HEADER.unpack_from(raw)
     body = raw[HEADER.size :]
     starts = [local_bytes, local_bytes + 4 * EDGES * count]
-    local, rest, rounded = np.split(np.frombuffer(body, np.uint8), starts)
+    local, box_bytes, rounded = np.split(np.frombuffer(body, np.uint8), starts)
     if not count or not components or rounded.size != count * components:
-        raise field_error(field, "are cut off")
+        raise field_error(field, "is truncated or has the wrong length")
     vectors = rounded.view(np.int8).reshape(count, components).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    boxes = np.frombuffer(rest.tobytes(), "<f4").reshape(count, EDGES)
+    boxes = np.frombuffer(box_bytes.tobytes(), "<f4").reshape(count, EDGES)
     if not (lengths.all() and np.isfinite(boxes).all()):
-        raise field_error(field, "are of no picture")
+        raise field_error(field, "describes no picture: a vector is zero or a box is not finite")
     return local.tobytes(), Regional(vectors / lengths, boxes)
 
 
-def likeness(
+def nearest_windows(
     query: Regional | None, elements: Sequence[Regional | None]
-) -> list[tuple[float, int] | None]:
-    """Compare a query with elements: the likeness and the window of each, where both have vectors.
+) -> list[NearestWindow | None]:
+    """Return the query's nearest window to each element.
 
-    Elements that another model described have none.
+    None for an element without vectors, or with vectors of another model.
     """
     return [
         None
-        if query is None or one is None or one.vectors.shape[1] != query.vectors.shape[1]
-        else query.best(one)
-        for one in elements
+        if query is None or element is None or element.vectors.shape[1] != query.vectors.shape[1]
+        else query.nearest_window(element)
+        for element in elements
     ]

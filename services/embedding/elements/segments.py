@@ -1,8 +1,8 @@
-"""Parts of a picture in one flat color: what bare logos, letters and other glyphs look like.
+"""Finds segments of uniform color: bare logos, letters and other glyphs.
 
-A photo has few places of one color with a sharp rim all around. Colors that many flat pixels near
-edges share are taken one by one; of what has such a color, pieces that lie near each other belong
-together, since most glyphs have several.
+A photo has few regions of one color with a sharp edge all around. Colors that many flat pixels near
+edges share are segmented one by one. Connected components of a color that lie near each other form
+one segment, since most glyphs have several components.
 """
 
 from __future__ import annotations
@@ -14,260 +14,187 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+from imagesearch_services.embedding.elements.flat_colors import (
+    flat_colors,
+    flat_pixels,
+    pixels_near_edges,
+)
+from imagesearch_services.embedding.elements.masks import (
+    MASK_SIDE_PX,
+    Pixels,
+    Segment,
+    resized,
+    soft_mask,
+)
+
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 SIDE_PX = 560
-"""Long side that colors are looked for at."""
-MASK_SIDE_PX = 128
-"""Long side that what was found is drawn at."""
+"""Long side at which a picture is segmented."""
 MAX_SEGMENTS = 24
-"""The best are kept."""
+"""Maximum segments of a picture, the best ones."""
 
-BIN = np.array((6, 4, 4), np.uint8)
-"""Of the histogram, in L*a*b* as OpenCV scales it to bytes."""
 TOLERANCE = np.array((16, 9, 9))
-"""How far from its color a pixel may be."""
-MAX_COLORS = 12
-LEAST_SHARE = 0.0004
-"""Of the picture's pixels that a color must have."""
-FLAT_RANGE = 6
-"""Of a flat pixel's neighbours along at least one line."""
-EDGE_STRENGTH = 50
-NEAR_EDGE_PX = 3
+"""Maximum distance of a pixel from a segment's color, in CIE Lab as OpenCV scales it to bytes."""
+SHARP_TOLERANCE_FACTOR = 2
+"""Factor of `TOLERANCE` that the color beyond a sharp edge exceeds."""
 GAPS_PX = (0, 5, 12, 24)
-"""Between pieces that belong together; each is tried."""
-LEAST_PIECE_PX = 12
-LEAST_SIDE_PX = 32
+"""Maximum distances between the components of a segment; each is tried."""
+MIN_COMPONENT_PX = 12
+"""Minimum area of a component, pixels."""
+MIN_SIDE_PX = 32
+"""Minimum long side of a segment, and minimum short side of a picture."""
 AREA_SHARES = (0.0015, 0.4)
-"""Of the picture that a segment may have."""
-LEAST_QUALITY = 0.1
-FULL_PICTURE = 0.9
-"""A piece that reaches so far across and down is the ground."""
+"""Minimum and maximum area of a segment, as a share of the picture."""
+MIN_QUALITY = 0.1
+"""Minimum quality of a segment."""
+BACKGROUND_SHARE = 0.9
+"""A component that is wider and taller than this share of the picture is background."""
 PADDING = 0.08
-GROUND_RANGE = 24
-"""Of the colors along a flat picture's edge, each channel."""
-MOSTLY = 0.96
-INK_DISTANCE = 35
-MOSTLY_TWO_COLORS = 0.97
-LEAST_INK = 0.004
-HALF = 0.5
-BLUR_SHRINK = 4
-"""How much smaller the ground's colors are blurred at."""
-MOST_PIECES = 32
-"""Of a shape; more are a pattern, which has no outline of its own."""
+"""Padding around a segment's mask, as a share of the segment's long side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """A part in one color."""
-
-    mask: Floats
-    """How much of each pixel has the color, 0 to 1, [height, width]."""
-    origin: tuple[float, float]
-    """Of the mask in the picture, pixels."""
-    scale: float
-    """Pixels of the mask for each of the picture."""
-    quality: float
-    """How flat it is, times the share of its rim that is a sharp edge; 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Connected pixels of one color."""
+class _Components:
+    """Connected components of one color."""
 
     labels: npt.NDArray[np.int32]
+    """Label of each pixel, 0 for none, [height, width]."""
     boxes: npt.NDArray[np.int32]
-    """Left, top, width, height, area, by label."""
+    """Left, top, width, height, area, by label, [labels, 5]."""
     flat: Ints
-    """Flat pixels, by label."""
+    """Number of flat pixels, by label."""
     rim: Ints
-    """Pixels around, by label."""
+    """Number of pixels in the rim around the component, by label."""
     sharp_rim: Ints
-    """Pixels around that have quite another color, by label."""
+    """Number of rim pixels with a clearly different color, by label."""
     kept: Bools
+    """Whether a component is large enough and not background, by label."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Pieces that belong together."""
+    """Neighboring components that form a segment."""
 
     quality: float
     box: tuple[int, ...]
-    """Left, top, right, bottom."""
-    pieces: _Pieces
+    """Left, top, right, bottom, pixels of the reduced picture."""
+    components: _Components
     members: Ints
+    """Labels of the group's components."""
 
     def mask(self) -> Pixels:
-        """Draw it, uint8 as large as its box."""
+        """Return 1 in the group and 0 elsewhere, uint8, of the size of its box."""
         x_min, y_min, x_max, y_max = self.box
-        is_member = np.zeros(len(self.pieces.kept), np.uint8)
+        is_member = np.zeros(len(self.components.kept), np.uint8)
         is_member[self.members] = 1
-        return is_member[self.pieces.labels[y_min:y_max, x_min:x_max]]
+        return is_member[self.components.labels[y_min:y_max, x_min:x_max]]
 
 
-def segments(rgb: Pixels) -> list[Segment]:
-    """Find parts in one color, best first, at most `MAX_SEGMENTS`."""
+def find_segments(rgb: Pixels) -> list[Segment]:
+    """Find segments of uniform color, best first, at most `MAX_SEGMENTS`.
+
+    Args:
+        rgb: uint8, [height, width, 3].
+    """
     factor = min(1.0, SIDE_PX / max(rgb.shape[:2]))
-    small = rgb
-    if factor < 1:
-        small = _resized(rgb, factor)
-    if min(small.shape[:2]) < LEAST_SIDE_PX:
+    reduced = resized(rgb, factor) if factor < 1 else rgb
+    if min(reduced.shape[:2]) < MIN_SIDE_PX:
         return []
-    lab = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.uint8)
-    flat = _flat(lab)
-    found = [
+    lab = np.asarray(cv2.cvtColor(reduced, cv2.COLOR_RGB2LAB), np.uint8)
+    flat = flat_pixels(lab)
+    groups = [
         group
-        for color in _colors(lab, flat & _near_edges(lab))
-        for group in _groups(_pieces(lab, flat, color))
+        for color in flat_colors(lab, flat & pixels_near_edges(lab))
+        for group in _groups(_components(lab, flat, color))
     ]
-    found.sort(key=lambda group: -group.quality)
-    drawn = (_drawn(rgb, group, factor) for group in found[:MAX_SEGMENTS])
-    return [segment for segment in drawn if segment is not None]
+    groups.sort(key=lambda group: -group.quality)
+    segments = (_segment(rgb, group, factor) for group in groups[:MAX_SEGMENTS])
+    return [segment for segment in segments if segment is not None]
 
 
-def _resized(pixels: Pixels, factor: float) -> Pixels:
-    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=way), np.uint8)
-
-
-def _lines() -> list[Pixels]:
-    """Give the four lines of five pixels through the middle of a square."""
-    across = np.zeros((5, 5), np.uint8)
-    across[2] = 1
-    slope = np.eye(5, dtype=np.uint8)
-    return [across, across.T.copy(), slope, slope[::-1].copy()]
-
-
-def _flat(lab: Pixels) -> Bools:
-    """Say which pixels have one color along a line: strokes are flat along themselves."""
-    is_flat = np.zeros(lab.shape[:2], bool)
-    for line in _lines():
-        spread = cv2.subtract(cv2.dilate(lab, line), cv2.erode(lab, line))
-        lightness, *color = cv2.split(spread)
-        is_flat |= cv2.max(lightness, cv2.max(*color)) <= FLAT_RANGE
-    return is_flat
-
-
-def _near_edges(lab: Pixels) -> Bools:
-    strength = np.zeros(lab.shape[:2], np.float32)
-    for channel in cv2.split(lab):
-        across, down = (cv2.Sobel(channel, cv2.CV_32F, *way) for way in ((1, 0), (0, 1)))
-        strength += cv2.magnitude(across, down)
-    side = 2 * NEAR_EDGE_PX + 1
-    edges = (strength > EDGE_STRENGTH).astype(np.uint8)
-    return np.asarray(cv2.dilate(edges, np.ones((side, side), np.uint8)), bool)
-
-
-def _colors(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
-    """Give colors that many of the chosen pixels have and few have nearly."""
-    bins = (lab[chosen] // BIN).astype(np.int64)
-    if not len(bins):
-        return
-    first = bins.min(axis=0)
-    shape = tuple(bins.max(axis=0) - first + 1)
-    rows = np.ravel_multi_index(tuple((bins - first).T), shape)
-    counts = np.bincount(rows, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
-    near, around = _summed(counts, 1), _summed(counts, 3)
-    enough = near >= LEAST_SHARE * lab.shape[0] * lab.shape[1]
-    scores = np.where(enough, near**2 / np.maximum(around, 1), 0)
-    for _ in range(MAX_COLORS):
-        peak = np.array(np.unravel_index(scores.argmax(), shape))
-        if not scores[tuple(peak)] > 0:
-            return
-        low = np.maximum(peak - 1, 0)
-        part = counts[tuple(slice(a, b) for a, b in zip(low, peak + 2, strict=True))]
-        places = np.indices(part.shape).reshape(3, -1)
-        mean = (places * part.ravel()).sum(axis=1) / part.sum()
-        yield (mean + low + first + 0.5) * BIN - 0.5
-        low = np.maximum(peak - 2, 0)
-        scores[tuple(slice(a, b) for a, b in zip(low, peak + 3, strict=True))] = 0
-
-
-def _summed(counts: Doubles, reach: int) -> Doubles:
-    """Add up the bins so far around each."""
-    total = counts
-    for axis in range(counts.ndim):
-        padding = [(reach + 1, reach) if each == axis else (0, 0) for each in range(counts.ndim)]
-        running = np.cumsum(np.pad(total, padding), axis=axis)
-        width = counts.shape[axis]
-        upper = np.take(running, range(2 * reach + 1, 2 * reach + 1 + width), axis=axis)
-        total = upper - np.take(running, range(width), axis=axis)
-    return total
-
-
-def _pieces(lab: Pixels, flat: Bools, color: Doubles) -> _Pieces:
-    close, wide = (
+def _components(lab: Pixels, flat: Bools, color: Doubles) -> _Components:
+    """Find the connected components of a color and measure them."""
+    similar, roughly_similar = (
         cv2.inRange(
             lab,
-            np.clip(color - times * TOLERANCE, 0, 255),
-            np.clip(color + times * TOLERANCE, 0, 255),
+            np.clip(color - factor * TOLERANCE, 0, 255),
+            np.clip(color + factor * TOLERANCE, 0, 255),
         )
-        for times in (1, 2)
+        for factor in (1, SHARP_TOLERANCE_FACTOR)
     )
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(close, connectivity=8)
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(similar, connectivity=8)
     height, width = labels.shape
-    is_ground = (boxes[:, 2] > FULL_PICTURE * width) & (boxes[:, 3] > FULL_PICTURE * height)
-    kept = (boxes[:, 4] >= LEAST_PIECE_PX) & ~is_ground
+    is_background = (boxes[:, 2] > BACKGROUND_SHARE * width) & (
+        boxes[:, 3] > BACKGROUND_SHARE * height
+    )
+    kept = (boxes[:, 4] >= MIN_COMPONENT_PX) & ~is_background
     kept[0] = False
-    # The rim as places in the picture: there are far fewer of them than pixels.
-    grown = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8))
-    rim = np.flatnonzero((grown > 0) & (cv2.dilate(close, np.ones((5, 5), np.uint8)) == 0))
-    owners = grown.ravel()[rim].astype(np.int64)
-    sharp = wide.ravel()[rim] == 0
-    return _Pieces(
+    # The rim is kept as indices: it has far fewer pixels than the picture.
+    dilated = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8))
+    rim = np.flatnonzero((dilated > 0) & (cv2.dilate(similar, np.ones((5, 5), np.uint8)) == 0))
+    rim_labels = dilated.ravel()[rim].astype(np.int64)
+    is_sharp = roughly_similar.ravel()[rim] == 0
+    return _Components(
         np.asarray(labels, np.int32),
         np.asarray(boxes, np.int32),
-        np.bincount(labels.ravel()[np.flatnonzero((close > 0) & flat)], minlength=count),
-        np.bincount(owners, minlength=count),
-        np.bincount(owners[sharp], minlength=count),
+        np.bincount(labels.ravel()[np.flatnonzero((similar > 0) & flat)], minlength=count),
+        np.bincount(rim_labels, minlength=count),
+        np.bincount(rim_labels[is_sharp], minlength=count),
         np.asarray(kept, bool),
     )
 
 
-def _groups(pieces: _Pieces) -> Iterator[_Group]:
-    """Put pieces together that lie near each other."""
-    kept = np.flatnonzero(pieces.kept)
-    # At half the size; any pixel of a piece tells which group it is in.
-    halved = pieces.labels[::2, ::2], pieces.labels[1::2, 1::2]
+def _groups(components: _Components) -> Iterator[_Group]:
+    """Yield groups of components whose gaps are at most each of `GAPS_PX`."""
+    # At half of the resolution; any pixel of a component tells the group of the component.
+    halved = components.labels[::2, ::2], components.labels[1::2, 1::2]
     height, width = halved[1].shape
     outside = np.ones((height, width), np.uint8)
-    places = np.full(len(pieces.kept), -1, np.int64)
+    pixel_of_label = np.full(len(components.kept), -1, np.int64)
     for labels in halved:
-        pixels = np.flatnonzero(pieces.kept[labels[:height, :width]])
+        pixels = np.flatnonzero(components.kept[labels[:height, :width]])
         rows, columns = np.divmod(pixels, width)
         outside[rows, columns] = 0
-        places[labels[rows, columns]] = pixels
+        pixel_of_label[labels[rows, columns]] = pixels
     distances = cv2.distanceTransform(outside, cv2.DIST_L2, 3)
-    kept = kept[places[kept] >= 0]
+    kept = np.flatnonzero(components.kept)
+    kept = kept[pixel_of_label[kept] >= 0]
     seen: set[tuple[int, ...]] = set()
     for gap in GAPS_PX:
-        owners: Ints = kept
+        group_of_label: Ints = kept
         if gap:
             _, joined = cv2.connectedComponents(
                 (distances <= gap / 2).astype(np.uint8), connectivity=8
             )
-            owners = np.asarray(joined.ravel()[places[kept]], np.int64)
-        for box, quality, members in _measured(pieces, kept, owners):
-            if box not in seen:
-                seen.add(box)
-                yield _Group(quality, box[:4], pieces, members)
+            group_of_label = np.asarray(joined.ravel()[pixel_of_label[kept]], np.int64)
+        for box_and_area, quality, members in _measured_groups(components, kept, group_of_label):
+            if box_and_area not in seen:
+                seen.add(box_and_area)
+                yield _Group(quality, box_and_area[:4], components, members)
 
 
-def _measured(
-    pieces: _Pieces, kept: Ints, owners: Ints
+def _measured_groups(
+    components: _Components, kept: Ints, groups: Ints
 ) -> Iterator[tuple[tuple[int, ...], float, Ints]]:
-    """Give the boxes and areas, the qualities and the pieces of groups of a fair size."""
+    """Measure groups of components; skip groups of the wrong size or of low quality.
+
+    Args:
+        components: of one color.
+        kept: labels of components.
+        groups: the group of each of them.
+
+    Yields:
+        Box and area (left, top, right, bottom, area), quality, and labels of each group.
+    """
     if not len(kept):
         return
-    order = np.argsort(owners, kind="stable")
-    kept, owners = kept[order], owners[order]
-    starts = np.flatnonzero(np.concatenate([[True], owners[1:] != owners[:-1]]))
-    left, top, width, height, areas = pieces.boxes[kept].T
+    order = np.argsort(groups, kind="stable")
+    kept, groups = kept[order], groups[order]
+    starts = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]]))
+    left, top, width, height, areas = components.boxes[kept].T
     edges = (
         np.minimum.reduceat(left, starts),
         np.minimum.reduceat(top, starts),
@@ -275,28 +202,47 @@ def _measured(
         np.maximum.reduceat(top + height, starts),
     )
     area = np.add.reduceat(areas, starts)
-    flat, rim, sharp = (
+    flat, rim, sharp_rim = (
         np.add.reduceat(counts[kept], starts)
-        for counts in (pieces.flat, pieces.rim, pieces.sharp_rim)
+        for counts in (components.flat, components.rim, components.sharp_rim)
     )
-    qualities = flat / area * sharp / np.maximum(rim, 1)
-    least, most = (share * pieces.labels.size for share in AREA_SHARES)
+    qualities = flat / area * sharp_rim / np.maximum(rim, 1)
+    min_area, max_area = (share * components.labels.size for share in AREA_SHARES)
     sides = np.maximum(edges[2] - edges[0], edges[3] - edges[1])
-    fair = (sides >= LEAST_SIDE_PX) & (area >= least) & (area <= most)
+    has_valid_size = (sides >= MIN_SIDE_PX) & (area >= min_area) & (area <= max_area)
     ends = np.append(starts[1:], len(kept))
-    for row in np.flatnonzero(fair & (qualities > LEAST_QUALITY)):
-        box = tuple(int(edge[row]) for edge in (*edges, area))
-        yield box, float(qualities[row]), kept[starts[row] : ends[row]]
+    for row in np.flatnonzero(has_valid_size & (qualities > MIN_QUALITY)):
+        box_and_area = tuple(int(column[row]) for column in (*edges, area))
+        yield box_and_area, float(qualities[row]), kept[starts[row] : ends[row]]
 
 
-def _drawn(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
-    """Draw a group with soft edges, half way to the colors around it."""
+def _segment(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
+    """Return the soft mask of a group, from the full-size picture; None if nothing remains of it.
+
+    Args:
+        rgb: the picture.
+        group: found in the reduced picture.
+        factor: by which the picture was reduced.
+    """
     x_min, y_min, x_max, y_max = group.box
     padding = int(PADDING * max(x_max - x_min, y_max - y_min)) + 3
     mask = np.pad(group.mask(), padding)
-    height, width = rgb.shape[:2]
     left, top = round((x_min - padding) / factor), round((y_min - padding) / factor)
     right, bottom = round((x_max + padding) / factor), round((y_max + padding) / factor)
+    crop = _padded_crop(rgb, left, top, right, bottom)
+    scale = MASK_SIDE_PX / max(crop.shape[:2])
+    crop = resized(crop, scale)
+    mask = np.asarray(
+        cv2.resize(mask, crop.shape[1::-1], interpolation=cv2.INTER_NEAREST), np.uint8
+    )
+    if not mask.any():
+        return None
+    return Segment(soft_mask(crop, mask), (float(left), float(top)), scale, group.quality)
+
+
+def _padded_crop(rgb: Pixels, left: int, top: int, right: int, bottom: int) -> Pixels:
+    """Crop a box that may exceed the picture, whose border is then replicated."""
+    height, width = rgb.shape[:2]
     crop = rgb[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
     padded = cv2.copyMakeBorder(
         crop,
@@ -306,59 +252,4 @@ def _drawn(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
         max(0, right - width),
         cv2.BORDER_REPLICATE,
     )
-    scale = MASK_SIDE_PX / max(padded.shape[:2])
-    crop = _resized(np.asarray(padded, np.uint8), scale)
-    size = crop.shape[1::-1]
-    mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
-    if not mask.any():
-        return None
-    soft = _soft_mask(crop, mask)
-    return Segment(soft, (float(left), float(top)), scale, group.quality)
-
-
-def _soft_mask(crop: Pixels, mask: Pixels) -> Floats:
-    colors = crop.astype(np.float32)
-    inner = cv2.erode(mask, np.ones((3, 3), np.uint8))
-    ink = np.median(colors[(inner if inner.sum() > LEAST_PIECE_PX else mask) > 0], axis=0)
-    outside = (cv2.dilate(mask, np.ones((5, 5), np.uint8)) == 0).astype(np.float32)
-    ground = _ground(colors, outside)
-    contrast = ink.astype(np.float32) - ground
-    power = np.maximum(np.einsum("yxc,yxc->yx", contrast, contrast), 60)  # less is noise
-    shares = np.einsum("yxc,yxc->yx", colors - ground, contrast) / power
-    near = cv2.dilate(mask, np.ones((7, 7), np.uint8))
-    return np.asarray(np.clip(shares, 0, 1) * near, np.float32)
-
-
-def _ground(colors: Floats, outside: Floats) -> Floats:
-    """Give the color around each pixel; blurred small, since so wide a blur leaves no detail."""
-    weighed = np.dstack([colors * outside[..., None], outside])
-    height, width = outside.shape
-    size = max(1, width // BLUR_SHRINK), max(1, height // BLUR_SHRINK)
-    small = cv2.resize(weighed, size, interpolation=cv2.INTER_AREA)
-    blurred = cv2.GaussianBlur(small, (0, 0), MASK_SIDE_PX / 10 / BLUR_SHRINK)
-    blurred = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(blurred[..., :3] / np.maximum(blurred[..., 3:], 1e-3), np.float32)
-
-
-def flat_picture_mask(rgb: Pixels) -> Segment | None:
-    """Give what lies on the ground of a picture of two colors; None for other pictures."""
-    scale = MASK_SIDE_PX / max(rgb.shape[:2])
-    colors = _resized(rgb, scale).astype(np.float32)
-    rim = np.concatenate([colors[0], colors[-1], colors[:, 0], colors[:, -1]])
-    ground = np.median(rim, axis=0)
-    if (np.abs(rim - ground).max(axis=1) < GROUND_RANGE).mean() < MOSTLY:
-        return None
-    distances = np.abs(colors - ground).max(axis=2)
-    is_ink = distances > INK_DISTANCE
-    if is_ink.mean() < LEAST_INK:
-        return None
-    ink = np.median(colors[distances >= np.percentile(distances[is_ink], 60)], axis=0)
-    contrast = ink - ground
-    shares = np.clip((colors - ground) @ contrast / (contrast @ contrast), 0, 1)
-    misses = np.linalg.norm(colors - (ground + shares[..., None] * contrast), axis=2)
-    if (misses > INK_DISTANCE).mean() > 1 - MOSTLY_TWO_COLORS:
-        return None
-    pieces, _ = cv2.connectedComponents((shares > HALF).astype(np.uint8), connectivity=8)
-    if pieces - 1 > MOST_PIECES:
-        return None
-    return Segment(np.asarray(shares, np.float32), (0.0, 0.0), scale, 1.0)
+    return np.asarray(padded, np.uint8)

@@ -1,17 +1,19 @@
-"""Shapes in one color, compared whatever their color, place, turn, size and slant.
+"""Shapes of one color, compared independently of color, position, rotation, size and shear.
 
-Local features say little of bare logos, which are nothing but an outline. A shape is looked at in
-the frame where its second moments are those of a circle, so that an affine map leaves only a turn
-(Rothe, Süsse and Voss, "The method of normalization to determine invariants", PAMI 1996), on rings
-around its middle.
+Local features describe bare logos poorly, which consist of an outline only. A shape is normalized
+by its second moments, so that an affine map leaves only a rotation (Rothe, Süsse and Voss, "The
+method of normalization to determine invariants", PAMI 1996), and sampled on rings around its
+centroid.
 
-- Its words come from the strengths of the rings' Fourier coefficients, which no turn changes. They
-  are reduced to what tells icons apart and stays under edits (linear discriminant analysis), and
-  quantised several times in other directions. They stand beside the words of local features.
-- Two shapes are as alike as their rings correlate at the best turn. How much better that is than
-  any of the landmarks, flat parts of photos and letters, is what counts: many things are like a V.
+- The words of a shape come from the magnitudes of the rings' Fourier coefficients, which are
+  rotation invariant. Linear discriminant analysis reduces them to what distinguishes icons and is
+  stable under edits; several tables then quantize them in different directions. Words of shapes are
+  used together with the words of local features.
+- The similarity of two shapes is the correlation of their rings at the best rotation. The evidence
+  is how much it exceeds the similarity to any landmark (flat parts of photos, and letters), since
+  many things resemble a V.
 
-What is learnt is committed; services/models/elements/shapes.py learns it.
+The learned parameters are committed; `services/models/elements/shapes.py` learns them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
-from imagesearch_services.embedding.elements.segments import Segment
+from imagesearch_services.embedding.elements.masks import Segment
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -34,91 +36,104 @@ Complexes = npt.NDArray[np.complex64]
 Ints = npt.NDArray[np.int64]
 
 FILE = Path(__file__).parent / "shapes.npz"
+"""The learned parameters."""
 
 RADII = np.linspace(0.15, 2.8, 16)
-"""Of the rings; a disc has 2."""
+"""Radii of the rings in the normalized frame, where a disc has radius 2."""
 DIRECTIONS = 64
-"""In which each ring is looked at."""
+"""Samples on each ring."""
 ORDERS = 16
 """Fourier coefficients of a ring that are described."""
 SMOOTHING_PX = 1.5
-LEAST_VARIANCE_PX = 1.0
+"""Standard deviation of the blur before sampling, pixels of the mask."""
+MIN_VARIANCE_PX = 1.0
+"""Minimum variance of a mask along its minor axis, square pixels."""
 MAX_ELONGATION = 60.0
-"""Longest over shortest extent, squared: lines have no shape."""
+"""Maximum ratio of the variances along the axes; more elongated masks are lines without a shape."""
 LEVELS = 15
-"""Of a stored ring's values."""
+"""Quantization levels of a stored profile, above zero."""
 
 FIRST_WORD = 1 << 24
-"""Words of local features are below."""
+"""First word of shapes; words of local features are smaller."""
 WORDS_TRIED = 3
+"""Nearest words of a query's shape in each table."""
 WORD_WEIGHT = 0.5
-"""Of all of a shape's words beside those of its local features, which add up to one."""
-CLOSENESS_FLOOR = 0.005
-"""Of what is missing to a perfect correlation: no better can be told from pixels."""
+"""Total weight of a stored shape's words; the local words' expected score in a photo is below 1."""
+CORRELATION_FLOOR = 0.005
+"""Added to the distance from a perfect correlation, which pixels cannot resolve better."""
 
+MAX_NUMBER = 65_536
+"""Upper bound for coordinates and sizes in a picture, pixels."""
 NUMBERS = np.dtype("<f4")
 PROFILE_BYTES = len(RADII) * DIRECTIONS // 2
 SHAPE_BYTES = 8 * NUMBERS.itemsize + PROFILE_BYTES
+"""Length of a serialized shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A shape in one color."""
+    """A shape of one color."""
 
     profile: Floats
-    """How much of each place has the color, 0 to 1, [rings, directions]."""
-    middle: Doubles
-    """In the picture that it was found in, pixels, [2]."""
+    """Share of the color at each sample, 0 to 1, [rings, directions]."""
+    center: Doubles
+    """Centroid (x, y) in the picture, pixels, [2]."""
     frame: Doubles
-    """From the rings' frame to that picture, around the middle, [2, 2]."""
+    """Linear map from the normalized frame to the picture, relative to the centroid, [2, 2]."""
     noise: float
-    """How alike landmarks are to it at most; 0 of a query's, for which it is not asked."""
+    """Highest correlation with a landmark; 0 for a query's shape, which does not need it."""
     quality: float
-    """Of the segment that it was found as, 0 to 1."""
+    """Quality of the segment, 0 to 1."""
 
     def to_bytes(self) -> bytes:
+        """Serialize the shape; the profile with four bits per sample."""
         levels = np.rint(np.clip(self.profile, 0, 1) * LEVELS).astype(np.uint8).ravel()
-        numbers = np.array([*self.middle, *self.frame.ravel(), self.noise, self.quality], NUMBERS)
+        numbers = np.array([*self.center, *self.frame.ravel(), self.noise, self.quality], NUMBERS)
         return numbers.tobytes() + (levels[::2] << 4 | levels[1::2]).tobytes()
 
     @classmethod
     def from_bytes(cls, raw: bytes, *, field: str) -> Shape:
-        """Read a shape back.
+        """Deserialize a shape.
+
+        Args:
+            raw: written by `to_bytes`.
+            field: the request field that errors name.
 
         Raises:
-            ServiceError: FIELD_INVALID, naming `field`.
+            ServiceError: FIELD_INVALID.
         """
         numbers = np.frombuffer(raw[:-PROFILE_BYTES], NUMBERS).astype(np.float64)
         packed = np.frombuffer(raw[-PROFILE_BYTES:], np.uint8)
-        middle, frame, (noise, quality) = numbers[:2], numbers[2:6].reshape(2, 2), numbers[6:]
-        is_sound = np.isfinite(numbers).all() and np.abs(numbers).max() < MAX_NUMBER
-        if not is_sound or abs(np.linalg.det(frame)) < 1 / MAX_NUMBER or not noise < 1:
-            raise field_error(field, "have an impossible shape")
+        center, frame, (noise, quality) = numbers[:2], numbers[2:6].reshape(2, 2), numbers[6:]
+        is_bounded = np.isfinite(numbers).all() and np.abs(numbers).max() < MAX_NUMBER
+        if not is_bounded or abs(np.linalg.det(frame)) < 1 / MAX_NUMBER or not noise < 1:
+            raise field_error(
+                field,
+                f"has an invalid shape: numbers must be finite and within ±{MAX_NUMBER:,}, the "
+                "frame invertible and the noise below 1",
+            )
         levels = np.stack([packed >> 4, packed & 15], axis=1).reshape(len(RADII), DIRECTIONS)
-        return cls((levels / LEVELS).astype(np.float32), middle, frame, noise, quality)
-
-
-MAX_NUMBER = 65_536
-"""No place and no size in a picture is further, in pixels."""
+        return cls((levels / LEVELS).astype(np.float32), center, frame, noise, quality)
 
 
 @dataclass(frozen=True)
 class ShapeBook:
-    """What was learnt about shapes."""
+    """Learned parameters that describe shapes."""
 
     mean: Floats
-    """Of descriptions, [rings × orders]."""
+    """Mean of the ring magnitudes, [rings × orders]."""
     projection: Floats
     """[rings × orders, components]."""
     tables: Floats
-    """Directions that each table quantises, [tables, components, table components]."""
+    """Directions that each table quantizes, [tables, components, table components]."""
     books: Floats
-    """Centres, [tables, centres, table components]."""
+    """Centers of each table, [tables, centers, table components]."""
     landmarks: Floats
     """Profiles, [landmarks, rings, directions]."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> ShapeBook:
+        """Read the parameters from a NumPy archive."""
         with np.load(file, allow_pickle=False) as stored:
             return cls(
                 stored["mean"].astype(np.float32),
@@ -132,138 +147,177 @@ class ShapeBook:
     def _landmark_spectra(self) -> Complexes:
         return spectra(self.landmarks)
 
-    def stored(self, segment: Segment) -> Shape | None:
-        """Describe a segment that is to be stored, with what landmarks reach."""
+    def stored_shape(self, segment: Segment) -> Shape | None:
+        """Describe a segment for storage, with its noise; None if it has no shape."""
         shape = shape_of(segment)
         if shape is None:
             return None
-        alike, _ = correlations(spectra(shape.profile[None]), self._landmark_spectra)
-        return replace(shape, noise=float(alike.max()))
+        similarities, _ = correlations(spectra(shape.profile[None]), self._landmark_spectra)
+        return replace(shape, noise=float(similarities.max()))
 
-    def described(self, profiles: Floats) -> Floats:
-        """Describe profiles whatever their turn, [n, rings, directions] → [n, components]."""
-        reduced = (ring_strengths(profiles) - self.mean) @ self.projection
+    def descriptors(self, profiles: Floats) -> Floats:
+        """Return rotation-invariant unit vectors, [n, rings, directions] → [n, components]."""
+        reduced = (ring_magnitudes(profiles) - self.mean) @ self.projection
         return np.asarray(reduced / np.linalg.norm(reduced, axis=1, keepdims=True), np.float32)
 
     def words(self, shapes: Sequence[Shape], count: int) -> tuple[Ints, Floats]:
-        """Find the words of shapes, and how well they fit, 1 for the nearest.
+        """Return the nearest words of shapes in each table.
+
+        Args:
+            shapes: to assign words to.
+            count: words of each shape in each table.
 
         Returns:
-            Both [tables × shapes × count].
+            Words and their fits, 1 for the nearest word of a shape in a table, less for others;
+            both [tables × shapes × count].
         """
         if not shapes:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        described = self.described(np.stack([shape.profile for shape in shapes]))
+        descriptors = self.descriptors(np.stack([shape.profile for shape in shapes]))
         words, fits = [], []
-        for number, (directions, centres) in enumerate(zip(self.tables, self.books, strict=True)):
-            points = described @ directions
-            squared = ((points[:, None] - centres[None]) ** 2).sum(axis=2)
+        for number, (directions, centers) in enumerate(zip(self.tables, self.books, strict=True)):
+            points = descriptors @ directions
+            squared = ((points[:, None] - centers[None]) ** 2).sum(axis=2)
             nearest = np.argsort(squared, axis=1, kind="stable")[:, :count]
-            misses = np.take_along_axis(squared, nearest, axis=1)
-            words.append(FIRST_WORD + number * len(centres) + nearest)
-            softness = max(float(np.median(misses[:, 0])), 1e-9)
-            fits.append(np.exp((misses[:, :1] - misses) / softness))
+            distances = np.take_along_axis(squared, nearest, axis=1)
+            words.append(FIRST_WORD + number * len(centers) + nearest)
+            softness = max(float(np.median(distances[:, 0])), 1e-9)
+            fits.append(np.exp((distances[:, :1] - distances) / softness))
         return np.concatenate(words, axis=None), np.concatenate(fits, axis=None).astype(np.float32)
 
 
 def shape_of(segment: Segment) -> Shape | None:
-    """Describe a segment, all but its noise, which a query's has no use for; None for a line."""
-    ringed = rings(segment.mask)
-    if ringed is None:
+    """Describe a segment without its noise; None for a line or an empty mask."""
+    sampled = sample_rings(segment.mask)
+    if sampled is None:
         return None
-    profile, middle, frame = ringed
+    profile, center, frame = sampled
     return Shape(
         profile,
-        (middle + 0.5) / segment.scale + np.array(segment.origin),
+        (center + 0.5) / segment.scale + np.array(segment.origin),
         frame / segment.scale,
         0.0,
         segment.quality,
     )
 
 
-def rings(mask: Floats) -> tuple[Floats, Doubles, Doubles] | None:
-    """Look at a mask on rings around its middle.
+def sample_rings(mask: Floats) -> tuple[Floats, Doubles, Doubles] | None:
+    """Normalize a mask by its second moments and sample it on rings.
+
+    Args:
+        mask: 0 to 1, [height, width].
 
     Returns:
-        The profile, [rings, directions], the middle and the frame; None for lines and for nothing.
+        The profile [rings, directions], the centroid [2] and the frame [2, 2], both in pixels of
+        the mask; None for a line or an empty mask.
     """
     moments = cv2.moments(mask)
     if moments["m00"] <= 0:
         return None
-    middle = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
-    across, slant, down = (moments[name] / moments["m00"] for name in ("mu20", "mu11", "mu02"))
-    values, vectors = np.linalg.eigh(np.array([(across, slant), (slant, down)]))
-    if values[0] <= LEAST_VARIANCE_PX or values[1] > MAX_ELONGATION * values[0]:
+    center = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
+    xx, xy, yy = (moments[name] / moments["m00"] for name in ("mu20", "mu11", "mu02"))
+    values, vectors = np.linalg.eigh(np.array([(xx, xy), (xy, yy)]))
+    if values[0] <= MIN_VARIANCE_PX or values[1] > MAX_ELONGATION * values[0]:
         return None
     frame = vectors @ np.diag(np.sqrt(values)) @ vectors.T
-    places = _unit_rings() @ frame.T + middle
+    points = _unit_rings() @ frame.T + center
     smooth = cv2.GaussianBlur(mask, (0, 0), SMOOTHING_PX)
-    x, y = (np.ascontiguousarray(places[..., axis], np.float32) for axis in (0, 1))
+    x, y = (np.ascontiguousarray(points[..., axis], np.float32) for axis in (0, 1))
     profile = cv2.remap(smooth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(profile, np.float32), middle, frame
+    return np.asarray(profile, np.float32), center, frame
 
 
 def _unit_rings() -> Doubles:
+    """Return the sample points in the normalized frame, [rings, directions, 2]."""
     angles = np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    places: Doubles = RADII[:, None, None] * circle[None]
-    return places
+    points: Doubles = RADII[:, None, None] * circle[None]
+    return points
 
 
-def ring_strengths(profiles: Floats) -> Floats:
-    """Give the strengths of Fourier coefficients, unit length, [n, rings × orders]."""
-    strengths = np.abs(np.fft.rfft(profiles, axis=2))[..., :ORDERS] * np.sqrt(RADII)[:, None]
-    flat = np.sqrt(strengths.reshape(len(profiles), -1))
+def ring_magnitudes(profiles: Floats) -> Floats:
+    """Return root magnitudes of the rings' Fourier coefficients as unit vectors.
+
+    Args:
+        profiles: [n, rings, directions].
+
+    Returns:
+        [n, rings × orders].
+    """
+    magnitudes = np.abs(np.fft.rfft(profiles, axis=2))[..., :ORDERS] * np.sqrt(RADII)[:, None]
+    flat = np.sqrt(magnitudes.reshape(len(profiles), -1))
     lengths = np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
     return np.asarray(flat / lengths, np.float32)
 
 
 def spectra(profiles: Floats) -> Complexes:
-    """Prepare profiles for correlation: less their mean, unit length, by frequency."""
+    """Prepare profiles for `correlations`: zero mean, unit length, Fourier transformed.
+
+    Rings are weighted by their circumference.
+
+    Args:
+        profiles: [n, rings, directions].
+
+    Returns:
+        [n, rings, frequencies].
+    """
     weights = (RADII / (RADII.sum() * DIRECTIONS))[:, None]
-    rest = profiles - (profiles * weights).sum(axis=(1, 2), keepdims=True)
-    rest = rest * np.sqrt(weights)
-    lengths = np.sqrt((rest * rest).sum(axis=(1, 2), keepdims=True))
-    return np.fft.rfft(rest / np.maximum(lengths, 1e-9), axis=2).astype(np.complex64)
+    centered = profiles - (profiles * weights).sum(axis=(1, 2), keepdims=True)
+    centered = centered * np.sqrt(weights)
+    lengths = np.sqrt((centered * centered).sum(axis=(1, 2), keepdims=True))
+    return np.fft.rfft(centered / np.maximum(lengths, 1e-9), axis=2).astype(np.complex64)
 
 
-def correlations(some: Complexes, others: Complexes) -> tuple[Floats, Ints]:
-    """Correlate profiles with others at the best turn.
+def correlations(first: Complexes, second: Complexes) -> tuple[Floats, Ints]:
+    """Correlate all pairs of profiles at their best rotation.
 
-    Returns:
-        Correlations, and turns of the others against the first, in directions; both [n, others].
-    """
-    # A product of matrices for each frequency.
-    first, second = np.conj(some).transpose(2, 0, 1), others.transpose(2, 1, 0)
-    by_turn = np.fft.irfft((first @ second).transpose(1, 2, 0), DIRECTIONS, axis=2)
-    turns = by_turn.argmax(axis=2)
-    best = np.take_along_axis(by_turn, turns[..., None], 2)[..., 0]
-    return best.astype(np.float32), turns
-
-
-def compared(stored: Sequence[Shape], found: Sequence[Shape]) -> tuple[Floats, Ints]:
-    """Compare stored shapes with a query's.
+    Args:
+        first: spectra, [n, rings, frequencies].
+        second: spectra, [m, rings, frequencies].
 
     Returns:
-        How many times nearer than what landmarks reach each pair is, as a logarithm, and turns of
-        the found ones against the stored ones, in directions; both [stored, found].
+        Correlations, and rotations of the second against the first in steps of `DIRECTIONS` per
+        turn; both [n, m].
     """
-    one, other = (
-        spectra(np.stack([shape.profile for shape in shapes])) for shapes in (stored, found)
+    # The cross-correlation theorem: one matrix product per frequency.
+    products = np.conj(first).transpose(2, 0, 1) @ second.transpose(2, 1, 0)
+    by_rotation = np.fft.irfft(products.transpose(1, 2, 0), DIRECTIONS, axis=2)
+    rotations = by_rotation.argmax(axis=2)
+    best = np.take_along_axis(by_rotation, rotations[..., None], 2)[..., 0]
+    return best.astype(np.float32), rotations
+
+
+def compare_shapes(stored: Sequence[Shape], query: Sequence[Shape]) -> tuple[Floats, Ints]:
+    """Compare stored shapes with a query's shapes.
+
+    Returns:
+        The closeness of each pair: the logarithm of how many times nearer to a perfect correlation
+        it is than the nearest landmark; and the rotation of the query's shape against the stored
+        shape, in steps of `DIRECTIONS` per turn. Both [stored, query].
+    """
+    stored_spectra, query_spectra = (
+        spectra(np.stack([shape.profile for shape in shapes])) for shapes in (stored, query)
     )
-    alike, turns = correlations(one, other)
+    similarities, rotations = correlations(stored_spectra, query_spectra)
     noise = np.array([[shape.noise] for shape in stored], np.float32)
-    return np.log(_missing(noise) / _missing(alike)), turns
+    return np.log(_distance(noise) / _distance(similarities)), rotations
 
 
-def placed(stored: Shape, found: Shape, turn: int) -> Doubles:
-    """Give the affine map, [2, 3], that brings a stored picture to where a shape was found."""
-    angle = turn * 2 * np.pi / DIRECTIONS
+def shape_transform(stored: Shape, query: Shape, rotation: int) -> Doubles:
+    """Return the affine map [2, 3] from the stored picture to the query's.
+
+    Args:
+        stored: a shape in the stored picture.
+        query: the same shape in the query.
+        rotation: of the query's shape against the stored shape, see `compare_shapes`.
+    """
+    angle = rotation * 2 * np.pi / DIRECTIONS
     cosine, sine = np.cos(angle), np.sin(angle)
-    rotation = np.array([(cosine, -sine), (sine, cosine)])
-    linear = found.frame @ rotation @ np.linalg.inv(stored.frame)
-    return np.column_stack([linear, found.middle - linear @ stored.middle])
+    turn = np.array([(cosine, -sine), (sine, cosine)])
+    linear = query.frame @ turn @ np.linalg.inv(stored.frame)
+    return np.column_stack([linear, query.center - linear @ stored.center])
 
 
-def _missing(correlations: Floats) -> Floats:
-    return np.maximum(1 - correlations, 0.0) + np.float32(CLOSENESS_FLOOR)
+def _distance(correlations: Floats) -> Floats:
+    """Return the distance from a perfect correlation, at least `CORRELATION_FLOOR`."""
+    return np.maximum(1 - correlations, 0.0) + np.float32(CORRELATION_FLOOR)

@@ -1,19 +1,22 @@
-"""Visual words and short codes of local features, learnt once and committed.
+"""The vocabulary of visual words and the codes of local features: learned once and committed.
 
-A descriptor is projected to 64 components (principal components, then a rotation that spreads their
-variance).
+Descriptors are projected to 64 components: principal components, then a rotation that equalizes
+their variance.
 
-- Its words are pairs of the nearest centres of its two halves (Babenko and Lempitsky, "The inverted
-  multi-index", CVPR 2012): a million words of two books with a thousand centres each. The library
-  must be able to tell very many elements apart by words alone (Sivic and Zisserman, "Video Google",
-  ICCV 2003).
-- How common a word is in photos is learnt, too: what is in every photo tells nothing of any.
-- Its code, from which it can be approximated again, takes 16 bytes (Jégou et al., "Product
-  quantization for nearest neighbor search", PAMI 2011).
-- How near it lies to landmarks, centres of descriptors in general, tells from which distance on a
-  likeness means nothing: the same for every library, so that evidence is comparable.
+- The word of a descriptor is the pair of the nearest centers of its two halves (Babenko and
+  Lempitsky, "The inverted multi-index", CVPR 2012): two books of a thousand centers make a million
+  words. A large vocabulary is needed to tell many elements apart by words alone (Sivic and
+  Zisserman, "Video Google", ICCV 2003).
+- The mean weight of each word in photos is learned, too: a word that is in every photo carries no
+  information (inverse document frequency).
+- The code of a descriptor takes 16 bytes and approximates it (Jégou et al., "Product quantization
+  for nearest neighbor search", PAMI 2011).
+- The distance of a descriptor to its nearest landmarks, centers of descriptors in general, is the
+  distance beyond which a match is no evidence. It is the same for every library, so that evidence
+  is comparable.
 
-Another vocabulary needs another version, since libraries keep words and codes.
+A different vocabulary needs a new version, since libraries store words and codes.
+`services/models/elements/vocabulary.py` learns it.
 """
 
 from __future__ import annotations
@@ -36,41 +39,43 @@ FILE = Path(__file__).parent / "vocabulary.npz"
 NAME = "rootsift_words"
 VERSION = "2"
 SPACE = f"{NAME}@{VERSION}"
-"""Of the bags of words, as libraries name it."""
+"""Space of the bags of words, as stored in libraries."""
 
-COMMONNESS_STEPS = 128
-"""Of the root of how common a word is, as it is kept."""
-NOISE_NEIGHBOUR = 8
-"""Which nearest landmark tells the distance that means nothing."""
+PHOTO_WEIGHT_STEPS = 128
+"""Quantization steps of the root of a word's mean weight in photos."""
+NOISE_RANK = 8
+"""Rank of the nearest landmark whose distance is the noise distance."""
 NOISE_GROUPS = 64
-"""Groups of landmarks, of the same size each."""
-ROWS_A_TURN = 512
-"""Descriptors compared with all centres at once: bounds the memory."""
+"""Number of groups of landmarks, of equal size."""
+ROWS_PER_BLOCK = 512
+"""Descriptors that are compared with all centers at once; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What was learnt."""
+    """The learned parameters."""
 
     mean: Floats
-    """Of descriptors, [128]."""
+    """Mean of RootSIFT descriptors, [128]."""
     projection: Floats
     """[128, components]."""
     halves: Floats
-    """Centres of the first and the second half, [2, centres, components of a half]."""
+    """Centers of the first and the second half, [2, centers, components of a half]."""
     landmarks: Floats
     """[landmarks, components]."""
     codebooks: Floats
     """[parts, 256, components of a part]."""
-    commonness: Floats
-    """Weight of each word in the bag of a photo, on average, [words]."""
+    photo_weights: Floats
+    """Mean weight of each word in the bag of a photo, [words]."""
     inversion: tuple[Floats, Floats]
-    """Matrix and offset that make a projected descriptor that of the negative picture."""
+    """Matrix [components, components] and offset [components] that approximate the projected
+    descriptor of the negative picture."""
     shapes: ShapeBook
-    """What was learnt about shapes in one color."""
+    """Learned parameters of shapes."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> Vocabulary:
+        """Read the parameters from a NumPy archive."""
         with np.load(file, allow_pickle=False) as stored:
             mean = stored["mean"].astype(np.float32)
             projection = stored["projection"].astype(np.float32)
@@ -80,21 +85,24 @@ class Vocabulary:
                 stored["halves"].astype(np.float32),
                 stored["landmarks"].astype(np.float32) * stored["landmark_scale"],
                 stored["codebooks"].astype(np.float32),
-                (stored["commonness_roots"].astype(np.float32) / COMMONNESS_STEPS) ** 2,
+                (stored["commonness_roots"].astype(np.float32) / PHOTO_WEIGHT_STEPS) ** 2,
                 _inversion(mean, projection),
                 ShapeBook.load(),
             )
 
     @property
     def components(self) -> int:
+        """Number of components of a projected descriptor."""
         return int(self.projection.shape[1])
 
     @property
     def word_count(self) -> int:
+        """Number of words."""
         return int(self.halves.shape[1]) ** 2
 
     @property
     def code_bytes(self) -> int:
+        """Length of a descriptor's code."""
         return int(self.codebooks.shape[0])
 
     def project(self, descriptors: Floats) -> Floats:
@@ -102,30 +110,36 @@ class Vocabulary:
         return np.asarray((descriptors - self.mean) @ self.projection, np.float32)
 
     def inverted(self, projected: Floats) -> Floats:
-        """Give about what the same places of the negative picture would be described as.
+        """Approximate the descriptors of the same keypoints in the negative picture.
 
-        There every gradient, and so the keypoint itself, points the other way.
+        In the negative, every gradient is reversed, and so is the direction of the keypoint.
+
+        Args:
+            projected: [n, components].
+
+        Returns:
+            [n, components].
         """
         matrix, offset = self.inversion
         return projected @ matrix + offset
 
     def words(self, projected: Floats, count: int) -> tuple[Ints, Floats]:
-        """Find the nearest words.
+        """Return the nearest words of each descriptor.
 
         Args:
             projected: descriptors, [n, components].
-            count: words of each.
+            count: words per descriptor.
 
         Returns:
             Words, nearest first, and squared distances to them; both [n, count].
         """
-        centres = self.halves.shape[1]
-        # None of the nearest pairs has a centre behind so many nearer ones of its half.
+        centers = self.halves.shape[1]
+        # The `count` nearest pairs consist of the `count` nearest centers of each half.
         first, second = (
             _nearest(half, book, count)
             for half, book in zip(np.split(projected, 2, axis=1), self.halves, strict=True)
         )
-        pairs = first[0][:, :, None] * centres + second[0][:, None, :]
+        pairs = first[0][:, :, None] * centers + second[0][:, None, :]
         squared = first[1][:, :, None] + second[1][:, None, :]
         shape = len(projected), count**2
         pairs, squared = pairs.reshape(shape), squared.reshape(shape)
@@ -133,28 +147,32 @@ class Vocabulary:
         return np.take_along_axis(pairs, order, 1), np.take_along_axis(squared, order, 1)
 
     def noise(self, projected: Floats) -> Floats:
-        """Give the squared distances from which on a likeness means nothing, [n].
+        """Return the squared distances beyond which a match is no evidence, [n].
 
-        Landmarks are taken in groups, and of each the nearest one: the next ones of all are hardly
-        ever in one group, and sorting all of them would take five times as long.
+        The distance to the landmark of rank `NOISE_RANK` is approximated: of each group of
+        landmarks, only the nearest one is ranked. The nearest landmarks are hardly ever in the same
+        group, and sorting all landmarks would take five times as long.
+
+        Args:
+            projected: [n, components].
         """
         squared = np.empty(len(projected), np.float32)
-        # Groups are put across, so that their minima are taken of whole rows.
-        across = self.landmarks.reshape(NOISE_GROUPS, -1, self.components).transpose(1, 0, 2)
-        landmarks = across.reshape(-1, self.components)
-        norms = np.einsum("ij,ij->i", landmarks, landmarks)
-        for start in range(0, len(projected), ROWS_A_TURN):
-            part = projected[start : start + ROWS_A_TURN]
-            distances = part @ (-2 * landmarks.T)
-            distances += norms
-            nearest = distances.reshape(len(part), -1, NOISE_GROUPS).min(axis=1)
-            place = NOISE_NEIGHBOUR - 1
-            own = np.einsum("ij,ij->i", part, part)
-            squared[start : start + ROWS_A_TURN] = np.partition(nearest, place)[:, place] + own
+        # Interleave the groups, so that their minima are minima of whole rows.
+        interleaved = self.landmarks.reshape(NOISE_GROUPS, -1, self.components).transpose(1, 0, 2)
+        landmarks = interleaved.reshape(-1, self.components)
+        landmark_norms = np.einsum("ij,ij->i", landmarks, landmarks)
+        for start in range(0, len(projected), ROWS_PER_BLOCK):
+            block = projected[start : start + ROWS_PER_BLOCK]
+            distances = block @ (-2 * landmarks.T)
+            distances += landmark_norms
+            nearest = distances.reshape(len(block), -1, NOISE_GROUPS).min(axis=1)
+            ranked = np.partition(nearest, NOISE_RANK - 1)[:, NOISE_RANK - 1]
+            norms = np.einsum("ij,ij->i", block, block)
+            squared[start : start + ROWS_PER_BLOCK] = ranked + norms
         return np.maximum(squared, 0)
 
     def encode(self, projected: Floats) -> Codes:
-        """Shorten projected descriptors, [n, components] → [n, code bytes]."""
+        """Quantize projected descriptors to codes, [n, components] → [n, code bytes]."""
         parts = np.split(projected, self.code_bytes, axis=1)
         nearest = [
             _nearest(part, book, 1)[0][:, 0]
@@ -163,35 +181,50 @@ class Vocabulary:
         return np.stack(nearest, axis=1).astype(np.uint8)
 
     def decode(self, codes: Codes) -> Floats:
-        """Approximate projected descriptors, [n, code bytes] → [n, components]."""
+        """Approximate projected descriptors by their codes, [n, code bytes] → [n, components]."""
         parts = np.arange(self.code_bytes)
         approximations: Floats = self.codebooks[parts, codes].reshape(len(codes), self.components)
         return approximations
 
 
 def _inversion(mean: Floats, projection: Floats) -> tuple[Floats, Floats]:
+    """Return the matrix and offset of `Vocabulary.inversion`.
+
+    Relative to the reversed keypoint, a descriptor's spatial bins are rotated by 180 degrees.
+    """
     bins = np.arange(DIMENSIONS).reshape(BINS, BINS, DIRECTIONS)
-    turned = bins[::-1, ::-1].ravel()
-    back = np.linalg.pinv(projection)
-    matrix = back[:, turned] @ projection
-    shift: Floats = ((mean[turned] - mean) @ projection).astype(np.float32)
-    return matrix.astype(np.float32), shift
+    rotated = bins[::-1, ::-1].ravel()
+    unprojection = np.linalg.pinv(projection)
+    matrix = unprojection[:, rotated] @ projection
+    offset: Floats = ((mean[rotated] - mean) @ projection).astype(np.float32)
+    return matrix.astype(np.float32), offset
 
 
-def _nearest(points: Floats, centres: Floats, count: int) -> tuple[Ints, Floats]:
-    """Find the few nearest centres of points, nearest first, and the squared distances to them."""
-    norms = np.einsum("ij,ij->i", centres, centres)
+def _nearest(points: Floats, centers: Floats, count: int) -> tuple[Ints, Floats]:
+    """Find the nearest centers of each point.
+
+    Args:
+        points: [n, components].
+        centers: [m, components].
+        count: centers per point.
+
+    Returns:
+        Rows of the centers, nearest first, and squared distances to them; both [n, count].
+    """
+    center_norms = np.einsum("ij,ij->i", centers, centers)
     rows = np.empty((len(points), count), np.int64)
     squared = np.empty((len(points), count), np.float32)
-    for start in range(0, len(points), ROWS_A_TURN):
-        part = points[start : start + ROWS_A_TURN]
-        distances = part @ (-2 * centres.T)
-        distances += norms
-        every = np.arange(len(part))
-        own = np.einsum("ij,ij->i", part, part)
-        for place in range(count):
+    for start in range(0, len(points), ROWS_PER_BLOCK):
+        block = points[start : start + ROWS_PER_BLOCK]
+        distances = block @ (-2 * centers.T)
+        distances += center_norms
+        block_rows = np.arange(len(block))
+        norms = np.einsum("ij,ij->i", block, block)
+        for rank in range(count):
             nearest = distances.argmin(axis=1)
-            rows[start + every, place] = nearest
-            squared[start + every, place] = np.maximum(distances[every, nearest] + own, 0)
-            distances[every, nearest] = np.inf
+            rows[start + block_rows, rank] = nearest
+            squared[start + block_rows, rank] = np.maximum(
+                distances[block_rows, nearest] + norms, 0
+            )
+            distances[block_rows, nearest] = np.inf
     return rows, squared

@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
-from imagesearch_services.embedding.elements import segments, shapes
-from imagesearch_services.embedding.elements.segments import MASK_SIDE_PX
+from imagesearch_services.embedding.elements import shapes
+from imagesearch_services.embedding.elements.masks import MASK_SIDE_PX
+from imagesearch_services.embedding.elements.segments import find_segments
 from imagesearch_services.models.common.pictures import all_names, data_folder, read_pixels
 from imagesearch_services.models.elements.clustering import k_means
 from imagesearch_services.models.elements.sources import FOLDER
@@ -104,7 +105,7 @@ def profile(mask: Floats) -> Floats | None:
     factor = MASK_SIDE_PX / max(part.shape)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(part, None, fx=factor, fy=factor, interpolation=method)
-    found = shapes.rings(np.asarray(resized, np.float32))
+    found = shapes.sample_rings(np.asarray(resized, np.float32))
     return None if found is None else found[0]
 
 
@@ -134,7 +135,7 @@ def landmarks(data: Path) -> Floats:
         pixels = read_pixels(data / name)
         factor = 1000 / max(pixels.shape[:2])
         pixels = np.asarray(cv2.resize(pixels, None, fx=factor, fy=factor), np.uint8)
-        sampled = [shapes.rings(segment.mask) for segment in segments.segments(pixels)]
+        sampled = [shapes.sample_rings(segment.mask) for segment in find_segments(pixels)]
         found += [rings[0] for rings in sampled if rings is not None]
     return np.stack(found)[:: max(1, len(found) // LANDMARKS)][:LANDMARKS]
 
@@ -160,7 +161,7 @@ def learn(seen_as: Floats, of_photos: Floats) -> dict[str, npt.NDArray[np.generi
         of_photos: Profiles of landmarks, [landmarks, rings, directions].
     """
     flat = seen_as.reshape(-1, *seen_as.shape[2:])
-    described = shapes.ring_strengths(flat).reshape(len(seen_as), 1 + VIEWS, -1)
+    described = shapes.ring_magnitudes(flat).reshape(len(seen_as), 1 + VIEWS, -1)
     mean = described[:, 0].mean(axis=0)
     projection = discriminants(described, mean)
     reduced = (described - mean) @ projection

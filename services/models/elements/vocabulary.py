@@ -1,7 +1,7 @@
 """Learn the vocabulary of element search: visual words, landmarks, codes, and word frequencies.
 
     python -m imagesearch_services.models.elements.vocabulary
-    python -m imagesearch_services.models.elements.vocabulary --commonness-only
+    python -m imagesearch_services.models.elements.vocabulary --photo-weights-only
 
 Writes `services/embedding/elements/vocabulary.npz`. The words are learned from pictures that the
 benchmark neither stores nor uses as queries: garments, groceries on shelves, and drawn logos and
@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements.features import QUERY_LIMITS, query_bag
+from imagesearch_services.embedding.elements.bags import query_bag
+from imagesearch_services.embedding.elements.description import QUERY_LIMITS
 from imagesearch_services.embedding.elements.vocabulary import (
-    COMMONNESS_STEPS,
     FILE,
+    PHOTO_WEIGHT_STEPS,
     Vocabulary,
 )
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
@@ -60,9 +61,9 @@ DRAWINGS = 250
 FIRST_DRAWING = 240
 """Number of the first drawing; lower numbers are stored by the benchmark, negative ones are its
 foreign elements."""
-COMMONNESS_PHOTOS = 220
-"""Number of photos that word frequencies are counted on; half of them are street photos."""
-COMMONNESS_SIDE_PX = 1000
+WEIGHT_PHOTOS = 220
+"""Number of photos that word weights are measured on; half of them are street photos."""
+WEIGHT_SIDE_PX = 1000
 DISTRACTOR_PHOTOS = 1640
 """Number of unused photos that the benchmark takes distractors from."""
 
@@ -88,27 +89,27 @@ def pictures(data: Path) -> Iterator[npt.NDArray[np.uint8]]:
         yield _gray(photo.pixels)
 
 
-def commonness_photos(data: Path) -> list[str]:
-    """Return the names of the photos that word frequencies are counted on."""
+def weight_photos(data: Path) -> list[str]:
+    """Return the names of the photos that word weights are measured on."""
     names = all_names(data)
     street, shelves = (
         [name for name in names if name.startswith(kind)] for kind in ("street", "grocery/shelf")
     )
     garments = [name for name in unused_photos(data)[DISTRACTOR_PHOTOS:] if "garments" in name]
     groups = zip(street[:220:2], street[1:220:2], garments, shelves[::7], strict=False)
-    return [name for group in groups for name in group][:COMMONNESS_PHOTOS]
+    return [name for group in groups for name in group][:WEIGHT_PHOTOS]
 
 
-def commonness(data: Path, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
+def photo_weights(data: Path, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
     """Return the root of each word's mean weight in the bag of a photo, in steps."""
     sums = np.zeros(vocabulary.word_count)
-    for name in commonness_photos(data):
+    for name in weight_photos(data):
         pixels = read_pixels(data / name)
-        factor = COMMONNESS_SIDE_PX / max(pixels.shape[:2])
+        factor = WEIGHT_SIDE_PX / max(pixels.shape[:2])
         gray = _gray(cv2.resize(pixels, None, fx=factor, fy=factor))
         bag = query_bag(vocabulary.project(extract(gray, QUERY_LIMITS).descriptors), vocabulary)
         sums[bag.words] += bag.weights
-    steps = np.rint(np.sqrt(sums / COMMONNESS_PHOTOS) * COMMONNESS_STEPS)
+    steps = np.rint(np.sqrt(sums / WEIGHT_PHOTOS) * PHOTO_WEIGHT_STEPS)
     return np.asarray(np.minimum(steps, np.iinfo(np.uint8).max), np.uint8)
 
 
@@ -171,10 +172,12 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=6, help="iterations of k-means")
     parser.add_argument("--output", type=Path, default=FILE)
     parser.add_argument(
-        "--commonness-only", action="store_true", help="keep the words, count how common they are"
+        "--photo-weights-only",
+        action="store_true",
+        help="keep the words, measure their weights in photos",
     )
     options = parser.parse_args()
-    if not options.commonness_only:
+    if not options.photo_weights_only:
         points = descriptors(options.data)
         learned = learn(points, options.centers, options.landmarks, options.iterations)
         learned["commonness_roots"] = np.zeros(options.centers**2, np.uint8)
@@ -182,7 +185,7 @@ def main() -> None:
         print(f"learned from {len(points)} descriptors: {options.output}")
     with np.load(options.output) as stored:
         learned = dict(stored)
-    learned["commonness_roots"] = commonness(options.data, Vocabulary.load(options.output))
+    learned["commonness_roots"] = photo_weights(options.data, Vocabulary.load(options.output))
     np.savez_compressed(options.output, **learned)  # type: ignore[arg-type]
 
 

@@ -25,12 +25,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.elements.features import (
-    STORED_LIMITS,
-    Keypoints,
-    StoredElement,
-    may_be_inverted,
-)
+from imagesearch_services.embedding.elements.bags import is_searched_inverted
+from imagesearch_services.embedding.elements.description import STORED_LIMITS
+from imagesearch_services.embedding.elements.features import Keypoints, StoredElement
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.windows import STEP_PX, Windows
@@ -177,7 +174,7 @@ def _windows(photo: Path, vocabulary: Vocabulary) -> Iterator[Local]:
         keypoints = Keypoints(points, found.sizes[rows], found.angles[rows])
         element = StoredElement(round(box.width), round(box.height), keypoints, codes[rows])
         several = [words[rows]]
-        if may_be_inverted(len(rows)):
+        if is_searched_inverted(len(rows)):
             several.append(negative_words[rows])
         yield element.to_bytes(), np.concatenate(several)
 

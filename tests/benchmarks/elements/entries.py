@@ -9,26 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.elements import features as features_module
-from imagesearch_services.embedding.elements import segments as segments_module
-from imagesearch_services.embedding.elements import shapes as shapes_module
-from imagesearch_services.embedding.elements import vocabulary as vocabulary_module
-from imagesearch_services.embedding.elements.features import (
+from imagesearch_services.embedding.elements import shapes
+from imagesearch_services.embedding.elements.bags import Bag, weigh_words
+from imagesearch_services.embedding.elements.description import (
     QUERY_SIDE_PX,
     STORED_SIDE_PX,
-    Bag,
     describe_element,
     describe_query,
-    weighted,
 )
-from imagesearch_services.embedding.elements.regional import Regional, with_regional
+from imagesearch_services.embedding.elements.regional import Regional, pack_regional
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.windows import Windows
 from imagesearch_services.models.common.pictures import read_pixels
 from imagesearch_services.models.elements import dataset
 from imagesearch_services.models.elements.sources import FOLDER
 from tests.benchmarks.elements.distractors import MODEL, Dense, distractors
-from tests.benchmarks.elements.offline import code_hash, in_parts, view
+from tests.benchmarks.elements.offline import DESCRIPTION_MODULES, code_hash, in_parts, view
 
 Floats = npt.NDArray[np.float32]
 
@@ -63,8 +59,7 @@ class Asked:
 def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
     """Describe elements and every second query, as Embedding does."""
     vocabulary, dense = Vocabulary.load(), Dense()
-    modules = (features_module, segments_module, shapes_module, vocabulary_module)
-    key = code_hash(modules, FILE, shapes_module.FILE, MODEL)
+    key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE, MODEL)
     folder = FOLDER / f"index-{benchmark.folder.name}-{key}"
 
     def element(one: dataset.Element) -> Stored:
@@ -72,7 +67,7 @@ def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
         pixels = read_pixels(benchmark.folder / one.file)
         vector = dense.whole(pixels)
         box = np.array([(0, 0, pixels.shape[1], pixels.shape[0])], np.float32)
-        raw = with_regional(features.to_bytes(), Regional(vector[None], box))
+        raw = pack_regional(features.to_bytes(), Regional(vector[None], box))
         return Stored(one.id, raw, bag, vector)
 
     def query(one: dataset.Query) -> Asked:
@@ -83,7 +78,7 @@ def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
         vectors = dense.all(pixels)
         whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
         boxes = [whole, *Windows.from_parameters(QUERY_WINDOWS).boxes(whole)]
-        raw = with_regional(features.to_bytes(), Regional(vectors, np.array(boxes, np.float32)))
+        raw = pack_regional(features.to_bytes(), Regional(vectors, np.array(boxes, np.float32)))
         names = [each.element for each in one.appearances]
         return Asked(names[0], frozenset(names), raw, bag, shape_bag, vectors)
 
@@ -100,5 +95,5 @@ def others(count: int) -> Iterator[Stored]:
     for number, one in enumerate(distractors(count)):
         vector = one.vector.astype(np.float32)
         box = np.array([(0, 0, 1, 1)], np.float32)
-        features = with_regional(one.features, Regional(vector[None], box))
-        yield Stored(f"other-{number}", features, weighted(one.words, vocabulary), vector)
+        features = pack_regional(one.features, Regional(vector[None], box))
+        yield Stored(f"other-{number}", features, weigh_words(one.words, vocabulary), vector)

@@ -33,9 +33,9 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
 from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.common.types import SparseVector, Vector
-from imagesearch_services.embedding.elements.fusion import Candidate, find
+from imagesearch_services.embedding.elements.fusion import Candidate, find_elements
+from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.shapes import FIRST_WORD
-from imagesearch_services.embedding.elements.verification import Rules
 from imagesearch_services.embedding.elements.vocabulary import SPACE, Vocabulary
 from imagesearch_services.gateway.clients.catalog import CatalogClient
 from imagesearch_services.gateway.model import FeaturesHit
@@ -251,7 +251,7 @@ def _since_ms(started_s: float) -> float:
 
 def _is_first(query: Asked, candidates: Mapping[bytes, bytes], vocabulary: Vocabulary) -> bool:
     several = [Candidate(uid.hex(), features) for uid, features in candidates.items()]
-    hits = find(query.features, several, vocabulary, Rules())
+    hits = find_elements(query.features, several, vocabulary, Rules())
     strangers = {entry_uid(name).hex() for name in query.shown - {query.element}}
     best = next((one.id for one in hits if one.id not in strangers), None)
     return best == entry_uid(query.element).hex()

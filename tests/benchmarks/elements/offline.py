@@ -19,24 +19,31 @@ import numpy.typing as npt
 
 from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements import (
+    bags,
+    description,
     features,
+    flat_colors,
     fusion,
+    masks,
     matching,
+    pose,
+    rules,
     segments,
     shapes,
     verification,
     vocabulary,
 )
-from imagesearch_services.embedding.elements.features import (
-    Bag,
-    QueryFeatures,
-    StoredElement,
+from imagesearch_services.embedding.elements.bags import Bag
+from imagesearch_services.embedding.elements.description import (
+    WorkingImage,
     describe_element,
     describe_query,
-    working,
+    working_image,
 )
-from imagesearch_services.embedding.elements.fusion import evidence, places
-from imagesearch_services.embedding.elements.verification import Rules, Verified, verify
+from imagesearch_services.embedding.elements.features import QueryFeatures, StoredElement
+from imagesearch_services.embedding.elements.fusion import appearances, evidence
+from imagesearch_services.embedding.elements.rules import Rules
+from imagesearch_services.embedding.elements.verification import Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.models.elements.dataset import Benchmark
@@ -46,6 +53,20 @@ from imagesearch_services.models.elements.suite import PART, Hit
 CANDIDATES = 100
 SHAPE_CANDIDATES = 30
 THREADS = 2
+
+DESCRIPTION_MODULES = (
+    bags,
+    description,
+    features,
+    flat_colors,
+    masks,
+    segments,
+    shapes,
+    vocabulary,
+)
+"""Modules whose code decides how a picture is described."""
+SEARCH_MODULES = (matching, pose, rules, verification, fusion)
+"""Modules whose code decides what a search finds, apart from `DESCRIPTION_MODULES`."""
 
 Described = tuple[QueryFeatures, Bag, Bag]
 """Of a query, its words, and those of its shapes."""
@@ -96,15 +117,15 @@ def describe(benchmark: Benchmark) -> Features:
 
     Each few pictures are a file of their own, so that a run goes on where it was stopped.
     """
-    modules = (features, segments, shapes, vocabulary)
-    folder = FOLDER / f"features-{benchmark.folder.name}-{code_hash(modules, FILE, shapes.FILE)}"
+    key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE)
+    folder = FOLDER / f"features-{benchmark.folder.name}-{key}"
     words = Vocabulary.load()
 
     def element(name: str) -> tuple[StoredElement, Bag]:
-        return describe_element(view(benchmark, name, features.STORED_SIDE_PX), words)
+        return describe_element(view(benchmark, name, description.STORED_SIDE_PX), words)
 
     def query(name: str) -> Described:
-        return describe_query(view(benchmark, name, features.QUERY_SIDE_PX), words)
+        return describe_query(view(benchmark, name, description.QUERY_SIDE_PX), words)
 
     return Features(
         in_parts(folder / "elements", element, [one.file for one in benchmark.elements]),
@@ -146,8 +167,7 @@ def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
     """Search every photo; what was searched before with the same code is read."""
     described = describe(benchmark)
     index, words = Index(described.elements), Vocabulary.load()
-    modules = (features, segments, shapes, vocabulary, matching, verification, fusion)
-    key = code_hash(modules, FILE, shapes.FILE)
+    key = code_hash((*DESCRIPTION_MODULES, *SEARCH_MODULES), FILE, shapes.FILE)
     folder = FOLDER / f"found-{benchmark.folder.name}-{candidates}-{key}"
 
     def found(photo: Described) -> list[Hit]:
@@ -173,10 +193,10 @@ def search(
 
 def _hit(query: QueryFeatures, element: StoredElement, row: int, one: Verified) -> Hit:
     factors = np.array([query.region.width / query.width, query.region.height / query.height])
-    corners = [place.corners * factors for place in places(element, one)]
+    corners = [place.corners * factors for place in appearances(element, one)]
     return Hit(row, evidence(element, one, None), corners)
 
 
-def view(benchmark: Benchmark, name: str, side_px: int) -> features.Working:
+def view(benchmark: Benchmark, name: str, side_px: int) -> WorkingImage:
     picture = PictureFile((benchmark.folder / name).read_bytes()).decode()
-    return working(picture, Box(0, 0, picture.width, picture.height), side_px)
+    return working_image(picture, Box(0, 0, picture.width, picture.height), side_px)

@@ -1,4 +1,4 @@
-"""Features of a query beside those of many elements at once."""
+"""Matching of a query with several elements at once."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.elements.features import (
-    QueryFeatures,
-    StoredElement,
-    Working,
+from imagesearch_services.embedding.elements.description import (
+    WorkingImage,
     describe_element,
     describe_query,
 )
+from imagesearch_services.embedding.elements.features import QueryFeatures, StoredElement
 from imagesearch_services.embedding.elements.matching import (
-    MAX_MATCHES_A_FEATURE,
+    MAX_MATCHES_PER_FEATURE,
     Gallery,
     match,
 )
-from imagesearch_services.embedding.elements.verification import Rules, verify
+from imagesearch_services.embedding.elements.rules import Rules
+from imagesearch_services.embedding.elements.verification import verify
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from tests.pictures import photo
 
@@ -26,9 +26,9 @@ SEEDS = (3, 5, 8)
 SHOWN = SEEDS.index(5)
 
 
-def view(pixels: np.ndarray) -> Working:
+def view(pixels: np.ndarray) -> WorkingImage:
     height, width = pixels.shape
-    return Working(Box(0, 0, width, height), np.asarray(pixels, np.uint8))
+    return WorkingImage(Box(0, 0, width, height), np.asarray(pixels, np.uint8))
 
 
 def grey(seed: int, width: int, height: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def query(vocabulary: Vocabulary) -> QueryFeatures:
     return describe_query(view(turned), vocabulary)[0]
 
 
-def test_cells_keep_nearly_all_pairs_that_mean_something(
+def test_cells_keep_nearly_all_matches_below_the_noise_distance(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     matches = match(query, Gallery.of(elements, vocabulary), vocabulary)
@@ -65,17 +65,17 @@ def test_cells_keep_nearly_all_pairs_that_mean_something(
         assert len(found) > 0.9 * len(true)
 
 
-def test_matches_come_best_first_and_weigh_as_they_are_near(
+def test_matches_are_best_first_and_weighted_by_distance(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     own = match(query, Gallery.of(elements, vocabulary), vocabulary).of(SHOWN)
     assert (np.diff(own.weights) <= 0).all()
-    missing = query.projected[own.query] - vocabulary.decode(elements[SHOWN].codes)[own.element]
-    distances = np.linalg.norm(missing, axis=1) / np.sqrt(query.noise[own.query])
+    differences = query.projected[own.query] - vocabulary.decode(elements[SHOWN].codes)[own.element]
+    distances = np.linalg.norm(differences, axis=1) / np.sqrt(query.noise[own.query])
     np.testing.assert_allclose(own.weights, 1 - distances, atol=1e-3)
 
 
-def test_most_agrees_with_the_element_that_is_shown(
+def test_agreement_is_greatest_for_the_element_shown(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     matches = match(query, Gallery.of(elements, vocabulary), vocabulary)
@@ -86,48 +86,48 @@ def test_most_agrees_with_the_element_that_is_shown(
     assert agreement[SHOWN] > 3 * np.delete(agreement, SHOWN).max()
 
 
-def test_elements_that_are_left_out_have_no_matches(
+def test_elements_outside_a_restricted_gallery_have_no_matches(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     gallery = Gallery.of(elements, vocabulary)
     whole = match(query, gallery, vocabulary)
-    part = match(query, gallery.only(np.array([False, True, False])), vocabulary)
+    part = match(query, gallery.restricted_to(np.array([False, True, False])), vocabulary)
     assert [len(part.of(row)) > 0 for row in range(len(SEEDS))] == [False, True, False]
     assert set(part.of(1).element) == set(whole.of(1).element)
     np.testing.assert_array_equal(part.agreement > 0, [False, True, False])
 
 
-def test_a_repeating_feature_leaves_room_for_others(vocabulary: Vocabulary) -> None:
+def test_matches_of_a_repeated_feature_are_limited(vocabulary: Vocabulary) -> None:
     tile = grey(7, 50, 50)
     pattern, _ = describe_element(view(np.tile(tile, (6, 8))), vocabulary)
     shown, *_ = describe_query(view(np.tile(tile, (9, 12))), vocabulary)
     own = match(shown, Gallery.of([pattern], vocabulary), vocabulary).of(0)
-    assert np.bincount(own.query).max() == MAX_MATCHES_A_FEATURE
+    assert np.bincount(own.query).max() == MAX_MATCHES_PER_FEATURE
 
 
-def test_without_features_nothing_matches(
+def test_nothing_matches_without_features(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     plain, _ = describe_element(view(np.full((80, 90), 7, np.uint8)), vocabulary)
     empty, *_ = describe_query(view(np.full((80, 90), 7, np.uint8)), vocabulary)
-    for seen, stored in ((query, [plain]), (empty, elements), (query, [])):
-        matches = match(seen, Gallery.of(stored, vocabulary), vocabulary)
+    for features, stored in ((query, [plain]), (empty, elements), (query, [])):
+        matches = match(features, Gallery.of(stored, vocabulary), vocabulary)
         assert not len(matches.matches)
         assert not matches.agreement.any()
-        assert not verify(seen, stored, vocabulary, Rules(), [0.5] * len(stored))
+        assert not verify(features, stored, vocabulary, Rules(), [0.5] * len(stored))
     assert not verify(query, [], vocabulary, Rules())
 
 
-def test_places_are_looked_for_where_most_agrees(
+def test_the_element_with_most_agreement_is_localized_first(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
-    (found,) = verify(query, elements, vocabulary, Rules(max_looked_for=1))
+    (found,) = verify(query, elements, vocabulary, Rules(max_localized=1))
     assert found.row == SHOWN
 
 
-def test_a_likeness_of_regions_brings_an_element_forward(
+def test_regional_similarity_raises_the_priority_of_an_element(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
-    likeness = [0.0, 0.0, 100.0]
-    found = verify(query, elements, vocabulary, Rules(max_looked_for=1), likeness)
-    assert SHOWN not in [one.row for one in found]
+    similarities = [0.0, 0.0, 100.0]
+    found = verify(query, elements, vocabulary, Rules(max_localized=1), similarities)
+    assert SHOWN not in [verified.row for verified in found]

@@ -1,4 +1,4 @@
-"""Windows of dense models, and the blobs that keep what a model made of them."""
+"""Windows of dense models, and the serialization and comparison of regional descriptors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.elements.regional import (
     Regional,
-    likeness,
-    with_regional,
-    without_regional,
+    nearest_windows,
+    pack_regional,
+    unpack_regional,
 )
 from imagesearch_services.embedding.windows import Windows
 
@@ -27,14 +27,14 @@ def windows() -> Windows:
 
 
 def regional(seed: int, count: int) -> Regional:
-    chance = np.random.default_rng(seed)
-    vectors = chance.normal(size=(count, 64)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    boxes = chance.uniform(0, 500, (count, 4)).astype(np.float32)
+    boxes = rng.uniform(0, 500, (count, 4)).astype(np.float32)
     return Regional(vectors, boxes)
 
 
-def test_windows_reach_from_edge_to_edge(windows: Windows) -> None:
+def test_windows_span_the_region_from_edge_to_edge(windows: Windows) -> None:
     boxes = windows.boxes(Box(100, 200, 500, 400))
     assert len(boxes) == windows.count == 24
     assert boxes[0] == (100, 200, 300, 300)
@@ -43,7 +43,7 @@ def test_windows_reach_from_edge_to_edge(windows: Windows) -> None:
     assert boxes[23] == (400, 200, 500, 300)
 
 
-def test_a_region_keeps_its_aspect_in_whole_steps(windows: Windows) -> None:
+def test_the_input_keeps_the_aspect_ratio_in_whole_steps(windows: Windows) -> None:
     spec = windows.input_for(Box(0, 0, 4000, 3000))
     assert (spec.width, spec.height) == (640, 480)
     spec = windows.input_for(Box(0, 0, 10, 1000))
@@ -51,9 +51,7 @@ def test_a_region_keeps_its_aspect_in_whole_steps(windows: Windows) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (640, 640), (623, 640), (9000, 31), (3, 4)])
-def test_no_input_has_more_pixels_than_are_counted_for_it(
-    windows: Windows, size: tuple[float, float]
-) -> None:
+def test_no_input_exceeds_the_maximum_pixels(windows: Windows, size: tuple[float, float]) -> None:
     assert windows.input_for(Box(0, 0, *size)).pixels <= windows.max_pixels
 
 
@@ -68,43 +66,43 @@ def test_no_input_has_more_pixels_than_are_counted_for_it(
         {"windows_side_px": "wide"},
     ],
 )
-def test_windows_that_are_none_are_refused(changes: dict[str, str]) -> None:
+def test_malformed_windows_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"windows|unpack|invalid literal"):
         Windows.from_parameters(PARAMETERS | changes)
 
 
-def test_vectors_come_back_from_their_bytes_beside_the_local_features() -> None:
+def test_vectors_and_local_features_survive_serialization() -> None:
     before = regional(1, 24)
-    local, after = without_regional(with_regional(b"local", before), field=FIELD)
+    local, after = unpack_regional(pack_regional(b"local", before), field=FIELD)
     assert local == b"local"
     assert after is not None
     assert (np.einsum("ij,ij->i", before.vectors, after.vectors) > 0.998).all()
     np.testing.assert_array_equal(after.boxes, before.boxes)
 
 
-def test_features_without_vectors_are_as_they_are() -> None:
-    assert with_regional(b"E1 local", None) == b"E1 local"
-    assert without_regional(b"E1 local", field=FIELD) == (b"E1 local", None)
+def test_local_features_without_vectors_are_unchanged() -> None:
+    assert pack_regional(b"E1 local", None) == b"E1 local"
+    assert unpack_regional(b"E1 local", field=FIELD) == (b"E1 local", None)
 
 
-def test_vectors_that_are_cut_off_are_refused() -> None:
-    raw = with_regional(b"local", regional(1, 2))
+def test_truncated_vectors_are_refused() -> None:
+    raw = pack_regional(b"local", regional(1, 2))
     for length in range(10, len(raw)):
         with pytest.raises(ServiceError, match=FIELD) as caught:
-            without_regional(raw[:length], field=FIELD)
+            unpack_regional(raw[:length], field=FIELD)
         assert caught.value.reason is Reason.FIELD_INVALID
 
 
-def test_vectors_of_nothing_are_refused() -> None:
-    nothing = replace(regional(1, 1), vectors=np.zeros((1, 64), np.float32))
+def test_zero_vectors_are_refused() -> None:
+    zero = replace(regional(1, 1), vectors=np.zeros((1, 64), np.float32))
     with pytest.raises(ServiceError, match="no picture"):
-        without_regional(with_regional(b"", nothing), field=FIELD)
+        unpack_regional(pack_regional(b"", zero), field=FIELD)
 
 
-def test_an_element_is_like_the_nearest_window() -> None:
+def test_an_element_is_compared_with_its_nearest_window() -> None:
     query = regional(1, 24)
     element = replace(regional(2, 1), vectors=query.vectors[7:8])
-    first, second = likeness(query, [element, None])
+    first, second = nearest_windows(query, [element, None])
     assert first is not None
     assert first[0] == pytest.approx(1.0)
     assert first[1] == 7
@@ -113,5 +111,5 @@ def test_an_element_is_like_the_nearest_window() -> None:
 
 def test_vectors_of_another_model_are_not_compared() -> None:
     other = replace(regional(1, 1), vectors=np.ones((1, 8), np.float32))
-    assert likeness(regional(1, 24), [other]) == [None]
-    assert likeness(None, [other]) == [None]
+    assert nearest_windows(regional(1, 24), [other]) == [None]
+    assert nearest_windows(None, [other]) == [None]
