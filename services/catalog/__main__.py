@@ -6,9 +6,9 @@ import asyncio
 import sys
 
 from imagesearch_services.catalog.app import build
-from imagesearch_services.catalog.installation import ForeignStoreError
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import FolderLockedError
+from imagesearch_services.catalog.thumbnails.installation import ForeignStoreError
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.server import serve

@@ -8,16 +8,18 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from imagesearch_services.catalog.checks import check_request_id
 from imagesearch_services.catalog.filters import AllOf, Match, Range
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks
-from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError, field_error
 
 KEPT_S = 2 * 3600.0
 """Lifetime of a stored answer, seconds; the contract promises an hour."""
+
+MAX_REQUEST_ID_BYTES = 128
+"""Maximum length of a request id, bytes of UTF-8."""
 
 PRUNE_INTERVAL_S = 600.0
 PRUNE_POINTS = 1000
@@ -104,6 +106,13 @@ class AnsweredRequests:
             )
         answer: Payload = payload["answer"]
         return answer
+
+
+def check_request_id(field: str, request_id: str) -> None:
+    """Raise FIELD_INVALID if a request id is too long."""
+    size = len(request_id.encode())
+    if size > MAX_REQUEST_ID_BYTES:
+        raise field_error(field, f"must have at most {MAX_REQUEST_ID_BYTES} bytes, not {size}")
 
 
 def _uid(request_id: str) -> bytes:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch_services.catalog.answered_requests import AnsweredRequests
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
-from imagesearch_services.catalog.entries import Entries
-from imagesearch_services.catalog.installation import Installation
-from imagesearch_services.catalog.libraries import Libraries
-from imagesearch_services.catalog.puts import Puts
+from imagesearch_services.catalog.entry.entries import Entries
+from imagesearch_services.catalog.entry.puts import Puts
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.servicer import CatalogServicer, Domain
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Storage
-from imagesearch_services.catalog.sweep import Sweeper
 from imagesearch_services.catalog.tasks import ShieldedTasks
-from imagesearch_services.catalog.thumbnail_store import ThumbnailStore
-from imagesearch_services.catalog.thumbnails import Thumbnails
+from imagesearch_services.catalog.thumbnails.installation import Installation
+from imagesearch_services.catalog.thumbnails.reader import Thumbnails
+from imagesearch_services.catalog.thumbnails.store import ThumbnailStore
+from imagesearch_services.catalog.thumbnails.sweep import Sweeper
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 from imagesearch_services.common.server import Service

@@ -24,7 +24,7 @@ from imagesearch_services.catalog.filters import (
     any_of,
     negate,
 )
-from imagesearch_services.catalog.model import FieldType
+from imagesearch_services.catalog.model import FieldType, Library
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.types import TagValue
 
@@ -37,6 +37,16 @@ ORDER_OPERATORS = {
     Operator.GREATER,
     Operator.GREATER_OR_EQUAL,
 }
+
+
+def bind_filter(library: Library, tree: Filter | None) -> Bound:
+    """Bind a filter to the tags and attributes of a library; False if no entry can match."""
+    return bind(tree, library.tag_types, library.attribute_names)
+
+
+def engine_filter(bound: Bound) -> Filter | None:
+    """Return the filter to pass to an engine; None matches every entry."""
+    return None if isinstance(bound, bool) else bound
 
 
 def bind(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imagesearch_services.catalog.bounds import bound_filter, for_engine
+from imagesearch_services.catalog.entry.vector_checks import check_query_vectors, check_sparse
+from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import Filter, Match, all_of, any_of, negate
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, VectorData, VectorSpace
 from imagesearch_services.catalog.payloads import entry_from_payload
 from imagesearch_services.catalog.storage import Fields, ScoredPoint, Search, Storage
-from imagesearch_services.catalog.thumbnails import MAX_THUMBNAILS, Thumbnails
-from imagesearch_services.catalog.vector_checks import check_query_vectors, check_sparse
+from imagesearch_services.catalog.thumbnails.reader import MAX_THUMBNAILS, Thumbnails
 from imagesearch_services.common.errors import ServiceError, field_error
 from imagesearch_services.common.types import SparseVector
 
@@ -92,10 +92,10 @@ class Queries:
         """
         library = await self._libraries.get(query.library_id, uid=query.library_uid)
         search = _search(library, query)
-        bound = bound_filter(library, query.filter)
+        bound = bind_filter(library, query.filter)
         if bound is False:
             return QueryResults([[]] * (1 if query.merged else len(search.vectors)))
-        search = replace(search, filter=for_engine(bound))
+        search = replace(search, filter=engine_filter(bound))
         async with self._libraries.detect_change(library):
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
@@ -171,7 +171,7 @@ class Queries:
             )
             remaining = all_of(True if search.filter is None else search.filter, negate(found))
             (hits,) = await self._storage.search(
-                library.uid, replace(search, filter=for_engine(remaining))
+                library.uid, replace(search, filter=engine_filter(remaining))
             )
         ranked = sorted(best.values(), key=lambda hit: hit.similarity, reverse=True)
         return ranked[:limit]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imagesearch_services.catalog import checks, paging
+from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
+from imagesearch_services.catalog.entry.checks import check_image_id
 from imagesearch_services.catalog.errors import image_not_found
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Library, entry_uid
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.rejected_pairs import (
@@ -145,7 +146,7 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
     if len(pairs) > MAX_PAIRS:
         raise field_error("pairs", f"must be at most {MAX_PAIRS}")
     for number, pair in enumerate(pairs):
-        checks.check_image_id(f"pairs[{number}].image_id_a", pair.a)
-        checks.check_image_id(f"pairs[{number}].image_id_b", pair.b)
+        check_image_id(f"pairs[{number}].image_id_a", pair.a)
+        check_image_id(f"pairs[{number}].image_id_b", pair.b)
         if pair.a == pair.b:
             raise field_error(f"pairs[{number}].image_id_b", "must differ from image_id_a")

@@ -9,15 +9,15 @@ from google.protobuf.empty_pb2 import Empty
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
-from imagesearch_services.catalog import messages
-from imagesearch_services.catalog.entries import Entries
-from imagesearch_services.catalog.filter_messages import read_filter
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.contract import messages
+from imagesearch_services.catalog.contract.filters import read_filter
+from imagesearch_services.catalog.entry.entries import Entries
+from imagesearch_services.catalog.entry.puts import Puts
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Library, LibraryStats
-from imagesearch_services.catalog.puts import Puts
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
-from imagesearch_services.catalog.thumbnails import Thumbnails
+from imagesearch_services.catalog.thumbnails.reader import Thumbnails
 from imagesearch_services.common.errors import field_error, missing_field
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from imagesearch_services.catalog import sweep
 from imagesearch_services.catalog.__main__ import main
 from imagesearch_services.catalog.app import open_blob_store
-from imagesearch_services.catalog.installation import OWNER, ForeignStoreError, Installation
 from imagesearch_services.catalog.payloads import METADATA, METADATA_INDEXES
+from imagesearch_services.catalog.thumbnails import sweep
+from imagesearch_services.catalog.thumbnails.installation import (
+    OWNER,
+    ForeignStoreError,
+    Installation,
+)
 from imagesearch_services.common.errors import ServiceError
 from tests.contract.catalog.support import (
     make_entry,

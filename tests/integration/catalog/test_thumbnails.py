@@ -16,14 +16,14 @@ import grpc.aio
 import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.catalog import sweep
 from imagesearch_services.catalog.app import open_blob_store, open_storage
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
-from imagesearch_services.catalog.installation import OWNER
 from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Point
-from imagesearch_services.catalog.thumbnail_store import ThumbnailRef
+from imagesearch_services.catalog.thumbnails import sweep
+from imagesearch_services.catalog.thumbnails.installation import OWNER
+from imagesearch_services.catalog.thumbnails.store import ThumbnailRef
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_status

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from imagesearch_services.catalog.libraries import Libraries
-from imagesearch_services.catalog.library_records import READY
+from imagesearch_services.catalog.library.libraries import Libraries
+from imagesearch_services.catalog.library.records import READY
 from imagesearch_services.catalog.model import Library, VectorSpace
 from imagesearch_services.catalog.payloads import METADATA, library_to_payload
 from imagesearch_services.catalog.storage import (

@@ -1,4 +1,4 @@
-"""Invalid settings are refused when the Catalog starts."""
+"""Settings: invalid values are refused, secrets are hidden."""
 
 from __future__ import annotations
 
@@ -17,4 +17,23 @@ def test_durations_of_the_blob_store_must_be_positive(name: str, tmp_path: Path)
         f"IMAGESEARCH_CATALOG_{name}": "0",
     }
     with pytest.raises(SettingsError, match=name):
+        Settings.from_env(variables)
+
+
+def test_the_representation_of_settings_hides_the_api_key() -> None:
+    settings = Settings.from_env({"IMAGESEARCH_CATALOG_API_KEY": "secret-key"})
+    assert settings.api_key == "secret-key"
+    assert "secret-key" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"IMAGESEARCH_CATALOG_BACKEND": "other"},
+        {"IMAGESEARCH_CATALOG_HNSW_M": "many"},
+        {"IMAGESEARCH_CATALOG_HNWS_M": "16"},
+    ],
+)
+def test_invalid_settings_are_refused(variables: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(variables))):
         Settings.from_env(variables)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from imagesearch_services.catalog.blobs import unavailable as blob_store_unavailable
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, entry_uid
 from imagesearch_services.catalog.storage import Fields, Storage
-from imagesearch_services.catalog.thumbnail_store import (
+from imagesearch_services.catalog.thumbnails.store import (
     ThumbnailRef,
     ThumbnailStore,
     stored_thumbnails,

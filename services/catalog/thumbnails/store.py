@@ -9,7 +9,7 @@ refers to a blob that does not exist:
     delete  delete the points → delete their blobs
 
 A crash, or a store that does not answer, leaves orphans: blobs that no point refers to. They are
-never shown, and the sweep (`sweep.py`) removes them. No caller waits for the store while it
+never shown, and the sweep (`sweep`) removes them. No caller waits for the store while it
 holds the write lock of a library: blobs whose points are not written yet are pending, and the
 sweep skips them.
 """

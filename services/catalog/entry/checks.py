@@ -11,7 +11,6 @@ from imagesearch_services.common.types import TagValue
 
 MAX_ID_BYTES = 255
 """Maximum length of image and entity ids, bytes of UTF-8."""
-MAX_REQUEST_ID_BYTES = 128
 MAX_TAGS = 64
 """Maximum tags per entry."""
 MAX_TAG_VALUE_BYTES = 1024
@@ -27,10 +26,6 @@ def check_image_id(field: str, image_id: str) -> None:
     _check_bytes(field, image_id.encode(), MAX_ID_BYTES)
     if "/" in image_id or _has_control_character(image_id):
         raise field_error(field, 'must not contain "/" or control characters; percent-encode them')
-
-
-def check_request_id(field: str, request_id: str) -> None:
-    _check_bytes(field, request_id.encode(), MAX_REQUEST_ID_BYTES)
 
 
 def check_entry(field: str, entry: Entry) -> None:

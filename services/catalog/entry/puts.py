@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from imagesearch_services.catalog.batch import Batch, PutItem
-from imagesearch_services.catalog.checks import check_entry, check_request_id
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.answered_requests import check_request_id
+from imagesearch_services.catalog.entry.batch import Batch, PutItem
+from imagesearch_services.catalog.entry.checks import check_entry
+from imagesearch_services.catalog.entry.vector_checks import check_entry_vectors
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library
 from imagesearch_services.catalog.storage import Fields, Storage
 from imagesearch_services.catalog.tasks import ShieldedTasks
-from imagesearch_services.catalog.thumbnail_store import ThumbnailRef, ThumbnailStore
-from imagesearch_services.catalog.vector_checks import check_entry_vectors
+from imagesearch_services.catalog.thumbnails.store import ThumbnailRef, ThumbnailStore
 from imagesearch_services.common.errors import ServiceError, field_error
 
 THUMBNAIL_NOT_KEPT = "the thumbnail was not kept: the blob store does not answer"

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
-from imagesearch_services.catalog.installation import ForeignStoreError, Installation
-from imagesearch_services.catalog.libraries import ABANDONED_AFTER_S, Libraries
+from imagesearch_services.catalog.library.libraries import ABANDONED_AFTER_S, Libraries
 from imagesearch_services.catalog.model import Library
 from imagesearch_services.catalog.storage import Fields, Storage
-from imagesearch_services.catalog.thumbnail_store import (
+from imagesearch_services.catalog.thumbnails.installation import ForeignStoreError, Installation
+from imagesearch_services.catalog.thumbnails.store import (
     ThumbnailRef,
     ThumbnailStore,
     stored_thumbnails,

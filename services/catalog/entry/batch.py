@@ -14,7 +14,7 @@ from imagesearch_services.catalog.payloads import (
     entry_to_payload,
 )
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Payload, Point, Record
-from imagesearch_services.catalog.thumbnail_store import ThumbnailRef, stored_thumbnails
+from imagesearch_services.catalog.thumbnails.store import ThumbnailRef, stored_thumbnails
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import TagValue
 

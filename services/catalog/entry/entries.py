@@ -1,4 +1,4 @@
-"""Entries: reading, changing and deleting them. `puts.py` stores them."""
+"""Entries: reading, changing and deleting them. `puts` stores them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
-from imagesearch_services.catalog.batch import new_tag_types
-from imagesearch_services.catalog.bounds import bound_filter, for_engine
-from imagesearch_services.catalog.checks import check_entry
+from imagesearch_services.catalog.entry.batch import new_tag_types
+from imagesearch_services.catalog.entry.checks import check_entry
 from imagesearch_services.catalog.errors import image_not_found
+from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import NAME, Filter
-from imagesearch_services.catalog.libraries import Libraries
+from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library, entry_uid
 from imagesearch_services.catalog.payloads import (
     entry_from_payload,
@@ -23,7 +23,7 @@ from imagesearch_services.catalog.payloads import (
 from imagesearch_services.catalog.rejected_pairs import forget_entry_pairs
 from imagesearch_services.catalog.storage import Fields, Record, Storage
 from imagesearch_services.catalog.tasks import ShieldedTasks
-from imagesearch_services.catalog.thumbnail_store import (
+from imagesearch_services.catalog.thumbnails.store import (
     ThumbnailRef,
     ThumbnailStore,
     stored_thumbnails,
@@ -97,16 +97,16 @@ class Entries:
             raise field_error("page_size", "must not be negative")
         scope = f"entries {library.uid} {where!r}"
         last = paging.read_token(scope, page_token)
-        bound = bound_filter(library, where)
+        bound = bind_filter(library, where)
         if bound is False:
             return [], "", 0
         size = paging.page_size(page_size)
-        engine_filter = for_engine(bound)
+        bound_tree = engine_filter(bound)
         async with self._libraries.detect_change(library):
-            total = await self._storage.count(library.uid, engine_filter)
+            total = await self._storage.count(library.uid, bound_tree)
             # The extra entry shows that there is a next page.
             found = await self._storage.scroll(
-                library.uid, engine_filter, last, size + 1, Fields.ENTRY, vectors=vectors
+                library.uid, bound_tree, last, size + 1, Fields.ENTRY, vectors=vectors
             )
         page = found[:size]
         token = paging.make_token(scope, page[-1].uid) if len(found) > size else ""
@@ -225,10 +225,10 @@ class Entries:
             if found := await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL):
                 yield found
             return
-        bound = bound_filter(library, where)
+        bound = bind_filter(library, where)
         while bound is not False and (
             found := await self._storage.scroll(
-                library.uid, for_engine(bound), None, DELETE_POINTS, Fields.THUMBNAIL
+                library.uid, engine_filter(bound), None, DELETE_POINTS, Fields.THUMBNAIL
             )
         ):
             yield found

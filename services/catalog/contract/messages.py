@@ -10,8 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.answered_requests import RequestKey
-from imagesearch_services.catalog.batch import PutItem
-from imagesearch_services.catalog.filter_messages import read_filter, read_required_tag
+from imagesearch_services.catalog.contract.filters import read_filter, read_required_tag
+from imagesearch_services.catalog.entry.batch import PutItem
 from imagesearch_services.catalog.model import (
     Entry,
     Library,

@@ -16,8 +16,8 @@ from imagesearch_services.catalog.errors import (
     library_changed,
     library_not_found,
 )
-from imagesearch_services.catalog.library_checks import check_new_library
-from imagesearch_services.catalog.library_records import (
+from imagesearch_services.catalog.library.checks import check_new_library
+from imagesearch_services.catalog.library.records import (
     CREATING,
     DELETING,
     READY,

@@ -1,0 +1,1 @@
+"""Conversions between messages of the contract and domain objects."""

@@ -1,0 +1,1 @@
+"""Entries: storing, reading, changing and deleting them."""

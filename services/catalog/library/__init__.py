@@ -1,0 +1,1 @@
+"""Libraries: creating, changing, listing and deleting them."""

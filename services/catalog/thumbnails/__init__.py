@@ -1,0 +1,1 @@
+"""Thumbnails: storing, reading and sweeping them."""
