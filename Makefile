@@ -108,7 +108,7 @@ train-parser: train-install $(SALIENCY) ## Train the subject parser: make train-
 train-embedding: train-install ## Train the product embedding and the attribute heads
 	$(MODELS).product.train_embedding --data '$(PICTURES)' --work $(PRODUCT_WORK)
 
-measure-product: train-install ## Measure the committed models of product search
+measure-product: install ## Measure the committed models of product search
 	$(MODELS).product.measure --data '$(PICTURES)'
 
 format: install ## Format the code

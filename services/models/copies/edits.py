@@ -1,4 +1,4 @@
-"""Edits of a whole picture, each by name and the same again from the same seed.
+"""Edits of whole pictures, by name; the same seed gives the same edit.
 
 Made with AugLy (Papakipos and Bitton, "AugLy: Data Augmentations for Adversarial Robustness",
 CVPRW 2022) where it has the edit, else with Pillow and OpenCV.
@@ -26,11 +26,11 @@ WORDS = (
 )
 
 CHANGED_FACTORS = (0.55, 0.7, 1.4, 1.7)
-"""Factors of brightness, contrast and the like that are seen at a glance."""
+"""Factors of brightness and contrast that change a picture visibly."""
 
 
 def crop_of(area: float) -> Edit:
-    """Make an edit that keeps a random window of the same aspect and that share of the area."""
+    """Return an edit that crops a random window with a share of the area, keeping the aspect."""
 
     def crop(image: Image.Image, rng: random.Random) -> Image.Image:
         side = math.sqrt(area)
@@ -45,7 +45,7 @@ def rotated_cropped(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def rotated_whole(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Turn a little, on black, white or grey corners."""
+    """Rotate slightly, with black, white or gray corners."""
     fill = rng.choice([(0, 0, 0), (255, 255, 255), (128, 128, 128)])
     return image.rotate(_angle(rng), Image.Resampling.BICUBIC, expand=True, fillcolor=fill)
 
@@ -72,7 +72,7 @@ def motion_blurred(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def perspective(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Move each corner inwards by up to a fifth of its sides, as a photo taken from aside."""
+    """Move each corner inwards by up to a fifth of its sides, like a photo taken at an angle."""
     width, height = image.size
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     inwards = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)], np.float32)
@@ -86,7 +86,7 @@ def perspective(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def warped(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Bend along two waves, as a photo of a page that is not flat."""
+    """Distort along two waves, like a photo of a page that is not flat."""
     width, height = image.size
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     reach = rng.uniform(0.015, 0.03) * max(image.size)
@@ -124,21 +124,21 @@ def saturation_hue(image: Image.Image, rng: random.Random) -> Image.Image:
     return Image.fromarray(hsv, "HSV").convert("RGB")
 
 
-def greyscale(image: Image.Image, rng: random.Random) -> Image.Image:
+def grayscale(image: Image.Image, rng: random.Random) -> Image.Image:
     return _augly("grayscale", image, mode=rng.choice(["luminosity", "average"]))
 
 
-def recoloured(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Lay a colour filter over: sepia, a two-colour print, or a strong tint."""
-    grey = image.convert("L")
+def recolored(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Apply a color filter: sepia, duotone or a strong tint."""
+    gray = image.convert("L")
     match rng.choice(["sepia", "duotone", "tint"]):
         case "sepia":
-            return ImageOps.colorize(grey, (30, 16, 4), (255, 240, 200), (150, 110, 70))
+            return ImageOps.colorize(gray, (30, 16, 4), (255, 240, 200), (150, 110, 70))
         case "duotone":
             dark, light = rng.choice(
                 [((20, 20, 90), (255, 220, 120)), ((70, 0, 60), (160, 255, 230))]
             )
-            return ImageOps.colorize(grey, dark, light)
+            return ImageOps.colorize(gray, dark, light)
         case _:
             tint = rng.choice([(255, 120, 40), (40, 120, 255), (60, 200, 90), (230, 60, 160)])
             return Image.blend(image, Image.new("RGB", image.size, tint), rng.uniform(0.25, 0.4))
@@ -149,7 +149,7 @@ def noisy(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def with_text(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Write two or three lines across, in a colour that stands out."""
+    """Write two or three lines of text across the picture."""
     for _ in range(rng.randint(2, 3)):
         image = _augly(
             "overlay_text",
@@ -180,7 +180,7 @@ def with_emoji(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def watermarked(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Repeat a half-transparent mark in slanted rows."""
+    """Repeat a translucent mark in slanted rows."""
     width, height = image.size
     mark = "© " + " ".join(rng.choices(WORDS, k=2))
     size_px = max(10, round(rng.uniform(0.03, 0.07) * max(image.size)))
@@ -205,7 +205,7 @@ def jpeg_10(image: Image.Image, _rng: random.Random) -> Image.Image:
 
 
 def pixelated(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Lower the resolution to a tenth to a fifth, smoothly (AugLy's way) or in blocks."""
+    """Reduce the resolution to 10 to 20 %, with smooth (AugLy) or blocky upsampling."""
     ratio = rng.uniform(0.1, 0.2)
     if rng.random() < 0.5:
         return _augly("pixelization", image, ratio=ratio)
@@ -223,7 +223,7 @@ def framed(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def captioned(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Write a caption on a white band above, as memes have it."""
+    """Add a white band with a caption above the picture, like a meme."""
     band_px = max(30, round(rng.uniform(0.15, 0.3) * image.height))
     canvas = Image.new("RGB", (image.width, image.height + band_px), (255, 255, 255))
     canvas.paste(image, (0, band_px))
@@ -241,7 +241,7 @@ def captioned(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def combined(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Crop to three fifths, flip, recolour, write on it and compress."""
+    """Crop to 60 % of the area, and flip, recolor, overlay and compress."""
     image = crop_of(0.6)(image, rng)
     if rng.random() < 0.5:
         image = _augly("hflip", image)
@@ -252,7 +252,7 @@ def combined(image: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _augly(name: str, image: Image.Image, **settings: Any) -> Image.Image:
-    """Apply one of AugLy's functions."""
+    """Apply a function of AugLy."""
     edited: Image.Image = getattr(augly, name)(image, **settings)
     return edited.convert("RGB")
 
@@ -277,8 +277,8 @@ EDITS: Mapping[str, Edit] = {
     "aspect": aspect,
     "brightness_contrast": brightness_contrast,
     "saturation_hue": saturation_hue,
-    "greyscale": greyscale,
-    "colour_filter": recoloured,
+    "greyscale": grayscale,
+    "colour_filter": recolored,
     "noise": noisy,
     "text": with_text,
     "emoji": with_emoji,
@@ -289,4 +289,7 @@ EDITS: Mapping[str, Edit] = {
     "caption": captioned,
     "combination": combined,
 }
-"""Name → edit; every edit takes and gives mode RGB."""
+"""Edits by name, from RGB to RGB.
+
+The names seed the randomness of the edits, so their spelling must not change.
+"""

@@ -1,6 +1,7 @@
 """Copies that are a part of another picture: pasted into a photo, or on a screen.
 
-Each gives the picture and the true box of the copy in it.
+Each placement returns the picture and the true box of the copy in it. The names of the placements
+seed their randomness, so their spelling must not change.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from imagesearch_services.models.copies.edits import WORDS
 Color = tuple[int, int, int]
 
 PASTED_SHARES = (0.25, 0.5)
-"""Long side of a pasted copy, as a share of the long side of the picture around it."""
+"""Range of the long side of a pasted copy, as a share of the long side of its host."""
 
 PHONES_PX = ((390, 844), (412, 915), (360, 640))
 DESKTOPS_PX = ((1280, 800), (1440, 900), (1100, 900))
 
 
 class PixelBox(NamedTuple):
-    """Where the copy is, in pixels; maxima exclusive."""
+    """Box of the copy in pixels; the maxima are exclusive."""
 
     x_min: float
     y_min: float
@@ -37,18 +38,18 @@ class PixelBox(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A picture and where the copy is in it."""
+    """A picture and the box of the copy in it."""
 
     image: Image.Image
     box: PixelBox
 
 
 Placement = Callable[[Image.Image, random.Random, Image.Image], Placed]
-"""Of the copy, a source of randomness, and the picture to paste into (screens ignore it)."""
+"""Function of the copy, a random generator, and the host picture, which screens ignore."""
 
 
 def pasted(image: Image.Image, rng: random.Random, host: Image.Image) -> Placed:
-    """Paste at a quarter to a half of the host's long side, anywhere, in one of several styles."""
+    """Paste at 25 to 50 % of the host's long side, at a random place in a random style."""
     host = host.copy()
     factor = rng.uniform(*PASTED_SHARES) * max(host.size) / max(image.size)
     factor = min(factor, host.width / image.width, host.height / image.height)
@@ -79,7 +80,7 @@ def pasted(image: Image.Image, rng: random.Random, host: Image.Image) -> Placed:
 
 
 def screenshot_augly(image: Image.Image, rng: random.Random, _host: Image.Image) -> Placed:
-    """Put it into one of AugLy's two templates of a social network, web or mobile."""
+    """Insert the copy into a template of AugLy: a social network on the web or on a phone."""
     template = Path(SCREENSHOT_TEMPLATES_DIR) / rng.choice(["web.png", "mobile.png"])
     slots = json.loads((template.parent / "bboxes.json").read_text())
     x_min, y_min, x_max, y_max = slots[template.name]
@@ -92,19 +93,19 @@ def screenshot_augly(image: Image.Image, rng: random.Random, _host: Image.Image)
 
 
 def screenshot_phone(image: Image.Image, rng: random.Random, _host: Image.Image) -> Placed:
-    """Draw a phone's screen around it."""
+    """Draw the screen of a phone around the copy."""
     return _screen(image, rng, rng.choice(PHONES_PX), is_phone=True)
 
 
 def screenshot_desktop(image: Image.Image, rng: random.Random, _host: Image.Image) -> Placed:
-    """Draw a page in a desktop's browser around it."""
+    """Draw a page in a desktop browser around the copy."""
     return _screen(image, rng, rng.choice(DESKTOPS_PX), is_phone=False)
 
 
 def _screen(
     image: Image.Image, rng: random.Random, size: tuple[int, int], *, is_phone: bool
 ) -> Placed:
-    """Draw a bar, lines of text, avatars and the picture, on a light or dark ground."""
+    """Draw a bar, lines of text, avatars and the copy, on a light or dark ground."""
     width, height = size
     is_dark = rng.random() < 0.4
     ground: Color = (
@@ -149,7 +150,7 @@ def _write(
     ink: Color,
     words: int,
 ) -> None:
-    """Fill the rest of the screen with lines of up to so many words."""
+    """Fill the rest of the screen with lines of text of up to `words` words."""
     font = ImageFont.load_default(size=rng.choice([12, 14, 16]))
     for y in range(first_y + 8, draw.im.size[1] - 20, 22):
         is_free = y + 18 < around.y_min or y > around.y_max + 4

@@ -156,11 +156,6 @@ def cache(data: Path, work: Path, split: ParserSplit, saliency: Path) -> None:
         print(f"{name}: {len(list(folder.glob('*.npz')))} examples", flush=True)
 
 
-def tuning_photos(data: Path, held_out: set[str]) -> list[Path]:
-    """Return the street photos that neither train nor measure, for choosing thresholds."""
-    return [file for file in street(data) if file.stem not in held_out][::TUNING_STEP]
-
-
 def train(work: Path, weights: Path) -> None:
     """Train the head alone, then the head and the backbone's last stage together."""
     files = {name: sorted((work / "maps" / name).glob("*.npz")) for name in SAMPLING}

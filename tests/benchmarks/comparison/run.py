@@ -1,9 +1,9 @@
-"""How well are two pictures judged: edited copies, and pictures with the nearest that is none?
+"""Measure the verdicts of CompareImages on edited copies and on nearest non-copies.
 
     python -m tests.benchmarks.comparison.run [--originals 20] [--nearest 600]
 
-Through the whole suite and its public contract, on pairs that the calibration has not seen; prints
-a Markdown report.
+Compares pairs that were not used in calibration, through the whole suite and its public contract,
+and prints a Markdown report.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from imagesearch_services.models.comparison.pairs import FOLDER, NEAREST, RANDOM
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 from tests.triton_server import prepared_models
 
-TOLD_EVERY = 100
+REPORT_INTERVAL = 100
+"""Number of pairs between progress reports."""
 ALLOWED = 0.005
-"""Share of pictures with their nearest non-copy that one measure alone may take for copies."""
+"""Share of nearest non-copies above the threshold of a single measure."""
 
-QUARTERS = {
+QUARTER_TURNS = {
     Image.Transpose.ROTATE_90: "rotated_270",  # Pillow turns counter-clockwise
     Image.Transpose.ROTATE_180: "rotated_180",
     Image.Transpose.ROTATE_270: "rotated_90",
 }
-NAMED = {
+EDIT_NAMES = {
     "flip_horizontal": "flipped_horizontally",
     "flip_vertical": "flipped_vertically",
     "crop_80": "cropped",
@@ -65,11 +66,11 @@ NAMED = {
     "screenshot_desktop": "embedded",
     "jpeg_10": "re_encoded",
 }
-"""Kind of copy → how its edit is named, or begins; turns by quarters depend on the picture."""
-BESIDES = {
+"""Name or prefix of the reported edit, by kind of copy; quarter turns depend on the picture."""
+SIDE_EFFECTS = {
     "rotate_small_cropped": ("cropped",),
     "perspective": ("scaled", "cropped"),
-    "warp": ("cropped",),  # parts of the border are moved out
+    "warp": ("cropped",),  # moves parts of the border out
     "saturation_hue": ("brightness_changed", "greyscale"),
     "colour_filter": ("brightness_changed",),
     "pasted": ("scaled",),
@@ -77,21 +78,21 @@ BESIDES = {
     "screenshot_phone": ("scaled",),
     "screenshot_desktop": ("scaled",),
 }
-"""Kind of copy → what else its edit does; any copy is encoded anew."""
+"""Other edits that a kind of copy implies; every copy is also re-encoded."""
 
-ALONE: dict[str, Callable[[dict[str, float]], float]] = {
-    "copy embedding (closeness)": lambda of: of["copy_closeness"],
-    "features that agree": lambda of: of["inlier_count"],
-    "PDQ, best of eight orientations": lambda of: -of["pdq_distance_turned"],
-    "pHash": lambda of: -of["phash_distance"],
-    "SSIM of the whole pictures": lambda of: of["ssim"],
-    "MSE of the whole pictures": lambda of: -of["mse"],
+SINGLE_MEASURES: dict[str, Callable[[dict[str, float]], float]] = {
+    "copy embedding (closeness)": lambda measures: measures["copy_closeness"],
+    "inliers": lambda measures: measures["inlier_count"],
+    "PDQ, best of eight orientations": lambda measures: -measures["pdq_distance_turned"],
+    "pHash": lambda measures: -measures["phash_distance"],
+    "SSIM of the whole pictures": lambda measures: measures["ssim"],
+    "MSE of the whole pictures": lambda measures: -measures["mse"],
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one pair."""
+    """The result of a comparison."""
 
     pair: Pair
     answer: CompareImagesResponse
@@ -102,29 +103,29 @@ class Outcome:
         return self.answer.verdict == Verdict.VERDICT_SAME_PICTURE
 
     @property
-    def is_named(self) -> bool | None:
-        """Whether its edit is named; None where the kind has no name of its own."""
+    def is_edit_reported(self) -> bool | None:
+        """Whether the edit is reported; None if the kind has no corresponding edit."""
         expected = expected_edit(self.pair)
         if expected is None:
             return None
         return any(edit.startswith(expected) for edit in self.answer.likely_edits)
 
     @property
-    def invented(self) -> list[str] | None:
-        """Edits that are named without having been made; None where that is not known."""
+    def wrong_edits(self) -> list[str] | None:
+        """Reported edits that were not made; None if the made edits are unknown."""
         expected = expected_edit(self.pair)
         if expected is None:
             return None
-        made = (expected, "re_encoded", *BESIDES.get(self.pair.kind, ()))
+        made = (expected, "re_encoded", *SIDE_EFFECTS.get(self.pair.kind, ()))
         return [edit for edit in self.answer.likely_edits if not edit.startswith(made)]
 
 
 def expected_edit(pair: Pair) -> str | None:
-    """Give how the edit that made the second picture is named, or begins."""
+    """Return the name, or its prefix, of the edit that made the second picture."""
     if pair.kind == "rotate_90_180_270":
         name = pair.first.relative_to(data_folder()).as_posix()
-        return QUARTERS[random_source(pair.kind, name).choice(list(QUARTERS))]
-    return NAMED.get(pair.kind)
+        return QUARTER_TURNS[random_source(pair.kind, name).choice(list(QUARTER_TURNS))]
+    return EDIT_NAMES.get(pair.kind)
 
 
 def main() -> None:
@@ -151,61 +152,63 @@ def main() -> None:
                 outcomes = list(_compared(client, list(pairs)))
         finally:
             suite.stop()
-    _note_misses(outcomes)
+    _write_misses(outcomes)
     print("\n".join(report(outcomes)))  # noqa: T201
 
 
 def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Write everything as Markdown."""
-    copies = [each for each in outcomes if each.pair.is_copy]
+    """Yield the lines of a Markdown report."""
+    copies = [outcome for outcome in outcomes if outcome.pair.is_copy]
     yield "| pairs | n | same | related | different |"
     yield "|---|---:|---:|---:|---:|"
-    for title, of in (
+    for title, group in (
         ("a picture and an edited copy of it", copies),
         ("a picture and its nearest non-copy", _of_kind(outcomes, NEAREST)),
         ("two unrelated pictures", _of_kind(outcomes, RANDOM)),
     ):
-        counts = Counter(each.answer.verdict for each in of)
+        counts = Counter(outcome.answer.verdict for outcome in group)
         shares = [
-            _percent(counts[verdict], len(of))
+            _percent(counts[verdict], len(group))
             for verdict in (
                 Verdict.VERDICT_SAME_PICTURE,
                 Verdict.VERDICT_RELATED,
                 Verdict.VERDICT_DIFFERENT,
             )
         ]
-        yield f"| {title} | {len(of)} | {' | '.join(shares)} |"
+        yield f"| {title} | {len(group)} | {' | '.join(shares)} |"
     yield from (
         "",
-        "| copy | n | same | its edit named | another named |",
+        "| copy | n | same | its edit reported | wrong edit reported |",
         "|---|---:|---:|---:|---:|",
     )
-    for kind in dict.fromkeys(each.pair.kind for each in copies):
-        of = _of_kind(copies, kind)
-        named = [each.is_named for each in of if each.is_named is not None]
-        invented = [bool(each.invented) for each in of if each.invented is not None]
-        shares = [
-            _percent(sum(each.is_same for each in of), len(of)),
-            _percent(sum(named), len(named)) if named else "",
-            _percent(sum(invented), len(invented)) if invented else "",
+    for kind in dict.fromkeys(outcome.pair.kind for outcome in copies):
+        group = _of_kind(copies, kind)
+        reported = [
+            outcome.is_edit_reported for outcome in group if outcome.is_edit_reported is not None
         ]
-        yield f"| {kind} | {len(of)} | {' | '.join(shares)} |"
-    yield from ("", "| measure alone | copies found |", "|---|---:|")
-    for name, measure in ALONE.items():
-        yield f"| {name} | {_found_alone(outcomes, measure)} |"
-    yield from ("", "| step | ms, median | ms, 95 of 100 |", "|---|---:|---:|")
+        wrong = [bool(outcome.wrong_edits) for outcome in group if outcome.wrong_edits is not None]
+        shares = [
+            _percent(sum(outcome.is_same for outcome in group), len(group)),
+            _percent(sum(reported), len(reported)) if reported else "",
+            _percent(sum(wrong), len(wrong)) if wrong else "",
+        ]
+        yield f"| {kind} | {len(group)} | {' | '.join(shares)} |"
+    yield from ("", "| single measure | copies found |", "|---|---:|")
+    for name, measure in SINGLE_MEASURES.items():
+        yield f"| {name} | {_found_by(outcomes, measure)} |"
+    yield from ("", "| step | p50, ms | p95, ms |", "|---|---:|---:|")
     for step, durations in _durations(outcomes).items():
         ordered = sorted(durations)
         high = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
         yield f"| {step} | {statistics.median(ordered):.0f} | {high:.0f} |"
 
 
-def _found_alone(outcomes: Iterable[Outcome], measure: Callable[[dict[str, float]], float]) -> str:
-    """Give the share of copies above a threshold that lets few non-copies through."""
+def _found_by(outcomes: Iterable[Outcome], measure: Callable[[dict[str, float]], float]) -> str:
+    """Return the share of copies above the threshold that few non-copies exceed."""
     values: dict[bool, list[float]] = {True: [], False: []}
-    for each in outcomes:
-        if each.pair.kind != RANDOM:
-            values[each.pair.is_copy].append(measure(dict(each.answer.measures)))
+    for outcome in outcomes:
+        if outcome.pair.kind != RANDOM:
+            values[outcome.pair.is_copy].append(measure(dict(outcome.answer.measures)))
     others = sorted(values[False], reverse=True)
     threshold = others[int(ALLOWED * len(others))]
     return _percent(sum(value > threshold for value in values[True]), len(values[True]))
@@ -213,10 +216,10 @@ def _found_alone(outcomes: Iterable[Outcome], measure: Callable[[dict[str, float
 
 def _durations(outcomes: Iterable[Outcome]) -> dict[str, list[float]]:
     steps: dict[str, list[float]] = {}
-    for each in outcomes:
-        for timing in each.answer.timings:
+    for outcome in outcomes:
+        for timing in outcome.answer.timings:
             steps.setdefault(timing.step, []).append(timing.duration_ms)
-        steps.setdefault("client, all", []).append(each.took_ms)
+        steps.setdefault("at the client", []).append(outcome.took_ms)
     return steps
 
 
@@ -226,28 +229,30 @@ def _compared(client: Client, pairs: Sequence[Pair]) -> Iterator[Outcome]:
         began_s = time.perf_counter()
         answer = client.compare_images(image_a=first, image_b=second)
         yield Outcome(pair, answer, 1e3 * (time.perf_counter() - began_s))
-        if count % TOLD_EVERY == 0:
+        if count % REPORT_INTERVAL == 0:
             print(f"{count} of {len(pairs)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _note_misses(outcomes: Iterable[Outcome]) -> None:
-    """Note what went wrong, to be looked at."""
+def _write_misses(outcomes: Iterable[Outcome]) -> None:
+    """Write the wrongly judged pairs to a file."""
     lines = [
-        f"{each.pair.kind}\t{each.pair.first}\t{each.pair.second}\t{each.answer.score:.3f}"
-        f"\t{' '.join(each.answer.likely_edits)}"
-        for each in outcomes
-        if each.is_same != each.pair.is_copy or each.is_named is False or each.invented
+        f"{outcome.pair.kind}\t{outcome.pair.first}\t{outcome.pair.second}\t{outcome.answer.score:.3f}"
+        f"\t{' '.join(outcome.answer.likely_edits)}"
+        for outcome in outcomes
+        if outcome.is_same != outcome.pair.is_copy
+        or outcome.is_edit_reported is False
+        or outcome.wrong_edits
     ]
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "misses.txt").write_text("\n".join(lines) + "\n")
 
 
 def _of_kind(outcomes: Iterable[Outcome], kind: str) -> list[Outcome]:
-    return [each for each in outcomes if each.pair.kind == kind]
+    return [outcome for outcome in outcomes if outcome.pair.kind == kind]
 
 
-def _percent(count: int, of: int) -> str:
-    return f"{100 * count / of:.1f} %" if of else "–"
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f} %" if total else "–"
 
 
 if __name__ == "__main__":

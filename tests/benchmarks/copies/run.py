@@ -1,10 +1,10 @@
-"""How well are edited copies found, and how seldom is a stranger taken for one?
+"""Measure how well edited copies are found, and how rarely strangers are reported as copies.
 
     python -m tests.benchmarks.copies.run [--limit 400] [--only suite,PDQ,pHash]
 
-Stores some 3,500 pictures of the data folder in a suite that it starts for itself, with the real
-Triton and the real engine, asks for some 4,500 edited copies and 1,600 strangers through the public
-contract, and prints a Markdown report. Perceptual hashes answer the same queries.
+Starts a suite with the real Triton and storage engine, stores 2,300 pictures of the data set,
+searches with about 4,500 edited copies and 1,600 strangers through the public contract, and prints
+a Markdown report. Perceptual hashes answer the same queries.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from imagesearch.client import Client
 from imagesearch_services.models.common.pictures import data_folder
 from imagesearch_services.models.copies.queries import Query, prepare
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.benchmarks.copies.answerers import SuiteAnswerer, pdq, phash
-from tests.benchmarks.copies.scoring import Answerer, Outcome, score, to_markdown
+from tests.benchmarks.copies.engines import SuiteEngine, pdq, phash
+from tests.benchmarks.copies.scoring import Engine, Outcome, score, to_markdown
 from tests.triton_server import prepared_models
 
-TOLD_EVERY = 500
+REPORT_INTERVAL = 500
+"""Number of queries between progress reports."""
 NAMES = ("suite", "PDQ", "pHash")
 
 
@@ -37,12 +38,14 @@ def main() -> None:
     names = [name for name in NAMES if name in options.only.split(",")]
     reports = []
     for name in names:
-        with _answerer(name) as answerer:
+        with _engine(name) as engine:
             began_s = time.monotonic()
-            answerer.add((one, (options.data / one).read_bytes()) for one in stored)
-            _tell(f"{name}: {len(stored)} stored in {time.monotonic() - began_s:.0f} s")
-            outcomes = _ask(answerer, folder, queries, options.clients if name == "suite" else 1)
-            _tell(f"{name}: {len(outcomes)} queries in {time.monotonic() - began_s:.0f} s")
+            engine.add((picture, (options.data / picture).read_bytes()) for picture in stored)
+            _report(f"{name}: {len(stored)} stored in {time.monotonic() - began_s:.0f} s")
+            outcomes = _search_all(
+                engine, folder, queries, options.clients if name == "suite" else 1
+            )
+            _report(f"{name}: {len(outcomes)} queries in {time.monotonic() - began_s:.0f} s")
         reports.append(score(name, outcomes))
         _write_misses(folder / f"misses-{name}.txt", outcomes)
     print(f"{len(stored):,} stored, {len(queries):,} queries\n")  # noqa: T201
@@ -51,16 +54,22 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the pictures")
-    parser.add_argument("--limit", type=int, help="about how many queries; all without it")
-    parser.add_argument("--stored", type=int, help="store fewer pictures: easier, but quick")
-    parser.add_argument("--only", default=",".join(NAMES), help="answerers, by comma")
-    parser.add_argument("--clients", type=int, default=2, help="queries at the same time")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
+    parser.add_argument("--limit", type=int, help="approximate number of queries (default: all)")
+    parser.add_argument(
+        "--stored",
+        type=int,
+        help="number of stored pictures (default: all); fewer are easier to search",
+    )
+    parser.add_argument(
+        "--only", default=",".join(NAMES), help="comma-separated names of search engines"
+    )
+    parser.add_argument("--clients", type=int, default=2, help="number of concurrent queries")
     return parser.parse_args()
 
 
 @contextmanager
-def _answerer(name: str) -> Iterator[Answerer]:
+def _engine(name: str) -> Iterator[Engine]:
     if name != "suite":
         yield pdq() if name == "PDQ" else phash()
         return
@@ -72,35 +81,37 @@ def _answerer(name: str) -> Iterator[Answerer]:
         )
         try:
             with Client(suite.target, timeout_s=300) as client:
-                yield SuiteAnswerer(client, "copies")
+                yield SuiteEngine(client, "copies")
         finally:
             suite.stop()
 
 
-def _ask(answerer: Answerer, folder: Path, queries: Sequence[Query], clients: int) -> list[Outcome]:
-    def ask(query: Query) -> Outcome:
-        return Outcome(query, answerer.query((folder / query.file).read_bytes()))
+def _search_all(
+    engine: Engine, folder: Path, queries: Sequence[Query], clients: int
+) -> list[Outcome]:
+    def search(query: Query) -> Outcome:
+        return Outcome(query, engine.query((folder / query.file).read_bytes()))
 
     outcomes = []
     with ThreadPoolExecutor(clients) as threads:
-        for outcome in threads.map(ask, queries):
+        for outcome in threads.map(search, queries):
             outcomes.append(outcome)
-            if len(outcomes) % TOLD_EVERY == 0:
-                _tell(f"{answerer.name}: {len(outcomes)} of {len(queries)} queries")
+            if len(outcomes) % REPORT_INTERVAL == 0:
+                _report(f"{engine.name}: {len(outcomes)} of {len(queries)} queries")
     return outcomes
 
 
 def _write_misses(file: Path, outcomes: Sequence[Outcome]) -> None:
-    """Note what went wrong, to be looked at."""
+    """Write the wrongly answered queries to a file."""
     lines = [
-        f"{each.query.file}\t{each.query.original}\t{each.first}"
-        for each in outcomes
-        if (each.is_answered if each.query.is_stranger else not each.is_right_first)
+        f"{outcome.query.file}\t{outcome.query.original}\t{outcome.first}"
+        for outcome in outcomes
+        if (outcome.is_answered if outcome.query.is_stranger else not outcome.is_right_first)
     ]
     file.write_text("\n".join(lines) + "\n")
 
 
-def _tell(message: str) -> None:
+def _report(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 

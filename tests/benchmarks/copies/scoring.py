@@ -1,8 +1,8 @@
-"""Score answers, whoever gave them.
+"""Scores of search engines on the queries of the copies benchmark.
 
-Every answerer gives its candidates with a similarity of its own kind. Its threshold is the one
-that lets 1 in 100 strangers through, taken from those strangers themselves; so no answerer is
-judged by another's scale. Where an answerer has a default threshold, that is scored beside it.
+Every engine returns candidates with a similarity on its own scale. Its threshold is the similarity
+that 1 in 100 strangers exceed, measured on the strangers of the benchmark, so engines are compared
+independently of their scales. The engine's default threshold is scored too, if it has one.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from imagesearch_services.models.copies.edits import EDITS
 from imagesearch_services.models.copies.placements import PLACEMENTS, PixelBox
 from imagesearch_services.models.copies.queries import SERIES_STRANGER, STRANGER, Query
 
-STRANGERS_LET_THROUGH = 0.01
+ALLOWED_STRANGERS = 0.01
+"""Share of strangers that exceed an engine's threshold."""
 SCREENSHOTS = tuple(kind for kind in PLACEMENTS if kind.startswith("screenshot"))
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A stored picture that an answerer gives."""
+    """A stored picture in the result of a search."""
 
     name: str
     similarity: float
-    """Higher is closer; the scale is the answerer's."""
+    """Similarity on the scale of the engine; higher is closer."""
     is_answer: bool = True
-    """Whether the answerer's default threshold lets it through."""
+    """Whether it passes the default threshold of the engine."""
     box: PixelBox | None = None
-    """Which part of the query matched, where the answerer says."""
+    """The matching part of the query, if the engine returns it."""
 
 
-class Answerer(Protocol):
-    """Something that finds pictures again."""
+class Engine(Protocol):
+    """A search engine."""
 
     name: str
 
@@ -42,12 +43,12 @@ class Answerer(Protocol):
         """Store pictures by name."""
 
     def query(self, content: bytes) -> Sequence[Candidate]:
-        """Give the best candidates, best first, however bad."""
+        """Return the best candidates without any threshold, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one query."""
+    """The result of a query."""
 
     query: Query
     candidates: Sequence[Candidate]
@@ -62,31 +63,38 @@ class Outcome:
 
     @property
     def similarity(self) -> float:
-        """The highest of any candidate."""
-        return max((one.similarity for one in self.candidates), default=-math.inf)
+        """The highest similarity of all candidates."""
+        return max((candidate.similarity for candidate in self.candidates), default=-math.inf)
 
     @property
     def right_similarity(self) -> float:
-        """Of the right candidate, wherever it ranks."""
+        """The similarity of the right candidate, whatever its rank."""
         return max(
-            (one.similarity for one in self.candidates if one.name == self.query.original),
+            (
+                candidate.similarity
+                for candidate in self.candidates
+                if candidate.name == self.query.original
+            ),
             default=-math.inf,
         )
 
     @property
     def is_answered(self) -> bool:
-        """Whether anything passes the default threshold."""
-        return any(one.is_answer for one in self.candidates)
+        """Whether any candidate passes the default threshold."""
+        return any(candidate.is_answer for candidate in self.candidates)
 
     @property
     def is_right_answered(self) -> bool:
-        return any(one.is_answer and one.name == self.query.original for one in self.candidates)
+        return any(
+            candidate.is_answer and candidate.name == self.query.original
+            for candidate in self.candidates
+        )
 
     @property
     def iou(self) -> float | None:
-        """Of the box that is said and the true one.
+        """Intersection over union of the returned box and the true box.
 
-        None where the right one is not first, or was found by the whole picture.
+        None if the right candidate is not first, or was matched by the whole picture.
         """
         if not self.is_right_first or self.query.box is None or self.first is None:
             return None
@@ -95,45 +103,45 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one kind of query, shares in [0, 1]."""
+    """The figures of a kind of query, shares in [0, 1]."""
 
     kind: str
     count: int
     right_first: float
     found_at_strangers: float
-    """Right one over the threshold that 1 in 100 strangers pass."""
+    """Share of queries whose right candidate exceeds the threshold of 1 in 100 strangers."""
     found_at_default: float
-    """Right one among what the answerer gives by itself."""
+    """Share of queries whose right candidate passes the default threshold."""
     mean_iou: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answerer's figures."""
+    """The figures of an engine."""
 
-    answerer: str
+    engine: str
     threshold: float
-    """Similarity that 1 in 100 plain strangers reach."""
+    """Similarity that 1 in 100 strangers exceed."""
     rows: Sequence[Row]
     wrong: Mapping[str, tuple[int, float, float]]
-    """Kind of strangers → count, share answered at the default, share over the threshold."""
+    """Count, share above the default threshold and above `threshold`, by kind of stranger."""
 
 
-def iou(one: PixelBox, other: PixelBox) -> float:
-    """Intersection over union."""
-    width = min(one.x_max, other.x_max) - max(one.x_min, other.x_min)
-    height = min(one.y_max, other.y_max) - max(one.y_min, other.y_min)
+def iou(first: PixelBox, second: PixelBox) -> float:
+    """Return the intersection over union of two boxes."""
+    width = min(first.x_max, second.x_max) - max(first.x_min, second.x_min)
+    height = min(first.y_max, second.y_max) - max(first.y_min, second.y_min)
     if width <= 0 or height <= 0:
         return 0.0
     common = width * height
-    areas = sum((box.x_max - box.x_min) * (box.y_max - box.y_min) for box in (one, other))
+    areas = sum((box.x_max - box.x_min) * (box.y_max - box.y_min) for box in (first, second))
     return common / (areas - common)
 
 
-def score(answerer: str, outcomes: Sequence[Outcome]) -> Report:
-    """Work out one answerer's figures."""
+def score(engine: str, outcomes: Sequence[Outcome]) -> Report:
+    """Compute the figures of an engine."""
     threshold = strangers_threshold(
-        [each.similarity for each in outcomes if each.query.kind == STRANGER]
+        [outcome.similarity for outcome in outcomes if outcome.query.kind == STRANGER]
     )
     groups: list[tuple[str, Callable[[str], bool]]] = [
         *((kind, kind.__eq__) for kind in (*EDITS, *PLACEMENTS)),
@@ -142,31 +150,31 @@ def score(answerer: str, outcomes: Sequence[Outcome]) -> Report:
         ("**in a screenshot**", SCREENSHOTS.__contains__),
     ]
     rows = [
-        _row(label, [each for each in outcomes if belongs(each.query.kind)], threshold)
+        _row(label, [outcome for outcome in outcomes if belongs(outcome.query.kind)], threshold)
         for label, belongs in groups
     ]
-    kinds = dict.fromkeys(each.query.kind for each in outcomes if each.query.is_stranger)
+    kinds = dict.fromkeys(outcome.query.kind for outcome in outcomes if outcome.query.is_stranger)
     return Report(
-        answerer,
+        engine,
         threshold,
         rows,
         {
-            kind: _wrong([each for each in outcomes if each.query.kind == kind], threshold)
+            kind: _wrong([outcome for outcome in outcomes if outcome.query.kind == kind], threshold)
             for kind in kinds
         },
     )
 
 
 def strangers_threshold(similarities: Sequence[float]) -> float:
-    """Give the lowest similarity that at most 1 in 100 strangers pass (a pass is above it)."""
+    """Return the lowest similarity that at most 1 in 100 strangers exceed."""
     ranked = sorted(similarities, reverse=True)
-    return ranked[math.floor(STRANGERS_LET_THROUGH * len(ranked))] if ranked else -math.inf
+    return ranked[math.floor(ALLOWED_STRANGERS * len(ranked))] if ranked else -math.inf
 
 
 def to_markdown(reports: Sequence[Report]) -> Iterator[str]:
-    """Write the figures as tables, all answerers beside one another."""
+    """Yield the lines of a Markdown report with all engines side by side."""
     main = reports[0]
-    others = "".join(f" {each.answerer} first | {each.answerer} found |" for each in reports[1:])
+    others = "".join(f" {report.engine} first | {report.engine} found |" for report in reports[1:])
     yield (
         "| query | n | right first | found at 1 in 100 strangers | found at default | box IoU |"
         + others
@@ -186,27 +194,27 @@ def to_markdown(reports: Sequence[Report]) -> Iterator[str]:
     for kind, (count, at_default, over) in main.wrong.items():
         yield f"| {kind} | {count} | {_percent(at_default)} | {_percent(over)} |"
     yield ""
-    yield "Thresholds that 1 in 100 strangers pass: " + ", ".join(
-        f"{each.answerer} {each.threshold:.3f}" for each in reports
+    yield "Thresholds that 1 in 100 strangers exceed: " + ", ".join(
+        f"{report.engine} {report.threshold:.3f}" for report in reports
     )
     if SERIES_STRANGER in main.wrong:
         yield ""
         yield (
-            "Box IoU is taken where a region matched and not the whole. The suite's threshold is "
-            "-log10 of the false-positive rate of a search. "
+            "Box IoU is measured where a region matched, not the whole picture. The threshold of "
+            "the suite is -log10 of the false-positive rate of a search. "
             f"`{SERIES_STRANGER}`: other things photographed in the same way at the same place as "
-            "stored ones. They set no threshold."
+            "stored things. They do not contribute to the threshold."
         )
 
 
 def _row(kind: str, outcomes: Sequence[Outcome], threshold: float) -> Row:
-    ious = [each.iou for each in outcomes if each.iou is not None]
+    ious = [outcome.iou for outcome in outcomes if outcome.iou is not None]
     return Row(
         kind,
         len(outcomes),
-        _share(each.is_right_first for each in outcomes),
-        _share(each.right_similarity > threshold for each in outcomes),
-        _share(each.is_right_answered for each in outcomes),
+        _share(outcome.is_right_first for outcome in outcomes),
+        _share(outcome.right_similarity > threshold for outcome in outcomes),
+        _share(outcome.is_right_answered for outcome in outcomes),
         sum(ious) / len(ious) if ious else None,
     )
 
@@ -214,8 +222,8 @@ def _row(kind: str, outcomes: Sequence[Outcome], threshold: float) -> Row:
 def _wrong(outcomes: Sequence[Outcome], threshold: float) -> tuple[int, float, float]:
     return (
         len(outcomes),
-        _share(each.is_answered for each in outcomes),
-        _share(each.similarity > threshold for each in outcomes),
+        _share(outcome.is_answered for outcome in outcomes),
+        _share(outcome.similarity > threshold for outcome in outcomes),
     )
 
 

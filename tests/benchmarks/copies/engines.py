@@ -1,4 +1,4 @@
-"""Who answers: the whole suite through its public contract, and perceptual hashes."""
+"""The compared search engines: the suite through its public contract, and perceptual hashes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ from tests.benchmarks.copies.scoring import Candidate
 Bits = npt.NDArray[np.bool_]
 
 ADD_BATCH = 50
-GIVEN = 10
-"""Candidates of each answer."""
+"""Images per BatchAddImages call."""
+MAX_CANDIDATES = 10
+"""Maximum candidates per query."""
 
 DEFAULT_RATE = 0.01
 """False-positive rate of the suite's default threshold."""
 
 ROUNDING = 1e-3
-"""Relative slack of that comparison, as the Gateway's own."""
+"""Relative tolerance when a rate is compared with `DEFAULT_RATE`, as in the Gateway."""
 
 SMALLEST_RATE = 1e-300
+"""Lower bound of rates, so that their logarithm is finite."""
 
 
-class SuiteAnswerer:
+class SuiteEngine:
     """The Gateway of a running suite."""
 
     name = "suite"
@@ -52,7 +54,7 @@ class SuiteAnswerer:
         """Store pictures in batches.
 
         Raises:
-            RuntimeError: one was refused.
+            RuntimeError: The suite refused a picture.
         """
         for batch in _batches(pictures):
             answer = self._client.batch_add_images(
@@ -67,13 +69,13 @@ class SuiteAnswerer:
                     raise RuntimeError(f"{name} was refused: {result.error}")
 
     def query(self, content: bytes) -> Sequence[Candidate]:
-        """Search with any score taken, so that ranking and thresholds can both be read.
+        """Search without a minimum score, so that ranking and thresholds can both be evaluated.
 
-        The similarity is -log10 of the false-positive rate of a query, on which matches of the
-        whole and of regions can be compared.
+        The similarity is -log10 of the false-positive rate, which makes matches of the whole
+        picture and of regions comparable.
         """
         answer = self._client.search_images(
-            parent=self._library, image=content, min_score=0.0, page_size=GIVEN
+            parent=self._library, image=content, min_score=0.0, page_size=MAX_CANDIDATES
         )
         return [
             Candidate(
@@ -86,11 +88,11 @@ class SuiteAnswerer:
         ]
 
 
-class HashAnswerer:
-    """A perceptual hash of the whole picture, compared by how many bits differ."""
+class HashEngine:
+    """Search by the Hamming distance of perceptual hashes of whole pictures."""
 
     def __init__(self, name: str, bits_of: Callable[[Image.Image], Bits]) -> None:
-        """Take a hash function that gives an array of booleans."""
+        """Create an empty index for a hash function."""
         self.name = name
         self._bits_of = bits_of
         self._names: list[str] = []
@@ -98,40 +100,41 @@ class HashAnswerer:
         self._stored: Bits | None = None
 
     def add(self, pictures: Iterable[tuple[str, bytes]]) -> None:
-        """Hash and keep."""
+        """Hash and store pictures."""
         for name, content in pictures:
             self._names.append(name)
             self._rows.append(self._hash(content))
         self._stored = np.stack(self._rows)
 
     def query(self, content: bytes) -> Sequence[Candidate]:
-        """Give those with the fewest differing bits; similarity is the share that agrees.
+        """Return the stored pictures with the fewest differing bits.
 
-        There is no default threshold, so none counts as an answer.
+        The similarity is the share of equal bits. There is no default threshold, so no candidate
+        is an answer.
         """
         if self._stored is None:
             return []
-        agreeing = (self._stored == self._hash(content)).mean(axis=1)
-        best = np.argsort(-agreeing, kind="stable")[:GIVEN]
-        return [Candidate(self._names[row], float(agreeing[row]), is_answer=False) for row in best]
+        equal = (self._stored == self._hash(content)).mean(axis=1)
+        best = np.argsort(-equal, kind="stable")[:MAX_CANDIDATES]
+        return [Candidate(self._names[row], float(equal[row]), is_answer=False) for row in best]
 
     def _hash(self, content: bytes) -> Bits:
         with Image.open(io.BytesIO(content)) as image:
             return self._bits_of(image.convert("RGB"))
 
 
-def pdq() -> HashAnswerer:
-    """Facebook's PDQ, 256 bits."""
-    return HashAnswerer("PDQ", lambda image: pdqhash.compute(np.asarray(image))[0].astype(np.bool_))
+def pdq() -> HashEngine:
+    """Return a search by Facebook's PDQ, 256 bits."""
+    return HashEngine("PDQ", lambda image: pdqhash.compute(np.asarray(image))[0].astype(np.bool_))
 
 
-def phash() -> HashAnswerer:
-    """DCT hash of 64 bits (ImageHash)."""
-    return HashAnswerer("pHash", lambda image: np.asarray(imagehash.phash(image).hash).ravel())
+def phash() -> HashEngine:
+    """Return a search by the DCT hash of ImageHash, 64 bits."""
+    return HashEngine("pHash", lambda image: np.asarray(imagehash.phash(image).hash).ravel())
 
 
 def _batches(pictures: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Group into batches within what one message may hold."""
+    """Split pictures into batches that fit into a message."""
     pictures = iter(pictures)
     while batch := list(itertools.islice(pictures, ADD_BATCH)):
         yield batch
