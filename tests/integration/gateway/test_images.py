@@ -50,7 +50,7 @@ def fill(gateway: Stub, library: str, number: int) -> None:
     assert answer.added_count == number
 
 
-def test_an_image_is_stored_with_all_that_was_said_and_learnt(gateway: Stub, library: str) -> None:
+def test_an_image_is_stored_with_its_given_and_derived_fields(gateway: Stub, library: str) -> None:
     added = gateway.AddImage(
         add(
             library,
@@ -77,7 +77,7 @@ def test_an_image_is_stored_with_all_that_was_said_and_learnt(gateway: Stub, lib
     assert get(gateway, library, added.image_id) == added
 
 
-def test_an_image_without_an_id_gets_one_and_a_retry_the_same(gateway: Stub, library: str) -> None:
+def test_a_retry_without_an_image_id_returns_the_same_image(gateway: Stub, library: str) -> None:
     first = gateway.AddImage(add(library, request_id="try"))
     assert gateway.AddImage(add(library, request_id="try")) == first
     other = gateway.AddImage(add(library))
@@ -85,7 +85,7 @@ def test_an_image_without_an_id_gets_one_and_a_retry_the_same(gateway: Stub, lib
     assert count(gateway, library) == 2
 
 
-def test_a_retry_with_an_id_gives_the_stored_image_and_another_call_does_not(
+def test_a_retry_with_an_image_id_returns_the_stored_image_and_another_call_fails(
     gateway: Stub, library: str
 ) -> None:
     first = gateway.AddImage(add(library, "a", request_id="try"))
@@ -95,7 +95,7 @@ def test_a_retry_with_an_id_gives_the_stored_image_and_another_call_does_not(
     assert error.metadata == {"image": f"{library}/images/a"}
 
 
-def test_overwriting_replaces_all_and_keeps_the_time_of_creation(
+def test_overwriting_replaces_all_fields_except_the_creation_time(
     gateway: Stub, library: str
 ) -> None:
     first = gateway.AddImage(add(library, "a", custom_content="old", entity_id="e"))
@@ -117,7 +117,7 @@ BAD_PICTURES = {
 
 
 @pytest.mark.parametrize("name", BAD_PICTURES)
-def test_a_bad_picture_is_refused_alone_or_in_a_batch(
+def test_an_invalid_picture_is_rejected_alone_and_in_a_batch(
     gateway: Stub, library: str, name: str
 ) -> None:
     content, reason = BAD_PICTURES[name]
@@ -139,7 +139,7 @@ def test_a_bad_picture_is_refused_alone_or_in_a_batch(
 @pytest.mark.parametrize(
     "corners", [(5, 5, 5, 9), (9, 9, 5, 5), (320, 0, 400, 9), (0, 500, 9, 600)]
 )
-def test_a_region_that_leaves_nothing_is_refused_by_its_field(
+def test_a_region_outside_the_picture_is_rejected_by_field(
     gateway: Stub, library: str, corners: tuple[float, float, float, float]
 ) -> None:
     x_min, y_min, x_max, y_max = corners
@@ -150,7 +150,9 @@ def test_a_region_that_leaves_nothing_is_refused_by_its_field(
     assert count(gateway, library) == 0
 
 
-def test_a_batch_of_a_hundred_keeps_its_order_over_all_chunks(gateway: Stub, library: str) -> None:
+def test_results_of_a_batch_of_a_hundred_are_in_order_across_chunks(
+    gateway: Stub, library: str
+) -> None:
     batch = image_pb2.BatchAddImagesRequest(
         parent=library,
         requests=[
@@ -165,7 +167,7 @@ def test_a_batch_of_a_hundred_keeps_its_order_over_all_chunks(gateway: Stub, lib
     ]
 
 
-def test_of_two_pictures_under_one_id_the_first_one_wins(gateway: Stub, library: str) -> None:
+def test_the_first_of_two_pictures_with_the_same_id_is_stored(gateway: Stub, library: str) -> None:
     same_chunk = [add("", "a", custom_content="first"), add("", "a", custom_content="second")]
     filler = [add("", f"{row}") for row in range(20)]
     batch = image_pb2.BatchAddImagesRequest(
@@ -178,7 +180,7 @@ def test_of_two_pictures_under_one_id_the_first_one_wins(gateway: Stub, library:
     assert get(gateway, library, "a").custom_content == "first"
 
 
-def test_a_full_library_takes_no_more(gateway: Stub, library: str) -> None:
+def test_a_full_library_rejects_further_images(gateway: Stub, library: str) -> None:
     gateway.UpdateLibrary(
         library_pb2.UpdateLibraryRequest(library=library_pb2.Library(name=library, capacity=2))
     )
@@ -237,7 +239,7 @@ def test_images_are_listed_once_each_in_pages_that_a_filter_narrows(
         assert set(seen) == expected, text
 
 
-def test_a_list_that_can_not_be_is_refused(gateway: Stub, library: str) -> None:
+def test_an_invalid_list_request_is_rejected(gateway: Stub, library: str) -> None:
     def listed(**fields: Any) -> Any:
         return refused(
             gateway.ListImages, image_pb2.ListImagesRequest(**{"parent": library, **fields})
@@ -254,9 +256,7 @@ def test_a_list_that_can_not_be_is_refused(gateway: Stub, library: str) -> None:
     assert error.reason is Reason.PAGE_TOKEN_INVALID
 
 
-def test_a_filter_of_the_wrong_type_for_the_librarys_tag_is_refused(
-    gateway: Stub, library: str
-) -> None:
+def test_a_filter_with_the_wrong_type_for_a_tag_is_rejected(gateway: Stub, library: str) -> None:
     fill(gateway, library, 1)
     request = image_pb2.ListImagesRequest(parent=library, filter='width > 1 AND tags.n = "a"')
     error = refused(gateway.ListImages, request)
@@ -271,7 +271,7 @@ def update(library: str, *paths: str, **fields: Any) -> image_pb2.UpdateImageReq
     )
 
 
-def test_an_update_changes_what_its_mask_names(gateway: Stub, library: str) -> None:
+def test_an_update_changes_the_fields_of_its_mask(gateway: Stub, library: str) -> None:
     one, two = tag_pb2.TagValue(int_value=1), tag_pb2.TagValue(int_value=2)
     first = gateway.AddImage(
         add(library, "a", tags={"x": one, "y": one}, entity_id="e", custom_content="c")
@@ -290,7 +290,7 @@ def test_an_update_changes_what_its_mask_names(gateway: Stub, library: str) -> N
     assert gateway.UpdateImage(update(library)) == after == get(gateway, library, "a")
 
 
-def test_an_update_that_can_not_be_is_refused(gateway: Stub, library: str) -> None:
+def test_an_invalid_update_is_rejected(gateway: Stub, library: str) -> None:
     gone = refused(gateway.UpdateImage, update(library, custom_content="c"))
     assert gone.reason is Reason.IMAGE_NOT_FOUND
     assert gone.metadata == {"image": f"{library}/images/a"}
@@ -323,13 +323,15 @@ def test_images_are_deleted_by_name_entity_or_filter(gateway: Stub, library: str
 @pytest.mark.parametrize(
     "fields", [{}, {"filter": " "}, {"filter": "("}, {"entity_id": "e", "filter": "width = 1"}]
 )
-def test_a_deletion_must_say_what(gateway: Stub, library: str, fields: dict[str, Any]) -> None:
+def test_a_deletion_needs_exactly_one_selection(
+    gateway: Stub, library: str, fields: dict[str, Any]
+) -> None:
     fill(gateway, library, 1)
     refused(gateway.DeleteImages, image_pb2.DeleteImagesRequest(parent=library, **fields))
     assert count(gateway, library) == 1
 
 
-def test_an_image_that_is_not_there_is_named(gateway: Stub, library: str) -> None:
+def test_a_missing_image_is_named_in_the_error(gateway: Stub, library: str) -> None:
     error = refused(gateway.GetImage, image_pb2.GetImageRequest(name=f"{library}/images/a"))
     assert error.reason is Reason.IMAGE_NOT_FOUND
     assert error.metadata == {"image": f"{library}/images/a"}

@@ -34,7 +34,7 @@ def name(gateway: Stub) -> Iterator[str]:
     gateway.DeleteLibrary(library_pb2.DeleteLibraryRequest(name="libraries/made-by-test"))
 
 
-def test_a_library_is_made_with_what_was_said_and_the_models_of_its_type(
+def test_a_library_has_its_given_fields_and_the_models_of_its_type(
     gateway: Stub, name: str
 ) -> None:
     made = gateway.CreateLibrary(
@@ -52,7 +52,7 @@ def test_a_library_is_made_with_what_was_said_and_the_models_of_its_type(
     assert gateway.GetLibrary(library_pb2.GetLibraryRequest(name=name)) == made
 
 
-def test_a_repeated_creation_gives_the_first_answer_again(gateway: Stub, name: str) -> None:
+def test_a_repeated_creation_returns_the_first_response(gateway: Stub, name: str) -> None:
     request = create("made-by-test", request_id="made-once")
     made = gateway.CreateLibrary(request)
     assert gateway.CreateLibrary(request) == made
@@ -75,7 +75,7 @@ def test_a_repeated_creation_gives_the_first_answer_again(gateway: Stub, name: s
         (create("a", request_id="x" * 129), Reason.FIELD_INVALID, "request_id"),
     ],
 )
-def test_a_bad_creation_is_refused_by_field(
+def test_an_invalid_creation_is_rejected_by_field(
     gateway: Stub,
     request_message: library_pb2.CreateLibraryRequest,
     reason: Reason,
@@ -110,7 +110,7 @@ def test_libraries_are_listed_by_name_in_pages(gateway: Stub) -> None:
     assert refused(gateway.ListLibraries, negative).fields[0].field == "page_size"
 
 
-def test_an_update_changes_what_its_mask_names(gateway: Stub, library: str) -> None:
+def test_an_update_changes_the_fields_of_its_mask(gateway: Stub, library: str) -> None:
     before = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=library))
     after = gateway.UpdateLibrary(
         library_pb2.UpdateLibraryRequest(
@@ -132,7 +132,7 @@ def test_an_update_changes_what_its_mask_names(gateway: Stub, library: str) -> N
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "update_mask")
 
 
-def test_a_deleted_library_is_gone(gateway: Stub) -> None:
+def test_a_deleted_library_is_not_found(gateway: Stub) -> None:
     with temporary_library(gateway) as name:
         pass
     for call, request in (

@@ -89,12 +89,12 @@ def is_near(box: geometry_pb2.Box, expected: tuple[float, float, float, float]) 
     return all(abs(a - b) <= TOLERANCE_PX for a, b in zip(sides, expected, strict=True))
 
 
-def test_the_library_is_made_with_the_product_model(gateway: Stub, shop: str) -> None:
+def test_a_product_library_has_the_product_model(gateway: Stub, shop: str) -> None:
     made = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=shop))
     assert [model.role for model in made.models] == ["product"]
 
 
-def test_the_subject_is_stored_with_its_box_category_and_colours(gateway: Stub, shop: str) -> None:
+def test_the_subject_is_stored_with_its_box_category_and_colors(gateway: Stub, shop: str) -> None:
     stored = gateway.GetImage(image_pb2.GetImageRequest(name=f"{shop}/images/cola-0"))
     assert is_near(stored.region, BOX)
     assert stored.region == stored.subject.box
@@ -105,12 +105,12 @@ def test_the_subject_is_stored_with_its_box_category_and_colours(gateway: Stub, 
     assert not stored.warnings
 
 
-def test_the_callers_category_overrides_what_was_detected(gateway: Stub, shop: str) -> None:
+def test_the_given_category_overrides_the_detected_one(gateway: Stub, shop: str) -> None:
     stored = gateway.GetImage(image_pb2.GetImageRequest(name=f"{shop}/images/tea-0"))
     assert stored.category == category_pb2.CATEGORY_SNACK
 
 
-def test_a_search_finds_the_same_goods_first_and_says_what_it_looked_at(
+def test_a_search_finds_the_same_product_first_and_returns_the_searched_subject(
     gateway: Stub, shop: str
 ) -> None:
     answer = search(gateway, shop, image=drawn("milk"))
@@ -130,7 +130,7 @@ def test_a_search_finds_the_same_goods_first_and_says_what_it_looked_at(
     assert not answer.warnings
 
 
-def test_colours_categories_and_tags_narrow_a_search(gateway: Stub, shop: str) -> None:
+def test_colors_categories_and_tags_filter_a_search(gateway: Stub, shop: str) -> None:
     red = search(gateway, shop, image=drawn("milk"), filter='attributes.color = "red"')
     assert sorted(ids(red)) == ["cola-0", "cola-1"]
     snacks = search(gateway, shop, category=category_pb2.CATEGORY_SNACK)
@@ -139,12 +139,12 @@ def test_colours_categories_and_tags_narrow_a_search(gateway: Stub, shop: str) -
     assert ids(both) == ["tea-1"]
 
 
-def test_distinct_entities_give_one_match_a_product(gateway: Stub, shop: str) -> None:
+def test_distinct_entities_return_one_match_per_product(gateway: Stub, shop: str) -> None:
     answer = search(gateway, shop, distinct_entities=True)
     assert sorted(match.image.entity_id for match in answer.matches) == sorted(GOODS)
 
 
-def test_later_pages_say_the_same_of_the_query(gateway: Stub, shop: str) -> None:
+def test_later_pages_return_the_same_query_subjects(gateway: Stub, shop: str) -> None:
     first = search(gateway, shop, page_size=2)
     page = search_pb2.SearchImagesRequest(parent=shop, page_token=first.next_page_token)
     second = gateway.SearchImages(page)
@@ -161,7 +161,7 @@ def test_a_stored_image_searches_with_its_subject(gateway: Stub, shop: str) -> N
     assert "tea-0" not in ids(answer)
 
 
-def test_a_picture_of_nothing_is_taken_as_a_whole_and_that_is_said(
+def test_a_picture_without_subject_is_searched_as_a_whole_with_a_warning(
     gateway: Stub, shop: str, library: str
 ) -> None:
     answer = search(gateway, shop, image=BLANK)
@@ -192,7 +192,7 @@ def test_without_detection_the_whole_picture_is_searched_and_stored(
     assert stored.category
 
 
-def test_a_region_is_taken_as_it_is(gateway: Stub, shop: str, library: str) -> None:
+def test_a_region_is_searched_without_detection(gateway: Stub, shop: str, library: str) -> None:
     part = geometry_pb2.Box(x_min=160, y_min=80, x_max=320, y_max=300)
     answer = search(gateway, shop, region=part)
     assert answer.searched_region == part
@@ -204,13 +204,13 @@ def test_a_region_is_taken_as_it_is(gateway: Stub, shop: str, library: str) -> N
     assert stored.subject.colors[0].name == "red"
 
 
-def test_inside_a_region_the_subject_is_looked_for_where_asked(gateway: Stub, shop: str) -> None:
+def test_the_subject_is_detected_inside_a_region_on_request(gateway: Stub, shop: str) -> None:
     right = geometry_pb2.Box(x_min=60, y_min=20, x_max=480, y_max=360)
     answer = search(gateway, shop, region=right, subject_detection=True)
     assert is_near(answer.searched_region, BOX)
 
 
-def test_a_region_larger_than_the_picture_is_clipped_and_one_outside_refused(
+def test_a_region_is_clipped_to_the_picture_or_rejected_outside_it(
     gateway: Stub, shop: str
 ) -> None:
     vast = geometry_pb2.Box(x_min=0, y_min=0, x_max=90_000, y_max=90_000)
@@ -222,7 +222,7 @@ def test_a_region_larger_than_the_picture_is_clipped_and_one_outside_refused(
     assert refused(gateway.DetectSubjects, described).reason is Reason.REGION_INVALID
 
 
-def test_a_tiny_region_is_searched_all_the_same(gateway: Stub, shop: str) -> None:
+def test_a_tiny_region_is_searched(gateway: Stub, shop: str) -> None:
     tiny = geometry_pb2.Box(x_min=200, y_min=100, x_max=202, y_max=101)
     answer = search(gateway, shop, region=tiny)
     assert answer.searched_region == tiny
@@ -230,7 +230,7 @@ def test_a_tiny_region_is_searched_all_the_same(gateway: Stub, shop: str) -> Non
     assert looked_for.query_info.width == SIZE[0]
 
 
-def test_an_unknown_category_is_refused_by_field(gateway: Stub, shop: str) -> None:
+def test_an_unknown_category_is_rejected_by_field(gateway: Stub, shop: str) -> None:
     asked = search_pb2.SearchImagesRequest(parent=shop, image=BLANK, category=77)  # type: ignore[arg-type]
     error = refused(gateway.SearchImages, asked)
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "category")
@@ -238,13 +238,13 @@ def test_an_unknown_category_is_refused_by_field(gateway: Stub, shop: str) -> No
     assert refused(gateway.DetectSubjects, described).fields[0].field == "category"
 
 
-def test_a_category_that_no_subject_has_is_said(gateway: Stub, shop: str) -> None:
+def test_a_category_without_a_subject_returns_a_warning(gateway: Stub, shop: str) -> None:
     answer = search(gateway, shop, category=category_pb2.CATEGORY_UNDERWEAR)
     assert not answer.matches
     assert "UNDERWEAR" in answer.warnings[0]
 
 
-def test_what_only_another_library_type_knows_is_refused(gateway: Stub, shop: str) -> None:
+def test_options_of_other_library_types_are_rejected(gateway: Stub, shop: str) -> None:
     related = search_pb2.SearchImagesRequest(
         parent=shop, image=BLANK, relation=search_pb2.RELATION_SAME
     )
@@ -256,7 +256,7 @@ def test_what_only_another_library_type_knows_is_refused(gateway: Stub, shop: st
         assert refused(gateway.AddImage, new).reason is Reason.LIBRARY_TYPE_MISMATCH
 
 
-def test_detection_tells_what_a_search_would_look_at(gateway: Stub, shop: str) -> None:
+def test_detection_returns_the_subjects_that_a_search_uses(gateway: Stub, shop: str) -> None:
     request = search_pb2.DetectSubjectsRequest(image=drawn("tea"))
     detected = gateway.DetectSubjects(request)
     searched = search(gateway, shop, image=drawn("tea"))
@@ -268,7 +268,7 @@ def test_detection_tells_what_a_search_would_look_at(gateway: Stub, shop: str) -
     assert not gateway.DetectSubjects(request).subjects
 
 
-def test_a_photograph_of_a_cup_is_searched_by_the_cup(gateway: Stub, shop: str) -> None:
+def test_a_photo_of_a_cup_is_searched_by_the_cup(gateway: Stub, shop: str) -> None:
     answer = search(gateway, shop, image=image(3))
     assert len(answer.matches) == 2 * len(GOODS)
     assert answer.query_info.width == 320

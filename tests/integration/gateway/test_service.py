@@ -28,7 +28,7 @@ def search(library: str, seed: int = 1) -> search_pb2.SearchImagesRequest:
     return search_pb2.SearchImagesRequest(parent=library, image=image(seed))
 
 
-def test_only_who_has_a_token_may_call_and_health_stays_open(gateways: Gateways) -> None:
+def test_calls_need_a_token_and_health_checks_do_not(gateways: Gateways) -> None:
     gateway = gateways.start(TOKENS="one,two")  # started: its health could be read
     request = library_pb2.ListLibrariesRequest()
     assert refused(gateway.ListLibraries, request).reason is Reason.UNAUTHENTICATED
@@ -38,7 +38,9 @@ def test_only_who_has_a_token_may_call_and_health_stays_open(gateways: Gateways)
     gateway.ListLibraries(request, metadata=(("authorization", "Bearer two"),))
 
 
-def test_pictures_beyond_the_budget_are_told_to_retry(gateways: Gateways, library: str) -> None:
+def test_pictures_beyond_the_budget_are_rejected_as_overload(
+    gateways: Gateways, library: str
+) -> None:
     gateway = gateways.start(MAX_IN_FLIGHT_BYTES=str(2 * len(jpeg(1))))
 
     def attempt(row: int) -> Reason | None:
@@ -58,7 +60,7 @@ def test_pictures_beyond_the_budget_are_told_to_retry(gateways: Gateways, librar
     gateway.AddImage(add(library, "afterwards"))
 
 
-def test_after_a_deadline_the_retry_is_safe(gateway: Stub, library: str) -> None:
+def test_a_retry_after_a_deadline_adds_no_second_image(gateway: Stub, library: str) -> None:
     request = add(library, "a", request_id=f"once in {library}")
     with pytest.raises(grpc.RpcError) as caught:
         gateway.AddImage(request, timeout=0.001)
@@ -74,7 +76,7 @@ def test_after_a_deadline_the_retry_is_safe(gateway: Stub, library: str) -> None
         ("CATALOG_TARGET", Reason.CATALOG_UNAVAILABLE),
     ],
 )
-def test_a_neighbour_that_is_gone_is_named_and_the_gateway_is_not_well(
+def test_an_unavailable_service_is_named_and_makes_the_gateway_unhealthy(
     gateways: Gateways, library: str, variable: str, reason: Reason
 ) -> None:
     nobody = f"127.0.0.1:{free_port()}"
@@ -84,7 +86,7 @@ def test_a_neighbour_that_is_gone_is_named_and_the_gateway_is_not_well(
     assert error.retry_after_s
 
 
-def test_a_library_made_anew_by_another_gateway_is_used_at_once(
+def test_a_library_recreated_by_another_gateway_is_used_at_once(
     gateways: Gateways, gateway: Stub
 ) -> None:
     other = gateways.start()
@@ -105,7 +107,9 @@ def test_a_library_made_anew_by_another_gateway_is_used_at_once(
         assert error.reason is Reason.LIBRARY_NOT_FOUND
 
 
-def test_a_page_of_a_library_made_anew_says_so(gateways: Gateways, gateway: Stub) -> None:
+def test_a_page_of_a_recreated_library_fails_with_library_changed(
+    gateways: Gateways, gateway: Stub
+) -> None:
     signed = gateways.start(PAGE_TOKEN_KEY="secret")  # noqa: S106
     create = library_pb2.CreateLibraryRequest(
         library_id="page-anew",

@@ -115,7 +115,7 @@ async def held_for_well(envoy: EnvoyProxy, *upstreams: Upstream) -> None:
     await asyncio.to_thread(wait_until, lambda: envoy.healthy() == ports)
 
 
-async def test_calls_of_one_connection_go_round_all_gateways(
+async def test_calls_of_one_connection_are_balanced_over_all_gateways(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for _ in range(10):
@@ -123,7 +123,7 @@ async def test_calls_of_one_connection_go_round_all_gateways(
     assert [upstream.calls for upstream in upstreams] == [5, 5]
 
 
-async def test_a_gateway_that_is_not_well_gets_no_calls_until_it_is(
+async def test_an_unhealthy_gateway_gets_no_calls_until_it_recovers(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub,
     upstreams: tuple[Upstream, Upstream],
     envoy: EnvoyProxy,
@@ -141,7 +141,7 @@ async def test_a_gateway_that_is_not_well_gets_no_calls_until_it_is(
     assert (first.calls, second.calls) == (2, 6)
 
 
-async def test_without_a_gateway_that_is_well_the_answer_is_unavailable(
+async def test_calls_are_unavailable_without_a_healthy_gateway(
     channel: grpc.aio.Channel, upstreams: tuple[Upstream, Upstream], envoy: EnvoyProxy
 ) -> None:
     for upstream in upstreams:
@@ -152,7 +152,7 @@ async def test_without_a_gateway_that_is_well_the_answer_is_unavailable(
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_read_that_fails_is_asked_of_another_gateway(
+async def test_a_failed_read_is_retried_on_another_gateway(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub,
     upstreams: tuple[Upstream, Upstream],
     envoy: EnvoyProxy,
@@ -165,7 +165,7 @@ async def test_a_read_that_fails_is_asked_of_another_gateway(
     assert envoy.counter("upstream_rq_retry") == first.calls
 
 
-async def test_a_write_that_a_gateway_has_seen_is_not_repeated(
+async def test_a_write_that_reached_a_gateway_is_not_retried(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for upstream in upstreams:
@@ -176,7 +176,7 @@ async def test_a_write_that_a_gateway_has_seen_is_not_repeated(
     assert sum(upstream.calls for upstream in upstreams) == 1
 
 
-async def test_errors_pass_through_envoy_with_their_details(
+async def test_envoy_passes_on_error_details(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for upstream in upstreams:

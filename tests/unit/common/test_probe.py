@@ -23,7 +23,7 @@ async def reaches(target: str, service: str, wanted: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_it_tells_the_status_of_the_server_and_of_each_service() -> None:
+async def test_the_probe_returns_the_status_of_the_server_and_of_each_service() -> None:
     dependency = Dependency()
     async with running(dependency) as (target, _):
         for service in ("", NAME):
@@ -33,7 +33,7 @@ async def test_it_tells_the_status_of_the_server_and_of_each_service() -> None:
             await reaches(target, service, "NOT_SERVING")
 
 
-async def test_liveness_stays_while_a_dependency_is_away() -> None:
+async def test_liveness_is_serving_while_a_dependency_is_unhealthy() -> None:
     dependency = Dependency()
     dependency.well = False
     async with running(dependency) as (target, _):
@@ -41,12 +41,12 @@ async def test_liveness_stays_while_a_dependency_is_away() -> None:
         assert await status(target, LIVENESS) == "SERVING"
 
 
-async def test_a_name_that_is_not_served_is_not_found() -> None:
+async def test_an_unknown_service_is_not_found() -> None:
     async with running(Dependency()) as (target, _):
         assert await status(target, "nobody") == "NOT_FOUND"
 
 
-async def test_the_exit_status_is_0_only_where_it_serves(
+async def test_the_exit_status_is_0_only_if_the_server_is_serving(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with running(Dependency()) as (target, _):

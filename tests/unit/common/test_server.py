@@ -97,7 +97,7 @@ async def ask(target: str, library_id: str) -> catalog.Library:
         )
 
 
-async def test_health_follows_the_dependency() -> None:
+async def test_health_reflects_the_dependency() -> None:
     dependency = Dependency()
     async with running(dependency) as (target, _):
         await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
@@ -107,7 +107,7 @@ async def test_health_follows_the_dependency() -> None:
         await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
 
 
-async def test_a_call_carries_its_id_and_its_deadline() -> None:
+async def test_request_id_and_deadline_reach_the_servicer() -> None:
     async with running(Dependency()) as (target, _), grpc.aio.insecure_channel(target) as channel:
         answer = await catalog_grpc.CatalogServiceStub(channel).GetLibrary(
             catalog.GetLibraryRequest(), timeout=7, metadata=(("x-request-id", "abc"),)
@@ -123,7 +123,7 @@ async def test_an_error_keeps_its_reason() -> None:
     assert caught.value.reason is Reason.LIBRARY_NOT_FOUND
 
 
-async def test_a_fault_of_ours_tells_no_secrets() -> None:
+async def test_an_internal_error_reveals_only_its_request_id() -> None:
     async with running(Dependency()) as (target, _):
         with pytest.raises(ServiceError) as caught:
             await ask(target, "broken")
@@ -132,13 +132,13 @@ async def test_a_fault_of_ours_tells_no_secrets() -> None:
     assert caught.value.metadata["request_id"]
 
 
-async def test_a_service_that_is_not_there_is_unavailable() -> None:
+async def test_a_call_to_a_stopped_service_is_unavailable() -> None:
     with pytest.raises(ServiceError) as caught:
         await ask(f"127.0.0.1:{free_port()}", "any")
     assert caught.value.reason is Reason.CATALOG_UNAVAILABLE
 
 
-async def test_methods_that_are_not_built_say_so() -> None:
+async def test_a_method_without_an_implementation_is_unimplemented() -> None:
     async with running(Dependency()) as (target, _), grpc.aio.insecure_channel(target) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await catalog_grpc.CatalogServiceStub(channel).DeleteLibrary(
@@ -147,7 +147,7 @@ async def test_methods_that_are_not_built_say_so() -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_stopping_gives_everything_back() -> None:
+async def test_stopping_closes_the_service() -> None:
     dependency = Dependency()
     async with running(dependency) as (_, server):
         await server.stop()

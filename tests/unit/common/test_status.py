@@ -7,7 +7,7 @@ from imagesearch_services.common.errors import FieldViolation, Reason, ServiceEr
 from imagesearch_services.common.status import CODES, from_status, to_status
 
 
-def test_reasons_mirror_the_contract() -> None:
+def test_reasons_are_those_of_the_proto() -> None:
     contract = {
         name.removeprefix("ERROR_REASON_")
         for name in error_reason_pb2.ErrorReason.keys()  # noqa: SIM118  # no dict
@@ -17,12 +17,12 @@ def test_reasons_mirror_the_contract() -> None:
     assert all(reason.value == name for name, reason in Reason.__members__.items())
 
 
-def test_every_reason_has_a_code() -> None:
+def test_every_reason_has_a_status_code() -> None:
     assert set(CODES) == set(Reason)
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_an_error_comes_back_as_it_went(reason: Reason) -> None:
+def test_an_error_survives_the_conversion_to_a_status_and_back(reason: Reason) -> None:
     error = ServiceError(
         reason,
         "what happened",
@@ -41,7 +41,7 @@ def test_an_error_comes_back_as_it_went(reason: Reason) -> None:
     )
 
 
-def test_overload_says_when_to_come_back() -> None:
+def test_overload_has_a_default_retry_delay() -> None:
     back = from_status(to_status(ServiceError(Reason.OVERLOADED, "busy")))
     assert back is not None
     assert back.retry_after_s == 1.0

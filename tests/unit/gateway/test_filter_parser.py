@@ -42,7 +42,7 @@ def test_and_binds_tighter_than_or_and_chains_are_flat(text: str, tree: Filter) 
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t"])
-def test_nothing_takes_everything(text: str) -> None:
+def test_a_blank_filter_matches_all_images(text: str) -> None:
     assert parse_filter(text) is None
 
 
@@ -79,7 +79,7 @@ def test_nothing_takes_everything(text: str) -> None:
         ),
     ],
 )
-def test_values_are_read_as_the_field_needs(text: str, comparison: Comparison) -> None:
+def test_values_have_the_type_of_their_field(text: str, comparison: Comparison) -> None:
     read = parse_filter(text)
     assert read == comparison
     assert isinstance(read, Comparison)
@@ -88,7 +88,9 @@ def test_values_are_read_as_the_field_needs(text: str, comparison: Comparison) -
 
 @pytest.mark.parametrize("category", Category)
 @pytest.mark.parametrize("style", ["{}", '"{}"', "'{}'"])
-def test_a_category_is_its_short_name_in_any_case(category: Category, style: str) -> None:
+def test_a_category_is_written_as_its_short_name_in_any_case(
+    category: Category, style: str
+) -> None:
     expected = Comparison("category", Operator.EQUAL, int(category))
     for name in (category.name, category.name.lower(), category.name.title()):
         assert parse_filter(f"category = {style.format(name)}") == expected
@@ -139,7 +141,7 @@ def test_a_category_is_its_short_name_in_any_case(category: Category, style: str
         ("NOT", 3, "a field"),
     ],
 )
-def test_a_mistake_is_told_with_its_position(text: str, position: int, words: str) -> None:
+def test_an_error_has_a_message_and_a_position(text: str, position: int, words: str) -> None:
     with pytest.raises(ServiceError) as caught:
         parse_filter(text)
     assert caught.value.reason is Reason.FILTER_INVALID
@@ -154,7 +156,7 @@ def test_positions_count_characters_not_bytes() -> None:
     assert caught.value.metadata["position"] == "18"
 
 
-def test_a_filter_has_a_length_in_bytes() -> None:
+def test_the_length_of_a_filter_is_limited_in_bytes() -> None:
     padding = " " * (MAX_BYTES - len("width = 1"))
     assert parse_filter("width = 1" + padding) is not None
     with pytest.raises(ServiceError) as caught:
@@ -165,7 +167,7 @@ def test_a_filter_has_a_length_in_bytes() -> None:
     assert caught.value.metadata["position"] == str(MAX_BYTES // 2)
 
 
-def test_nesting_has_a_limit() -> None:
+def test_nesting_is_limited() -> None:
     assert parse_filter("(" * MAX_DEPTH + "width = 1" + ")" * MAX_DEPTH) is not None
     assert parse_filter("NOT " * MAX_DEPTH + "width = 1") is not None
     for hostile in ("(", "NOT ", "NOT ("):
@@ -187,7 +189,7 @@ def test_nesting_has_a_limit() -> None:
         "." * 4000,
     ],
 )
-def test_hostile_text_costs_little(text: str) -> None:
+def test_hostile_filters_are_parsed_quickly(text: str) -> None:
     started_s = time.process_time()
     refusal(text)
     assert time.process_time() - started_s < 0.5
@@ -212,7 +214,7 @@ WORDS = st.sampled_from(
 
 
 @given(st.one_of(st.text(max_size=200), st.lists(WORDS, max_size=40).map(" ".join)))
-def test_whatever_comes_is_read_or_refused_inside_of_it(text: str) -> None:
+def test_any_text_is_parsed_or_rejected_with_a_position_inside_it(text: str) -> None:
     error = refusal(text)
     assert error is None or error.reason is Reason.FILTER_INVALID
     assert error is None or 0 <= int(error.metadata["position"]) <= len(text)
@@ -267,5 +269,5 @@ def literal(value: object) -> str:
 
 
 @given(TREES)
-def test_what_is_written_is_read_back(tree: Filter) -> None:
+def test_a_tree_survives_writing_and_parsing(tree: Filter) -> None:
     assert parse_filter(written(tree)) == tree

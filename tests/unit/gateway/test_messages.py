@@ -51,7 +51,7 @@ def search(**fields: Any) -> search_pb2.SearchImagesRequest:
     )
 
 
-def test_a_picture_to_add_is_read_whole() -> None:
+def test_all_fields_of_an_added_picture_are_read() -> None:
     image = read_new_image(
         add(
             entity_id="thing",
@@ -104,12 +104,12 @@ BAD_ADDS: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("field", "fields"), [(field, fields) for field, bad in BAD_ADDS.items() for fields in bad]
 )
-def test_a_bad_picture_to_add_is_refused_by_field(field: str, fields: dict[str, Any]) -> None:
+def test_an_invalid_added_picture_is_rejected_by_field(field: str, fields: dict[str, Any]) -> None:
     error = refusal(read_new_image, add(**fields))
     assert error.fields[0].field == field
 
 
-def test_a_picture_may_have_ten_mebibytes() -> None:
+def test_a_picture_file_may_have_ten_mebibytes() -> None:
     full = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES))
     assert read_new_image(add(image=full))
     more = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES + 1))
@@ -118,7 +118,7 @@ def test_a_picture_may_have_ten_mebibytes() -> None:
     assert error.metadata == {"limit": "10485760", "actual": "10485761", "unit": "bytes"}
 
 
-def test_a_batch_keeps_each_fault_in_its_place() -> None:
+def test_an_invalid_item_of_a_batch_becomes_an_error_in_its_place() -> None:
     batch = image_pb2.BatchAddImagesRequest(
         parent="libraries/shop",
         requests=[
@@ -147,7 +147,7 @@ def test_a_batch_has_one_to_a_hundred_items(count: int) -> None:
     assert refusal(read_searches, searches).fields[0].field == "requests"
 
 
-def test_a_library_update_sets_what_its_mask_names() -> None:
+def test_a_library_update_sets_the_fields_of_its_mask() -> None:
     library = library_pb2.Library(name="libraries/shop", display_name="x", capacity=5)
     request = library_pb2.UpdateLibraryRequest(library=library)
     assert read_library_changes(request) == {"display_name": "x", "capacity": 5}
@@ -156,13 +156,13 @@ def test_a_library_update_sets_what_its_mask_names() -> None:
 
 
 @pytest.mark.parametrize("path", ["name", "type", "image_count", "nothing", "*", "capacity.x", ""])
-def test_a_library_update_of_anything_else_is_refused(path: str) -> None:
+def test_a_library_update_of_another_field_is_rejected(path: str) -> None:
     error = refusal(read_library_changes, library_pb2.UpdateLibraryRequest(update_mask=mask(path)))
     assert error.fields[0].field == "update_mask"
     assert f'"{path}"' in error.message
 
 
-def test_an_image_update_sets_what_its_mask_names() -> None:
+def test_an_image_update_sets_the_fields_of_its_mask() -> None:
     image = image_pb2.Image(
         entity_id="thing",
         tags={"a": tag_pb2.TagValue(int_value=1)},
@@ -179,19 +179,19 @@ def test_an_image_update_sets_what_its_mask_names() -> None:
 
 
 @pytest.mark.parametrize("path", ["info", "image_id", "nothing", "*", "info.width", "entity_id.x"])
-def test_an_image_update_of_anything_else_is_refused(path: str) -> None:
+def test_an_image_update_of_another_field_is_rejected(path: str) -> None:
     error = refusal(read_image_changes, image_pb2.UpdateImageRequest(update_mask=mask(path)))
     assert error.fields[0].field == "update_mask"
     assert f'"{path}"' in error.message
 
 
 @pytest.mark.parametrize("paths", [("tags.1",), ("tags.",), ("tags", "tags.a")])
-def test_tags_are_set_all_together_or_by_name(paths: tuple[str, ...]) -> None:
+def test_tags_are_set_together_or_by_name(paths: tuple[str, ...]) -> None:
     error = refusal(read_image_changes, image_pb2.UpdateImageRequest(update_mask=mask(*paths)))
     assert error.fields[0].field == "update_mask"
 
 
-def test_what_to_delete_is_said_in_exactly_one_way() -> None:
+def test_images_to_delete_are_selected_by_exactly_one_field() -> None:
     def read(**fields: Any) -> Any:
         return read_images_to_delete(image_pb2.DeleteImagesRequest(**fields), "shop")
 
@@ -207,7 +207,7 @@ def test_what_to_delete_is_said_in_exactly_one_way() -> None:
     assert refusal(lambda: read(names=many)).fields[0].field == "names"
 
 
-def test_a_search_is_read_whole() -> None:
+def test_all_fields_of_a_search_are_read() -> None:
     read = read_search(
         search(
             region=geometry_pb2.Box(x_max=5, y_max=6),
@@ -234,14 +234,14 @@ def test_a_search_is_read_whole() -> None:
     assert read.distinct_entities
 
 
-def test_what_was_not_said_is_left_open() -> None:
+def test_unset_fields_of_a_search_are_none() -> None:
     read = read_search(search())
     assert (read.min_score, read.max_false_positive_rate, read.filter) == (None, None, None)
     assert (read.page_size, read.relations, read.field_fingerprints) == (10, (), {})
     assert read_search(search(min_score=0)).min_score == 0
 
 
-def test_a_stored_image_is_a_query_without_a_region() -> None:
+def test_a_query_by_stored_image_has_no_region() -> None:
     by_name = search_pb2.SearchImagesRequest(
         parent="libraries/shop", image_name="libraries/shop/images/a"
     )
@@ -254,7 +254,7 @@ def test_a_stored_image_is_a_query_without_a_region() -> None:
     assert refusal(read_search, elsewhere).fields[0].field == "image_name"
 
 
-def test_only_a_page_token_may_stand_without_a_query() -> None:
+def test_only_a_search_with_a_page_token_needs_no_query() -> None:
     request = search_pb2.SearchImagesRequest(parent="libraries/shop", page_token="t")  # noqa: S106
     assert read_search(request).query is None
     request.page_token = ""
@@ -290,12 +290,12 @@ BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("field", "fields"), [(field, one) for field, bad in BAD_SEARCHES.items() for one in bad]
 )
-def test_a_bad_search_is_refused_by_field(field: str, fields: dict[str, Any]) -> None:
+def test_an_invalid_search_is_rejected_by_field(field: str, fields: dict[str, Any]) -> None:
     error = refusal(read_search, search(**fields))
     assert error.fields[0].field == field
 
 
-def test_the_same_search_has_the_same_fingerprints_and_another_has_others() -> None:
+def test_only_equal_searches_have_equal_fingerprints() -> None:
     same = {"filter": "width = 1", "region": geometry_pb2.Box(x_max=5, y_max=6)}
     first = read_search(search(**same))
     assert first.field_fingerprints == read_search(search(**same)).field_fingerprints
@@ -309,7 +309,7 @@ def test_the_same_search_has_the_same_fingerprints_and_another_has_others() -> N
         )
 
 
-def test_a_batch_of_searches_keeps_each_fault_in_its_place() -> None:
+def test_an_invalid_search_of_a_batch_becomes_an_error_in_its_place() -> None:
     batch = search_pb2.BatchSearchImagesRequest(
         parent="libraries/shop", requests=[search(parent=""), search(filter="(")]
     )
@@ -318,7 +318,7 @@ def test_a_batch_of_searches_keeps_each_fault_in_its_place() -> None:
     assert isinstance(bad, ServiceError)
 
 
-def test_a_library_needs_one_of_the_types() -> None:
+def test_a_library_needs_a_known_type() -> None:
     assert read_library_type(1) is LibraryType.WHOLE_IMAGE
     assert refusal(read_library_type, 0).reason is Reason.FIELD_REQUIRED
     assert refusal(read_library_type, 9).reason is Reason.FIELD_INVALID
@@ -332,6 +332,6 @@ def test_a_library_needs_one_of_the_types() -> None:
         ("library.capacity", {"capacity": -1}),
     ],
 )
-def test_what_is_said_of_a_library_has_limits(field: str, fields: dict[str, Any]) -> None:
+def test_fields_of_a_library_are_limited(field: str, fields: dict[str, Any]) -> None:
     error = refusal(read_library_fields, library_pb2.Library(**fields))
     assert error.fields[0].field == field

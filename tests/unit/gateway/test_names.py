@@ -23,14 +23,14 @@ def refusal(read: object, *arguments: object, **options: object) -> ServiceError
 
 
 @pytest.mark.parametrize("library_id", GOOD_LIBRARIES)
-def test_a_library_name_gives_its_id(library_id: str) -> None:
+def test_the_library_id_is_parsed_from_a_library_name(library_id: str) -> None:
     assert names.check_library_id(library_id, field="library_id") == library_id
     name = names.library_name(library_id)
     assert names.parse_library_name(name, field="name") == library_id
 
 
 @pytest.mark.parametrize("library_id", BAD_LIBRARIES)
-def test_a_bad_library_id_is_refused_by_field(library_id: str) -> None:
+def test_an_invalid_library_id_is_rejected_by_field(library_id: str) -> None:
     error = refusal(names.check_library_id, library_id, field="library_id")
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "library_id")
     error = refusal(names.parse_library_name, f"libraries/{library_id}", field="name")
@@ -38,14 +38,14 @@ def test_a_bad_library_id_is_refused_by_field(library_id: str) -> None:
 
 
 @pytest.mark.parametrize("image_id", GOOD_IMAGES)
-def test_an_image_name_gives_both_ids(image_id: str) -> None:
+def test_both_ids_are_parsed_from_an_image_name(image_id: str) -> None:
     assert names.check_image_id(image_id, field="image_id") == image_id
     name = names.image_name("shop", image_id)
     assert names.parse_image_name(name, field="name") == ("shop", image_id)
 
 
 @pytest.mark.parametrize("image_id", BAD_IMAGES)
-def test_a_bad_image_id_is_refused(image_id: str) -> None:
+def test_an_invalid_image_id_is_rejected(image_id: str) -> None:
     assert refusal(names.check_image_id, image_id, field="f").reason is Reason.FIELD_INVALID
     name = f"libraries/shop/images/{image_id}"
     assert refusal(names.parse_image_name, name, field="f").reason is Reason.FIELD_INVALID
@@ -54,11 +54,11 @@ def test_a_bad_image_id_is_refused(image_id: str) -> None:
 @pytest.mark.parametrize(
     "name", ["shop", "libraries/shop", "libraries/shop/image/a", "images/a", "libraries//images/a"]
 )
-def test_what_is_no_image_name_is_refused(name: str) -> None:
+def test_an_invalid_image_name_is_rejected(name: str) -> None:
     assert refusal(names.parse_image_name, name, field="f").reason is Reason.FIELD_INVALID
 
 
-def test_what_is_missing_is_called_missing() -> None:
+def test_an_empty_name_or_id_is_rejected_as_missing() -> None:
     for read in (
         names.check_library_id,
         names.check_image_id,
@@ -71,7 +71,7 @@ def test_what_is_missing_is_called_missing() -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_an_image_id_or_refused(text: str) -> None:
+def test_any_text_is_a_valid_image_id_or_rejected(text: str) -> None:
     try:
         names.check_image_id(text, field="f")
     except ServiceError:
@@ -79,7 +79,7 @@ def test_any_text_is_an_image_id_or_refused(text: str) -> None:
     assert names.parse_image_name(names.image_name("a", text), field="f") == ("a", text)
 
 
-def test_an_image_without_an_id_gets_a_new_one_but_a_retry_the_same() -> None:
+def test_a_generated_image_id_is_the_same_for_the_same_request_id() -> None:
     assert names.make_image_id("") != names.make_image_id("")
     assert names.make_image_id("try-1") == names.make_image_id("try-1")
     assert names.make_image_id("try-1") != names.make_image_id("try-2")
