@@ -1,1 +1,1 @@
-"""Runs the whole suite on one machine: Triton, Catalog, Embedding and Gateway on 127.0.0.1."""
+"""Runner of the whole suite on one machine: Triton, Catalog, Embedding, Gateway on 127.0.0.1."""

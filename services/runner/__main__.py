@@ -18,56 +18,56 @@ from imagesearch_services.runner.suite import HOST, Suite, SuiteSettings, free_p
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Start the suite unless it runs; leave nothing half-started."""
+    """Start the suite if it is not running. On failure, stop all its processes."""
     running = Suite.load(arguments.data_dir)
     if running is not None:
         if running.is_alive() and running.ports.gateway == arguments.port:
             running.wait_serving("gateway")
-            tell(f"already serving on {running.target}")
+            report(f"already serving on {running.target}")
             return 0
         running.stop()
     settings = SuiteSettings(
         port=arguments.port, data_dir=arguments.data_dir, models_dir=arguments.models_dir
     )
     try:
-        suite = Suite.start(settings, tell)
+        suite = Suite.start(settings, report)
     except StartError as error:
-        tell(str(error))
+        report(str(error))
         return 1
-    tell(f"serving on {suite.target} (logs in {arguments.data_dir / 'logs'})")
+    report(f"serving on {suite.target} (logs in {arguments.data_dir / 'logs'})")
     return 0
 
 
 def down(arguments: argparse.Namespace) -> int:
-    """Stop the suite; what it stores stays."""
+    """Stop the suite and keep its data."""
     suite = Suite.load(arguments.data_dir)
     if suite is None:
-        tell("not running")
+        report("not running")
         return 0
     suite.stop()
-    tell("stopped")
+    report("stopped")
     return 0
 
 
 def demo(arguments: argparse.Namespace) -> int:
-    """Start a suite of its own, show on real pictures what it does, and stop it."""
-    left_over = Suite.load(arguments.data_dir)
-    if left_over is not None:
-        left_over.stop()
+    """Start a separate suite, demonstrate it with real pictures, and stop it."""
+    previous = Suite.load(arguments.data_dir)
+    if previous is not None:
+        previous.stop()
     (port,) = free_ports(1)
     try:
         suite = Suite.start(
             SuiteSettings(port=port, data_dir=arguments.data_dir, models_dir=arguments.models_dir),
-            tell,
+            report,
         )
     except StartError as error:
-        tell(str(error))
+        report(str(error))
         return 1
     command = [sys.executable, "-m", "imagesearch.demo", "--target", suite.target]
     if arguments.images is not None:
         command += ["--images", str(arguments.images)]
     try:
-        return subprocess.run(command, check=False).returncode  # noqa: S603  # our own program
+        return subprocess.run(command, check=False).returncode  # noqa: S603  # a program of this distribution
     except KeyboardInterrupt:
         return 130
     finally:
@@ -75,10 +75,10 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Say what runs and what serves."""
+    """Show the state of each process."""
     suite = Suite.load(arguments.data_dir)
     if suite is None:
-        tell("not running")
+        report("not running")
         return 1
     for name in suite.ORDER:
         process = suite.processes[name]
@@ -86,11 +86,11 @@ def status(arguments: argparse.Namespace) -> int:
         state = "serving" if suite.is_serving(name) else "not serving"
         if not process.is_alive():
             state = "ended"
-        tell(f"{name:10} {state:12} pid {process.pid:<8} {HOST}:{port}")
+        report(f"{name:10} {state:12} pid {process.pid:<8} {HOST}:{port}")
     return 0 if all(suite.is_serving(name) for name in suite.ORDER) else 1
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
@@ -109,7 +109,7 @@ def main() -> int:
         if command is up:
             subparser.add_argument("--port", type=int, default=50051)
         if command is demo:
-            subparser.add_argument("--images", type=Path, help="your own folder of pictures")
+            subparser.add_argument("--images", type=Path, help="folder of pictures to use")
     arguments = parser.parse_args()
     arguments.data_dir = arguments.data_dir.resolve()
     if "models_dir" in arguments:

@@ -1,4 +1,4 @@
-"""Processes in the background that are found again later, and only they are ever stopped."""
+"""Background processes that a later run can identify and stop."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ LOG_TAIL_LINES = 30
 
 
 class StartError(Exception):
-    """A process did not come up; the message holds the end of its log."""
+    """A process did not start. The message contains the end of its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What to start."""
+    """Command line and environment of a process."""
 
     name: str
-    """For people and for the log file: "gateway"."""
+    """Name for messages and the log file, for example "gateway"."""
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    """The whole environment."""
+    """Complete environment."""
     log_file: Path
-    """Gets standard output and error, appended."""
+    """File that standard output and standard error are appended to."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """A process that was started from here, perhaps by an earlier run."""
+    """A process that this run or an earlier run started."""
 
     name: str
     pid: int
     started_ticks: int
-    """Start time in clock ticks since boot (proc(5), `stat` field 22): with the pid it names one
-    process for ever, so that a pid given to somebody else meanwhile is never ours."""
+    """Start time in clock ticks since boot (proc(5), `stat` field 22). Together with the pid it
+    identifies the process, even if the pid is reused."""
     log_file: str
 
     def is_alive(self) -> bool:
@@ -52,13 +52,13 @@ class Process:
             os.kill(self.pid, number)
 
     def stop(self, grace_s: float) -> None:
-        """Ask it to end, wait, and end it by force when it has not after `grace_s`."""
+        """Send SIGTERM, wait up to `grace_s` seconds, then kill the process."""
         self.signal(signal.SIGTERM)
         if not self._wait_gone(grace_s):
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, as a crash would, and the processes that it started."""
+        """Kill the process and its process group, as in a crash."""
         if self.is_alive():
             os.killpg(self.pid, signal.SIGKILL)
             self._wait_gone(KILL_TIMEOUT_S)
@@ -77,10 +77,14 @@ class Process:
 
 
 def launch(command: Command) -> Process:
-    """Start a process in a session of its own, so that it outlives us and our terminal."""
+    """Start a process in a new session, so that it outlives this process and its terminal.
+
+    Raises:
+        StartError: it ended immediately.
+    """
     command.log_file.parent.mkdir(parents=True, exist_ok=True)
     with command.log_file.open("ab") as log:
-        child = subprocess.Popen(  # noqa: S603  # our own programs
+        child = subprocess.Popen(  # noqa: S603  # programs of this distribution
             command.arguments,
             env=dict(command.environment),
             stdin=subprocess.DEVNULL,
@@ -96,20 +100,20 @@ def launch(command: Command) -> Process:
         log_file=str(command.log_file),
     )
     if started_ticks is None:
-        raise StartError(f"{command.name} ended at once:\n{process.log_tail()}")
+        raise StartError(f"{command.name} ended immediately:\n{process.log_tail()}")
     return process
 
 
 def _started_ticks(pid: int) -> int | None:
-    """Return when the process started, or None where it is gone or only waits to be buried."""
-    # Not a child of ours, if an earlier run started it.
+    """Return the start time of a process in clock ticks; None if it ended or is a zombie."""
+    # A process that an earlier run started is not a child of this process.
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    # The name, in parentheses, may itself hold blanks and parentheses.
+    # The name is in parentheses and may itself contain spaces and parentheses.
     fields = stat[stat.rindex(")") + 2 :].split()
     state, started = fields[0], fields[19]
     return None if state in {"Z", "X"} else int(started)

@@ -1,4 +1,4 @@
-"""The suite on one machine: which processes, in which order, on which ports."""
+"""The suite on one machine: its processes, their order and their ports."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ STATE_FILE = "suite.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteSettings:
-    """Where the suite listens and what it lives on."""
+    """Settings of a suite."""
 
     port: int
-    """Port of the Gateway; the rest take free ones."""
+    """Port of the Gateway. Other servers use free ports."""
     data_dir: Path
-    """Libraries, logs and the note of what runs."""
+    """Folder of libraries, logs and the state of the suite."""
     models_dir: Path
-    """What `python -m imagesearch_services.models prepare` made."""
+    """Folder that `python -m imagesearch_services.models prepare` created."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """More settings for the services, on top of our own environment."""
+    """Additional environment variables of the services."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Every port of a running suite."""
+    """Ports of a running suite."""
 
     gateway: int
     gateway_metrics: int
@@ -57,7 +57,7 @@ class Ports:
 
 
 class Suite:
-    """The four processes. They outlive this object: `load` finds them again.
+    """The processes of the suite. They outlive this object: `load` finds them again.
 
     Example:
         >>> suite = Suite.start(settings)  # doctest: +SKIP
@@ -67,7 +67,7 @@ class Suite:
     """
 
     ORDER = ("triton", "catalog", "embedding", "gateway")
-    """What comes later depends on what comes before; they stop the other way round."""
+    """Start order: each process depends on earlier ones. The stop order is the reverse."""
 
     def __init__(
         self, settings: SuiteSettings, ports: Ports, processes: Mapping[str, Process]
@@ -82,18 +82,24 @@ class Suite:
         return f"{HOST}:{self.ports.gateway}"
 
     @classmethod
-    def start(cls, settings: SuiteSettings, tell: Callable[[str], None] = lambda _: None) -> Suite:
-        """Start everything and return when it serves.
+    def start(
+        cls, settings: SuiteSettings, report: Callable[[str], None] = lambda _: None
+    ) -> Suite:
+        """Start all processes and return when they serve.
+
+        Args:
+            settings: settings of the suite.
+            report: called with a line for each process that is started.
 
         Raises:
-            StartError: something did not come up; what did was stopped again.
+            StartError: a process did not start. All others are stopped.
         """
         if not port_is_free(settings.port):
-            raise StartError(f"port {settings.port} is taken; choose another with PORT=…")
+            raise StartError(f"port {settings.port} is in use; choose another with PORT=…")
         suite = cls(settings, Ports.choose(settings.port), {})
         try:
             for name in cls.ORDER:
-                tell(f"starting {name}")
+                report(f"starting {name}")
                 suite.launch(name)
             for name in cls.ORDER:
                 suite.wait_serving(name)
@@ -118,15 +124,15 @@ class Suite:
         return cls(settings, Ports(**state["ports"]), processes)
 
     def launch(self, name: str) -> None:
-        """Start one process, on the same ports as before if it ran before."""
+        """Start a process. A restarted process has the same ports as before."""
         self.processes[name] = launch(self.command(name))
         self._save()
 
     def wait_serving(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return when the process says that it serves.
+        """Wait until a process serves.
 
         Raises:
-            StartError: it ended, or `timeout_s` passed.
+            StartError: it ended, or does not serve after `timeout_s` seconds.
         """
         process = self.processes[name]
         deadline_s = time.monotonic() + timeout_s
@@ -134,7 +140,9 @@ class Suite:
             if not process.is_alive():
                 raise StartError(f"{name} ended:\n{process.log_tail()}")
             if time.monotonic() > deadline_s:
-                raise StartError(f"{name} does not serve yet:\n{process.log_tail()}")
+                raise StartError(
+                    f"{name} does not serve after {timeout_s:.0f} s:\n{process.log_tail()}"
+                )
             time.sleep(POLL_S)
 
     def is_serving(self, name: str) -> bool:
@@ -142,20 +150,20 @@ class Suite:
         return answers_serving(f"{HOST}:{port}")
 
     def is_alive(self) -> bool:
-        """Say whether every process is there."""
+        """Return whether all processes run."""
         return len(self.processes) == len(self.ORDER) and all(
             process.is_alive() for process in self.processes.values()
         )
 
     def stop(self) -> None:
-        """Stop everything gracefully and forget it."""
+        """Stop all processes gracefully and remove the state file."""
         for name in reversed(self.ORDER):
             if name in self.processes:
                 self.processes[name].stop(STOP_GRACE_S)
         (self.settings.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     def command(self, name: str) -> Command:
-        """Return how to start one process."""
+        """Return the command of a process."""
         log_file = self.settings.data_dir / "logs" / f"{name}.log"
         if name == "triton":
             ports = TritonPorts(
@@ -171,15 +179,15 @@ class Suite:
         return Command(name=name, arguments=arguments, environment=environment, log_file=log_file)
 
     def _wiring(self, name: str) -> dict[str, str]:
-        """Give a service the settings that connect it to the others."""
+        """Return the settings of a service that connect it to the others."""
         ports = self.ports
         prefix = f"IMAGESEARCH_{name.upper()}_"
-        own = {
+        addresses = {
             "HOST": HOST,
             "PORT": str(getattr(ports, name)),
             "METRICS_PORT": str(getattr(ports, f"{name}_metrics")),
         }
-        others = {
+        dependencies = {
             "catalog": {"DATA_DIR": str(self.settings.data_dir)},
             "embedding": {"TRITON_TARGET": f"{HOST}:{ports.triton_grpc}"},
             "gateway": {
@@ -187,7 +195,7 @@ class Suite:
                 "CATALOG_TARGET": f"{HOST}:{ports.catalog}",
             },
         }
-        return {prefix + key: value for key, value in {**own, **others[name]}.items()}
+        return {prefix + key: value for key, value in {**addresses, **dependencies[name]}.items()}
 
     def _save(self) -> None:
         state = {
@@ -205,7 +213,7 @@ class Suite:
 
 
 def answers_serving(target: str) -> bool:
-    """Ask a server's health; Triton answers the same question as our own services."""
+    """Return whether a server reports SERVING. Triton has the same health service."""
     return probe(target, service="", timeout_s=2.0) == "SERVING"
 
 
@@ -220,7 +228,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, all different."""
+    """Return different ports without a listener."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -1,4 +1,4 @@
-"""Starts the Triton that `imagesearch_services.models prepare` has put into `.models/`."""
+"""Runs the Triton server that `imagesearch_services.models prepare` installs in `.models/`."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 POLL_INTERVAL_S = 0.05
 LOG_TAIL_LINES = 25
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 where Triton itself puts it
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # Triton uses this folder
 INHERITED = ("HOME", "TMPDIR", "LANG", "IMAGESEARCH_MODEL_THREADS")
 
 
 class TritonError(Exception):
-    """Triton cannot be started, or does not get ready."""
+    """Triton cannot be started or does not become ready."""
 
 
 @dataclass(frozen=True)
 class TritonPorts:
+    """Ports of a Triton server."""
+
     grpc: int
     http: int
     metrics: int
 
     @classmethod
     def free(cls) -> TritonPorts:
-        """Three ports of the loopback address that nobody listens on now."""
+        """Return three loopback ports without a listener."""
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-            for each in sockets:
-                each.bind((HOST, 0))
-            return cls(*(each.getsockname()[1] for each in sockets))
+            for listener in sockets:
+                listener.bind((HOST, 0))
+            return cls(*(listener.getsockname()[1] for listener in sockets))
 
     @property
     def grpc_address(self) -> str:
@@ -56,14 +58,14 @@ class TritonPorts:
 
 
 def triton_command(models_dir: Path, ports: TritonPorts) -> list[str]:
-    """The command line. A model that does not load ends the server, with the reason in the log."""
+    """Return the command line. If a model fails to load, the server logs the error and ends."""
     server = models_dir / "triton/pytriton/tritonserver"
     return [
         str(server / "bin/tritonserver"),
         f"--model-repository={models_dir / 'repository'}",
         "--model-config-name=python",
         f"--backend-directory={server / 'backends'}",
-        # Names of its own in /dev/shm: what a killed server leaves there can be told and removed.
+        # Unique names in /dev/shm, so that files of a killed server can be identified and removed.
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(ports)}",
         f"--grpc-address={HOST}",
         f"--grpc-port={ports.grpc}",
@@ -78,28 +80,28 @@ def triton_command(models_dir: Path, ports: TritonPorts) -> list[str]:
 
 
 def triton_environment(models_dir: Path) -> dict[str, str]:
-    """The environment, in which the Python backend finds this interpreter but not our packages.
+    """Return the environment. The Python backend finds this interpreter, but not its packages.
 
     Raises:
-        TritonError: the running interpreter has no shared library to embed.
+        TritonError: the running interpreter has no shared library.
     """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     libraries = [str(models_dir / "triton/nvidia_pytriton.libs"), str(python_library().parent)]
     return inherited | {
         "LD_LIBRARY_PATH": ":".join(libraries),
-        # The embedded interpreter ignores PYTHONPATH and PYTHONHOME. It takes the virtual
-        # environment of the first `python3` that it finds here.
+        # The embedded interpreter ignores PYTHONPATH and PYTHONHOME. It uses the virtual
+        # environment of the first `python3` on the PATH.
         "PATH": f"{models_dir / 'backend-env/bin'}:{os.defpath}",
-        # ONNX Runtime has threads of its own; NumPy only joins arrays here.
+        # ONNX Runtime has its own threads; NumPy only concatenates arrays.
         "OPENBLAS_NUM_THREADS": "1",
     }
 
 
 def python_library() -> Path:
-    """The shared library of the running interpreter, which the Python backend embeds.
+    """Return the shared library of the running interpreter, which the Python backend embeds.
 
     Raises:
-        TritonError: there is none; Debian has it in a package of its own.
+        TritonError: the library is not installed. Debian has a separate package for it.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     name = f"libpython{version}.so.1.0"
@@ -114,7 +116,9 @@ def python_library() -> Path:
     for candidate in candidates:
         if candidate.exists():
             return candidate
-    raise TritonError(f"no {name} beside {sys.executable}: install libpython{version}")
+    raise TritonError(
+        f"{name} not found for {sys.executable}: install the package libpython{version}"
+    )
 
 
 def shared_memory_prefix(ports: TritonPorts) -> str:
@@ -122,7 +126,7 @@ def shared_memory_prefix(ports: TritonPorts) -> str:
 
 
 class TritonProcess:
-    """One Triton server, its log and its end. Usable again after `stop` or a crash."""
+    """A Triton server. It can be started again after `stop` or a crash."""
 
     def __init__(self, models_dir: Path, ports: TritonPorts, log_path: Path) -> None:
         self.models_dir = models_dir.absolute()
@@ -153,37 +157,39 @@ class TritonProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Starts the process; `wait_ready` tells when it serves.
+        """Start the process. `wait_ready` waits until it serves.
 
         Raises:
-            TritonError: it runs already, or the models are not prepared.
+            TritonError: it is already running, or the models are not prepared.
         """
         if self.is_alive:
-            raise TritonError(f"Triton runs already, process {self.pid}")
+            raise TritonError(f"Triton is already running as process {self.pid}")
         command = triton_command(self.models_dir, self.ports)
         if not Path(command[0]).exists():
             raise TritonError(
-                f"no Triton in {self.models_dir}: run python -m imagesearch_services.models prepare"
+                f"Triton not found in {self.models_dir}: "
+                "run python -m imagesearch_services.models prepare"
             )
         self._clear_leftovers()
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603 our own command
+            self._process = subprocess.Popen(  # noqa: S603  # command of this module
                 command,
                 env=triton_environment(self.models_dir),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: the backend's processes can be ended with it, and a Ctrl-C
-                # in the terminal reaches the runner alone, which then stops all in order.
+                # In its own process group, so that processes of the backend are killed with it, and
+                # Ctrl-C in the terminal reaches only the runner, which stops the suite in order.
                 start_new_session=True,
             )
 
     def wait_ready(self, timeout_s: float = 60) -> None:
-        """Waits until every model is loaded, by the gRPC health service.
+        """Wait until all models are loaded and the health service reports SERVING.
 
         Raises:
-            TritonError: the process died or took too long; the end of its log is in the message.
+            TritonError: the process ended or is not ready in time. The message contains the end of
+                its log.
         """
         deadline = time.monotonic() + timeout_s
         with grpc.insecure_channel(
@@ -201,7 +207,7 @@ class TritonProcess:
         raise TritonError(f"Triton is not ready after {timeout_s} s\n{self._log_tail()}")
 
     def stop(self, grace_s: float = 15) -> None:
-        """Lets requests in flight end, then ends the server and its backend's processes."""
+        """Let running requests finish, then end the server and the processes of its backend."""
         if self._process is None:
             return
         if self.is_alive:
@@ -211,7 +217,7 @@ class TritonProcess:
         self._clear_leftovers()
 
     def _clear_leftovers(self) -> None:
-        """Ends what is left of the last process group and removes its shared memory."""
+        """Kill the remaining processes of the last start and remove their shared memory."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -222,5 +228,5 @@ class TritonProcess:
 
     def _log_tail(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()
-        told = [line for line in lines if line and line[0] not in "+|"]  # not the tables
-        return "\n".join(told[-LOG_TAIL_LINES:])
+        messages = [line for line in lines if line and line[0] not in "+|"]  # without tables
+        return "\n".join(messages[-LOG_TAIL_LINES:])

@@ -1,4 +1,4 @@
-"""The Gateway on the real Embedding, Triton and Catalog, all but Triton in this process."""
+"""Fixtures: a Gateway with real Embedding, Catalog and Triton. Only Triton is another process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Stub = service.ImageSearchServiceStub
 
 
 class Loop:
-    """An event loop in a thread of its own, for servers that blocking tests call."""
+    """Event loop in a separate thread, for servers that blocking tests call."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -67,7 +67,7 @@ def loop() -> Iterator[Loop]:
 def running(
     loop: Loop, make: Callable[[], Awaitable[Service]], *, until: int = SERVING
 ) -> Iterator[str]:
-    """Run a service until the test is done; give its address once its health is as expected."""
+    """Run a service during a test; yield its address once its health is as expected."""
 
     async def begin() -> tuple[RunningServer, int]:
         made = await make()
@@ -83,7 +83,7 @@ def running(
 
 
 def wait_for_health(target: str, status: int) -> None:
-    """Follow the health of a service until it is as expected."""
+    """Wait until the health of a service is as expected."""
     with grpc.insecure_channel(target) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=60
@@ -128,7 +128,7 @@ def catalog_target(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 class Gateways:
-    """Starts Gateways with settings of a test's own."""
+    """Starts Gateways with the settings of a test."""
 
     def __init__(self, loop: Loop, embedding_target: str, catalog_target: str) -> None:
         self._loop = loop
@@ -140,7 +140,7 @@ class Gateways:
         self._running = ExitStack()
 
     def start(self, *, until: int = SERVING, **variables: str) -> Stub:
-        """Start one with these variables, wait for its health and connect to it."""
+        """Start a Gateway with these variables, wait for its health and connect to it."""
         named = {
             PREFIX + name: value
             for name, value in {**self._variables, "PORT": str(free_port()), **variables}.items()

@@ -1,4 +1,4 @@
-"""Pictures as requests hold them."""
+"""Pictures for requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images through the real Embedding and Catalog."""
+"""Images, with real Embedding and Catalog."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_images_are_listed_once_each_in_pages_that_a_filter_narrows(
                 )
             )
             assert page.total_size == len(expected)
-            seen += [one.image_id for one in page.images]
+            seen += [image.image_id for image in page.images]
             token = page.next_page_token
             if not token:
                 break

@@ -1,4 +1,4 @@
-"""Libraries through the real Catalog."""
+"""Libraries, with a real Catalog."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def create(
 
 @pytest.fixture
 def name(gateway: Stub) -> Iterator[str]:
-    """A library's name that is free, and is freed after the test."""
+    """Name for a new library, which is deleted after the test."""
     yield "libraries/made-by-test"
     gateway.DeleteLibrary(library_pb2.DeleteLibraryRequest(name="libraries/made-by-test"))
 

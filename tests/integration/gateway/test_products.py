@@ -1,4 +1,4 @@
-"""Product libraries through the real Embedding, Triton and Catalog."""
+"""Product libraries, with real Embedding, Triton and Catalog."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ BLANK = picture_pb2.ImageContent(content=encoded(nothing()))
 
 @pytest.fixture(scope="module")
 def shop(gateway: Stub) -> Iterator[str]:
-    """A library of three cartons, two pictures of each; leave it as it is."""
+    """Product library with two pictures of each of three cartons. Tests must not change it."""
     with temporary_library(gateway, PRODUCT) as name:
         requests = [
             image_pb2.AddImageRequest(
@@ -61,7 +61,7 @@ def shop(gateway: Stub) -> Iterator[str]:
 
 @pytest.fixture
 def library(gateway: Stub) -> Iterator[str]:
-    """An empty product library."""
+    """Name of an empty product library."""
     with temporary_library(gateway, PRODUCT) as name:
         yield name
 

@@ -1,4 +1,4 @@
-"""The Gateway among its neighbours: access, budget, deadlines, and what is gone or made anew."""
+"""Access, admission, deadlines, and unavailable services and recreated libraries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def search(library: str, seed: int = 1) -> search_pb2.SearchImagesRequest:
 
 
 def test_calls_need_a_token_and_health_checks_do_not(gateways: Gateways) -> None:
-    gateway = gateways.start(TOKENS="one,two")  # started: its health could be read
+    gateway = gateways.start(TOKENS="one,two")  # this waits for health without a token
     request = library_pb2.ListLibrariesRequest()
     assert refused(gateway.ListLibraries, request).reason is Reason.UNAUTHENTICATED
     wrong = (("authorization", "Bearer three"),)

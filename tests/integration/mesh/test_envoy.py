@@ -1,4 +1,4 @@
-"""Envoy in front of two servers that run as every service does."""
+"""Envoy in front of two servers that run like every service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "imagesearch.gateway.v1.ImageSearchService"
 
 
 class Upstream(gateway_grpc.ImageSearchServiceServicer):
-    """A server by the Gateway's name that can be made to fail."""
+    """Server with the name of the Gateway that fails on demand."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -44,7 +44,7 @@ class Upstream(gateway_grpc.ImageSearchServiceServicer):
         return self.answer()
 
     def answer(self) -> library_pb2.Library:
-        """Say who answers, and how much of the caller's deadline is left."""
+        """Return the name of this server and the remaining time of the call."""
         self.calls += 1
         if not self.answering:
             raise ServiceError(Reason.CATALOG_UNAVAILABLE, "the Catalog does not answer")
@@ -57,7 +57,7 @@ class Upstream(gateway_grpc.ImageSearchServiceServicer):
             raise ConnectionError
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: there are no resources to release."""
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The health probe, against a server whose dependency comes and goes."""
+"""The health probe, with a server whose dependency becomes unhealthy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ async def status(target: str, service: str = "") -> str:
     return await asyncio.to_thread(probe, target, service, 5.0)
 
 
-async def reaches(target: str, service: str, wanted: str) -> None:
+async def reaches(target: str, service: str, expected: str) -> None:
     async with asyncio.timeout(10):
-        while await status(target, service) != wanted:  # noqa: ASYNC110  # the server is asked
+        while await status(target, service) != expected:  # noqa: ASYNC110  # polls another process
             await asyncio.sleep(0.01)
 
 

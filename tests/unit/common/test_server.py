@@ -1,4 +1,4 @@
-"""How every service behaves as a server, shown on a service that echoes."""
+"""Behavior of every server, tested with an echo service."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ NAME = "imagesearch.catalog.v1.CatalogService"
 
 
 class Echo(catalog_grpc.CatalogServiceServicer):
-    """Answers with what it saw of the call."""
+    """Returns the context of the call."""
 
     async def GetLibrary(  # noqa: N802
         self, request: catalog.GetLibraryRequest, _context: object
@@ -37,7 +37,7 @@ class Echo(catalog_grpc.CatalogServiceServicer):
 
 
 class Dependency:
-    """Something that the service depends on."""
+    """Dependency of the service that can become unhealthy."""
 
     def __init__(self) -> None:
         self.well = True
@@ -78,12 +78,12 @@ async def running(dependency: Dependency) -> AsyncIterator[tuple[str, RunningSer
             await server.stop()
 
 
-async def wait_for_health(target: str, wanted: int) -> None:
+async def wait_for_health(target: str, expected: int) -> None:
     async with grpc.aio.insecure_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         async with asyncio.timeout(10):
             async for answer in stub.Watch(health_pb2.HealthCheckRequest(service=NAME)):
-                if answer.status == wanted:
+                if answer.status == expected:
                     return
 
 

@@ -1,4 +1,4 @@
-"""Errors cross the wire whole."""
+"""Conversion of errors to statuses and back."""
 
 import pytest
 

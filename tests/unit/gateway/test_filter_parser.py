@@ -1,4 +1,4 @@
-"""Filter strings: what they mean, and where they are wrong."""
+"""Filter strings: syntax trees, values and errors with positions."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_hostile_filters_are_parsed_quickly(text: str) -> None:
 
 
 def refusal(text: str) -> ServiceError | None:
-    """Return why the filter can't be read; nothing but a ServiceError may come."""
+    """Return the error of a filter, if any. Only a ServiceError is expected."""
     try:
         parse_filter(text)
     except ServiceError as error:
@@ -235,7 +235,7 @@ COMPARISONS = st.one_of(
     st.builds(
         Comparison,
         st.sampled_from(["width", "height", "size_bytes"]),
-        st.sampled_from([one for one in Operator if one is not Operator.HAS]),
+        st.sampled_from([operator for operator in Operator if operator is not Operator.HAS]),
         st.integers(-(2**63), 2**63 - 1),
     ),
 )
@@ -251,7 +251,7 @@ TREES = st.recursive(
 
 
 def written(tree: Filter) -> str:
-    """Write a tree as a filter string, every level in parentheses."""
+    """Return a tree as a filter string, with parentheses around every level."""
     if isinstance(tree, Comparison):
         assert tree.value is not None
         return f"{tree.field} {tree.operator.value} {literal(tree.value)}"

@@ -1,4 +1,4 @@
-"""Requests on their way in: what is read, and what is refused by field."""
+"""Reading of requests: values, and errors by field."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ BAD_SEARCHES: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("field", "fields"), [(field, one) for field, bad in BAD_SEARCHES.items() for one in bad]
+    ("field", "fields"), [(field, fields) for field, bad in BAD_SEARCHES.items() for fields in bad]
 )
 def test_an_invalid_search_is_rejected_by_field(field: str, fields: dict[str, Any]) -> None:
     error = refusal(read_search, search(**fields))

@@ -1,4 +1,4 @@
-"""Resource names: what is one and what is none."""
+"""Resource names: valid and invalid ones."""
 
 from __future__ import annotations
 
