@@ -1,13 +1,13 @@
-"""Elements that nobody asks for: windows of photos that share no place with any query.
+"""Distractors: stored elements that no query shows, cropped from photos.
 
     python -m tests.benchmarks.elements.distractors --photos 1700
 
-Each is described as an element is, by words, features and the dense model's vector, but a whole
-photo at once: its features are cut by box, and its vectors are those of the model's windows. Photos
-of shelves are left out, since they show packages that the benchmark stores. The windows of one
-photo overlap, so the first N are taken from all photos evenly, not from the first few. What was
-described is kept in `.cache/elements/windows`, vectors beside it for each model, and a run goes on
-where it was stopped.
+A distractor is a window of a photo. It has the words, the local features and the vector of an
+element, but a whole photo is described at once: its features are assigned to windows by position,
+and its vectors are those of the dense model's windows. Photos of shelves are excluded, since they
+show packages that the benchmark stores. The windows of one photo overlap, so the first N
+distractors are taken evenly from all photos. Descriptions are cached in `.cache/elements/windows`,
+vectors separately for each model; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -38,86 +38,92 @@ from imagesearch_services.models.elements.vocabulary import DISTRACTOR_PHOTOS
 
 MODEL = committed_weights("dense", 2)
 WINDOWS = {"windows": "0.6667x0.6667:3x3,0.5x0.5:4x4,0.375x0.375:6x6", "windows_side_px": "640"}
-"""Of the model's those that are not too small to be elements: garments are 300 pixels high."""
+"""The model's windows without the smallest level, which is too small for elements: photos of
+garments are 300 pixels high."""
 WHOLE_PX = 288
+"""Sides of the dense model's input for an element."""
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
-PHOTOS_A_FILE = 20
+PHOTOS_PER_FILE = 20
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
 Local = tuple[bytes, Words]
-"""Features and words."""
+"""Serialized local features, and words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Distractor:
-    """One window."""
+    """A window of a photo, described as an element."""
 
     features: bytes
     words: Words
-    """Nearest of every feature; of the negative, too, where there are few."""
+    """The word of each feature; also those of the negative if the window has few features."""
     vector: npt.NDArray[np.float16]
-    """Unit length, [dimensions]."""
+    """Unit vector, [dimensions]."""
 
 
 class Dense:
-    """The dense model, in this process."""
+    """The dense model, run in this process."""
 
     def __init__(self, model: Path = MODEL) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(model, options)
 
-    def whole(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """Describe an element, RGB [height, width, 3] → [dimensions]."""
-        small = cv2.resize(pixels, (WHOLE_PX, WHOLE_PX), interpolation=cv2.INTER_AREA)
-        return np.asarray(self._session.run(["embedding"], {"image": small[None]})[0][0])
+    def element_vector(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Return the vector of an element, uint8 RGB [height, width, 3] → [dimensions]."""
+        resized = cv2.resize(pixels, (WHOLE_PX, WHOLE_PX), interpolation=cv2.INTER_AREA)
+        return np.asarray(self._session.run(["embedding"], {"image": resized[None]})[0][0])
 
-    def all(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """Describe a photo and its windows, [1 + windows, dimensions]."""
-        image = at_window_size(pixels)
+    def photo_vectors(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """Return the vectors of a photo and of its windows, [1 + windows, dimensions]."""
+        image = resized_for_windows(pixels)
         whole, windows = self._session.run(["embedding", "windows"], {"image": image[None]})
         return np.concatenate([whole, windows[0]])
 
 
-def at_window_size(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def resized_for_windows(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     factor = int(WINDOWS["windows_side_px"]) / max(height, width)
     size = [max(2, round(side * factor / STEP_PX)) * STEP_PX for side in (width, height)]
-    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, size, interpolation=way), np.uint8)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=interpolation), np.uint8)
 
 
 def distractors(count: int, photos: int = DISTRACTOR_PHOTOS) -> Iterator[Distractor]:
-    """Give so many, evenly from all photos."""
-    several = [photo for part in _parts(photos) for photo in part]
+    """Yield `count` distractors, evenly from all photos."""
+    by_photo = [windows for part in _parts(photos) for windows in part]
     for number in range(Windows.from_parameters(WINDOWS).count):
-        for row, photo in enumerate(several):
-            if number * len(several) + row == count:
+        for row, windows in enumerate(by_photo):
+            if number * len(by_photo) + row == count:
                 return
-            yield photo[number]
-    raise SystemExit(f"{photos} photos give fewer than {count} distractors")
+            yield windows[number]
+    raise SystemExit(f"{photos} photos have fewer than {count} distractors; increase --photos")
 
 
 def _parts(photos: int) -> Iterator[list[list[Distractor]]]:
+    """Yield the distractors of some photos at a time, as a list for each photo."""
     data = data_folder()
     chosen = [data / name for name in unused_photos(data)]
-    describe = _Describe()
-    for start in range(0, photos, PHOTOS_A_FILE):
-        part = chosen[start : start + PHOTOS_A_FILE]
+    describer = _Describer()
+    for start in range(0, photos, PHOTOS_PER_FILE):
+        part = chosen[start : start + PHOTOS_PER_FILE]
         yield [
             [
                 Distractor(*local, vectors[number])
-                for local, number in zip(locally, _order(photo), strict=True)
+                for local, number in zip(local_features, _order(photo), strict=True)
             ]
-            for photo, locally, vectors in zip(
-                part, describe.locally(start, part), describe.regionally(start, part), strict=True
+            for photo, local_features, vectors in zip(
+                part,
+                describer.local_features(start, part),
+                describer.vectors(start, part),
+                strict=True,
             )
         ]
 
 
-class _Describe:
-    """Describes some photos at once, or reads what was described before."""
+class _Describer:
+    """Describes photos, or reads their cached descriptions."""
 
     def __init__(self) -> None:
         self._vocabulary, self._dense = Vocabulary.load(), Dense()
@@ -125,23 +131,23 @@ class _Describe:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._model = hashlib.sha256(MODEL.read_bytes()).hexdigest()[:8]
 
-    def locally(self, start: int, photos: Sequence[Path]) -> Sequence[Sequence[Local]]:
-        """Give the features and words of every window, in the order in which they are taken."""
+    def local_features(self, start: int, photos: Sequence[Path]) -> Sequence[Sequence[Local]]:
+        """Return the features and words of each photo's windows, in the order of `_order`."""
         file = self._folder / f"{start:05d}-local.pkl"
         if not file.exists():
-            made = [list(_windows(photo, self._vocabulary)) for photo in photos]
-            file.write_bytes(pickle.dumps(made))
-        read: Sequence[Sequence[Local]] = pickle.loads(file.read_bytes())  # noqa: S301  # our own
-        return read
+            described = [list(_windows(photo, self._vocabulary)) for photo in photos]
+            file.write_bytes(pickle.dumps(described))
+        cached: Sequence[Sequence[Local]] = pickle.loads(file.read_bytes())  # noqa: S301  # our own
+        return cached
 
-    def regionally(self, start: int, photos: Sequence[Path]) -> npt.NDArray[np.float16]:
-        """Give the vectors of every window, [photos, windows, dimensions]."""
+    def vectors(self, start: int, photos: Sequence[Path]) -> npt.NDArray[np.float16]:
+        """Return the vectors of each photo's windows, [photos, windows, dimensions]."""
         file = self._folder / f"{start:05d}-{self._model}.npy"
         if not file.exists():
-            pixels = [at_window_size(read_pixels(photo)) for photo in photos]
+            pixels = [resized_for_windows(read_pixels(photo)) for photo in photos]
             count = len(_boxes(*pixels[0].shape[:2]))
-            made = [self._dense.all(one)[1 : 1 + count] for one in pixels]
-            np.save(file, np.stack(made).astype(np.float16))
+            vectors = [self._dense.photo_vectors(photo)[1 : 1 + count] for photo in pixels]
+            np.save(file, np.stack(vectors).astype(np.float16))
         return np.asarray(np.load(file), np.float16)
 
 
@@ -150,40 +156,42 @@ def _boxes(height: int, width: int) -> list[Box]:
 
 
 def _order(photo: Path) -> list[int]:
-    """Say in which order the windows of a photo are taken."""
+    """Return the random order in which the windows of a photo are used."""
     count = Windows.from_parameters(WINDOWS).count
     return random_source("windows", photo.name).sample(range(count), count)
 
 
 def _windows(photo: Path, vocabulary: Vocabulary) -> Iterator[Local]:
-    pixels = at_window_size(read_pixels(photo))
+    """Yield the local features and words of a photo's windows, in the order of `_order`."""
+    pixels = resized_for_windows(read_pixels(photo))
     found = extract(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8), PHOTO_LIMITS)
     projected = vocabulary.project(found.descriptors)
     codes = vocabulary.encode(projected)
     words, negative_words = (
-        vocabulary.words(one, 1)[0][:, 0] for one in (projected, vocabulary.inverted(projected))
+        vocabulary.words(descriptors, 1)[0][:, 0]
+        for descriptors in (projected, vocabulary.inverted(projected))
     )
     boxes = _boxes(*pixels.shape[:2])
     for number in _order(photo):
         box = boxes[number]
         x, y = found.points[:, 0] - box.x_min, found.points[:, 1] - box.y_min
         inside = (x >= 0) & (y >= 0) & (x < box.width) & (y < box.height)
-        # Strongest first, as in elements that are stored alone.
+        # The strongest features, as in an element that is described alone.
         rows = np.flatnonzero(inside)[: STORED_LIMITS.max_features]
         points = found.points[rows] - np.array((box.x_min, box.y_min), np.float32)
         keypoints = Keypoints(points, found.sizes[rows], found.angles[rows])
         element = StoredElement(round(box.width), round(box.height), keypoints, codes[rows])
-        several = [words[rows]]
+        window_words = [words[rows]]
         if is_searched_inverted(len(rows)):
-            several.append(negative_words[rows])
-        yield element.to_bytes(), np.concatenate(several)
+            window_words.append(negative_words[rows])
+        yield element.to_bytes(), np.concatenate(window_words)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photos", type=int, default=DISTRACTOR_PHOTOS)
-    made = sum(len(part) for part in _parts(parser.parse_args().photos))
-    print(f"{made} photos are described")  # noqa: T201
+    count = sum(len(part) for part in _parts(parser.parse_args().photos))
+    print(f"described {count} photos")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Elements and queries as Embedding describes them: by words, shapes and windows."""
+"""Elements and queries with the words, shapes and window vectors that Embedding computes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ from imagesearch_services.models.common.pictures import read_pixels
 from imagesearch_services.models.elements import dataset
 from imagesearch_services.models.elements.sources import FOLDER
 from tests.benchmarks.elements.distractors import MODEL, Dense, distractors
-from tests.benchmarks.elements.offline import DESCRIPTION_MODULES, code_hash, in_parts, view
+from tests.benchmarks.elements.offline import (
+    DESCRIPTION_MODULES,
+    code_hash,
+    map_cached,
+    working_view,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,8 +40,8 @@ QUERY_WINDOWS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An element."""
+class StoredEntry:
+    """A described element."""
 
     id: str
     features: bytes
@@ -45,55 +50,64 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A query: what it shows, and what is asked with."""
+class DescribedQuery:
+    """A described query."""
 
     element: str
+    """Id of the element that it must find."""
     shown: frozenset[str]
+    """Ids of all elements that it shows."""
     features: bytes
     bag: Bag
     shape_bag: Bag
     vectors: Floats
+    """Of the photo and of its windows, [1 + windows, dimensions]."""
 
 
-def described(benchmark: dataset.Benchmark) -> tuple[list[Stored], list[Asked]]:
-    """Describe elements and every second query, as Embedding does."""
+def describe_benchmark(
+    benchmark: dataset.Benchmark,
+) -> tuple[list[StoredEntry], list[DescribedQuery]]:
+    """Describe the elements and every second query with elements, cached by code version."""
     vocabulary, dense = Vocabulary.load(), Dense()
     key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE, MODEL)
     folder = FOLDER / f"index-{benchmark.folder.name}-{key}"
 
-    def element(one: dataset.Element) -> Stored:
-        features, bag = describe_element(view(benchmark, one.file, STORED_SIDE_PX), vocabulary)
-        pixels = read_pixels(benchmark.folder / one.file)
-        vector = dense.whole(pixels)
+    def describe_stored(element: dataset.Element) -> StoredEntry:
+        features, bag = describe_element(
+            working_view(benchmark, element.file, STORED_SIDE_PX), vocabulary
+        )
+        pixels = read_pixels(benchmark.folder / element.file)
+        vector = dense.element_vector(pixels)
         box = np.array([(0, 0, pixels.shape[1], pixels.shape[0])], np.float32)
         raw = pack_regional(features.to_bytes(), Regional(vector[None], box))
-        return Stored(one.id, raw, bag, vector)
+        return StoredEntry(element.id, raw, bag, vector)
 
-    def query(one: dataset.Query) -> Asked:
+    def describe_shown(query: dataset.Query) -> DescribedQuery:
         features, bag, shape_bag = describe_query(
-            view(benchmark, one.file, QUERY_SIDE_PX), vocabulary
+            working_view(benchmark, query.file, QUERY_SIDE_PX), vocabulary
         )
-        pixels = read_pixels(benchmark.folder / one.file)
-        vectors = dense.all(pixels)
+        pixels = read_pixels(benchmark.folder / query.file)
+        vectors = dense.photo_vectors(pixels)
         whole = Box(0, 0, pixels.shape[1], pixels.shape[0])
         boxes = [whole, *Windows.from_parameters(QUERY_WINDOWS).boxes(whole)]
         raw = pack_regional(features.to_bytes(), Regional(vectors, np.array(boxes, np.float32)))
-        names = [each.element for each in one.appearances]
-        return Asked(names[0], frozenset(names), raw, bag, shape_bag, vectors)
+        names = [appearance.element for appearance in query.appearances]
+        return DescribedQuery(names[0], frozenset(names), raw, bag, shape_bag, vectors)
 
-    shown = [one for one in benchmark.queries[::2] if one.appearances]
+    queries = [query for query in benchmark.queries[::2] if query.appearances]
     return (
-        in_parts(folder / "elements", element, benchmark.elements),
-        in_parts(folder / "queries", query, shown),
+        map_cached(folder / "elements", describe_stored, benchmark.elements),
+        map_cached(folder / "queries", describe_shown, queries),
     )
 
 
-def others(count: int) -> Iterator[Stored]:
-    """Give distractors, as they are stored."""
+def distractor_entries(count: int) -> Iterator[StoredEntry]:
+    """Yield distractors as stored entries."""
     vocabulary = Vocabulary.load()
-    for number, one in enumerate(distractors(count)):
-        vector = one.vector.astype(np.float32)
+    for number, distractor in enumerate(distractors(count)):
+        vector = distractor.vector.astype(np.float32)
         box = np.array([(0, 0, 1, 1)], np.float32)
-        features = pack_regional(one.features, Regional(vector[None], box))
-        yield Stored(f"other-{number}", features, weigh_words(one.words, vocabulary), vector)
+        features = pack_regional(distractor.features, Regional(vector[None], box))
+        yield StoredEntry(
+            f"other-{number}", features, weigh_words(distractor.words, vocabulary), vector
+        )

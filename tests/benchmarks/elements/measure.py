@@ -1,10 +1,11 @@
-"""How well elements are found, and where the time goes.
+"""Measures how well elements are found, and the time of each step.
 
-    python -m tests.benchmarks.elements.measure            # local features alone, in this process
-    python -m tests.benchmarks.elements.measure --suite    # through every service
+    python -m tests.benchmarks.elements.measure            # without the dense model, one process
+    python -m tests.benchmarks.elements.measure --suite    # through all services
 
-Prints Markdown. "Found" counts the right element first with more evidence than all but 1 in 100 of
-the photos without have; of these every second one is used, those that calibrate.py does not see.
+Prints Markdown. "Found at 1 in 100" counts queries whose right element is first with more evidence
+than 99 of 100 photos without elements have. Every second one of these photos is used, since
+`imagesearch_services.models.elements.calibrate` uses the others.
 """
 
 from __future__ import annotations
@@ -35,103 +36,124 @@ from imagesearch_services.models.elements.suite import (
 from tests.benchmarks.elements.offline import CANDIDATES, search_all
 
 IOU = 0.5
-ALLOWED_WRONG = 0.01
+"""Minimum intersection over union of a correct localization."""
+FALSE_POSITIVE_RATE = 0.01
 PLAIN = "plain"
-"""Photos with nothing pasted into them; others show what is not stored."""
+"""Kind of photos with nothing pasted into them; the others show elements that are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one query with elements."""
+    """The answer to a query that shows elements."""
 
     query: Query
     answer: Answer
 
     @property
     def rank(self) -> int | None:
-        names = [one.element for one in self.query.appearances]
+        """Rank of the first element shown, from 0; None if it was not found."""
+        names = [appearance.element for appearance in self.query.appearances]
         return self.answer.rank(names[0], names[1:]) if names else None
 
     @property
     def evidence(self) -> float:
+        """Evidence for the first element shown."""
         hit = self.answer.hit(self.query.appearances[0].element)
         return hit.evidence if hit else LEAST_EVIDENCE
 
     @property
     def iou(self) -> float:
-        """Overlap of the best instance with any true place of the first element."""
+        """Intersection over union of the best instance with a true outline of the first element."""
         name = self.query.appearances[0].element
         hit = self.answer.hit(name)
-        places = [np.array(one.corners) for one in self.query.appearances if one.element == name]
+        outlines = [
+            np.array(appearance.corners)
+            for appearance in self.query.appearances
+            if appearance.element == name
+        ]
         if hit is None or not hit.corners:
             return 0.0
-        return max(overlap(hit.corners[0], place) for place in places)
+        return max(outline_iou(hit.corners[0], outline) for outline in outlines)
 
     @property
     def instance_share(self) -> float:
-        """Share of all true places, of all elements, that were told."""
-        told = 0
-        for one in self.query.appearances:
-            hit = self.answer.hit(one.element)
-            place = np.array(one.corners)
-            if hit is not None and any(overlap(each, place) > IOU for each in hit.corners):
-                told += 1
-        return told / len(self.query.appearances)
+        """Share of all true outlines, of all elements, that were found."""
+        found = 0
+        for appearance in self.query.appearances:
+            hit = self.answer.hit(appearance.element)
+            outline = np.array(appearance.corners)
+            if hit is not None and any(
+                outline_iou(corners, outline) > IOU for corners in hit.corners
+            ):
+                found += 1
+        return found / len(self.query.appearances)
 
 
-def overlap(first: Corners, second: Corners) -> float:
-    """Give the intersection over the union of two outlines."""
-    a, b = (shapely.MultiPoint(each).convex_hull for each in (first, second))
+def outline_iou(first: Corners, second: Corners) -> float:
+    """Return the intersection over union of two outlines."""
+    a, b = (shapely.MultiPoint(corners).convex_hull for corners in (first, second))
     return float(a.intersection(b).area / max(a.union(b).area, 1e-6))
 
 
 def process_answers(benchmark: Benchmark, candidates: int) -> dict[str, Answer]:
-    """Answer every photo by local features, by file."""
-    searched = search_all(benchmark, candidates)
+    """Search all photos in this process; returns the answers by file."""
+    results = search_all(benchmark, candidates)
     return {
-        one.file: Answer([(benchmark.elements[hit.row].id, hit) for hit in hits], 0.0, {})
-        for several, those in (
-            (benchmark.queries, searched.queries),
-            (benchmark.negatives, searched.negatives),
+        photo.file: Answer([(benchmark.elements[hit.row].id, hit) for hit in hits], 0.0, {})
+        for photos, hits_by_photo in (
+            (benchmark.queries, results.queries),
+            (benchmark.negatives, results.negatives),
         )
-        for one, hits in zip(several, those, strict=True)
+        for photo, hits in zip(photos, hits_by_photo, strict=True)
     }
 
 
 def report(
-    outcomes: Sequence[Outcome], wrong: Sequence[float], wrong_plain: Sequence[float]
+    outcomes: Sequence[Outcome],
+    false_evidence: Sequence[float],
+    false_evidence_plain: Sequence[float],
 ) -> Iterator[str]:
-    """Write the tables."""
-    threshold, plain_threshold = _threshold(wrong), _threshold(wrong_plain)
+    """Yield the lines of the report.
+
+    Args:
+        outcomes: of the queries that show elements.
+        false_evidence: highest evidence in each photo without elements.
+        false_evidence_plain: the same, of photos with nothing pasted into them.
+    """
+    threshold, plain_threshold = _threshold(false_evidence), _threshold(false_evidence_plain)
     yield (
         "| elements | n | right first | in the first 10 | found at 1 in 100 | … plain photos "
         "| IoU > .5 |"
     )
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for kind in (*KINDS, "all"):
-        several = [one for one in outcomes if kind in {one.query.kind, "all"}]
-        if not several:
+        of_kind = [outcome for outcome in outcomes if kind in {outcome.query.kind, "all"}]
+        if not of_kind:
             continue
-        first = [one for one in several if one.rank == 0]
-        ten = [one for one in several if one.rank is not None and one.rank < 10]
-        found = [one for one in first if one.evidence > threshold]
-        found_plain = [one for one in first if one.evidence > plain_threshold]
-        placed = [one for one in first if one.iou > IOU]
+        first = [outcome for outcome in of_kind if outcome.rank == 0]
+        ten = [outcome for outcome in of_kind if outcome.rank is not None and outcome.rank < 10]
+        found = [outcome for outcome in first if outcome.evidence > threshold]
+        found_plain = [outcome for outcome in first if outcome.evidence > plain_threshold]
+        localized = [outcome for outcome in first if outcome.iou > IOU]
         cells = [len(first), len(ten), len(found), len(found_plain)]
-        shares = " | ".join(f"{count / len(several):.3f}" for count in cells)
-        yield f"| {kind} | {len(several)} | {shares} | {len(placed) / max(1, len(first)):.3f} |"
-    several = [one for one in outcomes if len(one.query.appearances) > 1]
+        shares = " | ".join(f"{count / len(of_kind):.3f}" for count in cells)
+        yield f"| {kind} | {len(of_kind)} | {shares} | {len(localized) / max(1, len(first)):.3f} |"
+    with_two = [outcome for outcome in outcomes if len(outcome.query.appearances) > 1]
     yield ""
     yield (
-        f"Threshold {threshold:.2f} from {len(wrong)} photos without, {plain_threshold:.2f} from "
-        f"the {len(wrong_plain)} of them without any pattern or logo."
+        f"Threshold {threshold:.2f} from {len(false_evidence)} photos without elements, "
+        f"{plain_threshold:.2f} from the {len(false_evidence_plain)} of them without any pattern "
+        "or logo."
     )
-    if several:
-        share = np.mean([one.instance_share for one in several])
-        yield f"Of photos with two places, {share:.2f} of the places were told (n={len(several)})."
+    if with_two:
+        share = np.mean([outcome.instance_share for outcome in with_two])
+        yield (
+            f"In photos with two instances, {share:.2f} of the instances were found "
+            f"(n={len(with_two)})."
+        )
     steps: dict[str, list[float]] = {}
-    for one in outcomes:
-        for step, duration_ms in one.answer.steps_ms.items():
+    for outcome in outcomes:
+        for step, duration_ms in outcome.answer.steps_ms.items():
             steps.setdefault(step, []).append(duration_ms)
     if not steps:
         return
@@ -142,8 +164,11 @@ def report(
         yield f"| {step} | {np.median(durations):.0f} | {np.quantile(durations, 0.95):.0f} |"
 
 
-def _threshold(wrong: Sequence[float]) -> float:
-    return float(np.quantile(wrong, 1 - ALLOWED_WRONG)) if wrong else 0.0
+def _threshold(false_evidence: Sequence[float]) -> float:
+    """Return the evidence that `FALSE_POSITIVE_RATE` of the photos without elements exceed."""
+    if not false_evidence:
+        return 0.0
+    return float(np.quantile(false_evidence, 1 - FALSE_POSITIVE_RATE))
 
 
 def main() -> None:
@@ -154,7 +179,7 @@ def main() -> None:
     parser.add_argument("--edition", choices=EDITIONS, default=REPORTED.name)
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--suite", action="store_true")
-    parser.add_argument("--anew", action="store_true", help="forget what the suite answered")
+    parser.add_argument("--anew", action="store_true", help="discard cached answers of the suite")
     options = parser.parse_args()
     benchmark = prepare(
         options.elements, options.queries, options.negatives, edition=EDITIONS[options.edition]
@@ -165,11 +190,13 @@ def main() -> None:
         answers = suite_answers(benchmark)
     else:
         answers = process_answers(benchmark, options.candidates)
-    outcomes = [Outcome(one, answers[one.file]) for one in benchmark.queries if one.appearances]
-    judged = benchmark.negatives[1::2]
-    wrong = [answers[one.file].best for one in judged]
-    wrong_plain = [answers[one.file].best for one in judged if one.kind == PLAIN]
-    print("\n".join(report(outcomes, wrong, wrong_plain)))  # noqa: T201
+    outcomes = [
+        Outcome(query, answers[query.file]) for query in benchmark.queries if query.appearances
+    ]
+    negatives = benchmark.negatives[1::2]
+    false_evidence = [answers[photo.file].best for photo in negatives]
+    false_evidence_plain = [answers[photo.file].best for photo in negatives if photo.kind == PLAIN]
+    print("\n".join(report(outcomes, false_evidence, false_evidence_plain)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The pipeline of an element search in one process, without services: for calibration and tuning.
 
-Stage one is what Qdrant computes: the dot product of the bags with the inverse document frequency.
+Candidates are retrieved as Qdrant does: by the dot product of the bags of words, with inverse
+document frequency.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ from imagesearch_services.models.elements.sources import FOLDER
 from imagesearch_services.models.elements.suite import PART, Hit
 
 CANDIDATES = 100
+"""Candidates by words of local features."""
 SHAPE_CANDIDATES = 30
+"""Candidates by words of shapes."""
 THREADS = 2
 
 DESCRIPTION_MODULES = (
@@ -69,22 +72,22 @@ SEARCH_MODULES = (matching, pose, rules, verification, fusion)
 """Modules whose code decides what a search finds, apart from `DESCRIPTION_MODULES`."""
 
 Described = tuple[QueryFeatures, Bag, Bag]
-"""Of a query, its words, and those of its shapes."""
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+"""Features of a query, its local words, and the words of its shapes."""
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """Of all elements, queries and photos without."""
+class BenchmarkFeatures:
+    """Features of all elements, queries, and photos without elements."""
 
     elements: Sequence[tuple[StoredElement, Bag]]
     queries: Sequence[Described]
     negatives: Sequence[Described]
 
 
-class Index:
-    """Stage one over all elements."""
+class WordIndex:
+    """An inverted index of the words of all elements."""
 
     def __init__(self, elements: Sequence[tuple[StoredElement, Bag]]) -> None:
         self.elements = [element for element, _ in elements]
@@ -94,109 +97,116 @@ class Index:
                 self._postings.setdefault(word, []).append((row, weight))
 
     def scores(self, bag: Bag) -> npt.NDArray[np.float64]:
-        """Score every element."""
+        """Return the score of each element, [elements]."""
         total = len(self.elements)
         scores = np.zeros(total)
         for word, weight in zip(bag.words.tolist(), bag.weights.tolist(), strict=True):
-            found = self._postings.get(word, [])
-            if found:
-                frequency = np.log1p((total - len(found) + 0.5) / (len(found) + 0.5))
-                for row, stored in found:
-                    scores[row] += weight * frequency * stored
+            postings = self._postings.get(word, [])
+            if postings:
+                idf = np.log1p((total - len(postings) + 0.5) / (len(postings) + 0.5))
+                for row, stored in postings:
+                    scores[row] += weight * idf * stored
         return scores
 
     def nearest(self, bag: Bag, count: int) -> npt.NDArray[np.int64]:
-        """Give the rows that share most with a bag."""
+        """Return the rows of the elements with the highest scores, best first."""
         scores = self.scores(bag)
         rows = np.argsort(-scores, kind="stable")[:count]
         return rows[scores[rows] > 0]
 
 
-def describe(benchmark: Benchmark) -> Features:
-    """Describe everything; what was described before with the same code is read.
-
-    Each few pictures are a file of their own, so that a run goes on where it was stopped.
-    """
+def describe(benchmark: Benchmark) -> BenchmarkFeatures:
+    """Describe all pictures, cached by code version; an interrupted run resumes."""
     key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE)
     folder = FOLDER / f"features-{benchmark.folder.name}-{key}"
-    words = Vocabulary.load()
+    vocabulary = Vocabulary.load()
 
-    def element(name: str) -> tuple[StoredElement, Bag]:
-        return describe_element(view(benchmark, name, description.STORED_SIDE_PX), words)
+    def describe_stored(name: str) -> tuple[StoredElement, Bag]:
+        return describe_element(
+            working_view(benchmark, name, description.STORED_SIDE_PX), vocabulary
+        )
 
-    def query(name: str) -> Described:
-        return describe_query(view(benchmark, name, description.QUERY_SIDE_PX), words)
+    def describe_photo(name: str) -> Described:
+        return describe_query(working_view(benchmark, name, description.QUERY_SIDE_PX), vocabulary)
 
-    return Features(
-        in_parts(folder / "elements", element, [one.file for one in benchmark.elements]),
-        in_parts(folder / "queries", query, [one.file for one in benchmark.queries]),
-        in_parts(folder / "negatives", query, [one.file for one in benchmark.negatives]),
+    return BenchmarkFeatures(
+        map_cached(
+            folder / "elements", describe_stored, [item.file for item in benchmark.elements]
+        ),
+        map_cached(folder / "queries", describe_photo, [item.file for item in benchmark.queries]),
+        map_cached(
+            folder / "negatives", describe_photo, [item.file for item in benchmark.negatives]
+        ),
     )
 
 
-def in_parts(
-    folder: Path, answer: Callable[[Asked], Answer], several: Sequence[Asked]
-) -> list[Answer]:
-    """Answer several, a file for each few."""
+def map_cached(
+    folder: Path, function: Callable[[Input], Output], inputs: Sequence[Input]
+) -> list[Output]:
+    """Apply a function to all inputs; every `PART` outputs are cached in a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    found: list[Answer] = []
+    outputs: list[Output] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(several), PART):
+        for start in range(0, len(inputs), PART):
             file = folder / f"{start:05d}.pkl"
             if not file.exists():
-                part = list(pool.map(answer, several[start : start + PART]))
+                part = list(pool.map(function, inputs[start : start + PART]))
                 file.write_bytes(pickle.dumps(part))
-            found += pickle.loads(file.read_bytes())  # noqa: S301  # our own file
-    return found
+            outputs += pickle.loads(file.read_bytes())  # noqa: S301  # our own file
+    return outputs
 
 
 def code_hash(modules: Sequence[ModuleType], *files: Path) -> str:
+    """Return a short hash of the source of modules and of files."""
     paths = [*files, *(Path(str(module.__file__)) for module in modules)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """What was found in every photo."""
+class SearchResults:
+    """Hits in each photo, best first."""
 
     queries: Sequence[Sequence[Hit]]
     negatives: Sequence[Sequence[Hit]]
 
 
-def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> Searched:
-    """Search every photo; what was searched before with the same code is read."""
+def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> SearchResults:
+    """Search all photos, cached by code version."""
     described = describe(benchmark)
-    index, words = Index(described.elements), Vocabulary.load()
+    index, vocabulary = WordIndex(described.elements), Vocabulary.load()
     key = code_hash((*DESCRIPTION_MODULES, *SEARCH_MODULES), FILE, shapes.FILE)
     folder = FOLDER / f"found-{benchmark.folder.name}-{candidates}-{key}"
 
-    def found(photo: Described) -> list[Hit]:
-        return search(photo, index, words, candidates)
+    def search_photo(photo: Described) -> list[Hit]:
+        return search(photo, index, vocabulary, candidates)
 
-    return Searched(
-        in_parts(folder / "queries", found, described.queries),
-        in_parts(folder / "negatives", found, described.negatives),
+    return SearchResults(
+        map_cached(folder / "queries", search_photo, described.queries),
+        map_cached(folder / "negatives", search_photo, described.negatives),
     )
 
 
 def search(
-    described: Described, index: Index, words: Vocabulary, candidates: int = CANDIDATES
+    described: Described, index: WordIndex, vocabulary: Vocabulary, candidates: int = CANDIDATES
 ) -> list[Hit]:
-    """Search one photo; best first."""
+    """Search a photo; returns hits, best first."""
     query, bag, shape_bag = described
     rows = np.union1d(index.nearest(bag, candidates), index.nearest(shape_bag, SHAPE_CANDIDATES))
     elements = [index.elements[row] for row in rows]
-    found = verify(query, elements, words, Rules())
-    hits = [_hit(query, elements[one.row], int(rows[one.row]), one) for one in found]
+    found = verify(query, elements, vocabulary, Rules())
+    hits = [
+        _hit(query, elements[verified.row], int(rows[verified.row]), verified) for verified in found
+    ]
     return sorted(hits, key=lambda hit: -hit.evidence)
 
 
-def _hit(query: QueryFeatures, element: StoredElement, row: int, one: Verified) -> Hit:
+def _hit(query: QueryFeatures, element: StoredElement, row: int, verified: Verified) -> Hit:
     factors = np.array([query.region.width / query.width, query.region.height / query.height])
-    corners = [place.corners * factors for place in appearances(element, one)]
-    return Hit(row, evidence(element, one, None), corners)
+    corners = [appearance.corners * factors for appearance in appearances(element, verified)]
+    return Hit(row, evidence(element, verified, None), corners)
 
 
-def view(benchmark: Benchmark, name: str, side_px: int) -> WorkingImage:
+def working_view(benchmark: Benchmark, name: str, side_px: int) -> WorkingImage:
+    """Read a whole picture of the benchmark as a working image."""
     picture = PictureFile((benchmark.folder / name).read_bytes()).decode()
     return working_image(picture, Box(0, 0, picture.width, picture.height), side_px)

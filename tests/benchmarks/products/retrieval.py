@@ -1,13 +1,12 @@
-"""How well does the whole suite find products, with the subject detected and without?
+"""Measures how well the suite finds products, with and without subject detection.
 
     python -m tests.benchmarks.products.retrieval
 
-Groceries: 55 catalogue pictures are stored, shelf photos search them. Garments: photos of all
-kinds are stored, others search them; right is what is of the same kind. Everything goes through
-the public contract, with the models as they are released: the embedding was fitted on these
-groceries, and on no garment that is asked for or stored here. For products that it never saw see
-the five folds of
-`imagesearch_services.models.product.train_embedding`.
+Groceries: 55 catalogue pictures are stored, shelf photos are the queries. Garments: photos of all
+kinds are stored, others are the queries; a match of the same kind is correct. All calls use the
+public contract and the released models. Their embedding was trained on these groceries, but on no
+garment that is stored or searched here. For products that it was not trained on, see the five folds
+of `imagesearch_services.models.product.train_embedding`.
 """
 
 from __future__ import annotations
@@ -24,19 +23,21 @@ from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 from tests.triton_server import prepared_models
 
 BATCH = 20
-SHELF_OF_PRODUCT = 6
-STORED_OF_KIND = 14
-"""With those that are asked for, as many as are held out of the rarest kind."""
-ASKED_OF_KIND = 10
+SHELF_PHOTOS_PER_PRODUCT = 6
+STORED_PER_KIND = 14
+"""Together with `QUERIES_PER_KIND`, the number of held-out photos of the rarest kind."""
+QUERIES_PER_KIND = 10
 DEPTHS = (1, 5, 10)
+"""Depths of the recall of groceries."""
 
 
 def folder_of(name: str) -> str:
+    """Return the folder of a picture: its product or its kind of garment."""
     return PurePosixPath(name).parent.name
 
 
-def of_each(names: Sequence[str], start: int, count: int) -> list[str]:
-    """Take some of each folder."""
+def from_each_folder(names: Sequence[str], start: int, count: int) -> list[str]:
+    """Return `count` names of each folder, from `start` on."""
     kept: dict[str, list[str]] = {}
     for name in names:
         kept.setdefault(folder_of(name), []).append(name)
@@ -44,12 +45,20 @@ def of_each(names: Sequence[str], start: int, count: int) -> list[str]:
 
 
 class Shop:
-    """A product library of pictures whose entity says what they show."""
+    """A product library whose entity ids name what the pictures show."""
 
     def __init__(
         self, client: Client, data: Path, name: str, goods: dict[str, str], *, detect: bool
     ) -> None:
-        """Store the goods: what each picture shows, by its name."""
+        """Create the library and store the goods.
+
+        Args:
+            client: of the suite.
+            data: folder of the pictures.
+            name: id of the library.
+            goods: what each picture shows, by the picture's name.
+            detect: whether subjects are detected.
+        """
         self._client = client
         self._data = data
         self._detect = detect
@@ -68,7 +77,7 @@ class Shop:
             client.batch_add_images(parent=self._parent, requests=batch)
 
     def ranks(self, pictures: Sequence[str]) -> list[list[str]]:
-        """Give what the first matches of each picture show."""
+        """Search with pictures; returns the entity ids of each one's first matches, best first."""
         ranked = []
         for start in range(0, len(pictures), BATCH):
             searches = [
@@ -79,22 +88,25 @@ class Shop:
                 )
                 for picture in pictures[start : start + BATCH]
             ]
-            answer = self._client.batch_search_images(parent=self._parent, requests=searches)
+            response = self._client.batch_search_images(parent=self._parent, requests=searches)
             ranked += [
                 [match.image.entity_id for match in result.response.matches]
-                for result in answer.results
+                for result in response.results
             ]
         return ranked
 
 
 def report(client: Client, data: Path) -> None:
+    """Run all searches and print the table."""
     names = all_names(data)
     shop = [name for name in names if name.startswith("grocery/catalogue/")]
-    shelf = of_each([name for name in names if "/shelf/" in name], 0, SHELF_OF_PRODUCT)
+    shelf = from_each_folder(
+        [name for name in names if "/shelf/" in name], 0, SHELF_PHOTOS_PER_PRODUCT
+    )
     held_out = set(embedding_split().garments_held_out)
     clothes = [name for name in names if name in held_out]
-    stored = of_each(clothes, 0, STORED_OF_KIND)
-    asked = of_each(clothes, STORED_OF_KIND, ASKED_OF_KIND)
+    stored = from_each_folder(clothes, 0, STORED_PER_KIND)
+    queries = from_each_folder(clothes, STORED_PER_KIND, QUERIES_PER_KIND)
     print("| | subject detected | whole picture |\n|---|---:|---:|")  # noqa: T201
     rows: dict[str, list[str]] = {}
     for detect in (True, False):
@@ -108,12 +120,13 @@ def report(client: Client, data: Path) -> None:
             label = f"{len(shelf)} shelf photos → {len(shop)} catalogue pictures, R@{depth}"
             rows.setdefault(label, []).append(f"{sum(hits) / len(hits):.3f}")
         kinds = {name: folder_of(name) for name in stored}
-        ranked = Shop(client, data, f"garments-{suffix}", kinds, detect=detect).ranks(asked)
-        right = [
-            found[:5].count(folder_of(name)) / 5 for name, found in zip(asked, ranked, strict=True)
+        ranked = Shop(client, data, f"garments-{suffix}", kinds, detect=detect).ranks(queries)
+        precisions = [
+            found[:5].count(folder_of(name)) / 5
+            for name, found in zip(queries, ranked, strict=True)
         ]
-        label = f"{len(asked)} garments → {len(stored)} others, precision at 5 of the kind"
-        rows.setdefault(label, []).append(f"{sum(right) / len(right):.3f}")
+        label = f"{len(queries)} garments → {len(stored)} others, precision at 5 of the kind"
+        rows.setdefault(label, []).append(f"{sum(precisions) / len(precisions):.3f}")
     for label, cells in rows.items():
         print(f"| {label} | {' | '.join(cells)} |")  # noqa: T201
 

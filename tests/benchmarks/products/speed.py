@@ -1,16 +1,16 @@
-"""What does it cost a product search to look for the subject?
+"""Measures the cost of subject detection in a product search.
 
     python -m tests.benchmarks.products.speed
 
-Street photos that the parser did not learn from, and catalogue pictures, each searched in turns,
-in one run, through the whole suite with one client:
+One client searches through the whole suite with street photos that the parser was not trained on,
+and with catalogue pictures. Each picture is searched in three ways, interleaved in one run:
 
 - without detection (the whole picture);
 - with detection;
-- with detection as two calls, DetectSubjects and then a search with the main subject's box: what
-  it would cost if one call could not do both.
+- with detection in two calls: `DetectSubjects`, then a search with the main subject's box. This
+  would be the cost if one call could not do both.
 
-Then each model alone on Triton, one picture at a time. Prints a Markdown report.
+Afterwards each model runs alone on Triton, one picture at a time. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ from tests.triton_server import prepared_models, running_triton
 ADD_BATCH = 20
 MODEL_RUNS = 40
 WARM_UP = 5
+"""First searches and model runs that are not measured."""
 STEPS = ("embed:decode", "embed:find_subjects", "embed:preprocess", "embed:infer", "embed", "query")
 
-Way = Callable[[Client, str, bytes], SearchImagesResponse]
+Search = Callable[[Client, str, bytes], SearchImagesResponse]
 
 
 def without(client: Client, parent: str, picture: bytes) -> SearchImagesResponse:
@@ -55,7 +56,7 @@ def in_two_calls(client: Client, parent: str, picture: bytes) -> SearchImagesRes
     )
 
 
-WAYS: dict[str, Way] = {
+SEARCHES: dict[str, Search] = {
     "without": without,
     "with detection": with_detection,
     "in two calls": in_two_calls,
@@ -63,7 +64,7 @@ WAYS: dict[str, Way] = {
 
 
 def pictures(data: Path, count: int) -> dict[str, list[bytes]]:
-    """Read what is searched with."""
+    """Read the queries, by kind of picture."""
     street = [f"street/photos/{name}.jpg" for name in parser_split().street]
     shop = [name for name in all_names(data) if name.startswith("grocery/catalogue/")]
     return {
@@ -73,7 +74,7 @@ def pictures(data: Path, count: int) -> dict[str, list[bytes]]:
 
 
 def stock(client: Client, data: Path, count: int) -> str:
-    """Make a library of garments and give its name."""
+    """Create a library of garments and return its name."""
     library = client.create_library(
         library_id="goods", library_type=LibraryType.LIBRARY_TYPE_PRODUCT
     )
@@ -84,46 +85,46 @@ def stock(client: Client, data: Path, count: int) -> str:
             request_builders.add_image(image=(data / name).read_bytes())
             for name in names[start : start + ADD_BATCH]
         ]
-        answer = client.batch_add_images(parent=library.name, requests=adds)
-        if answer.added_count != len(adds):
-            raise SystemExit("not all pictures could be added")
+        response = client.batch_add_images(parent=library.name, requests=adds)
+        if response.added_count != len(adds):
+            raise SystemExit(f"{len(adds) - response.added_count} pictures were not added")
     return library.name
 
 
 def measure(client: Client, parent: str, queries: Sequence[bytes]) -> Iterator[str]:
-    """Search with each picture in every way, one after another, and tell the medians."""
-    took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
+    """Search with each picture in every way; yields the lines of the table of medians."""
+    durations_ms: dict[str, list[float]] = {name: [] for name in SEARCHES}
     steps_ms: dict[tuple[str, str], list[float]] = {}
     subjects = []
     for row, picture in enumerate([*queries[:WARM_UP], *queries]):
-        for way, search in WAYS.items():
+        for name, search in SEARCHES.items():
             began_s = time.perf_counter()
-            answer = search(client, parent, picture)
+            response = search(client, parent, picture)
             if row < WARM_UP:
                 continue
-            took_ms[way].append((time.perf_counter() - began_s) * 1e3)
-            for timing in answer.timings:
-                steps_ms.setdefault((way, timing.step), []).append(timing.duration_ms)
+            durations_ms[name].append((time.perf_counter() - began_s) * 1e3)
+            for timing in response.timings:
+                steps_ms.setdefault((name, timing.step), []).append(timing.duration_ms)
             if search is with_detection:
-                subjects.append(len(answer.subjects))
-    median = {way: statistics.median(values) for way, values in took_ms.items()}
+                subjects.append(len(response.subjects))
+    median = {name: statistics.median(values) for name, values in durations_ms.items()}
     yield f"{len(queries)} pictures, {statistics.mean(subjects):.1f} subjects each"
     yield ""
-    yield "| step, median ms | " + " | ".join(WAYS) + " |"
-    yield "|---|" + "---:|" * len(WAYS)
+    yield "| step, median ms | " + " | ".join(SEARCHES) + " |"
+    yield "|---|" + "---:|" * len(SEARCHES)
     for step in STEPS:
         cells = [
-            f"{statistics.median(steps_ms[way, step]):.1f}" if (way, step) in steps_ms else "–"
-            for way in WAYS
+            f"{statistics.median(steps_ms[name, step]):.1f}" if (name, step) in steps_ms else "–"
+            for name in SEARCHES
         ]
         yield f"| {step} | {' | '.join(cells)} |"
-    yield "| **all, at the client** | " + " | ".join(f"{median[way]:.1f}" for way in WAYS) + " |"
-    ratios = [f"{median[way] / median['without']:.2f} ×" for way in WAYS]
-    yield f"| times a search without | {' | '.join(ratios)} |"
+    yield "| **at the client** | " + " | ".join(f"{median[name]:.1f}" for name in SEARCHES) + " |"
+    ratios = [f"{median[name] / median['without']:.2f} ×" for name in SEARCHES]
+    yield f"| ratio to a search without | {' | '.join(ratios)} |"
 
 
 async def model_costs() -> list[str]:
-    """Run each model alone, one picture at a time."""
+    """Run each model alone, one picture at a time; returns the lines of a table."""
     lines = ["| model | input | one picture, median ms |", "|---|---|---:|"]
     with running_triton() as server:
         triton = TritonClient(server.ports.grpc_address, infer_timeout_s=30)
@@ -134,7 +135,7 @@ async def model_costs() -> list[str]:
             width = int(config.parameters["input_width"])
             height = int(config.parameters["input_height"])
             picture = probe_picture(width, height)[None]
-            took_ms = []
+            durations_ms = []
             for _ in range(MODEL_RUNS):
                 began_s = time.perf_counter()
                 await triton.infer(
@@ -144,8 +145,8 @@ async def model_costs() -> list[str]:
                     input_name=config.parameters["input_name"],
                     output_names=list(config.outputs),
                 )
-                took_ms.append((time.perf_counter() - began_s) * 1e3)
-            cost_ms = statistics.median(took_ms[WARM_UP:])
+                durations_ms.append((time.perf_counter() - began_s) * 1e3)
+            cost_ms = statistics.median(durations_ms[WARM_UP:])
             lines.append(f"| {name}@{version} | {width} × {height} | {cost_ms:.1f} |")
         await triton.close()
     return lines
