@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
-from imagesearch_services.embedding.comparison.alignment import View, align, grey_of
+from imagesearch_services.embedding.comparison.alignment import align
+from imagesearch_services.embedding.comparison.view import View, grey_of
 from imagesearch_services.embedding.local_features import ExtractionLimits, extract
 from imagesearch_services.embedding.pictures import PictureFile
 from imagesearch_services.embedding.runtime import Runtime

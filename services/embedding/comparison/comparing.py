@@ -146,18 +146,18 @@ class Comparer:
 
             alignment_task = tasks.create_task(alignment())
             with stopwatch.step("infer"):
-                inputs = await call.short.run(whole_inputs, first, second, copy.input)
+                inputs = await call.long.run(whole_inputs, first, second, copy.input)
                 copy_task = tasks.create_task(embed(copy, inputs))
                 semantic_vectors = None
                 if semantic is not None:
-                    inputs = await call.short.run(whole_inputs, first, second, semantic.input)
+                    inputs = await call.long.run(whole_inputs, first, second, semantic.input)
                     semantic_vectors = await embed(semantic, inputs)
                 copy_vectors = await copy_task
             aligned = await alignment_task
             overlap_vectors = None
             if aligned is not None:
                 with stopwatch.step("infer"):
-                    inputs = await call.short.run(overlap_inputs, aligned, copy.input)
+                    inputs = await call.long.run(overlap_inputs, aligned, copy.input)
                     overlap_vectors = await embed(copy, inputs)
         return aligned, Vectors(copy_vectors, semantic_vectors, overlap_vectors)
 

@@ -1,8 +1,8 @@
-"""How far what two aligned pictures show lies from where one homography would have it.
+"""Displacement: how far the parts of two aligned pictures deviate from a single homography.
 
-An edit moves the whole picture by one homography, to a fraction of a pixel. A camera that was held
-elsewhere, or what was put elsewhere before it, moves near things and far ones differently: parallax
-that remains where everything else about two photos of one shelf agrees.
+An edit moves the whole picture by one homography, to a fraction of a pixel. Another position of the
+camera or of the objects moves near and far objects differently. This parallax remains if everything
+else in two photos of a shelf agrees.
 """
 
 from __future__ import annotations
@@ -13,51 +13,49 @@ import cv2
 import numpy as np
 
 from imagesearch_services.embedding import geometric_check
-from imagesearch_services.embedding.comparison.alignment import (
-    Aligned,
-    Floats,
-    Grey,
-    Mask,
-    View,
-    correlations,
-    grey_of,
-    lay_over,
-    shifted,
-    shifts,
-)
+from imagesearch_services.embedding.comparison.alignment import Aligned
+from imagesearch_services.embedding.comparison.optical_flow import displaced, flow_of
+from imagesearch_services.embedding.comparison.overlap import correlations, overlap_of
+from imagesearch_services.embedding.comparison.view import Floats, Grey, Mask, View, grey_of
 
 SIDE_PX = 512
-"""Long side at which pictures are laid over each other, if they have it."""
+"""Maximum long side of the overlap, pixels."""
 MIN_SIDE_PX = 32
+"""Minimum shorter side of the overlap."""
 EDGE_PX = 17
-"""As wide as the windows whose correlations are counted: what is nearer to the end of what both
-show is left out."""
+"""Width of the rim of the overlap that is ignored, as wide as the correlated windows."""
 TEXTURED_SHARE = 0.7
-"""Of the windows with contrast, those that have most: elsewhere nothing tells what moved."""
+"""Share of the pixels with contrast that are used: those with the most texture around them, whose
+flow is reliable."""
 MIN_CORRELATION = 0.7
-"""Of windows that show the same, once shifted; what was pasted on or swapped has no place there."""
+"""Minimum correlation of displaced windows that are used, which excludes covered and replaced
+parts."""
 MIN_POINTS = 200
+"""Minimum pixels for a measurement."""
 MAX_POINTS = 4000
+"""Maximum pixels that are used."""
 TOLERANCE_PX = 1.0
+"""Maximum distance of inliers of the homography."""
 PERCENTILE = 75.0
+"""Percentile of the distances that is returned."""
 
 
 def displacement_px(first: View, second: View, aligned: Aligned) -> float | None:
-    """Tell how far from one homography parts lie that look the same.
+    """Return how far matching parts of two pictures deviate from a single homography.
 
     Returns:
-        What three quarters of them are within, in pixels of the coarser picture, or of what both
-        show at 512 px if that is less; None where too little can be told apart.
+        The 75th percentile of the distances, in pixels of the coarser picture, or of the overlap
+        at 512 px if that is smaller; None if too few pixels have texture.
     """
-    overlap = lay_over(first, second, aligned.matrix, side_px=SIDE_PX)
+    overlap = overlap_of(first, second, aligned.matrix, side_px=SIDE_PX)
     if overlap is None or min(overlap.mask.shape) < MIN_SIDE_PX:
         return None
-    moved = replace(overlap, first=grey_of(overlap.first), second=grey_of(overlap.second))
-    flow = shifts(moved)
-    found, has_contrast = correlations(replace(moved, first=shifted(moved.first, flow)))
+    grey = replace(overlap, first=grey_of(overlap.first), second=grey_of(overlap.second))
+    flow = flow_of(grey)
+    similarity, has_contrast = correlations(replace(grey, first=displaced(grey.first, flow)))
     inside = cv2.erode(overlap.mask.astype(np.uint8), np.ones((EDGE_PX, EDGE_PX), np.uint8)) > 0
-    told = _textured(moved.second, inside & has_contrast) & (found >= MIN_CORRELATION)
-    rows, columns = np.nonzero(told)
+    matching = similarity >= MIN_CORRELATION
+    rows, columns = np.nonzero(_textured(grey.second, inside & has_contrast) & matching)
     if len(rows) < MIN_POINTS:
         return None
     step = -(-len(rows) // MAX_POINTS)
@@ -67,16 +65,16 @@ def displacement_px(first: View, second: View, aligned: Aligned) -> float | None
     homography, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, TOLERANCE_PX, maxIters=200)
     if homography is None:
         return None
-    places = geometric_check.transform(np.asarray(homography, np.float64), source)
-    distances = np.linalg.norm(places - target, axis=1)
+    projected = geometric_check.transform(np.asarray(homography, np.float64), source)
+    distances = np.linalg.norm(projected - target, axis=1)
     return float(np.percentile(distances, PERCENTILE))
 
 
-def _textured(grey: Grey, where: Mask) -> Mask:
-    """Give the pixels with the most texture around them, of those asked for."""
-    if not where.any():
-        return where
+def _textured(grey: Grey, mask: Mask) -> Mask:
+    """Return the pixels of the mask with the most texture around them."""
+    if not mask.any():
+        return mask
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.0).astype(np.float32)
     x, y = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     texture: Floats = np.asarray(cv2.boxFilter(x * x + y * y, -1, (EDGE_PX, EDGE_PX)), np.float32)
-    return where & (texture >= np.quantile(texture[where], 1 - TEXTURED_SHARE))
+    return mask & (texture >= np.quantile(texture[mask], 1 - TEXTURED_SHARE))

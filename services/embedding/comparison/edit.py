@@ -1,4 +1,4 @@
-"""An edit, as it is told."""
+"""A likely edit between two pictures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """An edit that may have made one picture from the other."""
+    """An edit that may have made the second picture from the first."""
 
     name: str
     amount: float | None = None
-    """Degrees clockwise for a rotation, the share of the area for crops and covers, else a
+    """Degrees clockwise for a rotation; share of the area for a crop, frame or cover; otherwise a
     factor."""

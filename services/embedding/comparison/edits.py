@@ -1,8 +1,7 @@
-"""Which edits explain how one picture became the other.
+"""Likely edits that made the second picture from the first.
 
-Read off the alignment (where things went) and off the overlap (what became of the pixels). What is
-told leads from the first picture to the second; where it can't be known which came first, "cropped"
-says that one is a part of the other.
+They are derived from the alignment (motion) and from the overlap (changes of pixels). If it is
+unknown which picture came first, "cropped" means that one picture is a part of the other.
 """
 
 from __future__ import annotations
@@ -13,45 +12,44 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from imagesearch_services.embedding import geometric_check
-from imagesearch_services.embedding.comparison.alignment import Aligned, View
-from imagesearch_services.embedding.comparison.changes import changes
+from imagesearch_services.embedding.comparison.alignment import Aligned
+from imagesearch_services.embedding.comparison.changes import pixel_edits
 from imagesearch_services.embedding.comparison.edit import Edit
+from imagesearch_services.embedding.comparison.view import Floats, Mask, View
 from imagesearch_services.embedding.geometric_check import Matrix, Size
 
-Floats = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
-
 WHOLE_SHARE = 0.95
-"""A picture that shows this share of the other shows all of it: alignment tells no finer."""
+"""Share from which a picture shows all of the other: the accuracy of the alignment."""
 EMBEDDED_SHARE = 0.5
-"""Where the copy takes less of the picture than this, flat surroundings are no frame."""
+"""Share of the picture below which a copy with flat surroundings is embedded, not framed."""
 FLAT_SHARE = 0.6
-"""Of the surroundings, that is flat in a frame or the band of a caption."""
+"""Minimum flat share of the surroundings that are a frame or the band of a caption."""
 FLAT_LEVELS = 4
-"""Grey levels around the commonest one that are flat."""
+"""Maximum difference of a flat pixel from the most frequent grey level."""
 SEAM_STEP = 12.0
-"""Grey levels across the outline of what was pasted, typically."""
+"""Minimum step of grey levels across the outline of a pasted picture."""
 SEAM_FACTOR = 2.0
-"""How many times that between points as far apart beside it."""
+"""Minimum ratio of that step to the steps next to the outline."""
 
-TURN_DEGREES = 2.0
-"""Least rotation that is told; and how near to a quarter turn counts as one."""
-VAGUE_TURN_DEGREES = 8.0
-"""The same where perspective or bending turn parts of a picture anyway."""
+ROTATION_DEGREES = 2.0
+"""Minimum rotation that is reported, and tolerance of quarter turns."""
+DISTORTED_ROTATION_DEGREES = 8.0
+"""Minimum rotation that is reported if perspective or bending rotate parts of a picture anyway."""
 SCALE_CHANGE = 0.03
+"""Minimum relative change of scale that is reported."""
 ASPECT_CHANGE = 0.05
+"""Minimum relative change of the aspect ratio that is reported."""
 PERSPECTIVE_CHANGE = 0.06
-"""Of the scale, between the nearest and the farthest corner."""
+"""Minimum relative difference of scale between the nearest and the farthest corner."""
 BEND = 0.012
-"""Share of the long side that parts were moved."""
+"""Minimum displacement by the refinement that is reported, as a share of the long side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What a homography does to a picture, in words."""
+    """A homography, decomposed."""
 
     is_flipped_horizontally: bool
     is_flipped_vertically: bool
@@ -59,13 +57,13 @@ class Motion:
     """Clockwise, after the flip; -180 to 180, quarter turns exactly."""
     scale: float
     aspect: float
-    """Scale along the first picture's x axis over that along its y axis."""
+    """Ratio of the scales along the first picture's x axis and y axis."""
     perspective: float
-    """Scale at the nearest corner over that at the farthest, less one."""
+    """Ratio of the scales at the nearest and the farthest corner, minus one."""
 
     @classmethod
     def of(cls, matrix: Matrix, size: Size) -> Motion:
-        """Take it apart at the middle of a picture."""
+        """Decompose a homography at the center of a picture."""
         linear = geometric_check.local_affine(matrix, size)
         is_mirrored = np.linalg.det(linear) < 0
         if is_mirrored:
@@ -74,11 +72,11 @@ class Motion:
         rotation = left @ right
         stretch = rotation.T @ linear
         degrees = math.degrees(math.atan2(rotation[1, 0], rotation[0, 0]))
-        is_upside_down = is_mirrored and abs(degrees) > 90 + TURN_DEGREES
+        is_upside_down = is_mirrored and abs(degrees) > 90 + ROTATION_DEGREES
         if is_upside_down:
             degrees -= math.copysign(180, degrees)
         quarter = 90 * round(degrees / 90)
-        if abs(degrees - quarter) <= TURN_DEGREES:
+        if abs(degrees - quarter) <= ROTATION_DEGREES:
             degrees = quarter
         x_scale, y_scale = abs(stretch[0, 0]), abs(stretch[1, 1])
         depths = geometric_check.corners(size) @ matrix[2, :2] + matrix[2, 2]
@@ -93,35 +91,33 @@ class Motion:
 
 
 def likely_edits(first: View, second: View, aligned: Aligned, motion: Motion) -> list[Edit]:
-    """Tell the edits, what moved first.
+    """Return the edits that explain the difference, motion first; empty for nearly equal pixels.
 
     Args:
         first: picture.
         second: picture.
-        aligned: how the first became the second.
-        motion: of the alignment, in pixels of the files.
-
-    Returns:
-        None where the pixels are nearly the same.
+        aligned: alignment of the pictures.
+        motion: the alignment in pixels of the files.
     """
     return [
-        *_movements(first, second, aligned, motion),
-        *changes(aligned.overlap, is_bent=aligned.bend > BEND),
+        *_motion_edits(first, second, aligned, motion),
+        *pixel_edits(aligned.overlap, is_bent=aligned.bend > BEND),
     ]
 
 
-def _movements(first: View, second: View, aligned: Aligned, motion: Motion) -> Iterator[Edit]:
+def _motion_edits(first: View, second: View, aligned: Aligned, motion: Motion) -> Iterator[Edit]:
     if motion.is_flipped_horizontally:
         yield Edit("flipped_horizontally")
     if motion.is_flipped_vertically:
         yield Edit("flipped_vertically")
     has_perspective = motion.perspective > PERSPECTIVE_CHANGE
-    least = VAGUE_TURN_DEGREES if has_perspective or aligned.bend > BEND else TURN_DEGREES
-    if motion.rotation_degrees and abs(math.remainder(motion.rotation_degrees, 90)) > least:
+    is_distorted = has_perspective or aligned.bend > BEND
+    min_degrees = DISTORTED_ROTATION_DEGREES if is_distorted else ROTATION_DEGREES
+    if motion.rotation_degrees and abs(math.remainder(motion.rotation_degrees, 90)) > min_degrees:
         yield Edit("rotated", motion.rotation_degrees % 360)
     elif quarter := 90 * round(motion.rotation_degrees / 90) % 360:
         yield Edit("rotated", float(quarter))
-    yield from _parts(first, second, aligned, is_upright=_is_upright(motion))
+    yield from _crop_edits(first, second, aligned, is_upright=_is_upright(motion))
     if has_perspective:
         yield Edit("perspective_changed")
     elif not 1 / (1 + ASPECT_CHANGE) < motion.aspect < 1 + ASPECT_CHANGE:
@@ -136,8 +132,8 @@ def _is_upright(motion: Motion) -> bool:
     return motion.rotation_degrees % 90 == 0 and motion.perspective <= PERSPECTIVE_CHANGE
 
 
-def _parts(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> Iterator[Edit]:
-    """Tell what was cut off, and what the second picture shows around the first."""
+def _crop_edits(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> Iterator[Edit]:
+    """Yield crops, and what surrounds the first picture in the second."""
     if aligned.shown_of_first < WHOLE_SHARE:
         yield Edit("cropped", aligned.shown_of_first)
     if aligned.shown_of_second >= WHOLE_SHARE:
@@ -155,43 +151,43 @@ def _parts(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> 
 
 
 def _is_flat_around(view: View, outline: geometric_check.Points) -> bool:
-    """Say whether a picture is mostly of one grey outside of an outline, as no photo is."""
-    around = np.full(view.grey.shape, 255, np.uint8)
-    cv2.fillConvexPoly(around, np.round(outline).astype(np.int32), 0)
-    around = np.asarray(cv2.erode(around, np.ones((5, 5), np.uint8)), np.uint8)
-    outside = view.grey[around > 0]
-    if outside.size == 0:
+    """Return whether most pixels outside an outline have one grey level, unlike a photo."""
+    outside = np.full(view.grey.shape, 255, np.uint8)
+    cv2.fillConvexPoly(outside, np.round(outline).astype(np.int32), 0)
+    outside = np.asarray(cv2.erode(outside, np.ones((5, 5), np.uint8)), np.uint8)
+    levels = view.grey[outside > 0]
+    if levels.size == 0:
         return True
-    commonest = int(np.bincount(outside, minlength=256).argmax())
-    return float((np.abs(outside.astype(np.int16) - commonest) <= FLAT_LEVELS).mean()) >= FLAT_SHARE
+    mode = int(np.bincount(levels, minlength=256).argmax())
+    return float((np.abs(levels.astype(np.int16) - mode) <= FLAT_LEVELS).mean()) >= FLAT_SHARE
 
 
 def _has_seam(view: View, outline: geometric_check.Points) -> bool:
-    """Say whether grey levels jump across an outline, on nearly all sides and more than inside."""
-    middle = outline.mean(axis=0)
-    jumps, usual = [], []
+    """Return whether grey levels step across an outline, at most sides and more than next to it."""
+    center = outline.mean(axis=0)
+    steps, nearby_steps = [], []
     for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
         along = start + (end - start) * np.linspace(0.05, 0.95, 60)[:, None]
-        inwards = middle - along
+        inwards = center - along
         inwards /= np.maximum(np.linalg.norm(inwards, axis=1, keepdims=True), 1e-9)
         outer, is_outer = _levels(view, along - 2 * inwards)
         inner, is_inner = _levels(view, along + 2 * inwards)
         deeper, is_deeper = _levels(view, along + 6 * inwards)
         farther, is_farther = _levels(view, along - 6 * inwards)
-        seen = is_outer & is_inner & is_deeper & is_farther
-        if seen.mean() > 0.5:  # noqa: PLR2004  # a side beyond the picture's edge has no seam
-            jumps.append(float(np.median(np.abs(inner - outer)[seen])))
-            # A line drawn around what was pasted may lie on either side.
-            beside = (np.abs(inner - deeper)[seen], np.abs(outer - farther)[seen])
-            usual.append(min(float(np.median(each)) for each in beside))
-    if not jumps:
+        is_visible = is_outer & is_inner & is_deeper & is_farther
+        if is_visible.mean() > 0.5:  # noqa: PLR2004  # not for a side outside the picture
+            steps.append(float(np.median(np.abs(inner - outer)[is_visible])))
+            # A line around the pasted picture may lie on either side of the outline.
+            nearby = (np.abs(inner - deeper)[is_visible], np.abs(outer - farther)[is_visible])
+            nearby_steps.append(min(float(np.median(levels)) for levels in nearby))
+    if not steps:
         return False
-    jump = sorted(jumps)[len(jumps) // 4]  # one side of four may end on its own color
-    return jump > SEAM_STEP and jump > SEAM_FACTOR * float(np.median(usual))
+    step = sorted(steps)[len(steps) // 4]  # one side of four may border on the same color
+    return step > SEAM_STEP and step > SEAM_FACTOR * float(np.median(nearby_steps))
 
 
 def _levels(view: View, points: geometric_check.Points) -> tuple[Floats, Mask]:
-    """Read grey levels, and say which of the points lie in the picture."""
+    """Return the grey levels at points, and which points lie in the picture."""
     columns, rows = np.round(points).astype(np.intp).T
     width, height = view.size
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)

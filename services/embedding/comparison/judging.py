@@ -11,11 +11,12 @@ from PIL import Image
 
 from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.embedding.background import Background
-from imagesearch_services.embedding.comparison.alignment import Aligned, View
+from imagesearch_services.embedding.comparison.alignment import Aligned
 from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.edits import Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import hash_measures, pixel_measures, ssim
+from imagesearch_services.embedding.comparison.view import View
 from imagesearch_services.embedding.geometric_check import Matrix
 from imagesearch_services.embedding.pictures import Picture, PictureFile
 from imagesearch_services.embedding.preprocess import InputSpec, preprocess

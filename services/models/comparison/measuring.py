@@ -29,6 +29,7 @@ REPORT_INTERVAL = 100
 SOURCES = (
     *("local_features.py", "geometric_check.py"),
     *("comparison/alignment.py", "comparison/displacement.py", "comparison/judging.py"),
+    *("comparison/optical_flow.py", "comparison/overlap.py", "comparison/view.py"),
 )
 """Modules of the Embedding service that determine the measures."""
 

@@ -25,7 +25,7 @@ from PIL import Image
 
 from imagesearch_services.common.types import ModelVersion
 from imagesearch_services.embedding.background import load_backgrounds
-from imagesearch_services.embedding.comparison.alignment import View
+from imagesearch_services.embedding.comparison.view import View
 from imagesearch_services.embedding.copies import measure_pair, view_of
 from imagesearch_services.gateway.duplicates.copy_classifier import (
     BUILT_IN_WEIGHTS,
@@ -61,7 +61,11 @@ STEPS = 30
 """Steps of Newton's method."""
 DECIMALS = 3
 """Decimals of the written weights."""
-SOURCES = ("copies.py", "comparison/alignment.py", "geometric_check.py", "local_features.py")
+SOURCES = (
+    *("copies.py", "geometric_check.py", "local_features.py"),
+    *("comparison/alignment.py", "comparison/optical_flow.py"),
+    *("comparison/overlap.py", "comparison/view.py"),
+)
 """Modules of the Embedding service that the evidence depends on."""
 COLUMNS = (
     "agreement",

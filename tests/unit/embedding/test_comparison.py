@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from imagesearch_services.embedding.comparison.alignment import Aligned, Pixels, View, align
+from imagesearch_services.embedding.comparison.alignment import Aligned, align
 from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.edits import Motion, likely_edits
@@ -21,6 +21,7 @@ from imagesearch_services.embedding.comparison.measures import (
     ssim,
 )
 from imagesearch_services.embedding.comparison.overlay import draw_overlay
+from imagesearch_services.embedding.comparison.view import Pixels, View
 from tests.pictures import photo
 
 PHOTO = photo(1, (360, 270))
