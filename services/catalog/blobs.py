@@ -1,7 +1,7 @@
-"""Blobs: files by name, in a local folder or in a bucket that speaks S3.
+"""Blobs by name, in a local folder or in an S3-compatible bucket.
 
-Both through one library, obstore: the Rust crate object_store with typed, asynchronous bindings. A
-blob is there whole or not at all: a folder gets it under a passing name and renames it.
+Both use obstore, typed asynchronous bindings of the Rust crate object_store. Blobs appear
+atomically: in a folder, a blob is written under a temporary name and renamed.
 """
 
 from __future__ import annotations
@@ -31,41 +31,44 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-AT_ONCE = 32
-"""Blobs of one call that are on their way together."""
+PARALLEL_BLOBS = 32
+"""Maximum blobs of a call that are transferred at the same time."""
 
 PAGE_BLOBS = 1000
-"""Names listed together; as many as S3 gives in an answer."""
+"""Maximum blobs per page of a listing or per deletion, the limit of S3."""
 
 RETRIES = 2
+"""Maximum retries of a request to a bucket."""
+
 FIRST_BACKOFF = timedelta(milliseconds=50)
+"""Delay before the first retry."""
 
-PASSING_NAME = re.compile(r".+#\d+\Z")
-"""How object_store names a file that is being written; listings leave them out."""
+TEMPORARY_NAME = re.compile(r".+#\d+\Z")
+"""Names that object_store gives to files being written. Listings leave them out."""
 
-FAILURES = (BaseError, OSError, TimeoutError)
-"""What a store raises when it fails; all but the last are the library's."""
+STORE_ERRORS = (BaseError, OSError, TimeoutError)
+"""Exceptions of a failing store: the library's, and that of our deadline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlobSettings:
-    """Where blobs are kept."""
+    """Location of a blob store, and access to it."""
 
     url: str
     """ "file:///folder" or "s3://bucket/prefix"."""
     timeout_s: float
-    """How long a call to the store may take; all blobs of one call together."""
+    """Maximum time of a call, for all of its blobs together, in seconds."""
     endpoint: str = ""
-    """URL of an S3-compatible server; empty: Amazon's."""
+    """URL of an S3-compatible server; empty: Amazon S3."""
     region: str = ""
-    """Of the bucket; empty: what AWS_REGION says, else us-east-1."""
+    """Region of the bucket; empty: AWS_REGION, else us-east-1."""
     access_key_id: str = field(default="", repr=False)
-    """Empty: what AWS_* variables or the machine's role give."""
+    """Empty: credentials from AWS_* variables or the machine's role."""
     secret_access_key: str = field(default="", repr=False)
 
 
 class BlobInfo(NamedTuple):
-    """What a listing tells of a blob."""
+    """A blob in a listing."""
 
     name: str
     modified: datetime
@@ -75,27 +78,27 @@ class BlobStore:
     """Reads, writes, lists and deletes blobs."""
 
     def __init__(self, store: ObjectStore, timeout_s: float, folder: Path | None = None) -> None:
-        """Take an opened store; `folder` is where a local one keeps its files."""
+        """Use an open store; `folder` is the folder of a local one."""
         self._store = store
         self._timeout_s = timeout_s
         self._folder = folder
 
     async def put(self, blobs: Mapping[str, bytes]) -> set[str]:
-        """Write blobs; return the names of those that are there now, and log why others are not."""
+        """Write blobs; return the names of those that were written. Log why others failed."""
 
         async def put(name: str, content: bytes) -> str:
             await obstore.put_async(self._store, name, content, use_multipart=False)
             return name
 
-        outcomes = await self._together([put(name, content) for name, content in blobs.items()])
+        outcomes = await self._run_all([put(name, content) for name, content in blobs.items()])
         stored = {outcome for outcome in outcomes if isinstance(outcome, str)}
         failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
         if failures:
-            _tell("blobs were not written", failures[0], count=len(failures))
+            _log_failure("blob_store.write_failed", failures[0], count=len(failures))
         return stored
 
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
-        """Read blobs, in the order asked; None for those that are not there.
+        """Read blobs in the order of the names; None for those that do not exist.
 
         Raises:
             ServiceError: BLOB_STORE_UNAVAILABLE.
@@ -110,29 +113,29 @@ class BlobStore:
             except FileNotFoundError:
                 return None
 
-        outcomes = await self._together([get(name) for name in names])
+        outcomes = await self._run_all([get(name) for name in names])
         for outcome in outcomes:
             if isinstance(outcome, Exception):
-                _tell("blobs were not read", outcome)
-                raise unavailable() from outcome
+                _log_failure("blob_store.read_failed", outcome)
+                raise store_unavailable() from outcome
         return [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Remove blobs; those that are not there are no error.
+        """Remove the blobs that exist.
 
         Raises:
-            ServiceError: BLOB_STORE_UNAVAILABLE; some may be gone.
+            ServiceError: BLOB_STORE_UNAVAILABLE; some blobs may be removed.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
                 for start in range(0, len(names), PAGE_BLOBS):
                     await self._delete(names[start : start + PAGE_BLOBS])
-        except FAILURES as error:
-            _tell("blobs were not deleted", error)
-            raise unavailable() from error
+        except STORE_ERRORS as error:
+            _log_failure("blob_store.delete_failed", error)
+            raise store_unavailable() from error
 
-    async def pages(self, prefix: str = "") -> AsyncIterator[list[BlobInfo]]:
-        """List blobs whose names begin with a whole part, "a/b", in no particular order.
+    async def list_pages(self, prefix: str = "") -> AsyncIterator[list[BlobInfo]]:
+        """List the blobs below a path such as "a/b", in no particular order.
 
         Raises:
             ServiceError: BLOB_STORE_UNAVAILABLE.
@@ -145,54 +148,54 @@ class BlobStore:
                     page = await anext(pages, None)
                 if page is None:
                     return
-                yield [BlobInfo(each["path"], each["last_modified"]) for each in page]
-        except FAILURES as error:
-            _tell("blobs were not listed", error)
-            raise unavailable() from error
+                yield [BlobInfo(item["path"], item["last_modified"]) for item in page]
+        except STORE_ERRORS as error:
+            _log_failure("blob_store.list_failed", error)
+            raise store_unavailable() from error
 
     async def remove_unfinished(self, min_age_s: float) -> None:
-        """Remove what a crash left of blobs that were being written to a folder."""
+        """Remove temporary files of this age from a folder: leftovers of a crash."""
         if self._folder is not None:
             await asyncio.to_thread(_remove_unfinished, self._folder, time.time() - min_age_s)
 
     async def _get_files(self, folder: Path, names: Sequence[str]) -> list[bytes | None]:
-        """Read a folder's files in one thread: a tenth of the time that one by one takes."""
+        """Read files in one thread, in a tenth of the time that one call per file takes."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.to_thread(_read_files, folder, names)
-        except FAILURES as error:
-            _tell("blobs were not read", error)
-            raise unavailable() from error
+        except STORE_ERRORS as error:
+            _log_failure("blob_store.read_failed", error)
+            raise store_unavailable() from error
 
     async def _delete(self, names: Sequence[str]) -> None:
         try:
             await obstore.delete_async(self._store, names)
-        except FileNotFoundError:  # for one of them, as folders say; how far it got is open
+        except FileNotFoundError:  # raised by folders; blobs after the missing one may remain
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, name)
 
-    async def _together(self, jobs: Sequence[Awaitable[Result]]) -> list[Result | Exception]:
-        """Run jobs side by side under one deadline; a failed one gives its exception."""
-        places = asyncio.Semaphore(AT_ONCE)
+    async def _run_all(self, jobs: Sequence[Awaitable[Result]]) -> list[Result | Exception]:
+        """Run jobs in parallel under one deadline; return the result or exception of each."""
+        slots = asyncio.Semaphore(PARALLEL_BLOBS)
         deadline = asyncio.get_running_loop().time() + self._timeout_s
 
         async def run(job: Awaitable[Result]) -> Result | Exception:
-            async with places:
+            async with slots:
                 try:
                     async with asyncio.timeout_at(deadline):
                         return await job
-                except FAILURES as error:
+                except STORE_ERRORS as error:
                     return error
 
         return await asyncio.gather(*(run(job) for job in jobs))
 
 
 def open_blobs(settings: BlobSettings) -> BlobStore:
-    """Open the store that a URL names. A bucket is not asked anything yet: it may come later.
+    """Open the store of a URL. A bucket may be unavailable: nothing is requested from it yet.
 
     Raises:
-        SettingsError: the URL can't be read, or the folder can't be made.
+        SettingsError: the URL is invalid, or the folder can not be created.
     """
     parts = urlsplit(settings.url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -200,26 +203,24 @@ def open_blobs(settings: BlobSettings) -> BlobStore:
         try:
             store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
         except (BaseError, OSError, ValueError) as error:
-            raise SettingsError(f"thumbnails can't be kept in {folder}: {error}") from error
+            raise SettingsError(f"can not store thumbnails in {folder}: {error}") from error
         return BlobStore(store, settings.timeout_s, folder)
     if parts.scheme == "s3" and parts.netloc:
         return BlobStore(_bucket(settings, parts.netloc, parts.path.strip("/")), settings.timeout_s)
     raise SettingsError(
-        f"thumbnails can't be kept in {settings.url!r}: "
-        '"file:///folder" or "s3://bucket/prefix" is expected'
+        f"can not store thumbnails in {settings.url!r}: "
+        'expected "file:///folder" or "s3://bucket/prefix"'
     )
 
 
-def unavailable() -> ServiceError:
-    """Say that the store failed, without its own words: those are in the log."""
-    return ServiceError(
-        Reason.BLOB_STORE_UNAVAILABLE, "the store of small pictures does not answer"
-    )
+def store_unavailable() -> ServiceError:
+    """Return the error for a failed store. Its own message goes to the log, not to the caller."""
+    return ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the thumbnail store does not answer")
 
 
 def _bucket(settings: BlobSettings, bucket: str, prefix: str) -> S3Store:
     config: S3Config = {}
-    # What is left out comes from AWS_* variables or the machine's role.
+    # obstore reads missing values from AWS_* variables or the machine's role.
     if settings.endpoint:
         config["endpoint"] = settings.endpoint
     if settings.region:
@@ -256,15 +257,15 @@ def _read_files(folder: Path, names: Sequence[str]) -> list[bytes | None]:
 
 
 def _remove_unfinished(folder: Path, before_s: float) -> None:
-    # Not rglob: a folder goes with its last file, and one that goes meanwhile would end the walk.
+    # Not rglob, which fails on folders that vanish meanwhile: a folder goes with its last file.
     for parent, _, names in os.walk(folder):
-        for file in (Path(parent, name) for name in names if PASSING_NAME.match(name)):
+        for file in (Path(parent, name) for name in names if TEMPORARY_NAME.match(name)):
             with contextlib.suppress(OSError):
                 if file.stat().st_mtime < before_s:
                     file.unlink()
 
 
-def _tell(event: str, error: Exception, **facts: object) -> None:
-    # The library's own text goes on for pages behind its first line.
+def _log_failure(event: str, error: Exception, **fields: object) -> None:
+    # Messages of obstore are pages long; the first line says what failed.
     text = str(error).partition("\n")[0] or type(error).__name__
-    logger().warning(event, error=text, **facts)
+    logger().warning(event, error=text, **fields)

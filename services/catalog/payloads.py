@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from imagesearch_services.catalog import base94
 from imagesearch_services.catalog.filters import BASE_FIELDS
 from imagesearch_services.catalog.model import (
     Entry,
@@ -13,7 +14,6 @@ from imagesearch_services.catalog.model import (
     VectorData,
     VectorSpace,
 )
-from imagesearch_services.catalog.packing import pack, unpack
 from imagesearch_services.catalog.storage import FEATURES_KEY, THUMBNAIL_KEY, Payload
 from imagesearch_services.common.types import (
     Attribute,
@@ -57,7 +57,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         "custom_content": entry.custom_content,
         "attributes": entry.attributes(),
         BACKGROUNDS_KEY: list(entry.background_similarities.items()),
-        FEATURES_KEY: pack(entry.features) if entry.features else "",
+        FEATURES_KEY: base94.encode(entry.features) if entry.features else "",
         THUMBNAIL_KEY: entry.thumbnail_version,
         REQUEST_ID_KEY: request_id,
     }
@@ -114,7 +114,7 @@ def updated_payload(stored: Payload, entry: Entry, keys: Iterable[str]) -> Paylo
 
 def features_from_payloads(payloads: Iterable[Payload]) -> list[bytes]:
     """Return the features of entries; empty for an entry whose payload has none."""
-    return unpack([payload.get(FEATURES_KEY, "") for payload in payloads])
+    return base94.decode([payload.get(FEATURES_KEY, "") for payload in payloads])
 
 
 def library_to_payload(library: Library, state: str) -> Payload:

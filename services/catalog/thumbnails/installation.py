@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 
-from imagesearch_services.catalog.blobs import BlobStore, unavailable
+from imagesearch_services.catalog.blobs import BlobStore, store_unavailable
 from imagesearch_services.catalog.filters import Match
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Point, Storage
@@ -50,7 +50,7 @@ class Installation:
             # Read it again: another installation may have written its id at the same moment.
             owner = await self._owner()
             if owner is None:
-                raise unavailable()
+                raise store_unavailable()
         if owner not in ids:
             raise ForeignStoreError(
                 f"the blob store belongs to another installation, {owner[:80]!r}; give each "

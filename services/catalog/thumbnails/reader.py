@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from imagesearch_services.catalog.blobs import unavailable as blob_store_unavailable
+from imagesearch_services.catalog.blobs import store_unavailable
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, entry_uid
 from imagesearch_services.catalog.storage import Fields, Storage
@@ -61,7 +61,7 @@ class Thumbnails:
             async with asyncio.timeout(THUMBNAIL_TIME_SHARE * time_remaining_s(MAX_WAIT_S)):
                 files = await self._read(library, refs)
         except TimeoutError:
-            return blob_store_unavailable()
+            return store_unavailable()
         except ServiceError as error:
             return error
         for entry in entries:

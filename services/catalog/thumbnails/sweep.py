@@ -85,7 +85,7 @@ class Sweeper:
         await self._installation.claim()
         count = 0
         await self._blobs.remove_unfinished(max(self._min_age_s, RETRY_S))
-        async for page in self._blobs.pages():
+        async for page in self._blobs.list_pages():
             count += await self._sweep_page(page)
         return count
 
@@ -112,7 +112,7 @@ class Sweeper:
                     await self._wake.wait()
 
     async def _remove_blobs(self, library_uid: str) -> None:
-        async for page in self._blobs.pages(library_uid):
+        async for page in self._blobs.list_pages(library_uid):
             await self._blobs.delete([blob.name for blob in page])
 
     async def _sweep_page(self, page: Sequence[BlobInfo]) -> int:

@@ -171,7 +171,7 @@ class Catalog:
 
     async def blob_names(self, library_uid: str) -> list[str]:
         """Return the names of a library's blobs."""
-        return [blob.name async for page in self.blobs.pages(library_uid) for blob in page]
+        return [blob.name async for page in self.blobs.list_pages(library_uid) for blob in page]
 
     async def thumbnails(self, library_id: str, *image_ids: str, **options: Any) -> list[bytes]:
         request = pb.GetThumbnailsRequest(library_id=library_id, image_ids=image_ids, **options)
