@@ -1,8 +1,8 @@
 """Measures the Catalog alone: `python -m tests.benchmarks.catalog [--entries N]`.
 
-Entries go in through PutEntries and queries through QueryEntries of a Catalog in a process of
-its own. Vectors are drawn around centres in a space of few dimensions, as embeddings of
-pictures lie, not evenly over the sphere, which no index could serve.
+PutEntries and QueryEntries of a Catalog in its own process are measured. Vectors are clustered in a
+space of few dimensions, like embeddings of pictures. Vectors spread evenly over the sphere would
+defeat every index.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ import numpy as np
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import filter_pb2
+from imagesearch_services.catalog.edge.files import disk_bytes
 from tests.contract.catalog.support import Catalog
 from tests.ports import free_port
 
 SPACE = "copy@1"
 DIMENSIONS = 512
 INTRINSIC_DIMENSIONS = 48
-CENTRES = 1000
+CENTERS = 1000
 BATCH = 100
 QUERIES = 300
 ROUNDING = 1e-6
-"""Two computations of a cosine similarity may differ by this much."""
+"""Maximum difference between two computations of a cosine similarity."""
 
 
 def draw(count: int, seed: int) -> Any:
     """Return `count` unit vectors, float32 [count, DIMENSIONS]."""
     fixed = np.random.default_rng(0)
     basis = fixed.standard_normal((INTRINSIC_DIMENSIONS, DIMENSIONS)).astype("<f4")
-    centres = fixed.standard_normal((CENTRES, INTRINSIC_DIMENSIONS)).astype("<f4")
+    centers = fixed.standard_normal((CENTERS, INTRINSIC_DIMENSIONS)).astype("<f4")
     varied = np.random.default_rng(seed)
-    low = centres[varied.integers(CENTRES, size=count)]
+    low = centers[varied.integers(CENTERS, size=count)]
     low = low + 0.7 * varied.standard_normal(low.shape).astype("<f4")
     vectors = low @ basis + 0.5 * varied.standard_normal((count, DIMENSIONS)).astype("<f4")
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4")
@@ -91,10 +92,14 @@ async def time_ms(calls: Sequence[Callable[[], Awaitable[Any]]]) -> dict[str, fl
         started = time.perf_counter()
         await call()
         times.append((time.perf_counter() - started) * 1e3)
+    return summarize(times)
+
+
+def summarize(times_ms: Sequence[float]) -> dict[str, float]:
     return {
-        "p50_ms": round(float(np.percentile(times, 50)), 2),
-        "p95_ms": round(float(np.percentile(times, 95)), 2),
-        "max_ms": round(max(times), 2),
+        "p50_ms": round(float(np.percentile(times_ms, 50)), 2),
+        "p95_ms": round(float(np.percentile(times_ms, 95)), 2),
+        "max_ms": round(max(times_ms), 2),
     }
 
 
@@ -114,40 +119,39 @@ def queries(
 
 
 def rss_mib(pid: int) -> dict[str, int]:
-    """Return resident memory of a process and its children, by role."""
-    found: dict[str, int] = {}
-    for one, status in _statuses(pid).items():
-        command = Path(f"/proc/{one}/cmdline").read_text(encoding="utf-8").split("\0")
-        role = next((word for word in command if "imagesearch_services" in word), one)
-        found[role.rpartition(".")[2]] = _kb(status["VmRSS"]) // 1024
-    return found
+    """Return the resident memory of a process and its children by module name, in MiB."""
+    sizes: dict[str, int] = {}
+    for process, status in _statuses(pid).items():
+        command = Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8").split("\0")
+        module = next((word for word in command if "imagesearch_services" in word), process)
+        sizes[module.rpartition(".")[2]] = _kb(status["VmRSS"]) // 1024
+    return sizes
 
 
 def memory_kb(pid: int) -> tuple[int, int]:
-    """Return what a process and its children hold in memory, and how much of it is files."""
-    several = _statuses(pid).values()
-    resident, of_files = (sum(_kb(one[key]) for one in several) for key in ("VmRSS", "RssFile"))
-    return resident, of_files
+    """Return the resident memory of a process and its children, and its file-backed part."""
+    statuses = _statuses(pid).values()
+    resident, file_backed = (
+        sum(_kb(status[key]) for status in statuses) for key in ("VmRSS", "RssFile")
+    )
+    return resident, file_backed
 
 
 def _statuses(pid: int) -> dict[str, dict[str, str]]:
-    """Return what Linux tells of a process and its children, by their ids."""
+    """Return `/proc/PID/status` of a process and its children, by process id."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return {
-        one: dict(
+        process: dict(
             line.split(":", 1)
-            for line in Path(f"/proc/{one}/status").read_text(encoding="ascii").splitlines()
+            for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
         )
-        for one in (str(pid), *children)
+        for process in (str(pid), *children)
     }
 
 
-def _kb(told: str) -> int:
-    return int(told.split(maxsplit=1)[0])
-
-
-def disk_bytes(folder: Path) -> int:
-    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+def _kb(value: str) -> int:
+    """Read a size such as "1024 kB"."""
+    return int(value.split(maxsplit=1)[0])
 
 
 async def recall_at_10(catalog: Catalog, vectors: Any, stored: Any) -> float:
@@ -161,65 +165,30 @@ async def recall_at_10(catalog: Catalog, vectors: Any, stored: Any) -> float:
 
 
 class Figures(dict[str, Any]):
-    """Says each figure as soon as it is known: a whole run takes minutes."""
+    """Figures by name; prints each as soon as it is known, since a run takes minutes."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         sys.stderr.write(f"{name}: {value}\n")
 
 
-async def measure(folder: Path, count: int) -> dict[str, Any]:
+async def measure(folder: Path, count: int) -> Figures:
     figures = Figures(entries=count, dimensions=DIMENSIONS)
-    some = draw(QUERIES, seed=1)
-    bags = filter_pb2.Filter(
-        condition=filter_pb2.Condition(
-            field="category",
-            operator=filter_pb2.Condition.OPERATOR_EQUAL,
-            value={"int_value": 4},
-        )
-    )
+    samples = draw(QUERIES, seed=1)
     async with running(folder, INDEXING_THRESHOLD="0") as (catalog, pid):
-        await catalog.make_library("bench", spaces=[{"name": SPACE, "dimensions": DIMENSIONS}])
-        spent = 0.0
-        stored = []
-        for start in range(0, count, BATCH):
-            stored.append(draw(BATCH, seed=2 + start))
-            request = pb.PutEntriesRequest(library_id="bench", entries=entries(stored[-1], start))
-            started = time.perf_counter()
-            response = await catalog.stub.PutEntries(request)
-            spent += time.perf_counter() - started
-            assert all(result.HasField("entry") for result in response.results)
-        figures["put_entries_per_s"] = round(count / spent)
-        figures["put_100_ms"] = round(spent / count * BATCH * 1e3, 2)
-        figures["query_unindexed"] = await time_ms(queries(catalog, some))
-        figures["query_unindexed_filtered"] = await time_ms(queries(catalog, some, bags))
+        stored = await measure_puts(catalog, count, figures)
+        figures["query_unindexed"] = await time_ms(queries(catalog, samples))
+        figures["query_unindexed_filtered"] = await time_ms(queries(catalog, samples, bags()))
         figures["rss_unindexed_mib"] = rss_mib(pid)
     started = time.perf_counter()
     async with running(folder, INDEXING_THRESHOLD="1000") as (catalog, pid):
         await catalog.library("bench")
         figures["restart_to_first_answer_s"] = round(time.perf_counter() - started, 2)
-        building: list[float] = []
-        writing: list[float] = []
-        turn = 0
-        while (await catalog.library("bench")).unindexed_vector_count > count // 2:
-            search = await time_ms(queries(catalog, some[turn % QUERIES][None]))
-            building.append(search["p50_ms"])
-            started_write = time.perf_counter()
-            stored.append(some[turn % QUERIES][None])
-            await catalog.store("bench", *entries(stored[-1], count + turn))
-            writing.append((time.perf_counter() - started_write) * 1e3)
-            turn += 1
-            await asyncio.sleep(0.05)
+        stored += await measure_index_build(catalog, count, samples, figures)
         figures["index_build_s"] = round(time.perf_counter() - started, 1)
-        for name, times in (("query", building), ("put_1", writing)):
-            figures[f"{name}_while_building"] = {
-                "p50_ms": round(float(np.percentile(times, 50)), 2),
-                "p95_ms": round(float(np.percentile(times, 95)), 2),
-                "max_ms": round(max(times), 2),
-            }
-        figures["query_indexed"] = await time_ms(queries(catalog, some))
-        figures["query_indexed_filtered"] = await time_ms(queries(catalog, some, bags))
-        figures["recall_at_10"] = await recall_at_10(catalog, some, np.concatenate(stored))
+        figures["query_indexed"] = await time_ms(queries(catalog, samples))
+        figures["query_indexed_filtered"] = await time_ms(queries(catalog, samples, bags()))
+        figures["recall_at_10"] = await recall_at_10(catalog, samples, np.concatenate(stored))
         library = pb.GetLibraryRequest(library_id="bench")
         figures["get_library"] = await time_ms(
             [lambda: catalog.stub.GetLibrary(library) for _ in range(QUERIES)]
@@ -231,6 +200,54 @@ async def measure(folder: Path, count: int) -> dict[str, Any]:
         await catalog.library("bench")
         figures["restart_indexed_to_first_answer_s"] = round(time.perf_counter() - started, 2)
     return figures
+
+
+async def measure_puts(catalog: Catalog, count: int, figures: Figures) -> list[Any]:
+    """Fill the library "bench"; return the stored vectors by batch."""
+    await catalog.make_library("bench", spaces=[{"name": SPACE, "dimensions": DIMENSIONS}])
+    spent_s = 0.0
+    stored = []
+    for start in range(0, count, BATCH):
+        stored.append(draw(BATCH, seed=2 + start))
+        request = pb.PutEntriesRequest(library_id="bench", entries=entries(stored[-1], start))
+        started = time.perf_counter()
+        response = await catalog.stub.PutEntries(request)
+        spent_s += time.perf_counter() - started
+        assert all(result.HasField("entry") for result in response.results)
+    figures["put_entries_per_s"] = round(count / spent_s)
+    figures["put_100_ms"] = round(spent_s / count * BATCH * 1e3, 2)
+    return stored
+
+
+async def measure_index_build(
+    catalog: Catalog, count: int, samples: Any, figures: Figures
+) -> list[Any]:
+    """Query and add entries until the index is built; return the vectors of the new entries."""
+    query_ms: list[float] = []
+    put_ms: list[float] = []
+    stored: list[Any] = []
+    while (await catalog.library("bench")).unindexed_vector_count > count // 2:
+        vectors = samples[len(stored) % QUERIES][None]
+        query_ms.append((await time_ms(queries(catalog, vectors)))["p50_ms"])
+        started = time.perf_counter()
+        await catalog.store("bench", *entries(vectors, count + len(stored)))
+        put_ms.append((time.perf_counter() - started) * 1e3)
+        stored.append(vectors)
+        await asyncio.sleep(0.05)
+    figures["query_while_building"] = summarize(query_ms)
+    figures["put_1_while_building"] = summarize(put_ms)
+    return stored
+
+
+def bags() -> filter_pb2.Filter:
+    """Return a filter for one of 14 categories."""
+    return filter_pb2.Filter(
+        condition=filter_pb2.Condition(
+            field="category",
+            operator=filter_pb2.Condition.OPERATOR_EQUAL,
+            value={"int_value": 4},
+        )
+    )
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ import scipy.sparse  # type: ignore[import-untyped]
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.type.v1 import library_type_pb2
+from imagesearch_services.catalog.edge.files import disk_bytes
 from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.common.types import SparseVector, Vector
 from imagesearch_services.embedding.elements.fusion import Candidate, find_elements
@@ -293,7 +294,7 @@ async def measure(own: Sequence[StoredEntry], plan: Plan, sizes: Sequence[int]) 
                     stored += len(part)
                 await wait_until_indexed(catalog)
                 measurement = await run_queries(CatalogIndex(catalog.channel), plan, size)
-                disk_kb = bench.disk_bytes(folder) / size / 1e3
+                disk_kb = disk_bytes(folder) / size / 1e3
                 held_kb, file_kb = (
                     1.024 * (now - before) / size
                     for now, before in zip(bench.memory_kb(pid), empty_kb, strict=True)

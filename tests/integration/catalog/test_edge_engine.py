@@ -1,0 +1,200 @@
+"""The process of the embedded engine: crash, hang, close, lock, full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.catalog.edge import page_cache
+from imagesearch_services.catalog.edge.engine import Engine
+from imagesearch_services.catalog.edge.protocol import Failure
+from imagesearch_services.catalog.edge.storage import EdgeStorage
+from imagesearch_services.catalog.model import VectorSpace
+from imagesearch_services.catalog.storage import FolderLockedError, Point
+from imagesearch_services.common.errors import Reason, ServiceError
+from tests.contract.catalog.support import (
+    SPACE,
+    make_entry,
+    refused,
+    running_catalog,
+    settings_for,
+    turned,
+    where,
+)
+from tests.integration.catalog.edge_support import (
+    add_random_entries,
+    collections_folder,
+    edge_catalog,
+    edge_settings,
+    engine_pid,
+)
+from tests.waiting import until
+
+
+async def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:
+    impatient = EdgeStorage(replace(edge_settings(tmp_path), lock_wait_s=0.1))
+    async with running_catalog(settings_for(tmp_path)) as catalog:
+        with pytest.raises(FolderLockedError, match="in use by another Catalog"):
+            async with running_catalog(settings_for(tmp_path), impatient):
+                pass
+        await catalog.make_library("shop")
+
+
+async def test_an_engine_that_dies_is_restarted(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await catalog.make_library("shop")
+        await catalog.store("shop", make_entry("a"))
+        os.kill(engine_pid(storage), signal.SIGSTOP)
+        waiting = asyncio.create_task(catalog.library("shop"))
+        await until(lambda: storage._engine is not None and storage._engine._pending)
+        os.kill(engine_pid(storage), signal.SIGKILL)
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await waiting
+        assert (await catalog.library("shop")).entry_count == 1
+        await catalog.store("shop", make_entry("b"))
+        assert await catalog.find("shop") == {"a", "b"}
+
+
+async def test_a_health_check_restarts_an_engine_that_died(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await storage.check()
+        os.kill(engine_pid(storage), signal.SIGKILL)
+        await until(lambda: storage._engine is not None and not storage._engine.alive)
+        # Without any other call.
+        await storage.check()
+        await catalog.make_library("shop")
+        assert await catalog.nearest("shop", turned(0)) == []
+
+
+async def test_a_health_check_reports_an_engine_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        os.kill(engine_pid(storage), signal.SIGSTOP)
+        call = asyncio.create_task(storage.keep_only(frozenset({"_meta"})))
+        await until(lambda: storage._engine is not None and storage._engine._pending)
+        # A command that has just been sent may still be running.
+        await storage.check()
+        monkeypatch.setattr("imagesearch_services.catalog.edge.storage.HANG_S", 0.0)
+        with pytest.raises(ServiceError, match="the storage engine hangs"):
+            await storage.check()
+        os.kill(engine_pid(storage), signal.SIGCONT)
+        await call
+        await storage.check()
+        await catalog.make_library("shop")
+
+
+async def test_an_engine_that_does_not_close_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch_services.catalog.edge.process.CLOSE_TIMEOUT_S", 0.2)
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await catalog.make_library("shop")
+        os.kill(engine_pid(storage), signal.SIGSTOP)
+    async with edge_catalog(tmp_path) as (catalog, _):
+        assert (await catalog.library("shop")).entry_count == 0
+
+
+async def test_a_write_completes_after_its_caller_gave_up(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await catalog.make_library("shop")
+        os.kill(engine_pid(storage), signal.SIGSTOP)
+        call = catalog.stub.PutEntries(
+            pb.PutEntriesRequest(
+                library_id="shop", entries=[make_entry("a", tags={"n": 1})], request_ids=["r"]
+            ),
+            timeout=0.3,
+        )
+        with pytest.raises(Exception, match="DEADLINE_EXCEEDED"):
+            await call
+        os.kill(engine_pid(storage), signal.SIGCONT)
+        await catalog.store("shop", make_entry("a", tags={"n": 1}), request_ids=["r"])
+        assert await catalog.find("shop", where("tags.n", "=", 1)) == {"a"}
+
+
+async def test_other_calls_are_answered_during_a_long_search(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path, INDEXING_THRESHOLD="0") as (catalog, _):
+        await catalog.make_library("shop", spaces=[{"name": SPACE, "dimensions": 64}])
+        await catalog.make_library("other")
+        vectors = await add_random_entries(catalog, "shop", 10_000)
+        long = asyncio.create_task(catalog.query("shop", *vectors[:100], limit=1000))
+        answered = 0
+        while not long.done():
+            await catalog.library("other")
+            answered += 1
+        assert answered > 1
+        assert len(await long) == 100
+
+
+async def test_an_engine_error_hides_internals_from_the_caller(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, _):
+        created = await catalog.make_library("shop")
+        await catalog.store("shop", make_entry("a"))
+    # A broken configuration makes the shard fail to open.
+    config = collections_folder(tmp_path) / created.uid / "0" / "edge_config.json"
+    config.write_text("broken")
+    async with edge_catalog(tmp_path) as (catalog, _):
+        with refused(Reason.STORAGE_UNAVAILABLE) as errors:
+            await catalog.library("shop")
+        assert errors[0].message == "the storage engine failed"
+        await catalog.make_library("another")
+
+
+async def test_a_full_disk_refuses_writes_but_not_reads_and_deletes(tmp_path: Path) -> None:
+    async with edge_catalog(tmp_path) as (catalog, _):
+        await catalog.make_library("shop")
+        await catalog.store("shop", make_entry("a"))
+    # Requires more free space than any disk has.
+    async with edge_catalog(tmp_path, MIN_FREE_MIB=str(1 << 40)) as (catalog, _):
+        with refused(Reason.STORAGE_UNAVAILABLE) as errors:
+            await catalog.put("shop", make_entry("b"))
+        assert errors[0].message == "no space is left for the storage engine"
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await catalog.make_library("another")
+        assert await catalog.nearest("shop", turned(0)) == ["a"]
+        assert await catalog.delete("shop", "a") == 1
+        await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
+
+
+def test_the_least_recently_used_shards_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch_services.catalog.edge.data_folder.MAX_OPEN", 2)
+    engine = Engine(edge_settings(tmp_path))
+
+    def run(command: str, *arguments: object) -> Any:
+        result = engine.execute(command, arguments)
+        assert not isinstance(result, Failure)
+        return result
+
+    try:
+        point = Point(bytes(16), {SPACE: turned(0)}, {"image_id": "a"})
+        for name in "abc":
+            run("create_collection", name, [VectorSpace(SPACE, 16)], {})
+            run("upsert", name, [point])
+        assert set(engine._folder._open) == {"b", "c"}
+        assert run("stats", "b").point_count == 1
+        assert run("stats", "a").point_count == 1
+        assert set(engine._folder._open) == {"b", "a"}
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("available_bytes", [0, 1 << 40])
+def test_unreadable_payload_is_not_an_error_of_reading_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available_bytes: int
+) -> None:
+    monkeypatch.setattr(page_cache, "_available_bytes", lambda: available_bytes)
+    pages = tmp_path / "segments" / "one" / "payload_storage"
+    pages.mkdir(parents=True)
+    (pages / "page_0.dat").write_bytes(bytes(3 << 20))
+    (pages / "page_1.dat").symlink_to(tmp_path / "gone")
+    page_cache.read_payload_ahead(tmp_path)
+    page_cache.read_payload_ahead(tmp_path / "gone")
