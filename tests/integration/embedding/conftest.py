@@ -1,4 +1,4 @@
-"""A real Triton, and the Embedding service in front of it."""
+"""Fixtures: a real Triton and the Embedding service that uses it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.triton_server import running_triton
 
 @pytest.fixture(scope="session")
 def triton() -> Iterator[TritonProcess]:
-    """Triton with all models; shared, so leave it as it was."""
+    """Run Triton with all models; tests share it and must not change it."""
     with running_triton() as triton:
         yield triton
 
 
 @pytest.fixture
 async def client(triton: TritonProcess) -> AsyncIterator[Client]:
-    """An Embedding service that serves."""
+    """Run an Embedding service until it serves."""
     async with running_embedding(triton.ports.grpc_address) as client:
         await client.until(SERVING)
         yield client
@@ -29,7 +29,7 @@ async def client(triton: TritonProcess) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def repository_with_wrong_answer(models_dir: Path, tmp_path: Path) -> Callable[[str, str], Path]:
-    """Make a models folder in which the known answer of one model is that of another picture."""
+    """Make a models folder in which the known answer of a model is wrong."""
 
     def make(model: str, answer: str) -> Path:
         for entry in models_dir.iterdir():

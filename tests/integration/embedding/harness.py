@@ -1,4 +1,4 @@
-"""The Embedding service in this process, on a port of its own."""
+"""The Embedding service in this process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Client:
-    """Stubs of a running Embedding service."""
+    """Client of a running Embedding service."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.embedding = pb_grpc.EmbeddingServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(channel)
 
     async def until(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
-        """Wait until health says so."""
+        """Wait for a health status."""
         watch = self._health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60)
         async for answer in watch:
             if answer.status == status:
@@ -38,7 +38,7 @@ class Client:
 
 @asynccontextmanager
 async def running_embedding(triton_target: str, **variables: str) -> AsyncIterator[Client]:
-    """Start the service with settings of its own; it may not be well yet."""
+    """Run the service with these settings on a free port; it may not be healthy yet."""
     port = free_port()
     variables = {
         "PORT": str(port),

@@ -23,7 +23,7 @@ JPEG = encoded(PHOTO, quality=92)
 
 QUARTERS = Image.Transpose
 ORIENTATIONS = {
-    "rotated 90": QUARTERS.ROTATE_270,  # Pillow turns counter-clockwise
+    "rotated 90": QUARTERS.ROTATE_270,  # Pillow rotates counter-clockwise
     "rotated 180": QUARTERS.ROTATE_180,
     "rotated 270": QUARTERS.ROTATE_90,
     "flipped_horizontally": QUARTERS.FLIP_LEFT_RIGHT,
@@ -57,7 +57,7 @@ def words(response: pb.ComparePicturesResponse) -> str:
     )
 
 
-async def test_a_picture_with_itself_differs_in_nothing(client: Client) -> None:
+async def test_a_picture_does_not_differ_from_itself(client: Client) -> None:
     response = await compare(client, JPEG, JPEG)
     measures = response.measures
     assert measures["mse"] == 0
@@ -73,7 +73,7 @@ async def test_a_picture_with_itself_differs_in_nothing(client: Client) -> None:
 
 
 @pytest.mark.parametrize("named", ORIENTATIONS)
-async def test_each_of_the_orientations_is_named(client: Client, named: str) -> None:
+async def test_each_orientation_is_named(client: Client, named: str) -> None:
     turned = encoded(PHOTO.transpose(ORIENTATIONS[named]), quality=92)
     response = await compare(client, JPEG, turned)
     assert words(response) == named
@@ -82,7 +82,7 @@ async def test_each_of_the_orientations_is_named(client: Client, named: str) -> 
     assert response.measures["pdq_distance_turned"] < 20
 
 
-async def test_a_crop_is_told_by_what_it_kept_in_either_order(client: Client) -> None:
+async def test_a_crop_is_reported_with_its_share_in_either_order(client: Client) -> None:
     crop = encoded(PHOTO.crop((60, 40, 60 + 240, 40 + 180)), "PNG")
     for first, second, share in ((JPEG, crop, "shown_of_a"), (crop, JPEG, "shown_of_b")):
         response = await compare(client, first, second)
@@ -91,7 +91,7 @@ async def test_a_crop_is_told_by_what_it_kept_in_either_order(client: Client) ->
         assert response.measures[share] == pytest.approx(0.25, abs=0.01)
 
 
-async def test_a_pasted_picture_is_embedded(client: Client) -> None:
+async def test_a_pasted_picture_is_reported_as_embedded(client: Client) -> None:
     page = photo(8, (900, 700))
     page.paste(PHOTO.resize((300, 225)), (500, 400))
     response = await compare(client, JPEG, encoded(page))
@@ -101,12 +101,12 @@ async def test_a_pasted_picture_is_embedded(client: Client) -> None:
     assert response.measures["scale"] == pytest.approx(300 / 480, abs=0.02)
 
 
-async def test_greyscale_is_told(client: Client) -> None:
+async def test_greyscale_is_reported(client: Client) -> None:
     response = await compare(client, JPEG, encoded(PHOTO.convert("L")))
     assert "greyscale" in words(response)
 
 
-async def test_different_pictures_agree_in_little(client: Client) -> None:
+async def test_different_pictures_have_low_similarities(client: Client) -> None:
     response = await compare(client, JPEG, encoded(photo(2, (480, 360))))
     assert response.measures.get("agreement", 0) < 0.5
     assert response.measures["copy_closeness"] < 0.3
@@ -139,8 +139,8 @@ async def test_awkward_pictures_are_compared_with_a_photo_and_themselves(
     awkward = encoded(AWKWARD[name], "PNG")
     for first, second in ((awkward, JPEG), (JPEG, awkward), (awkward, awkward)):
         response = await compare(client, first, second, draw=True)
-        finite = {key: each for key, each in response.measures.items() if key != "psnr_db"}
-        assert all(math.isfinite(each) for each in finite.values()), finite
+        finite = {name: value for name, value in response.measures.items() if name != "psnr_db"}
+        assert all(math.isfinite(value) for value in finite.values()), finite
         assert response.overlay
 
 
@@ -168,7 +168,7 @@ async def test_the_picture_at_fault_is_named(client: Client, name: str) -> None:
         assert error.metadata["field"] == f"{field}.content"
 
 
-async def test_comparisons_at_once_get_their_own_answers(client: Client) -> None:
+async def test_concurrent_comparisons_get_their_own_results(client: Client) -> None:
     files = [encoded(photo(seed)) for seed in range(8)]
     responses = await asyncio.gather(*(compare(client, file, file) for file in files))
     for file, response in zip(files, responses, strict=True):
@@ -176,15 +176,15 @@ async def test_comparisons_at_once_get_their_own_answers(client: Client) -> None
         assert response.info_a.size_bytes == len(file)
 
 
-async def test_two_pictures_that_fill_the_budget_together_end(client: Client) -> None:
-    # Apart, each would wait for the other's half of the budget.
+async def test_calls_whose_two_pictures_fill_the_budget_do_not_deadlock(client: Client) -> None:
+    # Admitted one by one, two calls would wait for each other's half of the budget.
     large = encoded(Image.new("L", (7000, 7000), 128), "PNG")
     assert MAX_PIXELS < 2 * 7000 * 7000
     response = await compare(client, large, large)
     assert response.measures["mse"] == 0
 
 
-async def test_a_full_budget_refuses_at_once(triton: object) -> None:
+async def test_a_call_over_a_full_budget_is_refused_at_once(triton: object) -> None:
     address = triton.ports.grpc_address  # type: ignore[attr-defined]
     large = encoded(Image.new("L", (5000, 5000), 128), "PNG")
     async with running_embedding(address, PIXEL_BUDGET="50000000") as client:
@@ -192,9 +192,9 @@ async def test_a_full_budget_refuses_at_once(triton: object) -> None:
         outcomes = await asyncio.gather(
             *(compare(client, large, large) for _ in range(4)), return_exceptions=True
         )
-        refused = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+        refused = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
         assert 0 < len(refused) < len(outcomes)
-        for each in refused:
-            error = from_rpc_error(each, peer=Reason.EMBEDDING_UNAVAILABLE)
+        for refusal in refused:
+            error = from_rpc_error(refusal, peer=Reason.EMBEDDING_UNAVAILABLE)
             assert error.reason is Reason.OVERLOADED
             assert error.retry_after_s

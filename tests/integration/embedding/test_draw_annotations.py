@@ -1,4 +1,4 @@
-"""DrawAnnotations through the service, while Triton is away: drawing needs no model."""
+"""DrawAnnotations without Triton: drawing needs no model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def refusal(client: Client, request: pb.DrawAnnotationsRequest) -> Service
 
 
 @pytest.mark.parametrize("media_type", ["", "image/png", "image/jpeg", "image/webp"])
-async def test_it_draws_boxes_and_pictures_beside_in_every_format(
+async def test_boxes_and_thumbnails_are_drawn_in_each_format(
     client: Client, media_type: str
 ) -> None:
     small = pb.CaptionedPicture(content=encoded(photo(1)), lines=["1 · 0.98", "кошка.jpg"])
@@ -71,14 +71,16 @@ async def test_it_draws_boxes_and_pictures_beside_in_every_format(
     assert (np.abs(pixels - AMBER).max(axis=2) < 60).sum() > 2000
 
 
-async def test_a_drawing_is_a_jpeg_unless_asked_otherwise(client: Client) -> None:
+async def test_a_drawing_is_a_jpeg_by_default(client: Client) -> None:
     response = await client.embedding.DrawAnnotations(order(), timeout=30)
     assert response.media_type == "image/jpeg"
 
 
-async def test_a_turned_photograph_is_drawn_upright_with_its_boxes_as_shown(client: Client) -> None:
+async def test_a_rotated_photo_is_drawn_upright_with_its_boxes_as_shown(
+    client: Client,
+) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter to the right
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     turned = encoded(Image.new("RGB", (400, 200), "grey"), "JPEG", exif=exif)
     request = order(
         image=picture_pb2.ImageContent(content=turned),
@@ -118,9 +120,9 @@ BAD: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("field", "fields"), [(field, one) for field, bad in BAD.items() for one in bad]
+    ("field", "fields"), [(field, fields) for field, requests in BAD.items() for fields in requests]
 )
-async def test_what_can_t_be_drawn_is_refused_by_field(
+async def test_an_invalid_request_is_refused_with_its_field(
     client: Client, field: str, fields: dict[str, Any]
 ) -> None:
     error = await refusal(client, order(**fields))
@@ -136,7 +138,7 @@ async def test_what_can_t_be_drawn_is_refused_by_field(
         (encoded(photo(0))[:2000], Reason.IMAGE_TRUNCATED),
     ],
 )
-async def test_a_bad_picture_is_refused_and_beside_another_leaves_its_frame_empty(
+async def test_an_unreadable_picture_is_refused_and_an_unreadable_thumbnail_leaves_its_frame_empty(
     client: Client, content: bytes, reason: Reason
 ) -> None:
     image = picture_pb2.ImageContent(content=content)
@@ -145,7 +147,7 @@ async def test_a_bad_picture_is_refused_and_beside_another_leaves_its_frame_empt
     assert max((await drawn(client, order(beside=beside))).size) <= 1280
 
 
-async def test_many_drawings_at_once_are_all_right(client: Client) -> None:
+async def test_concurrent_drawings_are_correct(client: Client) -> None:
     labels = ["shoes 0.93", "обувь", "أحذية", "รองเท้า", "鞋"]
     requests = [
         order(

@@ -48,8 +48,8 @@ def units(result: pb.ExtractFeaturesResult) -> np.ndarray:
 async def candidates(client: Client) -> list[pb.StoredFeatures]:
     stored = await extract(client, item(OTHER), item(ELEMENT))
     return [
-        pb.StoredFeatures(id=name, features=one.features)
-        for name, one in zip(("other", "right"), stored, strict=True)
+        pb.StoredFeatures(id=name, features=result.features)
+        for name, result in zip(("other", "right"), stored, strict=True)
     ]
 
 
@@ -67,7 +67,7 @@ async def test_the_vocabulary_is_listed_for_element_libraries(client: Client) ->
     assert list(words.library_types) == [library_type_pb2.LIBRARY_TYPE_ELEMENT]
 
 
-async def test_features_come_with_words_and_what_was_described(client: Client) -> None:
+async def test_features_are_returned_with_words_and_the_described_box(client: Client) -> None:
     region = geometry_pb2.Box(x_min=-50, y_min=20, x_max=200, y_max=120)
     whole, part = await extract(
         client, item(ELEMENT), item(ELEMENT, region), thumbnail_max_side_px=64
@@ -89,16 +89,16 @@ async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
         item(ELEMENT, geometry_pb2.Box(x_min=900, x_max=910)),
         item(ELEMENT),
     )
-    reasons = [getattr(from_status(one.error), "reason", None) for one in (bad, outside)]
+    reasons = [getattr(from_status(result.error), "reason", None) for result in (bad, outside)]
     assert reasons == [Reason.IMAGE_UNREADABLE, Reason.REGION_INVALID]
     assert good.keypoint_count
 
 
-async def test_the_right_element_is_found_with_its_corners(client: Client) -> None:
+async def test_the_matching_element_is_found_with_its_corners(client: Client) -> None:
     features = await query_features(client, item(PICTURE))
     answer = await verify(client, query_features=features, candidates=await candidates(client))
     assert answer.elements[0].id == "right"
-    corners = [(one.x, one.y) for one in answer.elements[0].instances[0].corners.corners]
+    corners = [(corner.x, corner.y) for corner in answer.elements[0].instances[0].corners.corners]
     np.testing.assert_allclose(corners, [(0, 0), (800, 0), (800, 600), (0, 600)], atol=4)
 
 
@@ -115,7 +115,7 @@ async def test_without_candidates_no_element_is_found(client: Client) -> None:
     assert not (await verify(client, query_features=features)).elements
 
 
-async def test_invalid_features_are_refused_by_field(client: Client) -> None:
+async def test_invalid_features_are_refused_with_their_field(client: Client) -> None:
     features = await query_features(client, item(PICTURE))
     good = await candidates(client)
     bad = [*good, pb.StoredFeatures(id="x", features=b"E1 but not really")]
@@ -130,20 +130,20 @@ async def test_invalid_features_are_refused_by_field(client: Client) -> None:
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "candidates")
 
 
-async def test_with_a_dense_model_an_element_has_a_vector_and_a_query_one_of_each_window(
+async def test_with_a_dense_model_an_element_has_a_vector_and_a_query_has_one_for_each_window(
     client: Client,
 ) -> None:
     (plain,) = await extract(client, item(ELEMENT))
     assert not plain.vectors
     element, other = await extract(client, item(ELEMENT), item(OTHER), regional_space=DENSE)
     (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
-    assert [len(each.vectors) for each in (element, other, query)] == [1, 1, 126]
+    assert [len(result.vectors) for result in (element, other, query)] == [1, 1, 126]
     windows = units(query)
     np.testing.assert_allclose(np.linalg.norm(windows, axis=1), 1, atol=1e-3)
     assert (windows @ units(element)[0]).max() > (windows @ units(other)[0]).max() + 0.2
 
 
-async def test_regional_likeness_adds_to_the_evidence(client: Client) -> None:
+async def test_regional_similarity_adds_to_the_evidence(client: Client) -> None:
     (local,) = await extract(client, item(ELEMENT))
     (both,) = await extract(client, item(ELEMENT), regional_space=DENSE)
     (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
@@ -152,11 +152,11 @@ async def test_regional_likeness_adds_to_the_evidence(client: Client) -> None:
         pb.StoredFeatures(id="both", features=both.features),
     ]
     answer = await verify(client, query_features=query.features, candidates=stored)
-    evidence = {one.id: one.evidence for one in answer.elements}
+    evidence = {element.id: element.evidence for element in answer.elements}
     assert evidence["both"] > evidence["local"] + 1
 
 
-async def test_an_element_that_features_do_not_show_is_where_the_nearest_window_is(
+async def test_an_element_without_matching_features_is_located_at_the_nearest_window(
     client: Client,
 ) -> None:
     (element,) = await extract(client, item(OTHER), regional_space=DENSE)

@@ -70,13 +70,15 @@ def reason(result: pb.EmbedImageResult) -> Reason | None:
 
 
 def in_process(models_dir: Path, model: str, inputs: list[Image.Image]) -> np.ndarray[Any, Any]:
-    """What plain ONNX Runtime gives for pictures of the model's size, unit length."""
+    """Return the embeddings of ONNX Runtime for pictures of the model's size, unit length."""
     session = onnxruntime.InferenceSession(models_dir / "repository" / model / "1/model.onnx")
-    raw = session.run(["embedding"], {"image": np.stack([np.asarray(each) for each in inputs])})[0]
+    raw = session.run(
+        ["embedding"], {"image": np.stack([np.asarray(pixels) for pixels in inputs])}
+    )[0]
     return np.asarray(raw / np.linalg.norm(raw, axis=1, keepdims=True))
 
 
-async def test_models_are_listed_as_they_describe_themselves(client: Client) -> None:
+async def test_models_are_listed_as_configured(client: Client) -> None:
     response = await client.embedding.ListModels(pb.ListModelsRequest(), timeout=10)
     models = {model.space: model for model in response.models}
     copy, semantic = models[COPY], models[SEMANTIC]
@@ -89,9 +91,7 @@ async def test_models_are_listed_as_they_describe_themselves(client: Client) -> 
     )
 
 
-async def test_embeddings_equal_those_of_plain_onnx_runtime(
-    client: Client, models_dir: Path
-) -> None:
+async def test_embeddings_equal_those_of_onnx_runtime(client: Client, models_dir: Path) -> None:
     files = [encoded(photo(seed, (640, 480))) for seed in range(20)]
     response = await embed(client, [item(file) for file in files])
     found = np.stack([vector(result.regions[0]) for result in response.results])
@@ -116,19 +116,19 @@ async def test_a_picture_is_described(client: Client) -> None:
     assert result.regions[0].source == ""
 
 
-async def test_vectors_come_in_the_order_of_the_spaces(client: Client) -> None:
+async def test_vectors_are_in_the_order_of_the_spaces(client: Client) -> None:
     content = encoded(photo(1))
     spaces = [SEMANTIC, COPY]
     both = (await embed(client, [item(content)], spaces)).results[0].regions[0]
-    assert [each.space for each in both.vectors] == spaces
-    assert [len(each.values) for each in both.vectors] == [4 * 1280, 4 * 512]
+    assert [vector.space for vector in both.vectors] == spaces
+    assert [len(vector.values) for vector in both.vectors] == [4 * 1280, 4 * 512]
     lengths = [float(np.linalg.norm(vector(both, number))) for number in range(2)]
     assert lengths == pytest.approx([1, 1], abs=1e-6)
     alone = (await embed(client, [item(content)])).results[0].regions[0]
     assert np.array_equal(vector(both, 1), vector(alone))
 
 
-async def test_a_region_embeds_as_the_picture_that_it_shows(client: Client) -> None:
+async def test_a_region_has_the_embedding_of_the_picture_that_it_shows(client: Client) -> None:
     pasted = photo(7, (300, 200))
     page = Image.new("RGB", (900, 700), "white")
     page.paste(pasted, (400, 300))
@@ -164,7 +164,7 @@ async def test_a_pasted_picture_is_proposed_as_a_region(client: Client) -> None:
     assert vector(response.results[2].regions[0]) @ alone < 0.9
 
 
-async def test_of_a_flat_picture_no_region_is_proposed(client: Client) -> None:
+async def test_no_region_of_a_flat_picture_is_proposed(client: Client) -> None:
     flat = encoded(Image.new("RGB", (400, 300), "white"), "PNG")
     result = (await embed(client, [item(flat, proposed=8)])).results[0]
     assert reason(result) is None
@@ -241,7 +241,7 @@ async def test_a_region_without_pixels_is_invalid(client: Client, region: Box) -
         ),
     ],
 )
-async def test_a_request_outside_of_the_contract_is_refused_with_its_field(
+async def test_an_invalid_request_is_refused_with_its_field(
     client: Client, request_message: pb.EmbedImagesRequest, field: str, expected: Reason
 ) -> None:
     error = await refusal(client, request_message)
@@ -259,7 +259,7 @@ async def test_a_space_that_no_model_serves_is_named(client: Client, space: str)
     assert error.metadata["version"] == (space.partition("@")[2])
 
 
-async def test_every_step_is_timed(client: Client) -> None:
+async def test_each_step_is_timed(client: Client) -> None:
     response = await embed(client, [item(encoded(photo(1)), proposed=4)])
     steps = {timing.step: timing.duration_ms for timing in response.timings}
     assert list(steps) == ["decode", "propose_regions", "preprocess", "infer", "total"]
@@ -267,7 +267,7 @@ async def test_every_step_is_timed(client: Client) -> None:
     assert sum(steps.values()) <= 2 * steps["total"]
 
 
-async def test_many_regions_are_embedded_like_each_alone(client: Client) -> None:
+async def test_regions_have_the_same_embeddings_together_and_alone(client: Client) -> None:
     content = encoded(photo(3, (640, 480)))
     boxes: list[Box] = [(3 * n, 2 * n, 300 + 3 * n, 250 + 2 * n) for n in range(40)]
     together = (await embed(client, [item(content, boxes)])).results[0].regions
@@ -277,7 +277,7 @@ async def test_many_regions_are_embedded_like_each_alone(client: Client) -> None
         assert vector(region) @ vector(result.regions[0]) > 0.9999
 
 
-async def test_a_deadline_of_a_millisecond_is_exceeded_and_leaves_nothing_behind(
+async def test_a_deadline_of_a_millisecond_is_exceeded_and_all_pixels_are_given_back(
     client: Client,
 ) -> None:
     request = pb.EmbedImagesRequest(items=[item(encoded(photo(1)))] * 50, spaces=[COPY])
@@ -287,7 +287,7 @@ async def test_a_deadline_of_a_millisecond_is_exceeded_and_leaves_nothing_behind
     assert len((await embed(client, [item(encoded(photo(1)))])).results) == 1
 
 
-async def test_calls_at_once_get_their_own_answers(client: Client) -> None:
+async def test_concurrent_calls_get_their_own_results(client: Client) -> None:
     files = [encoded(photo(seed)) for seed in range(24)]
     responses = await asyncio.gather(*(embed(client, [item(file)]) for file in files))
     batch = await embed(client, [item(file) for file in files])

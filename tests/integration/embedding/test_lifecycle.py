@@ -1,4 +1,4 @@
-"""What happens while Triton is away, wrong or stuck, and when more is asked than there is room."""
+"""Behavior when Triton is unavailable, wrong or stuck, and when the pixel budget is full."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.ports import free_port
 COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@2"
 
 FAST_S = 1.0
-"""An error that takes longer than this is a hang in the making."""
+"""Maximum duration of an immediate error."""
 
 
 def request(content: bytes, space: str = COPY) -> pb.EmbedImagesRequest:
@@ -50,7 +50,7 @@ def request(content: bytes, space: str = COPY) -> pb.EmbedImagesRequest:
 async def refusal(
     client: Client, message: pb.EmbedImagesRequest, *, timeout_s: float = 60
 ) -> ServiceError | None:
-    """Make a call; None: it was answered."""
+    """Make a call and return its error; None if it succeeded."""
     try:
         await client.embedding.EmbedImages(message, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
@@ -60,7 +60,7 @@ async def refusal(
 
 @pytest.fixture
 def fragile_triton(models_dir: Path, tmp_path: Path) -> Iterator[TritonProcess]:
-    """A Triton of the test's own, that may be killed."""
+    """Run a Triton that the test may kill."""
     with TritonProcess(models_dir, TritonPorts.free(), tmp_path / "triton.log") as triton:
         triton.wait_ready()
         yield triton
@@ -86,12 +86,12 @@ async def domain(triton: TritonProcess) -> AsyncIterator[Domain]:
     await client.close()
 
 
-async def test_without_triton_calls_fail_at_once_and_health_says_so() -> None:
+async def test_without_triton_calls_fail_at_once_and_the_service_is_unhealthy() -> None:
     async with running_embedding(f"127.0.0.1:{free_port()}") as client:
         await client.until(NOT_SERVING)
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         error = await refusal(client, request(encoded(photo(1))))
-        assert time.monotonic() - began_s < FAST_S
+        assert time.monotonic() - started_s < FAST_S
         assert error is not None
         assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
         assert error.retry_after_s is not None
@@ -100,7 +100,7 @@ async def test_without_triton_calls_fail_at_once_and_health_says_so() -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_killed_triton_is_unavailable_at_once_and_serves_again_when_it_is_back(
+async def test_calls_fail_at_once_after_triton_was_killed_and_succeed_after_its_restart(
     fragile_triton: TritonProcess,
 ) -> None:
     message = request(encoded(photo(1)))
@@ -114,9 +114,9 @@ async def test_a_killed_triton_is_unavailable_at_once_and_serves_again_when_it_i
         assert {error.reason for error in errors} <= {Reason.MODEL_SERVER_UNAVAILABLE}
 
         await client.until(NOT_SERVING)
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         error = await refusal(client, message)
-        assert time.monotonic() - began_s < FAST_S
+        assert time.monotonic() - started_s < FAST_S
         assert error is not None
         assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
 
@@ -127,7 +127,7 @@ async def test_a_killed_triton_is_unavailable_at_once_and_serves_again_when_it_i
 
 
 async def reason_of_stuck_inference(target: str, remaining_s: float) -> Reason:
-    """Run a model on behalf of a caller who left us so much time."""
+    """Run a model for a caller with this remaining time and return the reason of the error."""
     triton = TritonClient(target, infer_timeout_s=10)
     begin_call("test", remaining_s)
     picture = np.zeros((1, 288, 288, 3), np.uint8)
@@ -137,7 +137,7 @@ async def reason_of_stuck_inference(target: str, remaining_s: float) -> Reason:
     return caught.value.reason
 
 
-async def test_a_stuck_triton_does_not_hold_its_callers(fragile_triton: TritonProcess) -> None:
+async def test_calls_to_a_stuck_triton_time_out(fragile_triton: TritonProcess) -> None:
     message = request(encoded(photo(1)))
     target = fragile_triton.ports.grpc_address
     async with running_embedding(target, INFER_TIMEOUT_S="1") as client:
@@ -146,9 +146,9 @@ async def test_a_stuck_triton_does_not_hold_its_callers(fragile_triton: TritonPr
         try:
             callers = await asyncio.create_task(reason_of_stuck_inference(target, 0.3))
             assert callers is Reason.DEADLINE_EXCEEDED
-            began_s = time.monotonic()
+            started_s = time.monotonic()
             ours = await refusal(client, message)
-            assert time.monotonic() - began_s < 1 + FAST_S
+            assert time.monotonic() - started_s < 1 + FAST_S
             assert ours is not None
             assert ours.reason is Reason.MODEL_SERVER_UNAVAILABLE
             await client.until(NOT_SERVING)
@@ -158,7 +158,7 @@ async def test_a_stuck_triton_does_not_hold_its_callers(fragile_triton: TritonPr
         assert await refusal(client, message) is None
 
 
-async def test_a_model_that_answers_its_probe_wrongly_never_serves(
+async def test_a_model_with_a_wrong_answer_to_its_probe_never_serves(
     repository_with_wrong_answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -179,20 +179,20 @@ async def test_a_model_that_answers_its_probe_wrongly_never_serves(
             assert COPY in error.message
 
 
-async def test_a_model_that_begins_to_answer_wrongly_stops_to_serve(triton: TritonProcess) -> None:
+async def test_a_model_that_starts_to_answer_wrongly_stops_serving(triton: TritonProcess) -> None:
     client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
     registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=0)
     await registry.refresh()
     assert [model.space for model in registry.resolve([COPY])] == [COPY]
 
-    class Forgetful(TritonClient):
-        """Triton as it is, but for the answers of one model."""
+    class ZeroAnswers(TritonClient):
+        """A client that replaces the answers of a model by zeros."""
 
         async def infer(self, name, version, inputs, **names):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
             answers = await super().infer(name, version, inputs, **names)
             return [np.zeros_like(answer) for answer in answers] if name == "sscd" else answers
 
-    client.__class__ = Forgetful
+    client.__class__ = ZeroAnswers
     await registry.refresh()
     with pytest.raises(ServiceError) as caught:
         registry.resolve([COPY])
@@ -204,11 +204,11 @@ async def test_a_model_that_begins_to_answer_wrongly_stops_to_serve(triton: Trit
     await client.close()
 
 
-async def test_a_cancelled_call_stops_and_gives_its_pixels_back(domain: Domain) -> None:
+async def test_a_cancelled_call_gives_its_pixels_back(domain: Domain) -> None:
     whole = domain.runtime.budget.free
     items = [Item(encoded(photo(seed, (2000, 1500)), "PNG")) for seed in range(6)] * 5
     call = asyncio.create_task(domain.embedder.embed(items, [COPY]))
-    while domain.runtime.budget.free == whole:  # noqa: ASYNC110  # one turn of the loop, no time
+    while domain.runtime.budget.free == whole:  # noqa: ASYNC110  # yields to the event loop
         await asyncio.sleep(0)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -220,7 +220,7 @@ async def test_a_failed_call_gives_its_pixels_back(domain: Domain) -> None:
     whole = domain.runtime.budget.free
     await domain.triton.close()
     items = [Item(encoded(photo(seed))) for seed in range(20)]
-    with pytest.raises(Exception):  # noqa: B017, PT011  # whatever a closed channel raises
+    with pytest.raises(Exception):  # noqa: B017, PT011  # any error of a closed channel
         await domain.embedder.embed(items, [COPY, SEMANTIC])
     assert domain.runtime.budget.free == whole
 
@@ -228,14 +228,14 @@ async def test_a_failed_call_gives_its_pixels_back(domain: Domain) -> None:
 async def test_a_batch_larger_than_the_budget_passes_through_it(domain: Domain) -> None:
     content = encoded(photo(1, (4000, 3000)))
     embedded = await domain.embedder.embed([Item(content)] * 12, [COPY])
-    assert not [each for each in embedded.pictures if isinstance(each, ServiceError)]
+    assert not [picture for picture in embedded.pictures if isinstance(picture, ServiceError)]
     assert domain.runtime.budget.free == 50_000_000
 
 
 async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(
     triton: TritonProcess,
 ) -> None:
-    """In a process of its own, to see its memory and how it starts and stops."""
+    """Run the service in a separate process, to measure its memory, start and stop."""
     port = free_port()
     variables = {
         f"{PREFIX}PORT": str(port),
@@ -244,7 +244,7 @@ async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(
         f"{PREFIX}PIXEL_BUDGET": "128000000",
         f"{PREFIX}CHECK_INTERVAL_S": "0.05",
     }
-    process = subprocess.Popen(  # noqa: ASYNC220  # starting it takes no time
+    process = subprocess.Popen(  # noqa: ASYNC220  # starts immediately
         [sys.executable, "-m", "imagesearch_services.embedding"],
         env=os.environ | variables,
         stderr=subprocess.DEVNULL,
@@ -254,7 +254,7 @@ async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(
             await asyncio.wait_for(channel.channel_ready(), 30)
             client = Client(channel)
             await client.until(SERVING)
-            # Of few bytes, so that they arrive faster than they can be decoded.
+            # Small files, which arrive faster than they can be decoded.
             message = request(encoded(Image.new("RGB", (10_000, 5_000), "teal"), "PNG"))
             errors = await asyncio.gather(*(refusal(client, message) for _ in range(200)))
             reasons = Counter(error and error.reason for error in errors)

@@ -1,4 +1,4 @@
-"""Subjects on a real Triton: found, described, and embedded in the same call."""
+"""Detection, description and embedding of subjects on a real Triton."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARGIN = 0.05
 JOINED_WEIGHT = 0.3
 JOINED_DIMENSIONS = 512
 KINDS = slice(246, 256)
-"""Components of the embedding that are the kinds of garment, in the order of the attribute."""
+"""Components of the embedding for the kinds of garment, in the order of the attribute."""
 T_SHIRT = 9
 
 
@@ -54,7 +54,7 @@ async def refusal(call: Any) -> ServiceError:
     return error
 
 
-async def test_the_product_space_is_as_large_as_both_of_its_models(client: Client) -> None:
+async def test_the_product_space_has_the_dimensions_of_both_models(client: Client) -> None:
     response = await client.embedding.ListModels(pb.ListModelsRequest())
     served = {model.model.role: model for model in response.models}
     assert served["product"].space == SPACE
@@ -63,7 +63,7 @@ async def test_the_product_space_is_as_large_as_both_of_its_models(client: Clien
     assert served["subjects"].dimensions == 0
 
 
-async def test_a_detected_subject_is_embedded_as_its_box_would_be(client: Client) -> None:
+async def test_a_detected_subject_has_the_embedding_of_its_box(client: Client) -> None:
     response = await embed(client, item(subject_detection=True))
     (result,) = response.results
     (region,) = result.regions
@@ -76,7 +76,7 @@ async def test_a_detected_subject_is_embedded_as_its_box_would_be(client: Client
     assert np.linalg.norm(values(region)) == pytest.approx(1, abs=1e-3)
 
 
-async def test_the_joined_part_is_the_copy_descriptor_of_the_crop_with_its_margin(
+async def test_the_joined_part_is_the_copy_descriptor_of_the_crop_with_margin(
     client: Client,
 ) -> None:
     box = geometry_pb2.Box(x_min=BOX[0], y_min=BOX[1], x_max=BOX[2], y_max=BOX[3])
@@ -96,16 +96,16 @@ async def test_the_joined_part_is_the_copy_descriptor_of_the_crop_with_its_margi
     assert tail / np.linalg.norm(tail) @ values(copy.results[0].regions[0]) > 0.99
 
 
-async def test_kinds_of_garment_join_the_embedding_of_clothing_alone(client: Client) -> None:
+async def test_only_embeddings_of_clothing_contain_kinds_of_garment(client: Client) -> None:
     response = await embed(client, item(subject_detection=True), item(encoded(shirt(BLUE), "PNG")))
     of_goods, of_shirt = (values(result.regions[0])[KINDS] for result in response.results)
     np.testing.assert_array_equal(of_goods, 0)
     assert of_shirt.argmax() == T_SHIRT
-    # Beside the projection and the copy descriptor.
+    # In addition to the projection and the copy descriptor.
     assert np.linalg.norm(of_shirt) > 1 / 3
 
 
-async def test_where_nothing_stands_out_all_is_embedded_and_no_subject_told(
+async def test_a_picture_without_a_subject_is_embedded_whole(
     client: Client,
 ) -> None:
     blank = encoded(nothing())
@@ -131,7 +131,7 @@ async def test_pictures_with_and_without_detection_share_a_call(client: Client) 
     assert error.reason is Reason.IMAGE_UNREADABLE
 
 
-async def test_regions_and_categories_that_make_no_sense_are_refused_by_field(
+async def test_invalid_regions_and_categories_are_refused_with_their_field(
     client: Client,
 ) -> None:
     image = picture_pb2.ImageContent(content=GOODS)
@@ -151,7 +151,7 @@ async def test_regions_and_categories_that_make_no_sense_are_refused_by_field(
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} holds the street photos")
-async def test_an_outfit_has_several_subjects_and_a_category_picks_one(client: Client) -> None:
+async def test_an_outfit_has_several_subjects_and_a_category_selects_one(client: Client) -> None:
     content = (SHARED / "street/photos/0119.jpg").read_bytes()
     image = picture_pb2.ImageContent(content=content)
     detected = await client.embedding.DetectSubjects(pb.DetectSubjectsRequest(image=image))

@@ -1,4 +1,4 @@
-"""EmbedImages with small pictures, on a real Triton."""
+"""EmbedImages with thumbnails on a real Triton."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def item(content: bytes, **fields: object) -> pb.EmbedImageItem:
     return pb.EmbedImageItem(image=picture_pb2.ImageContent(content=content), **fields)
 
 
-async def test_each_picture_gets_its_own_small_one(client: Client) -> None:
+async def test_each_picture_has_its_own_thumbnail(client: Client) -> None:
     region = geometry_pb2.Box(x_min=0, y_min=0, x_max=100, y_max=400)
     response = await client.embedding.EmbedImages(
         pb.EmbedImagesRequest(
@@ -40,18 +40,18 @@ async def test_each_picture_gets_its_own_small_one(client: Client) -> None:
     assert Image.open(io.BytesIO(wide.thumbnail)).size == (320, 160)
     assert broken.HasField("error")
     assert not broken.thumbnail
-    # All of the picture, whatever part of it is embedded.
+    # The thumbnail shows the whole picture even if only a part is embedded.
     assert Image.open(io.BytesIO(tall.thumbnail)).size == (160, 320)
 
 
-async def test_none_is_made_unless_asked(client: Client) -> None:
+async def test_no_thumbnail_is_made_unless_requested(client: Client) -> None:
     request = pb.EmbedImagesRequest(items=[item(encoded(photo(1)))], spaces=SPACES)
     response = await client.embedding.EmbedImages(request, timeout=60)
     assert response.results[0].thumbnail == b""
 
 
-async def test_a_picture_is_not_decoded_too_small_for_it(client: Client) -> None:
-    """Decoding for the models alone would go down to 640 pixels here."""
+async def test_a_picture_is_decoded_large_enough_for_its_thumbnail(client: Client) -> None:
+    """Decoding for the models alone would use 640 pixels here."""
     response = await client.embedding.EmbedImages(
         pb.EmbedImagesRequest(
             items=[item(encoded(photo(1, (2560, 2560))))],
@@ -64,7 +64,7 @@ async def test_a_picture_is_not_decoded_too_small_for_it(client: Client) -> None
 
 
 @pytest.mark.parametrize("side", [-1, 15, 1025])
-async def test_an_odd_size_is_refused(client: Client, side: int) -> None:
+async def test_an_invalid_size_is_refused(client: Client, side: int) -> None:
     request = pb.EmbedImagesRequest(
         items=[item(encoded(photo(1)))], spaces=SPACES, thumbnail_max_side_px=side
     )

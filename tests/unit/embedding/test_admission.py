@@ -1,4 +1,4 @@
-"""The pixel budget: what is let in, what waits, what is refused."""
+"""Admission by the pixel budget: pictures are admitted, wait, or are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def call(budget: PixelBudget) -> CallAdmission:
 
 
 async def settled() -> None:
-    """Let every task run as far as it can."""
+    """Let each task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -46,23 +46,23 @@ async def test_a_picture_larger_than_the_budget_passes_alone() -> None:
     assert budget.free == 100
 
 
-async def test_the_other_pictures_of_a_batch_wait_for_one_another() -> None:
+async def test_the_other_pictures_of_a_batch_wait_for_each_other() -> None:
     budget = PixelBudget(100)
     batch = call(budget)
-    in_work, most, done = 0, 0, 0
+    in_work, most_in_work, done = 0, 0, 0
 
     async def work() -> None:
-        nonlocal in_work, most, done
+        nonlocal in_work, most_in_work, done
         async with batch.admit(20):
             in_work += 1
-            most = max(most, in_work)
+            most_in_work = max(most_in_work, in_work)
             await settled()
             in_work -= 1
             done += 1
 
     await asyncio.gather(*(work() for _ in range(50)))
     assert done == 50
-    assert most == 2  # half of the budget
+    assert most_in_work == 2  # half of the budget
     assert budget.free == 100
 
 
@@ -81,7 +81,7 @@ async def test_a_batch_leaves_room_for_another_call() -> None:
         await asyncio.gather(third, return_exceptions=True)
 
 
-async def test_those_who_wait_are_served_in_the_order_of_asking() -> None:
+async def test_waiting_callers_are_served_in_order() -> None:
     budget = PixelBudget(100)
     assert budget.try_take(100)
     served: list[str] = []
@@ -97,7 +97,7 @@ async def test_those_who_wait_are_served_in_the_order_of_asking() -> None:
     await settled()
     budget.give_back(20)
     await settled()
-    assert served == []  # "small" would fit, but "large" asked first
+    assert served == []  # "small" would fit, but "large" came first
     assert not budget.try_take(1)
     budget.give_back(65)
     await settled()
@@ -107,7 +107,7 @@ async def test_those_who_wait_are_served_in_the_order_of_asking() -> None:
     assert served == ["large", "small", "medium"]
 
 
-async def test_one_who_waits_no_longer_lets_the_next_pass() -> None:
+async def test_a_cancelled_caller_lets_the_next_caller_pass() -> None:
     budget = PixelBudget(100)
     assert budget.try_take(50)
     large = asyncio.create_task(budget.take(90))
@@ -121,7 +121,7 @@ async def test_one_who_waits_no_longer_lets_the_next_pass() -> None:
     assert budget.free == 10
 
 
-async def test_a_turn_that_comes_with_the_cancellation_is_given_back() -> None:
+async def test_pixels_granted_during_cancellation_are_given_back() -> None:
     budget = PixelBudget(100)
     assert budget.try_take(100)
     waiting = asyncio.create_task(budget.take(70))
@@ -132,7 +132,7 @@ async def test_a_turn_that_comes_with_the_cancellation_is_given_back() -> None:
     assert budget.free == 100
 
 
-async def test_a_cancelled_picture_gives_back_what_it_holds() -> None:
+async def test_a_cancelled_picture_gives_its_pixels_back() -> None:
     budget = PixelBudget(100)
     batch = call(budget)
     forever = asyncio.Event()

@@ -1,4 +1,4 @@
-"""How close an embedding lies to pictures in general."""
+"""Background similarity of embeddings."""
 
 from pathlib import Path
 
@@ -25,14 +25,14 @@ def as_bytes(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     return scaled
 
 
-def test_it_is_the_mean_of_the_third_to_the_seventh_nearest() -> None:
+def test_background_similarity_is_the_mean_of_the_third_to_the_seventh_nearest() -> None:
     others, queries = unit_rows(1, 50), unit_rows(2, 3)
     expected = np.sort(queries @ others.T, axis=1)[:, ::-1][:, 2:7].mean(axis=1)
     found = Background(as_bytes(others)).similarities(queries)
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
-def test_a_picture_of_the_set_and_its_repeat_do_not_count() -> None:
+def test_a_picture_of_the_set_and_its_duplicate_are_skipped() -> None:
     others, query = unit_rows(1, 50), unit_rows(2, 1)
     without = Background(as_bytes(others)).similarities(query)
     within = Background(as_bytes(np.concatenate([others, query, query]))).similarities(query)
@@ -40,7 +40,7 @@ def test_a_picture_of_the_set_and_its_repeat_do_not_count() -> None:
     assert abs(within[0] - without[0]) < 0.2
 
 
-def test_it_stays_below_one_and_above_zero() -> None:
+def test_background_similarity_is_clipped_below_one_and_at_zero() -> None:
     query = unit_rows(2, 1)
     same = Background(as_bytes(np.repeat(query, 20, axis=0))).similarities(query)
     opposite = Background(as_bytes(np.repeat(-query, 20, axis=0))).similarities(query)
@@ -48,6 +48,6 @@ def test_it_stays_below_one_and_above_zero() -> None:
     assert opposite[0] == 0
 
 
-def test_the_copy_descriptor_has_a_set(tmp_path: Path) -> None:
+def test_the_copy_descriptor_has_a_background_set(tmp_path: Path) -> None:
     assert "sscd@1" in load_backgrounds()
     assert not load_backgrounds(tmp_path)

@@ -1,4 +1,4 @@
-"""What of a comparison needs no working thread."""
+"""Comparisons while all threads are busy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from imagesearch_services.embedding.runtime import Runtime
 
 
 class Serving:
-    """A registry whose models are never asked for anything."""
+    """A registry whose models are never run."""
 
     def with_role(self, role: str) -> Any:
         return role
 
 
-async def test_a_bad_picture_is_refused_while_every_thread_compares() -> None:
+async def test_an_unreadable_picture_is_refused_while_all_threads_are_busy() -> None:
     runtime = Runtime(workers=1, pixel_budget=50_000_000, overload_retry_s=0.5)
     comparer = Comparer(runtime, cast("ModelRegistry", Serving()), {})
     done = threading.Event()
@@ -30,7 +30,7 @@ async def test_a_bad_picture_is_refused_while_every_thread_compares() -> None:
     try:
         with pytest.raises(ServiceError) as caught:
             async with asyncio.timeout(10):
-                await comparer.compare(b"no picture", b"neither", draw=False)
+                await comparer.compare(b"not a picture", b"not a picture", draw=False)
         assert caught.value.reason is Reason.IMAGE_UNREADABLE
     finally:
         done.set()

@@ -1,4 +1,4 @@
-"""Two pictures aligned and measured in this process, without any model."""
+"""Alignment, measures, edits and overlay of two pictures, without models."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ def edits(first: Image.Image, second: Image.Image) -> list[Edit]:
     return likely_edits(a, b, found, Motion.of(found.matrix, a.size))
 
 
-def test_a_picture_lies_on_itself() -> None:
+def test_a_picture_is_aligned_with_itself_by_the_identity() -> None:
     found = aligned(PHOTO, PHOTO)
     assert found.agreement > 0.99
     assert (found.shown_of_first, found.shown_of_second) == pytest.approx((1, 1), abs=0.01)
     assert not edits(PHOTO, PHOTO)
 
 
-def test_the_order_of_the_pictures_only_exchanges_what_is_shown() -> None:
+def test_the_order_of_the_pictures_only_exchanges_the_shown_shares() -> None:
     crop = PHOTO.crop((90, 60, 90 + 180, 60 + 135))
-    one, other = aligned(PHOTO, crop), aligned(crop, PHOTO)
-    assert one.shown_of_first == pytest.approx(0.25, abs=0.01)
-    assert other.shown_of_second == pytest.approx(one.shown_of_first, abs=0.01)
-    assert one.matrix @ other.matrix / (one.matrix @ other.matrix)[2, 2] == pytest.approx(
-        np.eye(3), abs=2
-    )
+    forward, backward = aligned(PHOTO, crop), aligned(crop, PHOTO)
+    assert forward.shown_of_first == pytest.approx(0.25, abs=0.01)
+    assert backward.shown_of_second == pytest.approx(forward.shown_of_first, abs=0.01)
+    assert forward.matrix @ backward.matrix / (forward.matrix @ backward.matrix)[
+        2, 2
+    ] == pytest.approx(np.eye(3), abs=2)
 
 
 def test_a_picture_without_features_is_aligned_by_its_thumbnail() -> None:
@@ -69,9 +69,9 @@ def test_a_picture_without_features_is_aligned_by_its_thumbnail() -> None:
     assert found.agreement > 0.95
 
 
-def test_a_crop_of_a_faint_picture_is_cropped_and_nothing_else() -> None:
+def test_a_crop_of_a_faint_picture_is_its_only_edit() -> None:
     faint = Image.blend(Image.new("RGB", PHOTO.size, "beige"), PHOTO, 0.05)
-    assert [each.name for each in edits(faint, faint.crop((60, 45, 300, 225)))] == ["cropped"]
+    assert [edit.name for edit in edits(faint, faint.crop((60, 45, 300, 225)))] == ["cropped"]
 
 
 def with_a_word(picture: Image.Image) -> Image.Image:
@@ -80,29 +80,29 @@ def with_a_word(picture: Image.Image) -> Image.Image:
     return marked
 
 
-def test_what_lies_on_a_picture_is_told_and_changes_no_colors() -> None:
-    assert [each.name for each in edits(PHOTO, with_a_word(PHOTO))] == ["overlaid"]
+def test_a_cover_is_reported_and_changes_no_colors() -> None:
+    assert [edit.name for edit in edits(PHOTO, with_a_word(PHOTO))] == ["overlaid"]
 
 
-def test_what_lies_on_a_blurred_picture_is_told_and_a_blur_alone_lays_nothing_on_it() -> None:
+def test_a_cover_on_a_blurred_picture_is_reported_and_blur_alone_is_no_cover() -> None:
     blurred = PHOTO.filter(ImageFilter.GaussianBlur(3))
-    assert [each.name for each in edits(PHOTO, blurred)] == ["blurred"]
-    assert [each.name for each in edits(PHOTO, with_a_word(blurred))] == ["blurred", "overlaid"]
+    assert [edit.name for edit in edits(PHOTO, blurred)] == ["blurred"]
+    assert [edit.name for edit in edits(PHOTO, with_a_word(blurred))] == ["blurred", "overlaid"]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_encoding_a_picture_anew_is_no_other_edit(seed: int) -> None:
+def test_encoding_a_picture_again_is_no_edit(seed: int) -> None:
     picture = photo(seed, (225, 300))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
     assert not edits(picture, Image.open(file))
 
 
-def test_one_color_is_aligned_with_nothing() -> None:
+def test_a_uniform_picture_is_not_aligned() -> None:
     assert align(view(Image.new("RGB", (90, 90), "red")), view(PHOTO)) is None
 
 
-def test_a_bent_copy_agrees_once_it_is_straightened() -> None:
+def test_a_bent_copy_agrees_after_the_refinement() -> None:
     pixels = np.asarray(PHOTO)
     y, x = np.mgrid[:270, :360].astype(np.float32)
     bent = cv2.remap(pixels, x + 7 * np.sin(y / 40), y + 7 * np.sin(x / 50), cv2.INTER_LINEAR)
@@ -111,7 +111,7 @@ def test_a_bent_copy_agrees_once_it_is_straightened() -> None:
     assert found.bend > 0.01
 
 
-def test_an_edit_moves_everything_by_one_homography() -> None:
+def test_an_edit_causes_no_displacement() -> None:
     original = view(PHOTO)
     edited = view(PHOTO.crop((30, 20, 340, 260)).resize((400, 310)))
     found = align(original, edited)
@@ -121,7 +121,7 @@ def test_an_edit_moves_everything_by_one_homography() -> None:
     assert off_px < 0.2
 
 
-def test_what_is_near_moves_farther_than_what_is_far() -> None:
+def test_parallax_causes_displacement() -> None:
     pixels = np.asarray(PHOTO).copy()
     pixels[80:200, 100:260] = pixels[80:200, 106:266]
     original, moved = view(PHOTO), view(Image.fromarray(pixels))
@@ -132,7 +132,7 @@ def test_what_is_near_moves_farther_than_what_is_far() -> None:
     assert off_px > 0.6
 
 
-def test_what_has_no_texture_has_not_moved_anywhere() -> None:
+def test_displacement_is_unknown_without_texture() -> None:
     smooth = view(PHOTO.filter(ImageFilter.GaussianBlur(60)))
     found = align(smooth, smooth)
     assert found is None or displacement_px(smooth, smooth, found) is None
@@ -144,7 +144,7 @@ def with_noise(picture: Image.Image) -> Image.Image:
 
 
 def skewed(picture: Image.Image) -> Image.Image:
-    """Look at it from aside."""
+    """Return the picture seen from the side."""
     width, height = picture.size
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     inwards = np.array([(40, 20), (-10, 0), (-80, -60), (60, -20)], np.float32)
@@ -188,19 +188,21 @@ def test_an_edit_is_named(name: str) -> None:
         (Image.Transpose.TRANSVERSE, [Edit("flipped_horizontally"), Edit("rotated", 90)]),
     ],
 )
-def test_each_orientation_is_told_and_nothing_else(
+def test_each_orientation_is_the_only_edit(
     transpose: Image.Transpose, expected: list[Edit]
 ) -> None:
     assert edits(PHOTO, PHOTO.transpose(transpose)) == expected
 
 
-def test_a_small_rotation_is_told_clockwise() -> None:
-    turned = PHOTO.rotate(-12, Image.Resampling.BICUBIC, expand=True)  # Pillow turns the other way
+def test_a_small_rotation_is_reported_clockwise() -> None:
+    turned = PHOTO.rotate(
+        -12, Image.Resampling.BICUBIC, expand=True
+    )  # Pillow rotates counter-clockwise
     amounts = {edit.name: edit.amount for edit in edits(PHOTO, turned)}
     assert amounts["rotated"] == pytest.approx(12, abs=0.5)
 
 
-def test_motions_are_taken_apart() -> None:
+def test_a_homography_is_decomposed_into_motions() -> None:
     motion = Motion.of(np.array([[0.0, -2.0, 9.0], [4.0, 0.0, 1.0], [0, 0, 1]]), (100, 100))
     assert motion.rotation_degrees == 90
     assert motion.aspect == pytest.approx(2)
@@ -220,7 +222,7 @@ def test_equal_pixels_have_no_error() -> None:
     assert measures["ssim"] == pytest.approx(1)
 
 
-def test_the_error_of_black_and_white_is_the_most() -> None:
+def test_the_error_of_black_and_white_is_the_maximum() -> None:
     black, white = (
         pixels(Image.new("RGB", size, color))
         for size, color in (((30, 20), "black"), ((64, 64), "white"))
@@ -240,7 +242,7 @@ def test_similarity_is_measured_only_inside_the_mask() -> None:
     assert ssim(first, second) < 0.8
 
 
-def test_hashes_count_bits_and_know_turned_pictures() -> None:
+def test_hash_distances_count_bits_and_consider_rotations() -> None:
     turned = pixels(PHOTO.transpose(Image.Transpose.ROTATE_90))
     measures = hash_measures(pixels(PHOTO), turned)
     assert measures["phash_distance"] > 10
@@ -258,13 +260,13 @@ def test_an_overlay_is_drawn_of_any_two_pictures(other: Image.Image) -> None:
         assert max(overlay.size) < 2000
 
 
-def test_what_agrees_is_grey_in_the_overlay_and_what_was_added_is_orange_or_blue() -> None:
+def test_equal_pixels_are_grey_in_the_overlay_and_added_pixels_are_orange_or_blue() -> None:
     painted = PHOTO.copy()
     painted.paste((0, 0, 0), (150, 100, 210, 160))
     first, second = view(PHOTO), view(painted)
     with Image.open(io.BytesIO(draw_overlay(first, second, align(first, second)))) as overlay:
         panel = np.asarray(overlay.convert("RGB"), np.int16)
-    # The middle panel is enlarged from 360 to 420 pixels and begins behind the first.
+    # The middle panel is enlarged from 360 to 420 pixels and is right of the first panel.
     left, top, factor = 16 + 420 + 16, 16, 420 / 360
     spread = panel.max(axis=2) - panel.min(axis=2)
 

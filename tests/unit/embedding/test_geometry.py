@@ -1,4 +1,4 @@
-"""Boxes against pictures."""
+"""Clipping of boxes to pictures."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def test_a_box_is_clipped_to_the_picture(box: Box, inside: Box) -> None:
     "box",
     [
         Box(10, 10, 10, 40),  # no width
-        Box(10, 10, 10.9, 40),  # under a pixel
+        Box(10, 10, 10.9, 40),  # narrower than a pixel
         Box(50, 10, 10, 40),  # inverted
-        Box(100, 0, 150, 80),  # beside the picture
-        Box(99.5, 0, 150, 80),  # under a pixel of it inside
+        Box(100, 0, 150, 80),  # outside the picture
+        Box(99.5, 0, 150, 80),  # less than a pixel inside
         Box(-50, -50, 0, 0),
         Box(INF, 0, INF, 80),
         Box(NAN, 0, 50, 50),
         Box(0, 0, 50, NAN),
     ],
 )
-def test_nothing_is_left_of_a_box_that_shows_no_pixel(box: Box) -> None:
+def test_a_box_without_a_whole_pixel_inside_is_clipped_to_nothing(box: Box) -> None:
     assert box.clipped(100, 80) is None

@@ -1,4 +1,4 @@
-"""Local features: the same from the same pixels, within their limits, mirrored without pixels."""
+"""Extraction, mirroring and matching of local features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_features_are_unit_vectors_inside_the_picture() -> None:
     assert (found.sizes > 0).all()
 
 
-def test_the_strongest_are_kept() -> None:
+def test_the_strongest_features_are_kept() -> None:
     many = extract(grey(0), LIMITS)
     few = extract(grey(0), ExtractionLimits(max_features=50))
     assert 0 < len(few) <= 50
@@ -48,7 +48,7 @@ def test_the_same_pixels_give_the_same_features_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_picture_of_one_level_has_none(level: int) -> None:
+def test_a_uniform_picture_has_no_features(level: int) -> None:
     found = extract(np.full((40, 60), level, np.uint8), LIMITS)
     assert len(found) == 0
     assert len(match(found, extract(grey(0), LIMITS), max_ratio=0.8, max_matches=10)) == 0
@@ -92,8 +92,10 @@ def test_matches_are_best_first_and_bounded() -> None:
     assert np.array_equal(pairs.first, pairs.second)
 
 
-def test_one_feature_matches_nothing() -> None:
+def test_a_single_feature_has_no_matches() -> None:
     found = extract(grey(0), LIMITS)
-    one = LocalFeatures(found.points[:1], found.sizes[:1], found.angles[:1], found.descriptors[:1])
-    assert len(match(one, found, max_ratio=0.8, max_matches=10)) == 0
-    assert len(match(found, one, max_ratio=0.8, max_matches=10)) == 0
+    single = LocalFeatures(
+        found.points[:1], found.sizes[:1], found.angles[:1], found.descriptors[:1]
+    )
+    assert len(match(single, found, max_ratio=0.8, max_matches=10)) == 0
+    assert len(match(found, single, max_ratio=0.8, max_matches=10)) == 0

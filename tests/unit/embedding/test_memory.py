@@ -1,4 +1,4 @@
-"""What is freed stays at hand: pages that are used again are not asked of the system again."""
+"""Freed memory is reused without page faults."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def faults(*arguments: str) -> int:
     return int(done.stdout)
 
 
-def test_pictures_one_after_another_share_their_pages() -> None:
+def test_successive_pictures_reuse_the_same_pages() -> None:
     assert faults("keep") < faults() / 5

@@ -38,7 +38,7 @@ CONFIG = ModelConfig(
 )
 
 
-def test_a_model_is_what_its_configuration_says() -> None:
+def test_a_model_is_read_from_its_configuration() -> None:
     model = read_model(CONFIG)
     assert model.space == "sscd@3"
     assert model.role == "copy"
@@ -49,14 +49,14 @@ def test_a_model_is_what_its_configuration_says() -> None:
     assert np.linalg.norm(model.probe) == pytest.approx(1, abs=1e-3)
 
 
-def test_sizes_that_the_tensors_leave_open_are_those_of_the_parameters() -> None:
+def test_parameters_define_the_sizes_that_tensors_leave_open() -> None:
     read_model(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
 
 
-def test_a_model_with_no_dimensions_embeds_into_no_space() -> None:
+def test_a_model_without_dimensions_has_no_space() -> None:
     maps = {"maps": Tensor("TYPE_FP32", (10, 64, 44)), "more": Tensor("TYPE_FP32", (12,))}
-    told = PARAMETERS | {"role": "subjects", "output_name": "maps", "dimensions": "0"}
-    model = read_model(replace(CONFIG, outputs=maps, parameters=told | {"stride": "8"}))
+    parameters = PARAMETERS | {"role": "subjects", "output_name": "maps", "dimensions": "0"}
+    model = read_model(replace(CONFIG, outputs=maps, parameters=parameters | {"stride": "8"}))
     assert model.space == ""
     assert model.outputs == {"maps": (10, 64, 44), "more": (12,)}
     assert model.stride == 8
@@ -86,7 +86,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
         {"maps": "person", "stride": "eight"},
     ],
 )
-def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> None:
+def test_invalid_parameters_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ModelDescriptionError):
         read_model(replace(CONFIG, parameters=PARAMETERS | changes))
 
@@ -101,6 +101,6 @@ def test_parameters_that_fit_nothing_are_refused(changes: dict[str, str]) -> Non
         {"outputs": {"embedding": Tensor("TYPE_FP32", (1, 4))}},
     ],
 )
-def test_tensors_that_are_not_as_described_are_refused(changes: dict[str, Any]) -> None:
+def test_tensors_that_contradict_the_parameters_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ModelDescriptionError):
         read_model(replace(CONFIG, **changes))

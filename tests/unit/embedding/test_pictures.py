@@ -1,4 +1,4 @@
-"""Decoding: every format, mode and orientation, and what is refused."""
+"""Decoding of all formats, modes and orientations, and refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = {
 
 
 def quadrants(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Red, green / blue, white: any turn or flip shows."""
+    """Return quadrants of red, green / blue, white, which reveal any rotation or flip."""
     picture = Image.new("RGB", size, "white")
     width, height = size
     picture.paste("red", (0, 0, width // 2, height // 2))
@@ -63,7 +63,7 @@ def assert_looks_like(content: bytes, expected: Image.Image, tolerance: float = 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_gives_the_picture_and_its_description(name: str) -> None:
+def test_each_format_is_decoded_and_described(name: str) -> None:
     content = encoded(quadrants(), name)
     file = PictureFile(content)
     picture = file.decode()
@@ -115,12 +115,12 @@ def test_variants_of_a_format_are_read(name: str, options: dict[str, Any]) -> No
         ("YCbCr", "JPEG"),
     ],
 )
-def test_every_mode_becomes_the_rgb_that_it_shows(mode: str, name: str) -> None:
+def test_each_mode_is_converted_to_rgb(mode: str, name: str) -> None:
     stored = quadrants().convert(mode)
     assert_looks_like(encoded(stored, name), stored)
 
 
-def test_lab_becomes_the_rgb_that_it_shows() -> None:
+def test_lab_is_converted_to_rgb() -> None:
     assert_looks_like(encoded(quadrants().convert("LAB"), "TIFF"), quadrants(), tolerance=8)
 
 
@@ -132,27 +132,27 @@ def test_sixteen_bit_grey_keeps_its_scale(name: str) -> None:
 
 
 @pytest.mark.parametrize("top", [255, 65535, 2**31 - 1])
-def test_thirty_two_bit_grey_fills_the_scale_that_it_uses(top: int) -> None:
+def test_thirty_two_bit_grey_is_scaled_by_its_range(top: int) -> None:
     levels = np.linspace(0, top, 96 * 64).astype(np.int32).reshape(64, 96)
     found = pixels(encoded(Image.fromarray(levels), "TIFF"))
     assert np.abs(found[..., 0] - levels / top * 255).max() <= 1
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 255.0), (-3.0, 7.5), (0.0, 1e30)])
-def test_float_grey_fills_the_scale_that_it_uses(low: float, high: float) -> None:
+def test_float_grey_is_scaled_by_its_range(low: float, high: float) -> None:
     levels = np.linspace(low, high, 96 * 64, dtype=np.float32).reshape(64, 96)
     found = pixels(encoded(Image.fromarray(levels), "TIFF"))
     assert np.abs(found[..., 0] - (levels - low) / (high - low) * 255).max() <= 1
 
 
-def test_float_grey_without_numbers_is_read() -> None:
+def test_float_grey_of_nan_and_infinity_is_read() -> None:
     levels = np.full((64, 96), np.nan, dtype=np.float32)
     levels[0, 0] = np.inf
     assert pixels(encoded(Image.fromarray(levels), "TIFF")).max() == 0
 
 
 @pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF", "AVIF"])
-def test_alpha_is_laid_over_white(name: str) -> None:
+def test_alpha_is_composited_over_white(name: str) -> None:
     clear = Image.new("RGBA", SIZE, (0, 0, 0, 0))
     clear.paste((255, 0, 0, 128), (0, 0, 48, 64))
     found = pixels(encoded(clear, name))
@@ -169,7 +169,7 @@ def test_a_transparent_palette_entry_is_white() -> None:
         assert found[10, 80].tolist() == [0, 255, 0]
 
 
-def test_a_palette_with_partial_alpha_is_laid_over_white() -> None:
+def test_a_palette_with_partial_alpha_is_composited_over_white() -> None:
     palette = Image.new("P", SIZE, 0)
     palette.putpalette([0, 0, 0])
     found = pixels(encoded(palette, "PNG", transparency=b"\x80"))
@@ -188,7 +188,7 @@ def test_a_transparent_color_is_white(mode: str, level: Any) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_a_picture_is_shown_as_its_orientation_says(name: str, orientation: int) -> None:
+def test_a_picture_is_rotated_by_its_exif_orientation(name: str, orientation: int) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -210,24 +210,24 @@ def test_a_picture_is_shown_as_its_orientation_says(name: str, orientation: int)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*", b""])
-def test_broken_exif_turns_nothing(exif: bytes) -> None:
+def test_damaged_exif_is_ignored(exif: bytes) -> None:
     assert_looks_like(encoded(quadrants(), "JPEG", exif=exif), quadrants())
 
 
-def test_an_orientation_out_of_range_turns_nothing() -> None:
+def test_an_orientation_out_of_range_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 99
     assert_looks_like(encoded(quadrants(), "JPEG", exif=exif), quadrants())
 
 
 @pytest.mark.parametrize("name", ["GIF", "WEBP", "TIFF", "PNG", "AVIF"])
-def test_of_several_frames_the_first_one_counts(name: str) -> None:
+def test_the_first_of_several_frames_is_decoded(name: str) -> None:
     others = [Image.new("RGB", SIZE, shade) for shade in ("black", "navy", "maroon")]
     content = encoded(quadrants(), name, save_all=True, append_images=others)
     assert_looks_like(content, quadrants())
 
 
-def test_of_a_jpeg_with_several_pictures_the_first_one_counts() -> None:
+def test_the_first_picture_of_a_multi_picture_jpeg_is_decoded() -> None:
     content = encoded(
         quadrants(), "MPO", save_all=True, append_images=[Image.new("RGB", SIZE, "black")]
     )
@@ -251,7 +251,7 @@ def test_of_a_jpeg_with_several_pictures_the_first_one_counts() -> None:
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100,
     ],
 )
-def test_what_is_no_picture_is_unreadable(content: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_unreadable(content: bytes) -> None:
     assert refusal(content).reason is Reason.IMAGE_UNREADABLE
 
 
@@ -266,12 +266,12 @@ def test_an_archive_is_unreadable() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
-def test_a_picture_that_ends_early_is_truncated(name: str, share: float) -> None:
+def test_a_cut_off_picture_is_truncated(name: str, share: float) -> None:
     content = encoded(photo(1, (200, 150)), name)
     assert refusal(content[: int(len(content) * share)]).reason is Reason.IMAGE_TRUNCATED
 
 
-def test_a_jpeg_that_ends_early_behind_its_thumbnail_is_truncated() -> None:
+def test_a_jpeg_cut_off_after_its_thumbnail_is_truncated() -> None:
     plain = encoded(photo(1))
     thumbnail = encoded(photo(1, (32, 24)))
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
@@ -283,7 +283,7 @@ def test_a_jpeg_that_ends_early_behind_its_thumbnail_is_truncated() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_damage_is_refused_or_decoded_and_never_anything_else(
+def test_a_damaged_file_is_decoded_or_refused_as_a_bad_image(
     name: str, data: st.DataObject
 ) -> None:
     content = bytearray(encoded(photo(2, (64, 48)), name))
@@ -292,13 +292,13 @@ def test_damage_is_refused_or_decoded_and_never_anything_else(
     try:
         picture = PictureFile(bytes(content)).decode()
     except ServiceError as error:
-        assert error.reason.startswith("IMAGE_")  # noqa: PT017  # either is right
+        assert error.reason.startswith("IMAGE_")  # noqa: PT017  # both outcomes are valid
     else:
         assert picture.image.mode == "RGB"
 
 
 def huge_headers() -> dict[str, bytes]:
-    """Files of a few bytes that claim to be huge."""
+    """Return files of a few bytes that declare a huge picture."""
     gif = bytearray(encoded(quadrants(), "GIF"))
     gif[6:10] = struct.pack("<HH", 65535, 65535)
     bmp = bytearray(encoded(quadrants(), "BMP"))
@@ -322,7 +322,7 @@ def huge_headers() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", huge_headers())
-def test_a_decompression_bomb_costs_nothing(name: str) -> None:
+def test_a_decompression_bomb_is_refused_without_decoding(name: str) -> None:
     content = huge_headers()[name]
     tracemalloc.start()
     began_s = time.process_time()
@@ -337,14 +337,14 @@ def test_a_decompression_bomb_costs_nothing(name: str) -> None:
     assert peak_bytes < 2_000_000
 
 
-def test_fifty_megapixels_are_taken_and_one_row_more_is_not() -> None:
+def test_fifty_megapixels_are_allowed_and_one_row_more_is_refused() -> None:
     assert PictureFile(png_header(10_000, 5_000)).pixels == 50_000_000
     error = refusal(png_header(10_000, 5_001))
     assert error.reason is Reason.IMAGE_TOO_LARGE
     assert error.metadata == {"limit": "50000000", "actual": "50010000", "unit": "pixels"}
 
 
-def test_ten_mebibytes_are_taken_and_one_byte_more_is_not() -> None:
+def test_ten_mebibytes_are_allowed_and_one_byte_more_is_refused() -> None:
     content = encoded(quadrants())
     padded = content + b"\0" * (10 * 1024 * 1024 - len(content))
     assert PictureFile(padded).decode().width == SIZE[0]
@@ -353,20 +353,20 @@ def test_ten_mebibytes_are_taken_and_one_byte_more_is_not() -> None:
     assert error.metadata == {"limit": "10485760", "actual": "10485761", "unit": "bytes"}
 
 
-def test_sixteen_pixels_are_enough_and_fifteen_are_not() -> None:
+def test_sixteen_pixels_are_allowed_and_fifteen_are_refused() -> None:
     assert PictureFile(encoded(quadrants((16, 500)), "PNG")).decode().width == 16
     error = refusal(encoded(quadrants((500, 15)), "PNG"))
     assert error.reason is Reason.IMAGE_TOO_SMALL
     assert error.metadata == {"limit": "16", "actual": "15", "unit": "pixels"}
 
 
-def test_a_jpeg_of_too_many_scans_is_refused_before_it_is_decoded() -> None:
+def test_a_jpeg_with_too_many_scans_is_refused_before_decoding() -> None:
     content = encoded(photo(3), progressive=True)
     scan = content[content.rindex(b"\xff\xda") : -2]
     assert refusal(content[:-2] + scan * 100 + b"\xff\xd9").reason is Reason.IMAGE_UNREADABLE
 
 
-def test_a_tiff_of_a_million_tags_is_refused_soon() -> None:
+def test_a_tiff_with_a_million_tags_is_refused_quickly() -> None:
     entry = struct.pack("<HHII", 60000, 4, 1, 0)
     tags = 65535
     content = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", tags) + entry * tags
@@ -376,7 +376,7 @@ def test_a_tiff_of_a_million_tags_is_refused_soon() -> None:
 
 
 def tiff_of_strips(count: int, *, big: bool) -> bytes:
-    """A grey TIFF 16 pixels wide with a strip for each row, all of them at the file's start."""
+    """Return a grey TIFF 16 pixels wide with a strip for each row, all at the file's start."""
     entry, size = ("<HHQQ", 8) if big else ("<HHII", 4)
     table = 300
     fields = [
@@ -398,7 +398,7 @@ def tiff_of_strips(count: int, *, big: bool) -> bytes:
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_a_tiff_of_a_million_strips_is_refused_at_once(big: bool) -> None:
+def test_a_tiff_with_a_million_strips_is_refused_at_once(big: bool) -> None:
     assert PictureFile(tiff_of_strips(1_000, big=big)).decode().height == 1_000
     began_s = time.process_time()
     error = refusal(tiff_of_strips(1_200_000, big=big))
@@ -406,7 +406,7 @@ def test_a_tiff_of_a_million_strips_is_refused_at_once(big: bool) -> None:
     assert time.process_time() - began_s < 0.5
 
 
-def test_a_large_jpeg_is_decoded_smaller_when_that_does_no_harm() -> None:
+def test_a_large_jpeg_is_decoded_at_a_reduction() -> None:
     content = encoded(photo(4, (1600, 1200)))
     picture = PictureFile(content).decode(reduction=4.7)
     assert picture.image.size == (400, 300)
@@ -414,7 +414,7 @@ def test_a_large_jpeg_is_decoded_smaller_when_that_does_no_harm() -> None:
     assert picture.x_scale == picture.y_scale == 0.25
 
 
-def test_a_turned_jpeg_that_is_decoded_smaller_keeps_its_size_as_shown() -> None:
+def test_a_rotated_jpeg_decoded_at_a_reduction_keeps_its_size_as_shown() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = PictureFile(encoded(photo(4, (1600, 1200)), exif=exif)).decode(reduction=2)
@@ -422,7 +422,7 @@ def test_a_turned_jpeg_that_is_decoded_smaller_keeps_its_size_as_shown() -> None
     assert (picture.width, picture.height) == (1200, 1600)
 
 
-def test_other_formats_are_never_decoded_smaller() -> None:
+def test_other_formats_are_decoded_at_full_size() -> None:
     picture = PictureFile(encoded(photo(4), "PNG")).decode(reduction=8)
     assert picture.image.size == (picture.width, picture.height)
 
@@ -444,5 +444,5 @@ def test_sharpness_is_the_variance_of_the_laplacian_at_512_pixels() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 20_000), (20_000, 16), (16, 16)])
-def test_sharpness_is_a_number_for_any_shape(size: tuple[int, int]) -> None:
+def test_sharpness_is_finite_for_any_shape(size: tuple[int, int]) -> None:
     assert sharpness(Image.new("RGB", size, "grey")) == 0.0

@@ -1,4 +1,4 @@
-"""Regions become what models take."""
+"""Preprocessing of regions to model inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def picture(image: Image.Image) -> Picture:
     return Picture(image, image.width, image.height)
 
 
-def test_squash_of_the_whole_is_a_plain_antialiased_resize() -> None:
+def test_squashing_the_whole_picture_is_an_antialiased_resize() -> None:
     image = photo(1, (640, 480))
     found = preprocess(picture(image), [Box(0, 0, 640, 480)], SQUASH)
     assert found.shape == (1, 288, 288, 3)
@@ -74,12 +74,14 @@ def test_the_smallest_regions_can_be_resized(spec: InputSpec, box: Box) -> None:
     )
 
 
-def test_a_region_means_the_same_in_a_picture_that_was_decoded_smaller() -> None:
+def test_a_region_has_the_same_input_if_the_picture_was_decoded_at_a_reduction() -> None:
     file = encoded(photo(4, (3200, 2400)), quality=95)
     box = Box(801, 403, 2403, 2001)
     whole, reduced = (PictureFile(file).decode(reduction) for reduction in (1, 2))
     assert reduced.image.width == 1600
-    expected, found = (preprocess(each, [box], SQUASH)[0].astype(int) for each in (whole, reduced))
+    expected, found = (
+        preprocess(source, [box], SQUASH)[0].astype(int) for source in (whole, reduced)
+    )
     assert np.abs(expected - found).mean() < 2
 
 
@@ -90,7 +92,7 @@ def test_fine_patterns_do_not_alias() -> None:
     assert np.abs(found.astype(int) - 127).max() < 16
 
 
-def test_a_picture_is_reduced_only_where_every_region_keeps_twice_the_models_sides() -> None:
+def test_the_reduction_keeps_each_region_at_twice_the_models_sides() -> None:
     whole = [Box(0, 0, 4000, 3000)]
     assert harmless_reduction(4000, 3000, [], [SQUASH]) == pytest.approx(3000 / 576)
     assert harmless_reduction(4000, 3000, whole, [SQUASH, LETTERBOX]) == pytest.approx(3000 / 576)

@@ -26,7 +26,7 @@ def test_settings_come_from_the_environment() -> None:
     assert settings.workers == 7
 
 
-def test_a_budget_under_the_largest_picture_is_refused() -> None:
+def test_a_pixel_budget_below_the_largest_picture_is_refused() -> None:
     with pytest.raises(SettingsError, match="PIXEL_BUDGET"):
         read(PIXEL_BUDGET="49999999")
 

@@ -1,4 +1,4 @@
-"""Vector spaces that two models join."""
+"""Vector spaces of joined models."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_cosine_of_joined_vectors_is_the_weighted_mean_of_both_cosines(model
     assert vectors[0] @ vectors[1] == pytest.approx(expected, abs=1e-6)
 
 
-def test_rows_of_a_model_come_apart_into_its_outputs_the_embedding_first(model: Model) -> None:
+def test_rows_are_split_into_outputs_with_the_embedding_first(model: Model) -> None:
     assert model.row_length == 7
     outputs = model.outputs_in(np.arange(14, dtype=np.float32).reshape(2, 7))
     assert list(outputs) == ["embedding", "attributes"]

@@ -1,4 +1,4 @@
-"""Small pictures: upright, over white, at most as large as asked, and nothing but pixels."""
+"""Thumbnails: size, orientation, transparency and metadata."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def made(content: bytes, max_side_px: int = 320) -> Image.Image:
         ((9000, 16), (320, 1)),
     ],
 )
-def test_the_long_side_is_shrunk_and_never_enlarged(
+def test_a_thumbnail_is_reduced_and_never_enlarged(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert made(encoded(photo(1).resize(size), "PNG")).size == expected
 
 
-def test_a_turned_picture_comes_upright() -> None:
+def test_a_thumbnail_is_upright() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it a quarter to the right
+    exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     picture = Image.new("RGB", (400, 200), "red")
     picture.paste("blue", (200, 0, 400, 200))
     small = made(encoded(picture, "JPEG", exif=exif, quality=95))
@@ -50,12 +50,12 @@ def test_a_turned_picture_comes_upright() -> None:
     assert small.getpixel((80, 280)) == pytest.approx((0, 0, 254), abs=8)
 
 
-def test_transparency_lies_over_white() -> None:
+def test_transparency_is_composited_over_white() -> None:
     clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
     assert np.asarray(made(encoded(clear, "PNG"))).min() > 250
 
 
-def test_nothing_of_the_file_is_carried_along() -> None:
+def test_a_thumbnail_has_no_metadata_of_the_file() -> None:
     exif = Image.Exif()
     exif[0x010E] = SECRET.decode()
     content = encoded(
@@ -69,7 +69,7 @@ def test_nothing_of_the_file_is_carried_along() -> None:
     assert set(small.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
-def test_it_looks_like_the_picture() -> None:
+def test_a_thumbnail_resembles_the_picture() -> None:
     original = photo(0, (640, 480))
     small = np.asarray(made(encoded(original, "PNG"))).astype(float)
     expected = np.asarray(original.resize((320, 240), Image.Resampling.BOX)).astype(float)

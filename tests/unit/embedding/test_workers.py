@@ -1,4 +1,4 @@
-"""Threads behind the event loop."""
+"""Pool of threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from imagesearch_services.embedding.workers import Workers
 
 
-async def test_a_job_gives_its_result_or_its_exception() -> None:
+async def test_a_task_returns_its_result_or_raises_its_exception() -> None:
     workers = Workers(1, "test")
     assert await workers.run(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
@@ -18,15 +18,15 @@ async def test_a_job_gives_its_result_or_its_exception() -> None:
     workers.close()
 
 
-async def test_a_cancelled_caller_goes_on_when_its_running_job_has_ended() -> None:
+async def test_cancellation_takes_effect_after_the_running_task_has_ended() -> None:
     workers = Workers(1, "test")
     started, may_end = threading.Event(), threading.Event()
 
-    def job() -> None:
+    def function() -> None:
         started.set()
         may_end.wait(10)
 
-    task = asyncio.create_task(workers.run(job))
+    task = asyncio.create_task(workers.run(function))
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=0.05)
@@ -37,7 +37,7 @@ async def test_a_cancelled_caller_goes_on_when_its_running_job_has_ended() -> No
     workers.close()
 
 
-async def test_a_cancelled_job_that_waits_for_a_thread_never_runs() -> None:
+async def test_a_cancelled_task_that_waits_for_a_thread_never_runs() -> None:
     workers = Workers(1, "test")
     started, may_end, ran = threading.Event(), threading.Event(), threading.Event()
 
