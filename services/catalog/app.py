@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch_services.catalog.answered_requests import AnsweredRequests
-from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
+from imagesearch_services.catalog.backends import open_blob_store, open_storage
+from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.entry.entries import Entries
 from imagesearch_services.catalog.entry.puts import Puts
 from imagesearch_services.catalog.library.libraries import Libraries
@@ -23,9 +24,6 @@ from imagesearch_services.common.logs import logger
 from imagesearch_services.common.server import Service
 
 SERVICE = "imagesearch.catalog.v1.CatalogService"
-
-NO_BLOB_STORE = "none"
-"""Value of BLOB_STORE that keeps no thumbnails."""
 
 
 async def build(
@@ -70,18 +68,7 @@ async def build(
     except BaseException:
         await storage.close()
         raise
-    thumbnails = Thumbnails(storage, libraries, thumbnail_store)
-    servicer = CatalogServicer(
-        Domain(
-            libraries=libraries,
-            entries=Entries(storage, libraries, requests, shielded, thumbnail_store),
-            puts=Puts(storage, libraries, shielded, thumbnail_store),
-            queries=Queries(storage, libraries, thumbnails),
-            thumbnails=thumbnails,
-            rejections=Rejections(storage, libraries, requests, shielded),
-        )
-    )
-
+    servicer = CatalogServicer(_domain(storage, libraries, requests, shielded, thumbnail_store))
     if sweeper is not None:
         sweeper.start()
 
@@ -101,67 +88,27 @@ async def build(
     )
 
 
+def _domain(
+    storage: Storage,
+    libraries: Libraries,
+    requests: AnsweredRequests,
+    shielded: ShieldedTasks,
+    thumbnail_store: ThumbnailStore,
+) -> Domain:
+    thumbnails = Thumbnails(storage, libraries, thumbnail_store)
+    return Domain(
+        libraries=libraries,
+        entries=Entries(storage, libraries, requests, shielded, thumbnail_store),
+        puts=Puts(storage, libraries, shielded, thumbnail_store),
+        queries=Queries(storage, libraries, thumbnails),
+        thumbnails=thumbnails,
+        rejections=Rejections(storage, libraries, requests, shielded),
+    )
+
+
 async def _claim(installation: Installation) -> None:
     """Refuse the store of another installation; tolerate a store that does not answer yet."""
     try:
         await installation.claim()
     except ServiceError as error:
         logger().warning("blob_store.owner_unknown", error=error.message)
-
-
-def open_storage(settings: Settings) -> Storage:
-    """Return the storage of the backend, not yet started. Only that backend is imported."""
-    if settings.backend == "cluster":
-        from imagesearch_services.catalog.cluster.settings import ClusterSettings  # noqa: PLC0415
-        from imagesearch_services.catalog.cluster.storage import ClusterStorage  # noqa: PLC0415
-
-        return ClusterStorage(
-            ClusterSettings(
-                url=settings.url,
-                grpc_port=settings.grpc_port,
-                api_key=settings.api_key,
-                shard_number=settings.shard_number,
-                replication_factor=settings.replication_factor,
-                write_consistency=settings.write_consistency,
-                timeout_s=settings.timeout_s,
-                indexing_threshold=settings.indexing_threshold,
-                hnsw_m=settings.hnsw_m,
-                hnsw_ef_construct=settings.hnsw_ef_construct,
-                hnsw_ef=settings.hnsw_ef,
-            )
-        )
-    from imagesearch_services.catalog.edge.settings import EdgeSettings  # noqa: PLC0415
-    from imagesearch_services.catalog.edge.storage import EdgeStorage  # noqa: PLC0415
-
-    return EdgeStorage(
-        EdgeSettings(
-            folder=settings.data_dir / "catalog" / "libraries",
-            min_free_bytes=settings.min_free_mib << 20,
-            indexing_threshold=settings.indexing_threshold,
-            indexing_threads=settings.indexing_threads,
-            hnsw_m=settings.hnsw_m,
-            hnsw_ef_construct=settings.hnsw_ef_construct,
-            hnsw_ef=settings.hnsw_ef,
-            segments=settings.index_segments,
-        )
-    )
-
-
-def open_blob_store(settings: Settings) -> BlobStore | None:
-    """Return the store of thumbnails; None if none is configured."""
-    url = settings.blob_store
-    if not url:
-        folder = settings.data_dir.resolve() / "catalog" / "thumbnails"
-        url = folder.as_uri() if settings.backend == "edge" else NO_BLOB_STORE
-    if url == NO_BLOB_STORE:
-        return None
-    return open_blobs(
-        BlobSettings(
-            url=url,
-            timeout_s=settings.blob_timeout_s,
-            endpoint=settings.blob_endpoint,
-            region=settings.blob_region,
-            access_key_id=settings.blob_access_key_id,
-            secret_access_key=settings.blob_secret_access_key,
-        )
-    )

@@ -19,7 +19,8 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as pb_grpc
 from imagesearch.catalog.v1 import filter_pb2
 from imagesearch.type.v1 import tag_pb2
-from imagesearch_services.catalog.app import build, open_blob_store
+from imagesearch_services.catalog.app import build
+from imagesearch_services.catalog.backends import open_blob_store
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.cluster.settings import ClusterSettings
 from imagesearch_services.catalog.cluster.storage import ClusterStorage

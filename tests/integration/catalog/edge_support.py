@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.catalog.app import open_storage
+from imagesearch_services.catalog.backends import open_storage
 from imagesearch_services.catalog.edge.settings import EdgeSettings
 from imagesearch_services.catalog.edge.storage import EdgeStorage
 from tests.contract.catalog.support import (

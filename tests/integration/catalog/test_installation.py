@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagesearch_services.catalog.__main__ import main
-from imagesearch_services.catalog.app import open_blob_store
+from imagesearch_services.catalog.backends import open_blob_store
 from imagesearch_services.catalog.payloads import METADATA, METADATA_INDEXES
 from imagesearch_services.catalog.thumbnails import sweep
 from imagesearch_services.catalog.thumbnails.installation import (

@@ -16,7 +16,7 @@ import grpc.aio
 import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.catalog.app import open_blob_store, open_storage
+from imagesearch_services.catalog.backends import open_blob_store, open_storage
 from imagesearch_services.catalog.blobs import BlobSettings, BlobStore, open_blobs
 from imagesearch_services.catalog.model import entry_uid
 from imagesearch_services.catalog.settings import Settings
