@@ -82,7 +82,7 @@ class Drawing:
 
 
 class Drawer:
-    """Draws annotations on pictures."""
+    """Draws annotated pictures."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -92,11 +92,11 @@ class Drawer:
         self._warming_up = asyncio.create_task(self._runtime.start_call().long.run(fonts.warm_up))
 
     async def draw(self, request: Request) -> Drawing:
-        """Draw one picture.
+        """Draw a picture. An unreadable thumbnail leaves its frame empty.
 
         Raises:
-            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, or what is wrong with the
-                picture. An unreadable thumbnail only leaves its frame empty.
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED, or an IMAGE_… reason if the
+                picture cannot be read.
         """
         _validate(request)
         media_type = request.media_type or DEFAULT_MEDIA_TYPE

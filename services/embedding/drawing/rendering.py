@@ -111,7 +111,7 @@ def render(
 def _lay_out(picture: Picture, captioned: Sequence[CaptionedThumbnail], metrics: Metrics) -> Layout:
     if not captioned:
         return picture_layout(picture.width, picture.height, metrics)
-    cells = [_cell(each.thumbnail, each.lines, metrics) for each in captioned]
+    cells = [_cell(item.thumbnail, item.lines, metrics) for item in captioned]
     return thumbnails_layout(picture.width, picture.height, cells, metrics)
 
 

@@ -41,7 +41,7 @@ def test_the_strongest_features_are_kept() -> None:
     assert sum(tuple(point) in kept for point in few.points) > 0.9 * len(few)
 
 
-def test_the_same_pixels_give_the_same_features_in_the_same_order() -> None:
+def test_extraction_is_deterministic() -> None:
     first, second = extract(grey(0), LIMITS), extract(grey(0).copy(), LIMITS)
     assert np.array_equal(first.points, second.points)
     assert np.array_equal(first.descriptors, second.descriptors)
@@ -74,7 +74,7 @@ def test_mirroring_twice_changes_nothing() -> None:
     assert np.array_equal(twice.descriptors, found.descriptors)
 
 
-def test_features_match_through_scale_and_rotation() -> None:
+def test_features_match_across_scale_and_rotation() -> None:
     upright = grey(0, (400, 400))
     turn = cv2.getRotationMatrix2D((200, 200), 30, 0.7)
     turned = np.asarray(cv2.warpAffine(upright, turn, (400, 400)), np.uint8)
@@ -85,7 +85,7 @@ def test_features_match_through_scale_and_rotation() -> None:
     assert near.mean() > 0.7
 
 
-def test_matches_are_best_first_and_bounded() -> None:
+def test_matches_are_best_first_and_limited() -> None:
     first, second = extract(grey(0), LIMITS), extract(grey(0), LIMITS)
     pairs = match(first, second, max_ratio=0.8, max_matches=20)
     assert len(pairs) == 20

@@ -255,7 +255,7 @@ BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
 def test_a_single_garment_has_the_category_of_its_kind() -> None:
     classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.DRESS, is_alone=True)
     assert classified.category == Category.TOPS
-    assert [(one.name, one.value) for one in classified.attributes] == [
+    assert [(attribute.name, attribute.value) for attribute in classified.attributes] == [
         ("kind", "t-shirt"),
         ("sleeve_length", "short"),
     ]
