@@ -52,6 +52,8 @@ class DataFolder:
         self._path = settings.folder
         self._min_free_bytes = settings.min_free_bytes
         self._open: dict[str, Collection] = {}
+        # Counts of collections that were closed to make room, until they are opened again.
+        self._closed_stats: dict[str, CollectionStats] = {}
         self._path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._path, settings.lock_wait_s)
 
@@ -91,6 +93,7 @@ class DataFolder:
         self._add(name, Collection(folder, 0, shard))
 
     def drop(self, name: str) -> None:
+        self._closed_stats.pop(name, None)
         collection = self._open.pop(name, None)
         if collection is not None:
             collection.close()
@@ -117,7 +120,9 @@ class DataFolder:
         _create_index(self.collection(name).shard, field, field_type)
 
     def stats(self, name: str) -> CollectionStats:
-        return self.collection(name).stats()
+        """Return the counts of a collection, without opening one that was closed to make room."""
+        closed = self._closed_stats.get(name)
+        return self.collection(name).stats() if closed is None else closed
 
     def require_space(self, needed_bytes: int = 0) -> None:
         """Raise OSError (ENOSPC) unless the disk has space for a write of this size."""
@@ -128,10 +133,13 @@ class DataFolder:
     def _add(self, name: str, collection: Collection) -> None:
         """Add the collection as the most recently used one: the last in the dictionary."""
         self._open[name] = collection
+        self._closed_stats.pop(name, None)
         # A collection whose copy is open is about to switch to it.
         closable = [name for name, open_ in self._open.items() if open_.copy is None]
         for least_recent in closable[: max(0, len(self._open) - MAX_OPEN)]:
-            self._open.pop(least_recent).close()
+            closing = self._open.pop(least_recent)
+            self._closed_stats[least_recent] = closing.stats()
+            closing.close()
 
 
 def _lock(folder: Path, wait_s: float) -> TextIO:

@@ -163,7 +163,7 @@ async def test_a_full_disk_refuses_writes_but_not_reads_and_deletes(tmp_path: Pa
         await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
 
 
-def test_the_least_recently_used_shards_are_closed(
+def test_the_least_recently_used_shards_are_closed_and_keep_their_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imagesearch_services.catalog.edge.data_folder.MAX_OPEN", 2)
@@ -182,7 +182,14 @@ def test_the_least_recently_used_shards_are_closed(
         assert set(engine._folder._open) == {"b", "c"}
         assert run("stats", "b").point_count == 1
         assert run("stats", "a").point_count == 1
+        assert set(engine._folder._open) == {"b", "c"}  # counts do not open a closed shard
+        run("delete", "a", [bytes(16)])
         assert set(engine._folder._open) == {"b", "a"}
+        assert run("stats", "a").point_count == 0
+        run("drop_collection", "b")
+        run("create_collection", "b", [VectorSpace(SPACE, 16)], {})
+        assert run("stats", "b").point_count == 0
+        assert run("stats", "c").point_count == 1
     finally:
         engine.close()
 
