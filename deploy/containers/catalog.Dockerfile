@@ -1,4 +1,4 @@
-# The Catalog service, with the packages of its own extra and no others.
+# The Catalog service, with only the packages of its extra.
 #   docker build -f deploy/containers/catalog.Dockerfile -t imagesearch/catalog .
 ARG PYTHON=python:3.11.14-slim-bookworm
 
@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
 COPY deploy/constraints.txt /constraints.txt
-# By its path: an index may hold another distribution of this name.
+# By its path: an index may have another distribution of this name.
 RUN python -m venv /opt/imagesearch \
     && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[catalog]" \
@@ -20,10 +20,10 @@ RUN python -m venv /opt/imagesearch \
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="imagesearch catalog" \
-      org.opencontainers.image.description="Keeps libraries and their entries in Qdrant, embedded or as a server" \
+      org.opencontainers.image.description="Stores libraries and their entries in Qdrant, embedded or as a server" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=install /opt/imagesearch /opt/imagesearch
-# Owned by the user below, so that a fresh volume is, too.
+# Owned by the user below, so that a new volume is too.
 RUN install --directory --owner=10001 --group=10001 /var/lib/imagesearch
 ENV PATH=/opt/imagesearch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

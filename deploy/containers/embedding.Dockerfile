@@ -1,4 +1,4 @@
-# The Embedding service, with the packages of its own extra and no others.
+# The Embedding service, with only the packages of its extra.
 #   docker build -f deploy/containers/embedding.Dockerfile -t imagesearch/embedding .
 ARG PYTHON=python:3.11.14-slim-bookworm
 
@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
 COPY deploy/constraints.txt /constraints.txt
-# By its path: an index may hold another distribution of this name.
+# By its path: an index may have another distribution of this name.
 RUN python -m venv /opt/imagesearch \
     && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[embedding]" \
@@ -20,9 +20,9 @@ RUN python -m venv /opt/imagesearch \
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="imagesearch embedding" \
-      org.opencontainers.image.description="Decodes pictures and gets their embeddings from Triton; stateless" \
+      org.opencontainers.image.description="Decodes pictures and computes their embeddings with Triton; stateless" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Fonts for every script that a drawing's words may be in.
+# Fonts for every script that may occur in the text of a drawing.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         fonts-noto-cjk=1:20220127+repack1-1 \

@@ -1,4 +1,4 @@
-# The Gateway service, with the packages of its own extra and no others.
+# The Gateway service, with only the packages of its extra.
 #   docker build -f deploy/containers/gateway.Dockerfile -t imagesearch/gateway .
 ARG PYTHON=python:3.11.14-slim-bookworm
 
@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
 COPY deploy/constraints.txt /constraints.txt
-# By its path: an index may hold another distribution of this name.
+# By its path: an index may have another distribution of this name.
 RUN python -m venv /opt/imagesearch \
     && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[gateway]" \

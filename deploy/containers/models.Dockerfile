@@ -1,14 +1,14 @@
-# Fills a volume with the model repository that Triton serves: the job before everything else.
+# Fills a volume with the model repository of Triton; runs before the other services.
 #   docker build -f deploy/containers/models.Dockerfile -t imagesearch/models .
-# It needs a package index at run time, since weights that may not be redistributed are in no image:
-# the manifest pins them by hash. It holds only what this repository itself holds.
+# It needs a package index at run time: weights that may not be redistributed are not part of the
+# image, but pinned by hash in the manifest. The image contains only files of this repository.
 ARG PYTHON=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON}
 LABEL org.opencontainers.image.title="imagesearch models" \
       org.opencontainers.image.description="Prepares the models from the pinned manifest into a volume" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Standard library and pip are all that preparing takes.
+# Preparation needs only the standard library and pip.
 WORKDIR /opt/imagesearch
 COPY services/__init__.py imagesearch_services/
 COPY services/models/*.py imagesearch_services/models/
@@ -24,7 +24,7 @@ ENV HOME=/tmp \
     IMAGESEARCH_MODELS_DIR=/models
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# It runs once and ends: there is nothing to ask.
+# It runs once and exits.
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "imagesearch_services.models"]
 CMD ["prepare", "--repository-only"]
