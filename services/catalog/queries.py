@@ -202,7 +202,7 @@ def _checked_vectors(library: Library, query: Query) -> Sequence[VectorData]:
 
 def _check_dense(space: VectorSpace, vectors: Sequence[bytes]) -> None:
     if not 1 <= len(vectors) <= MAX_VECTORS:
-        raise field_error("vectors", f"must be 1 to {MAX_VECTORS}, not {len(vectors)}")
+        raise field_error("vectors", f"must have 1 to {MAX_VECTORS} items, not {len(vectors)}")
     check_query_vectors(space, vectors)
 
 

@@ -71,7 +71,9 @@ class Rejections:
             ServiceError: LIBRARY_NOT_FOUND, FIELD_INVALID, PAGE_TOKEN_INVALID.
         """
         if len(image_ids) > MAX_PAIRS:
-            raise field_error("image_ids", f"must be at most {MAX_PAIRS}")
+            raise field_error(
+                "image_ids", f"must have at most {MAX_PAIRS} items, not {len(image_ids)}"
+            )
         library = await self._libraries.get(library_id)
         members = list(dict.fromkeys(map(entry_uid, image_ids)))
         scope = f"rejected pairs {library.uid} {b''.join(members).hex()}"
@@ -144,7 +146,7 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
         ServiceError: FIELD_REQUIRED, FIELD_INVALID.
     """
     if len(pairs) > MAX_PAIRS:
-        raise field_error("pairs", f"must be at most {MAX_PAIRS}")
+        raise field_error("pairs", f"must have at most {MAX_PAIRS} items, not {len(pairs)}")
     for number, pair in enumerate(pairs):
         check_image_id(f"pairs[{number}].image_id_a", pair.a)
         check_image_id(f"pairs[{number}].image_id_b", pair.b)

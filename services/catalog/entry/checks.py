@@ -36,7 +36,9 @@ def check_entry(field: str, entry: Entry) -> None:
     _check_bytes(f"{field}.features", entry.features, MAX_FEATURES_BYTES)
     _check_bytes(f"{field}.thumbnail", entry.thumbnail, MAX_THUMBNAIL_BYTES)
     if len(entry.tags) > MAX_TAGS:
-        raise field_error(f"{field}.tags", f"must be at most {MAX_TAGS}, not {len(entry.tags)}")
+        raise field_error(
+            f"{field}.tags", f"must have at most {MAX_TAGS} items, not {len(entry.tags)}"
+        )
     for name, value in entry.tags.items():
         _check_tag(f"{field}.tags.{name}", name, value)
     for name in entry.attributes():

@@ -138,7 +138,9 @@ class Entries:
             ServiceError: LIBRARY_NOT_FOUND, FIELD_INVALID.
         """
         if len(image_ids) > MAX_BATCH:
-            raise field_error("image_ids", f"must be at most {MAX_BATCH}, not {len(image_ids)}")
+            raise field_error(
+                "image_ids", f"must have at most {MAX_BATCH} items, not {len(image_ids)}"
+            )
         if bool(image_ids) == (where is not None):
             raise field_error("image_ids", "exactly one of image_ids and filter must be set")
         return await self._shielded.run(self._delete(library_id, image_ids, where, key))
@@ -237,7 +239,7 @@ class Entries:
 def _requested_uids(image_ids: Sequence[str], uids: Sequence[bytes]) -> list[bytes]:
     """Return the uids of the image ids, followed by the given uids."""
     if len(image_ids) + len(uids) > MAX_BATCH:
-        raise field_error("image_ids", f"together with uids, must be at most {MAX_BATCH}")
+        raise field_error("image_ids", f"together with uids, must have at most {MAX_BATCH} items")
     for number, uid in enumerate(uids):
         if len(uid) != UID_BYTES:
             raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes, not {len(uid)}")

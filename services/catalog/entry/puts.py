@@ -55,7 +55,7 @@ class Puts:
         """
         library = await self._libraries.get(library_id, uid=library_uid)
         if not 1 <= len(items) <= MAX_BATCH:
-            raise field_error("entries", f"must be 1 to {MAX_BATCH}, not {len(items)}")
+            raise field_error("entries", f"must have 1 to {MAX_BATCH} items, not {len(items)}")
         return await self._shielded.run(self._put(library, check_items(library, items)))
 
     async def _put(

@@ -33,7 +33,9 @@ def check_new_library(library: Library) -> None:
     if not library.spaces:
         raise missing_field("library.spaces")
     if len(library.spaces) > MAX_SPACES:
-        raise field_error("library.spaces", f"must be at most {MAX_SPACES}")
+        raise field_error(
+            "library.spaces", f"must have at most {MAX_SPACES} items, not {len(library.spaces)}"
+        )
     if len({space.name for space in library.spaces}) < len(library.spaces):
         raise field_error("library.spaces", "must have different names")
     for number, space in enumerate(library.spaces):

@@ -41,7 +41,9 @@ class Thumbnails:
         """
         library = await self._libraries.get(library_id, uid=library_uid)
         if len(image_ids) > MAX_THUMBNAILS:
-            raise field_error("image_ids", f"must be at most {MAX_THUMBNAILS}")
+            raise field_error(
+                "image_ids", f"must have at most {MAX_THUMBNAILS} items, not {len(image_ids)}"
+            )
         uids = [entry_uid(image_id) for image_id in image_ids]
         files = await self._read(library, await self._refs(library, uids))
         return [files.get(uid, b"") for uid in uids]
