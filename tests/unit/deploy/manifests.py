@@ -1,4 +1,4 @@
-"""Reads what is under deploy/ the way its tools do."""
+"""Readers of the files under deploy/, equivalent to their tools."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SERVICES = {
     "embedding": "imagesearch.embedding.v1.EmbeddingService",
     "catalog": "imagesearch.catalog.v1.CatalogService",
 }
-"""Our services by short name, with the full names that health knows."""
+"""Health name of each service, by short name."""
 
 Document = dict[str, Any]
 
 
 def read_settings(service: str, variables: Mapping[str, str]) -> Any:
-    """Read a service's settings from these variables, as it would itself; unknown ones raise."""
+    """Read the settings of a service from environment variables; unknown variables raise."""
     module = importlib.import_module(f"imagesearch_services.{service}.settings")
     settings = next(
         item
@@ -49,7 +49,7 @@ def read_settings(service: str, variables: Mapping[str, str]) -> Any:
 
 @dataclass
 class Stage:
-    """One FROM of a container file."""
+    """A build stage of a container file."""
 
     image: str
     name: str = ""
@@ -91,7 +91,7 @@ def container_file(name: str) -> list[Stage]:
 
 
 def compose(*layers: str) -> Document:
-    """Return compose.yaml with these layers over it, merged by the rules of the specification.
+    """Return compose.yaml merged with layers, by the rules of the specification.
 
     Variables take their defaults.
     """
@@ -104,7 +104,7 @@ def compose(*layers: str) -> Document:
 
 
 def merge(base: Any, layer: Any) -> Any:
-    """Merge mappings key by key; all else that our layers hold replaces."""
+    """Merge mappings key by key; other values of the layer replace those of the base."""
     if isinstance(base, dict) and isinstance(layer, dict):
         return base | {key: merge(base.get(key), value) for key, value in layer.items()}
     return layer
@@ -112,7 +112,7 @@ def merge(base: Any, layer: Any) -> Any:
 
 @functools.cache
 def rendered(*folders: str) -> list[Document]:
-    """Return the objects of a kustomization, or of the base with components put onto it.
+    """Return the objects of a kustomization, or of the base with components added.
 
     Args:
         folders: one overlay, or components, relative to deploy/kubernetes.
@@ -145,7 +145,7 @@ def of_kind(objects: list[Document], *kinds: str) -> dict[str, Document]:
 
 
 def pods(objects: list[Document]) -> dict[str, Document]:
-    """Return the pod template of each workload by the workload's name."""
+    """Return the pod template of each workload, by name of the workload."""
     workloads = of_kind(objects, "Deployment", "StatefulSet", "Job")
     return {name: item["spec"]["template"] for name, item in workloads.items()}
 
@@ -155,5 +155,5 @@ def containers(pod: Document) -> list[Document]:
 
 
 def environment(container: Document) -> dict[str, str]:
-    """Return a container's variables; those from a secret read "secret"."""
+    """Return the environment of a container; the value of variables from a secret is "secret"."""
     return {item["name"]: item.get("value", "secret") for item in container.get("env", ())}

@@ -1,4 +1,4 @@
-"""The compose files, each layer alone and every way to stack them."""
+"""The compose files, in every combination of layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_there_are_layers_for_a_gpu_for_the_embedded_engine_and_for_a_bucket() -
     assert LAYERS == ["embedded", "gpu", "s3"]
 
 
-def test_small_pictures_lie_in_the_catalogs_volume_or_a_bucket() -> None:
+def test_thumbnails_are_stored_in_the_volume_of_the_catalog_or_in_a_bucket() -> None:
     catalog = compose()["services"]["catalog"]
     store = read_settings("catalog", catalog["environment"]).blob_store
     (volume,) = catalog["volumes"]
@@ -44,12 +44,12 @@ def test_small_pictures_lie_in_the_catalogs_volume_or_a_bucket() -> None:
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-def test_it_follows_the_compose_specification(stack: tuple[str, ...]) -> None:
+def test_the_file_conforms_to_the_compose_specification(stack: tuple[str, ...]) -> None:
     compose_spec.PyCompose.from_yaml(yaml.safe_dump(compose(*stack))).validate()
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-def test_every_variable_is_one_that_its_service_reads(stack: tuple[str, ...]) -> None:
+def test_services_read_every_variable_that_is_set(stack: tuple[str, ...]) -> None:
     for name in SERVICES:
         given = {
             key: value or ""
@@ -59,7 +59,7 @@ def test_every_variable_is_one_that_its_service_reads(stack: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-def test_targets_name_services_that_are_started_and_their_ports(stack: tuple[str, ...]) -> None:
+def test_targets_are_the_ports_of_started_services(stack: tuple[str, ...]) -> None:
     services = started(compose(*stack))
     ports = {name: read_settings(name, {}).server.port for name in SERVICES}
     ports |= {"triton": 8001, "qdrant": 6333}
@@ -72,7 +72,9 @@ def test_targets_name_services_that_are_started_and_their_ports(stack: tuple[str
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-def test_each_service_starts_after_what_it_calls_is_healthy(stack: tuple[str, ...]) -> None:
+def test_each_service_starts_after_its_dependencies_are_healthy(
+    stack: tuple[str, ...],
+) -> None:
     services = started(compose(*stack))
     order = {
         "gateway": {"embedding", "catalog"},
@@ -100,7 +102,7 @@ def test_only_the_gateway_is_published_and_only_to_this_machine(stack: tuple[str
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
-def test_every_container_is_bounded_read_only_and_without_privileges(
+def test_every_container_has_limits_a_read_only_root_and_no_privileges(
     stack: tuple[str, ...],
 ) -> None:
     for item in started(compose(*stack)).values():
@@ -113,7 +115,7 @@ def test_every_container_is_bounded_read_only_and_without_privileges(
         assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]+", item["image"])
 
 
-def test_volumes_lie_where_the_images_keep_their_data() -> None:
+def test_volumes_are_mounted_at_the_data_folders_of_the_images() -> None:
     services = compose()["services"]
     catalog = container_file("catalog")[-1].environment["IMAGESEARCH_CATALOG_DATA_DIR"]
     models = container_file("models")[-1].environment["IMAGESEARCH_MODELS_DIR"]
@@ -123,7 +125,7 @@ def test_volumes_lie_where_the_images_keep_their_data() -> None:
     assert f"--model-repository={models}/repository" in services["triton"]["command"]
 
 
-def test_our_images_are_built_from_our_container_files() -> None:
+def test_images_are_built_from_the_container_files() -> None:
     for name in OURS:
         item = compose()["services"][name]
         assert item["image"].startswith(f"imagesearch/{name}:")

@@ -1,4 +1,4 @@
-"""What can be known of the container files without an engine to build them."""
+"""The container files, checked without a container engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_each_service_and_the_models_have_a_container_file() -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_hadolint_finds_nothing(name: str) -> None:
+def test_hadolint_reports_no_problem(name: str) -> None:
     done = subprocess.run(
         [BIN / "hadolint", DEPLOY / "containers" / f"{name}.Dockerfile"],
         capture_output=True, text=True, check=False,
@@ -46,7 +46,7 @@ def test_every_stage_starts_from_the_same_pinned_slim_python(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_it_runs_as_a_numbered_user_that_is_not_root_and_stops_on_sigterm(name: str) -> None:
+def test_the_image_runs_as_a_numeric_non_root_user_and_stops_on_sigterm(name: str) -> None:
     final = container_file(name)[-1]
     (user,) = final.arguments("USER")
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
@@ -54,7 +54,7 @@ def test_it_runs_as_a_numbered_user_that_is_not_root_and_stops_on_sigterm(name: 
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_labels_say_title_description_and_licence(name: str) -> None:
+def test_labels_have_title_description_and_license(name: str) -> None:
     (labels,) = container_file(name)[-1].arguments("LABEL")
     found = re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', labels)
     assert dict(found).keys() == {"title", "description", "licenses"}
@@ -62,7 +62,7 @@ def test_labels_say_title_description_and_licence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_what_it_copies_is_there_and_in_the_build_context(name: str) -> None:
+def test_copied_files_exist_and_are_in_the_build_context(name: str) -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     allowed = [line[1:] for line in lines if line.startswith("!")]
     for stage in container_file(name):
@@ -81,17 +81,17 @@ def test_a_service_image_installs_its_own_extra_and_no_weights(name: str) -> Non
     (command,) = install.arguments("RUN")
     assert re.findall(r"whl\)\[([\w,]+)\]", command) == [name]
     assert name in EXTRAS
-    # Only what pip installed gets in: the wheel holds no weights (see below).
+    # The final stage has only the installed packages; the wheel contains no weights (see below).
     assert not final.copied_from_context
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_of_image_probe_and_settings_agree(name: str) -> None:
+def test_image_probe_and_settings_use_the_same_ports(name: str) -> None:
     final = container_file(name)[-1]
     server = read_settings(name, {}).server
     configured = read_settings(name, final.environment).server
     assert configured.port == server.port
-    assert configured.host == "0.0.0.0"  # noqa: S104  # inside a container of its own
+    assert configured.host == "0.0.0.0"  # noqa: S104  # inside a container
     assert final.arguments("EXPOSE") == [f"{configured.port} {configured.metrics_port}"]
     (health,) = final.arguments("HEALTHCHECK")
     probe = json.loads(health[health.index("[") :])
@@ -101,13 +101,13 @@ def test_ports_of_image_probe_and_settings_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_its_program_exists(name: str) -> None:
+def test_the_program_of_the_image_exists(name: str) -> None:
     (entrypoint,) = container_file(name)[-1].arguments("ENTRYPOINT")
     assert json.loads(entrypoint) == ["python", "-m", f"imagesearch_services.{name}"]
     assert (ROOT / "services" / name / "__main__.py").exists()
 
 
-def test_the_models_image_prepares_with_nothing_but_what_it_copies(tmp_path: Path) -> None:
+def test_the_models_image_runs_with_only_the_files_that_it_copies(tmp_path: Path) -> None:
     image = container_file("models")[-1]
     for sources, target in image.copied_from_context:
         for source in (path for pattern in sources for path in ROOT.glob(pattern)):
@@ -116,7 +116,7 @@ def test_the_models_image_prepares_with_nothing_but_what_it_copies(tmp_path: Pat
     variables = {
         name: value.replace(prefix, str(tmp_path)) for name, value in image.environment.items()
     }
-    interpreter = Path(os.path.realpath(sys.executable))  # not the one of our virtual environment
+    interpreter = Path(os.path.realpath(sys.executable))  # without the virtual environment
     done = subprocess.run(
         [interpreter, "-s", "-m", "imagesearch_services.models", "list"],
         env=variables, cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -126,7 +126,7 @@ def test_the_models_image_prepares_with_nothing_but_what_it_copies(tmp_path: Pat
 
 
 def put(source: Path, target: Path, *, into: bool) -> None:
-    """Copy as COPY does: the contents of a folder, or a file."""
+    """Copy like the instruction COPY: the contents of a folder, or a file."""
     ignore = shutil.ignore_patterns("__pycache__", "*.onnx")
     if source.is_dir():
         shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
@@ -137,9 +137,9 @@ def put(source: Path, target: Path, *, into: bool) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_an_extra_brings_every_package_that_its_service_imports(name: str) -> None:
+def test_an_extra_includes_every_package_that_its_service_imports(name: str) -> None:
     installed = importlib.metadata.packages_distributions()
-    brought = {
+    provided = {
         distribution.lower().replace("_", "-")
         for distribution in requirements(f"imagesearch[{name}]")
     }
@@ -150,21 +150,21 @@ def test_an_extra_brings_every_package_that_its_service_imports(name: str) -> No
         for module in imports(path)
         if module not in sys.stdlib_module_names
         and module not in {"imagesearch", "imagesearch_services"}
-        and not brought & {found.lower().replace("_", "-") for found in installed.get(module, ())}
-        and not namespace_of(module, brought)
+        and not provided & {found.lower().replace("_", "-") for found in installed.get(module, ())}
+        and not namespace_of(module, provided)
     }
     assert not missing
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_imports_with_nothing_but_what_its_extra_brings(name: str) -> None:
-    brought = {canonical(found) for found in closure(f"imagesearch[{name}]")}
+def test_a_service_can_be_imported_with_only_the_packages_of_its_extra(name: str) -> None:
+    provided = {canonical(found) for found in closure(f"imagesearch[{name}]")}
     others = [
         module
         for module, distributions in importlib.metadata.packages_distributions().items()
-        if not brought & set(map(canonical, distributions)) and not module.startswith("_")
+        if not provided & set(map(canonical, distributions)) and not module.startswith("_")
     ]
-    # None in sys.modules makes an import fail as if the module were not there.
+    # With None in sys.modules, an import fails as if the module were not installed.
     program = (
         "import json, sys; sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])));"
         f"import imagesearch_services.{name}.__main__"
@@ -177,24 +177,24 @@ def test_a_service_imports_with_nothing_but_what_its_extra_brings(name: str) -> 
 
 
 def closure(requirement: str) -> Iterator[str]:
-    """Yield the distributions that installing this brings, as those installed here say."""
-    waiting, seen = [requirement, "imagesearch"], set[str]()
-    while waiting:
-        wanted = Requirement(waiting.pop())
-        for extra in ("", *wanted.extras):
-            key = f"{canonical(wanted.name)}[{extra}]"
+    """Yield all distributions that a requirement installs, by the metadata of those installed."""
+    pending, seen = [requirement, "imagesearch"], set[str]()
+    while pending:
+        parsed = Requirement(pending.pop())
+        for extra in ("", *parsed.extras):
+            key = f"{canonical(parsed.name)}[{extra}]"
             if key in seen:
                 continue
             seen.add(key)
-            if canonical(wanted.name) == "imagesearch":
-                waiting += EXTRAS[extra] if extra else PROJECT["project"]["dependencies"]
+            if canonical(parsed.name) == "imagesearch":
+                pending += EXTRAS[extra] if extra else PROJECT["project"]["dependencies"]
                 yield "imagesearch"
                 continue
-            yield wanted.name
-            for line in importlib.metadata.requires(wanted.name) or ():
+            yield parsed.name
+            for line in importlib.metadata.requires(parsed.name) or ():
                 marker = Requirement(line).marker
                 if marker is None or marker.evaluate({"extra": extra}):
-                    waiting.append(line)
+                    pending.append(line)
 
 
 def canonical(distribution: str) -> str:
@@ -202,7 +202,7 @@ def canonical(distribution: str) -> str:
 
 
 def requirements(requirement: str) -> Iterator[str]:
-    """Yield what pyproject.toml asks for, extras of our own followed."""
+    """Yield the distributions that pyproject.toml lists for a requirement, including its extras."""
     parsed = Requirement(requirement)
     if parsed.name != "imagesearch":
         yield parsed.name
@@ -223,7 +223,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def namespace_of(module: str, distributions: set[str]) -> bool:
-    """Say whether a namespace package such as `google` is filled by one of the distributions."""
+    """Return whether a distribution contributes to a namespace package such as `google`."""
     return any(
         file.parts[0] == module
         for name in distributions
@@ -231,7 +231,7 @@ def namespace_of(module: str, distributions: set[str]) -> bool:
     )
 
 
-def test_the_wheel_holds_every_package_and_data_file_that_services_use() -> None:
+def test_the_wheel_contains_every_package_and_data_file_of_the_services() -> None:
     assert not [
         file
         for file in tracked_files()
@@ -241,7 +241,7 @@ def test_the_wheel_holds_every_package_and_data_file_that_services_use() -> None
     assert not [file for file in tracked_files() if file.suffix in weights]
 
 
-def test_the_wheel_and_the_build_context_hold_no_command_that_makes_artefacts() -> None:
+def test_the_wheel_and_the_build_context_exclude_commands_that_make_artefacts() -> None:
     commands = [file for file in tracked_files() if makes_artefacts(file)]
     assert commands
     assert not [file for file in commands if in_wheel(file)]
@@ -258,7 +258,7 @@ def test_no_service_imports_a_command_that_makes_artefacts() -> None:
             assert not [line for line in importing if any(name in line for name in names)], file
 
 
-def test_nothing_in_services_and_clients_imports_the_tests() -> None:
+def test_services_and_clients_do_not_import_the_tests() -> None:
     importers = [
         file
         for file in tracked_files()
@@ -277,13 +277,13 @@ def tracked_files() -> list[Path]:
 
 
 def makes_artefacts(file: Path) -> bool:
-    """Whether the file is in a subfolder of services/models/."""
+    """Return whether the file is in a subfolder of services/models/."""
     home = Path("services/models")
     return file.is_relative_to(home) and file.parent != home
 
 
 def in_wheel(file: Path) -> bool:
-    """Whether pyproject.toml puts the file into the wheel."""
+    """Return whether pyproject.toml includes the file in the wheel."""
     tool = PROJECT["tool"]["setuptools"]
     homes = {path: name for name, path in tool["package-dir"].items()}
     home = next(home for home in homes if file.is_relative_to(home))

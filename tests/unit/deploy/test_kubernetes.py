@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: every variation, as kustomize renders it."""
+"""The Kubernetes manifests, every variation as kustomize renders it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPONENTS = [*sorted(f"components/{path.name}" for path in KUBERNETES.glob("com
 OVERLAYS = [*sorted(f"overlays/{path.name}" for path in KUBERNETES.glob("overlays/*"))]
 VARIATIONS = ["base", *COMPONENTS, "../envoy", *OVERLAYS]
 SCHEMAS = ["1.30", "1.37"]
-"""The oldest and the newest Kubernetes that we look at."""
+"""The oldest and the newest checked version of Kubernetes."""
 
 
 @pytest.fixture(params=VARIATIONS)
@@ -37,18 +37,18 @@ def objects(request: pytest.FixtureRequest) -> list[Document]:
 
 
 @pytest.mark.parametrize("version", SCHEMAS)
-def test_every_object_follows_the_schema(objects: list[Document], version: str) -> None:
+def test_every_object_conforms_to_the_schema(objects: list[Document], version: str) -> None:
     for item in objects:
         kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_every_object_lives_in_the_namespace(objects: list[Document]) -> None:
+def test_every_object_is_in_the_namespace(objects: list[Document]) -> None:
     for item in objects:
         if item["kind"] != "Namespace":
             assert item["metadata"].get("namespace") == "imagesearch", item["metadata"]["name"]
 
 
-def test_every_pod_meets_the_restricted_standard_and_keeps_its_root_read_only(
+def test_every_pod_conforms_to_the_restricted_standard_with_a_read_only_root(
     objects: list[Document],
 ) -> None:
     (namespace,) = of_kind(objects, "Namespace").values()
@@ -67,14 +67,14 @@ def test_every_pod_meets_the_restricted_standard_and_keeps_its_root_read_only(
             }
 
 
-def test_every_container_says_what_it_needs_and_at_most_takes(objects: list[Document]) -> None:
+def test_every_container_has_resource_requests_and_limits(objects: list[Document]) -> None:
     for pod in pods(objects).values():
         for container in containers(pod):
             for bound in ("requests", "limits"):
                 assert {"cpu", "memory"} <= container["resources"][bound].keys()
 
 
-def test_images_are_pinned_and_the_same_as_in_compose(objects: list[Document]) -> None:
+def test_images_are_pinned_and_equal_those_of_compose(objects: list[Document]) -> None:
     known = {item["image"] for item in compose()["services"].values()}
     for name, pod in pods(objects).items():
         for container in containers(pod):
@@ -83,20 +83,20 @@ def test_images_are_pinned_and_the_same_as_in_compose(objects: list[Document]) -
             assert image in known or name == "envoy", image
 
 
-def test_every_variable_is_one_that_its_service_reads(objects: list[Document]) -> None:
+def test_services_read_every_variable_that_is_set(objects: list[Document]) -> None:
     for name in SERVICES:
         (container,) = pods(objects)[name]["spec"]["containers"]
         read_settings(name, container_file(name)[-1].environment | environment(container))
 
 
-def test_the_user_is_the_one_of_the_image(objects: list[Document]) -> None:
+def test_pods_run_as_the_user_of_the_image(objects: list[Document]) -> None:
     for name in SERVICES:
         own = pods(objects)[name]["spec"]["securityContext"]
         (user,) = container_file(name)[-1].arguments("USER")
         assert f"{own['runAsUser']}:{own['runAsGroup']}" == user
 
 
-def test_probes_ask_the_port_and_the_names_that_the_service_registers(
+def test_probes_use_the_port_and_the_health_names_of_the_service(
     objects: list[Document],
 ) -> None:
     for name, full_name in SERVICES.items():
@@ -120,13 +120,13 @@ def test_probes_and_services_use_ports_that_the_containers_open(objects: list[Do
             assert port["targetPort"] in opened(container)
 
 
-def test_services_are_called_by_names_and_ports_that_exist(objects: list[Document]) -> None:
+def test_targets_are_names_and_ports_of_existing_services(objects: list[Document]) -> None:
     for _, host, port in calls(objects):
         service = of_kind(objects, "Service")[host]
         assert port in [item["port"] for item in service["spec"]["ports"]]
 
 
-def test_names_that_callers_balance_over_stand_for_every_pod(objects: list[Document]) -> None:
+def test_services_with_load_balancing_callers_are_headless(objects: list[Document]) -> None:
     for name in SERVICES:
         (container,) = pods(objects)[name]["spec"]["containers"]
         for value in environment(container).values():
@@ -135,14 +135,14 @@ def test_names_that_callers_balance_over_stand_for_every_pod(objects: list[Docum
                 assert of_kind(objects, "Service")[host]["spec"]["clusterIP"] == "None"
 
 
-def test_a_pod_is_given_the_time_that_its_graceful_stop_takes(objects: list[Document]) -> None:
+def test_the_termination_grace_period_covers_a_graceful_stop(objects: list[Document]) -> None:
     for name in SERVICES:
         spec = pods(objects)[name]["spec"]
         server = read_settings(name, environment(spec["containers"][0])).server
         assert spec["terminationGracePeriodSeconds"] > server.drain_s + server.grace_s
 
 
-def test_volumes_that_are_claimed_exist(objects: list[Document]) -> None:
+def test_claimed_volumes_exist(objects: list[Document]) -> None:
     claims = of_kind(objects, "PersistentVolumeClaim")
     for pod in pods(objects).values():
         for volume in pod["spec"].get("volumes", ()):
@@ -150,7 +150,7 @@ def test_volumes_that_are_claimed_exist(objects: list[Document]) -> None:
                 assert volume["persistentVolumeClaim"]["claimName"] in claims
 
 
-def test_triton_waits_for_verified_models_and_serves_those() -> None:
+def test_triton_waits_for_verified_models_and_serves_them() -> None:
     spec = pods(rendered("base"))["triton"]["spec"]
     (verify,) = spec["initContainers"]
     models = container_file("models")[-1].environment["IMAGESEARCH_MODELS_DIR"]
@@ -158,7 +158,7 @@ def test_triton_waits_for_verified_models_and_serves_those() -> None:
     assert f"--model-repository={models}/repository" in spec["containers"][0]["args"]
 
 
-def test_the_embedded_catalog_is_alone_on_its_volume_and_needs_no_server() -> None:
+def test_the_embedded_catalog_is_a_single_pod_and_needs_no_qdrant_server() -> None:
     objects = rendered("components/embedded-catalog")
     catalog = of_kind(objects, "Deployment")["catalog"]["spec"]
     assert (catalog["replicas"], catalog["strategy"]["type"]) == (1, "Recreate")
@@ -170,7 +170,7 @@ def test_the_embedded_catalog_is_alone_on_its_volume_and_needs_no_server() -> No
     assert "persistentVolumeClaim" in volumes[mounts[data_dir]]
 
 
-def test_autoscalers_and_budgets_are_for_workloads_that_exist() -> None:
+def test_autoscalers_and_budgets_refer_to_existing_workloads() -> None:
     objects = rendered("overlays/production")
     for scaler in of_kind(objects, "HorizontalPodAutoscaler").values():
         workload = of_kind(objects, "Deployment")[scaler["spec"]["scaleTargetRef"]["name"]]
@@ -179,7 +179,7 @@ def test_autoscalers_and_budgets_are_for_workloads_that_exist() -> None:
         assert len(selected(objects, budget["spec"]["selector"]["matchLabels"])) == 1
 
 
-def test_network_policies_let_every_call_of_the_design_through_and_no_other() -> None:
+def test_network_policies_allow_exactly_the_calls_of_the_architecture() -> None:
     objects = rendered("overlays/production")
     expected = {(caller, host, port) for caller, host, port in calls(objects)}
     expected |= {("envoy", "gateway", 50051), ("qdrant", "qdrant", 6335)}
@@ -195,15 +195,15 @@ def test_network_policies_let_every_call_of_the_design_through_and_no_other() ->
     assert into == {call for call in expected if call[1] != "gateway"}
 
 
-def test_only_with_a_bucket_may_the_catalog_go_out() -> None:
+def test_the_catalog_may_connect_to_the_outside_only_with_a_bucket() -> None:
     policies, bucket = "components/network-policies", "components/s3-thumbnails"
-    assert 443 not in way_out(rendered(policies))
-    assert 443 in way_out(rendered(policies, bucket))
-    assert way_out(rendered(bucket)) == []
+    assert 443 not in egress_ports(rendered(policies))
+    assert 443 in egress_ports(rendered(policies, bucket))
+    assert egress_ports(rendered(bucket)) == []
 
 
 @pytest.mark.parametrize("folder", [*COMPONENTS, *OVERLAYS, "../envoy"])
-def test_each_variation_has_a_readme_that_shows_how_to_use_it(folder: str) -> None:
+def test_each_variation_has_a_readme_with_its_usage(folder: str) -> None:
     readme = (KUBERNETES / folder / "README.md").read_text()
     assert "```" in readme
     assert folder.removeprefix("../") in (KUBERNETES / "README.md").read_text() or (
@@ -212,7 +212,7 @@ def test_each_variation_has_a_readme_that_shows_how_to_use_it(folder: str) -> No
 
 
 def calls(objects: list[Document]) -> Iterator[tuple[str, str, int]]:
-    """Yield who calls whom by its settings: caller, host, port."""
+    """Yield the calls that settings define, as caller, host and port."""
     for name in SERVICES:
         (container,) = pods(objects)[name]["spec"]["containers"]
         for key, value in environment(container).items():
@@ -240,8 +240,8 @@ def probe_ports(container: Document) -> Iterator[int | str]:
                 yield how["port"]
 
 
-def way_out(objects: list[Document]) -> list[int]:
-    """Return the ports that the Catalog may call by its own policy."""
+def egress_ports(objects: list[Document]) -> list[int]:
+    """Return the ports to which the policy of the Catalog allows connections."""
     policy = of_kind(objects, "NetworkPolicy").get("catalog", {"spec": {}})
     return [port for rule in policy["spec"].get("egress", ()) for port in ports(rule)]
 
@@ -257,7 +257,7 @@ def ports(rule: Document) -> list[int]:
     return [port["port"] for port in rule.get("ports", ())]
 
 
-def test_the_envoy_that_is_deployed_is_the_one_that_is_tested() -> None:
+def test_the_deployed_envoy_configuration_is_the_tested_one() -> None:
     config = of_kind(rendered("../envoy"), "ConfigMap")
     (data,) = (item["data"] for name, item in config.items() if name.startswith("envoy-"))
     assert data["envoy.yaml"] == (DEPLOY / "envoy/envoy.yaml").read_text()

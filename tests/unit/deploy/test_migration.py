@@ -1,4 +1,4 @@
-"""The migration page names only what is in our contract."""
+"""The names on the migration page exist in the public contract."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def known_names() -> set[str]:
     return names
 
 
-def our_column() -> Iterator[str]:
+def contract_cells() -> Iterator[str]:
     """Yield the last cell of every row in tables whose last heading is "ours"."""
     ours = False
     for line in PAGE.splitlines():
@@ -49,17 +49,17 @@ def our_column() -> Iterator[str]:
             yield cells[-1]
 
 
-def test_every_name_on_our_side_is_in_the_contract() -> None:
+def test_every_name_in_the_column_ours_is_in_the_contract() -> None:
     unknown = {
         name
-        for cell in our_column()
+        for cell in contract_cells()
         for name in re.findall(r"`([A-Za-z]\w+)`", cell)
         if name not in known_names() | {"NOT"}
     }
     assert not unknown
 
 
-def test_every_category_stands_beside_the_number_that_the_contract_gives() -> None:
+def test_every_category_has_the_number_that_the_contract_documents() -> None:
     proto = (ROOT / "protos/imagesearch/type/v1/category.proto").read_text()
     expected = re.findall(r"\[(\d+)\]\s+(CATEGORY_\w+) =", proto)
     found = re.findall(r"^\| (\d+) \| [\w ]+ \| `(CATEGORY_\w+)` \|$", PAGE, flags=re.MULTILINE)
