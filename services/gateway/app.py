@@ -65,7 +65,7 @@ def build(settings: Settings) -> Service:
             tokens=DuplicateTokens(settings.page_token_key),
             admission=Admission(
                 settings.max_duplicates_calls,
-                refusal="enough libraries are being looked through for duplicates",
+                refusal="too many FindDuplicates calls are in progress; retry later",
                 retry_after_s=DUPLICATES_RETRY_AFTER_S,
             ),
             default_max_false_positive_rate=settings.search.default_max_false_positive_rate,

@@ -1,1 +1,1 @@
-"""Libraries and the images in them."""
+"""Libraries and their images: adding, reading, changing and deleting."""

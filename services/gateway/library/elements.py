@@ -1,6 +1,6 @@
-"""Elements on their way into a library: described by local features and by a dense model.
+"""Description of pictures that are added to an element library.
 
-library → describe pictures → entries with words, vectors and features
+Embedding describes each picture by local features, visual words and the vector of a dense model.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from imagesearch_services.gateway.ports import Embedding
 from imagesearch_services.gateway.roles import check_vocabulary, regional_space
 
 FEW_KEYPOINTS = 12
-"""Elements with fewer are seldom found."""
+"""Keypoints below which an element is rarely found."""
 NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
-LITTLE_TEXTURE = "the element has little texture: searches will seldom find it"
+LITTLE_TEXTURE = "the element has little texture: searches will rarely find it"
 
 
 async def describe(
     embedding: Embedding, library: Library, images: Sequence[NewImage | ServiceError]
 ) -> list[NewEntry | ServiceError]:
-    """Describe pictures for an element library; what can't be stored stays an error."""
+    """Return an entry for each picture; invalid pictures become or remain errors."""
     pictures = [
         PictureToEmbed(image.content, image.region)
         for image in images

@@ -1,4 +1,4 @@
-"""Images: adding them one by one and in batches, reading, changing and deleting them."""
+"""Adding images one by one and in batches; reading, changing and deleting them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from imagesearch_services.gateway.subjects import detection_warnings, is_subject
 
 
 class Images:
-    """What a caller can do with images."""
+    """Operations on images."""
 
     def __init__(
         self, embedding: Embedding, catalog: Catalog, libraries: LibraryCache, settings: AddSettings
@@ -43,7 +43,7 @@ class Images:
         self._settings = settings
 
     async def add(self, library_id: str, image: NewImage) -> StoredImage:
-        """Embed a picture and store it."""
+        """Embed a picture and store it as an image."""
 
         async def add_to(library: Library) -> StoredImage:
             (result,) = await self._store(library, await self._embed(library, [image]))
@@ -54,14 +54,15 @@ class Images:
     async def add_all(
         self, library_id: str, images: Sequence[NewImage | ServiceError]
     ) -> list[StoredImage | ServiceError]:
-        """Add pictures; each succeeds or fails alone.
+        """Add pictures; each succeeds or fails on its own.
 
-        While one chunk of them is being stored, the next ones are being embedded. They are stored
-        in order: of two pictures under one id the first one wins, as if they had come one by one.
+        While a chunk of pictures is stored, the next chunks are embedded. Pictures are stored in
+        order: the first of two pictures with the same id is stored, as if they were added one by
+        one.
 
         Args:
-            library_id: where.
-            images: pictures, or what is wrong with one that can't be tried.
+            library_id: library to add to.
+            images: pictures, or errors of invalid items, which are returned in their place.
         """
         library = await self._libraries.fetch(library_id)
         chunks = _chunks(images, self._settings.chunk_pictures)
@@ -84,7 +85,7 @@ class Images:
         return images[0]
 
     async def thumbnail(self, library_id: str, image_id: str) -> bytes:
-        """Give an image's small picture.
+        """Return the thumbnail of an image.
 
         Raises:
             ServiceError: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
@@ -125,13 +126,13 @@ class Images:
     async def _embed(
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
-        """Embed a chunk into all spaces of the library; what can't be stored stays an error."""
-        tried = [_checked(library, image) for image in images]
+        """Return an entry for each picture of a chunk; invalid pictures become or remain errors."""
+        checked = [_checked(library, image) for image in images]
         if library.type is LibraryType.ELEMENT:
-            return await elements.describe(self._embedding, library, tried)
-        pictures = [_picture(library, image) for image in tried if isinstance(image, NewImage)]
+            return await elements.describe(self._embedding, library, checked)
+        pictures = [_picture(library, image) for image in checked if isinstance(image, NewImage)]
         if not pictures:
-            return [image for image in tried if isinstance(image, ServiceError)]
+            return [image for image in checked if isinstance(image, ServiceError)]
         spaces = [model.space for model in library.models]
         answer = await self._embedding.embed(
             pictures,
@@ -141,7 +142,7 @@ class Images:
         embedded = iter(answer.pictures)
         return [
             image if isinstance(image, ServiceError) else _entry(image, next(embedded))
-            for image in tried
+            for image in checked
         ]
 
     async def _embed_or_fail(

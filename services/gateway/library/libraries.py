@@ -1,14 +1,11 @@
-"""Libraries: making and changing them, and what the Gateway remembers of them for a moment."""
+"""Creating, reading, changing and deleting libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from imagesearch_services.common import roles
-from imagesearch_services.common.errors import (
-    Reason,
-    ServiceError,
-)
+from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import LibraryType
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import Library, LibraryFields, NewLibrary, ServedModel
@@ -17,10 +14,11 @@ from imagesearch_services.gateway.roles import ROLES_BY_LIBRARY_TYPE
 from imagesearch_services.gateway.scoring.calibration import Calibrations
 
 SETTABLE = ("display_name", "description", "capacity", "thumbnails_disabled")
+"""Fields of a library that a caller can change."""
 
 
 class Libraries:
-    """What a caller can do with libraries."""
+    """Operations on libraries."""
 
     def __init__(
         self,
@@ -37,7 +35,11 @@ class Libraries:
     async def create(
         self, library_id: str, library_type: LibraryType, fields: LibraryFields, request_id: str
     ) -> Library:
-        """Make a library with the models that are served for its type now."""
+        """Create a library with the newest served models for its type.
+
+        Raises:
+            ServiceError: LIBRARY_ALREADY_EXISTS; MODEL_NOT_SERVED if a model is missing.
+        """
         models = self._models_for(library_type, await self._embedding.list_models())
         self._cache.forget(library_id)
         return await self._catalog.create_library(
@@ -69,24 +71,24 @@ class Libraries:
         chosen = []
         for role in ROLES_BY_LIBRARY_TYPE[library_type]:
             candidates = [
-                one
-                for one in served
-                if one.model.role == role and library_type in one.library_types
+                candidate
+                for candidate in served
+                if candidate.model.role == role and library_type in candidate.library_types
             ]
             if not candidates:
                 raise ServiceError(
                     Reason.MODEL_NOT_SERVED,
-                    f'no model of the role "{role}" is served for libraries of this type',
+                    f'no model in the role "{role}" is served for libraries of this type',
                     metadata={"model": role, "version": ""},
                 )
-            # Of two versions the later one: numbers by value, other names by their letters.
-            newest = max(candidates, key=lambda one: _version_order(one.model.version))
+            newest = max(candidates, key=lambda candidate: _version_order(candidate.model.version))
             if role != roles.WORDS:
-                # Words bring candidates and tell no score.
+                # Raises unless the model is calibrated. Words only select candidates.
                 self._calibrations.of(newest.model)
             chosen.append(newest)
         return chosen
 
 
 def _version_order(version: str) -> tuple[int, str]:
+    """Return a sort key: numbers by value, after all other versions in lexicographic order."""
     return (int(version), "") if version.isdecimal() else (-1, version)

@@ -1,4 +1,4 @@
-"""Adding pictures: each alone, in order, embedded ahead of being stored."""
+"""Adding pictures: isolation of errors, order, and concurrent embedding and storing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def outcomes(results: list[StoredImage | ServiceError]) -> list[str]:
     return [one.reason.value if isinstance(one, ServiceError) else one.image_id for one in results]
 
 
-async def test_a_picture_is_embedded_into_all_spaces_and_stored_as_said() -> None:
+async def test_a_picture_is_embedded_into_all_spaces_and_stored_with_its_fields() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     box = Box(1, 2, 3, 4)
     await images(embedding, catalog).add(
@@ -57,23 +57,23 @@ async def test_a_batch_is_embedded_in_chunks_and_stored_in_order() -> None:
     ]
 
 
-async def test_the_next_chunk_is_being_embedded_while_one_is_stored() -> None:
+async def test_the_next_chunk_is_embedded_while_a_chunk_is_stored() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     embedded_at_put: list[int] = []
     put_entries = catalog.put_entries
 
-    async def noting(*arguments: object) -> object:
+    async def recording(*arguments: object) -> object:
         embedded_at_put.append(len(embedding.calls))
         return await put_entries(*arguments)  # type: ignore[arg-type]
 
-    catalog.put_entries = noting  # type: ignore[assignment,method-assign]
+    catalog.put_entries = recording  # type: ignore[assignment,method-assign]
     batch = [picture(f"{row}") for row in range(4)]
     await images(embedding, catalog, chunk_pictures=1, chunks_in_flight=2).add_all("shop", batch)
     assert embedded_at_put[0] == 2
     assert embedded_at_put[-1] == 4
 
 
-async def test_one_bad_picture_never_fails_the_others() -> None:
+async def test_an_invalid_picture_does_not_fail_the_others() -> None:
     embedding, catalog = FakeEmbedding(failures={b"bad": UNREADABLE}), FakeCatalog()
     batch: list[NewImage | ServiceError] = [
         picture("a"),
@@ -93,7 +93,7 @@ async def test_one_bad_picture_never_fails_the_others() -> None:
     assert len(embedding.calls[0][0]) == 3
 
 
-async def test_a_batch_of_nothing_but_faults_asks_nobody() -> None:
+async def test_a_batch_of_invalid_items_calls_no_service() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     fault = ServiceError(Reason.FIELD_INVALID, "not even tried")
     assert await images(embedding, catalog).add_all("shop", [fault, fault]) == [fault, fault]
@@ -101,7 +101,7 @@ async def test_a_batch_of_nothing_but_faults_asks_nobody() -> None:
     assert not catalog.puts
 
 
-async def test_a_service_that_is_gone_fails_the_pictures_not_the_batch() -> None:
+async def test_an_unavailable_service_fails_the_pictures_not_the_batch() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     catalog.put_error = ServiceError(Reason.CATALOG_UNAVAILABLE, "gone")
     results = await images(embedding, catalog).add_all("shop", [picture("a"), picture("b")])
@@ -114,7 +114,7 @@ async def test_a_batch_for_an_unknown_library_fails_as_a_whole() -> None:
     assert caught.value.reason is Reason.LIBRARY_NOT_FOUND
 
 
-async def test_adding_survives_a_library_made_anew() -> None:
+async def test_adding_to_a_recreated_library_succeeds() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
     adding = images(embedding, catalog)
     await adding.add("shop", picture("a"))
