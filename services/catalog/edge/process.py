@@ -151,5 +151,5 @@ def _exception(failure: Failure) -> Exception:
         return FolderLockedError(failure.detail)
     logger().error("engine.command_failed", kind=failure.kind.name, error=failure.detail)
     if failure.kind is FailureKind.DISK_FULL:
-        return storage_error("no space is left for the storage engine")
+        return storage_error("the disk of the storage engine is full; free space on it")
     return storage_error("the storage engine failed")

@@ -58,7 +58,7 @@ class EdgeStorage:
         if age_s is None:
             await engine.command("ping")
         elif age_s > HANG_S:
-            raise storage_error("the storage engine hangs")
+            raise storage_error(f"the storage engine has not answered for {HANG_S:.0f} s")
 
     async def close(self) -> None:
         self._closed = True

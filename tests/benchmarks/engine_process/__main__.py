@@ -122,7 +122,7 @@ def is_running(pid: int) -> bool:
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {"children_mib": rounds[0]["children_mib"]}
-    for name in rounds[0].keys() - figures.keys():
+    for name in [name for name in rounds[0] if name not in figures]:
         values = [value for figures_of_round in rounds for value in figures_of_round[name]]
         figures[name] = [round(float(np.percentile(values, rank)), 3) for rank in (50, 95)]
     return figures

@@ -82,9 +82,10 @@ async def test_a_health_check_reports_an_engine_that_hangs(
         await until(lambda: storage._engine is not None and storage._engine._pending)
         # A command that has just been sent may still be running.
         await storage.check()
-        monkeypatch.setattr("imagesearch_services.catalog.edge.storage.HANG_S", 0.0)
-        with pytest.raises(ServiceError, match="the storage engine hangs"):
-            await storage.check()
+        with monkeypatch.context() as patch:
+            patch.setattr("imagesearch_services.catalog.edge.storage.HANG_S", 0.0)
+            with pytest.raises(ServiceError, match="the storage engine has not answered for"):
+                await storage.check()
         os.kill(engine_pid(storage), signal.SIGCONT)
         await call
         await storage.check()
@@ -155,7 +156,7 @@ async def test_a_full_disk_refuses_writes_but_not_reads_and_deletes(tmp_path: Pa
     async with edge_catalog(tmp_path, MIN_FREE_MIB=str(1 << 40)) as (catalog, _):
         with refused(Reason.STORAGE_UNAVAILABLE) as errors:
             await catalog.put("shop", make_entry("b"))
-        assert errors[0].message == "no space is left for the storage engine"
+        assert errors[0].message == "the disk of the storage engine is full; free space on it"
         with refused(Reason.STORAGE_UNAVAILABLE):
             await catalog.make_library("another")
         assert await catalog.nearest("shop", turned(0)) == ["a"]
