@@ -1,1 +1,1 @@
-"""Embedding: everything that needs pixels, from the bytes of a picture to its vectors."""
+"""The Embedding service: all work on pixels, from the bytes of a picture to its vectors."""

@@ -25,7 +25,7 @@ from imagesearch_services.embedding.triton import TritonClient
 
 
 def build(settings: Settings) -> Service:
-    """Build the service; it starts to watch Triton when it is registered with a server."""
+    """Build the service; it starts watching Triton when it is registered with a server."""
     # Threads of linear algebra spin while they wait and take the processor from Triton.
     threadpool_limits(1, "blas")
     # Threads of the runtime work on pictures in parallel; OpenCV would split each picture as well.

@@ -1,4 +1,4 @@
-"""The border of the contract for elements: features, and where they were found."""
+"""Conversion of messages about elements from and to the domain's types."""
 
 from __future__ import annotations
 

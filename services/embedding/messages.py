@@ -131,7 +131,9 @@ def read_drawing(request: pb.DrawAnnotationsRequest) -> DrawingRequest:
             _read_annotation(annotation, f"annotations[{index}]")
             for index, annotation in enumerate(request.annotations)
         ],
-        thumbnails=[ThumbnailFile(each.content, list(each.lines)) for each in request.beside],
+        thumbnails=[
+            ThumbnailFile(thumbnail.content, list(thumbnail.lines)) for thumbnail in request.beside
+        ],
         media_type=request.media_type,
         max_side_px=request.max_side_px,
     )

@@ -201,8 +201,7 @@ def _propose(picture: Picture, within: Box, max_regions: int) -> tuple[list[Box]
     boxes: list[Box] = []
     sources: list[str] = []
     for region in propose_regions(pixels, max_regions):
-        found = Box(region.x_min, region.y_min, region.x_max, region.y_max).moved(left, top)
-        box = found.scaled(1 / picture.x_scale, 1 / picture.y_scale)
+        box = region.box.moved(left, top).scaled(1 / picture.x_scale, 1 / picture.y_scale)
         if (inside := box.clipped(picture.width, picture.height)) is not None:
             boxes.append(inside)
             sources.append(region.source)

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from imagesearch_services.common.types import Box
+
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
@@ -68,11 +70,8 @@ MIN_CONTRAST = 8.0
 class Region:
     """A part of a picture that may be a picture itself."""
 
-    x_min: float
-    """Edges are in pixels of the given picture; the maxima are exclusive."""
-    y_min: float
-    x_max: float
-    y_max: float
+    box: Box
+    """Pixels of the given picture."""
     source: str
     """The rule that proposed it: "rectangle", "block" or "grid"."""
 
@@ -84,11 +83,6 @@ class _Candidate:
     box: tuple[int, int, int, int]
     score: float
     source: str
-
-    @property
-    def area(self) -> int:
-        x_min, y_min, x_max, y_max = self.box
-        return (x_max - x_min) * (y_max - y_min)
 
 
 def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
@@ -293,10 +287,5 @@ def _region(candidate: _Candidate, x_scale: float, y_scale: float) -> Region:
     x_min, y_min, x_max, y_max = candidate.box
     inset = 0.0 if candidate.source == "grid" else INSET
     x_inset, y_inset = (x_max - x_min) * inset, (y_max - y_min) * inset
-    return Region(
-        x_min=(x_min + x_inset) * x_scale,
-        y_min=(y_min + y_inset) * y_scale,
-        x_max=(x_max - x_inset) * x_scale,
-        y_max=(y_max - y_inset) * y_scale,
-        source=candidate.source,
-    )
+    inner = Box(x_min + x_inset, y_min + y_inset, x_max - x_inset, y_max - y_inset)
+    return Region(inner.scaled(x_scale, y_scale), candidate.source)

@@ -45,11 +45,11 @@ class ModelRegistry:
         self._watcher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to watch Triton."""
+        """Start watching Triton."""
         self._watcher = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop to watch Triton."""
+        """Stop watching Triton."""
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -1,12 +1,12 @@
 """The threads and the pixel budget that all engines of the service share.
 
-A task is short or long, by what it is expected to take. Each kind has as many threads as the
-machine has processors, so that the operating system divides the processors between the kinds and
-a short task never waits for a long one: an embedding of a photograph goes on while large pictures
-are decoded, drawings are made and pictures are compared. Headers of files are read by threads of
-their own, so that a bad picture is refused at once however busy the others are.
+A task is short or long, by its expected duration. Each kind has its own threads, by default as many
+as there are processors, so that the operating system divides the processors between the kinds and
+a short task never waits for a long task: a photograph is embedded while large pictures are decoded,
+drawn on or compared. Separate threads read the headers of files, so that an invalid picture is
+refused at once even if all other threads are busy.
 
-A task must not wait for another task: with every thread waiting, none would be free to run it.
+A task must not wait for another task of the runtime: if all threads waited, no thread could run it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""EmbeddingService: message in, domain call, message out."""
+"""The gRPC servicer: reads the request, calls the domain, writes the response."""
 
 # ruff: noqa: N802, ARG002  # names and parameters of methods are gRPC's
 

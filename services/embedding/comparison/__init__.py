@@ -1,1 +1,1 @@
-"""Two pictures compared: aligned, measured, and the edits told that lead from one to the other."""
+"""Comparison of two pictures: alignment, measures, likely edits and an overlay."""

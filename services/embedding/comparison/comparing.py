@@ -88,8 +88,8 @@ class Comparer:
             for content, name in ((first, "image_a"), (second, "image_b"))
         ]
         call = self._runtime.start_call()
-        # Both at once: if calls held one picture while they wait for room for the other, two calls
-        # could wait for each other for ever.
+        # Both at once, since two calls that each hold one picture and wait for room for the other
+        # would deadlock.
         async with call.admit(sum(file.pixels for file in files)) as grant:
             with stopwatch.step("decode"):
                 a, b = await self._view(call, files)

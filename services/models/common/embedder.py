@@ -51,8 +51,7 @@ class Embedder:
         boxes = [Box(0, 0, picture.width, picture.height)]
         if max_regions:
             boxes += [
-                Box(region.x_min, region.y_min, region.x_max, region.y_max)
-                for region in propose_regions(np.asarray(picture.image), max_regions)
+                region.box for region in propose_regions(np.asarray(picture.image), max_regions)
             ]
         return self.of_inputs([preprocess(picture, boxes, self._spec)])
 
