@@ -112,4 +112,4 @@ class ScanLimits:
     max_edges: int = 250_000
     """Similarities in the graph at which its exploration stops, about 30 MB."""
     remembered_pairs: int = 500_000
-    """Maximum pairs remembered as no copies, about 60 MB; a forgotten pair is compared again."""
+    """Maximum pairs remembered as no copies, about 50 MB; a forgotten pair is compared again."""

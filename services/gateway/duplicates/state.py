@@ -30,7 +30,7 @@ class ProcessedImages:
 
 
 class RecentPairs:
-    """A set of pairs of uids that forgets the oldest pairs, about 120 bytes a pair.
+    """A set of pairs of uids that forgets the oldest pairs, about 100 bytes a pair.
 
     Pairs are kept in two generations; the older one is dropped when the newer one is full. So the
     set holds at least the last `capacity / 2` pairs and at most `capacity`.
