@@ -117,7 +117,7 @@ def _proposals(pairs: _Pairs, side: float, rules: Rules) -> list[Bools]:
         max_errors = tolerance * side * scales
         inliers = agrees & (squared_errors < max_errors * max_errors)
         votes = inliers @ pairs.weights
-        found += [inliers[row] for row in np.argsort(-votes, kind="stable")[: rules.refined]]
+        found += [inliers[row] for row in np.argsort(-votes, kind="stable")[: rules.max_refined]]
     return found
 
 

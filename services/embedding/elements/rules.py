@@ -21,8 +21,8 @@ class Rules:
     """Maximum matches of an element, the best ones."""
     max_proposals: int = 120
     """Maximum matches of an element that propose a pose, the best ones; all matches vote."""
-    refined: int = 2
-    """Proposals that are refined, of the loose and of the strict ranking each."""
+    max_refined: int = 2
+    """Maximum proposals that are refined, of each ranking: the loose and the strict."""
     scale_tolerance: float = float(np.log(1.8))
     """Maximum difference of an inlier's log scale from the pose's."""
     angle_tolerance: float = float(np.deg2rad(40))

@@ -19,6 +19,7 @@ from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,
     MIN_SCORES_WITH_PERSON,
     SUBJECT_MAP,
+    Garment,
     find_garments,
 )
 from imagesearch_services.embedding.subjects.colors import Gains, illuminant_gains, name_colors
@@ -123,23 +124,11 @@ def find_subjects(
     garments_area = sum(garment.area for garment in garments)
     if garments_area < MAX_DETAIL_AREA:
         found_object = _find_object(crop_box(picture, within, MASK_SIDE_PX), merged[SUBJECT_MAP])
-    if garments and (
-        found_object is None or _is_dressed_person(found_object.mask, garments_area, merged)
+    if found_object is None or (
+        garments and _is_dressed_person(found_object.mask, garments_area, merged)
     ):
-        return [
-            FoundSubject(
-                _absolute_box(within, garment.box),
-                garment.category,
-                min(1.0, garment.score),
-                _crop_mask(garment.mask, garment.box),
-            )
-            for garment in garments
-        ]
-    if found_object is None:
-        return []
-    bounds = _mask_bounds(found_object.mask)
-    box, mask = _absolute_box(within, bounds), _crop_mask(found_object.mask, bounds)
-    return [FoundSubject(box, None, found_object.score, mask)]
+        return [_garment_subject(within, garment) for garment in garments]
+    return [_object_subject(within, found_object)]
 
 
 def subject_colors(picture: Picture, subject: FoundSubject) -> list[Color]:
@@ -188,6 +177,21 @@ def without_letterbox(maps: Floats, within: Box, spec: InputSpec, stride: int) -
         round(left / stride), max(round(left / stride) + 1, round((left + width) / stride))
     )
     return maps[:, rows, columns]
+
+
+def _garment_subject(within: Box, garment: Garment) -> FoundSubject:
+    return FoundSubject(
+        _absolute_box(within, garment.box),
+        garment.category,
+        min(1.0, garment.score),
+        _crop_mask(garment.mask, garment.box),
+    )
+
+
+def _object_subject(within: Box, found: _Object) -> FoundSubject:
+    bounds = _mask_bounds(found.mask)
+    mask = _crop_mask(found.mask, bounds)
+    return FoundSubject(_absolute_box(within, bounds), None, found.score, mask)
 
 
 def _is_dressed_person(mask: Mask, garments_area: float, maps: Floats) -> bool:
