@@ -45,5 +45,6 @@ class ExponentialTail:
         """Return the share of values that are x or more, for each x in `at`."""
         size = self.ascending.size
         counted = (size - np.searchsorted(self.ascending, at, side="left")) / size
-        fitted = self.share * np.exp(-(at - self.start) / self.mean_excess)
+        excess = np.maximum(at - self.start, 0)
+        fitted = self.share * np.exp(-excess / self.mean_excess)
         return np.where(at < self.start, counted, fitted)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 RELATED = Path(__file__).with_name("related.json")
 """Groups of related pictures.
@@ -43,9 +44,15 @@ class Split:
     """Strangers that are never queries of the benchmark."""
 
 
+def related_pictures() -> dict[str, Any]:
+    """Read the groups of related pictures (`RELATED`)."""
+    groups: dict[str, Any] = json.loads(RELATED.read_text())
+    return groups
+
+
 def split(names: Sequence[str]) -> Split:
     """Split the pictures; of each group of pictures taken moments apart, keep only the first."""
-    related = json.loads(RELATED.read_text())
+    related = related_pictures()
     repeated = {name for group in related["same"] for name in sorted(group)[1:]}
     used = [name for name in names if name not in repeated]
     background, used = used[:BACKGROUND], used[BACKGROUND:]
