@@ -8,20 +8,20 @@ from threadpoolctl import threadpool_limits
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
-from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.comparison.comparing import Comparer
-from imagesearch_services.embedding.copies import CopyChecker
+from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.elements.finder import ElementFinder
 from imagesearch_services.embedding.elements.regional import RegionalDescriber
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.embed import Embedder
+from imagesearch_services.embedding.embed.embedder import Embedder
+from imagesearch_services.embedding.inference.background import load_backgrounds
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.triton import TritonClient
 from imagesearch_services.embedding.memory import keep_freed_memory
-from imagesearch_services.embedding.registry import ModelRegistry
 from imagesearch_services.embedding.runtime import Runtime
 from imagesearch_services.embedding.servicer import SERVICE, EmbeddingServicer
 from imagesearch_services.embedding.settings import Settings
-from imagesearch_services.embedding.triton import TritonClient
 
 
 def build(settings: Settings) -> Service:

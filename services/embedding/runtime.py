@@ -17,8 +17,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import ParamSpec, TypeVar
 
 from imagesearch_services.embedding.admission import CallAdmission, Grant, PixelBudget
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.reusable_file import ReusableFile
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.reusable_file import ReusableFile
 from imagesearch_services.embedding.workers import Workers
 
 P = ParamSpec("P")

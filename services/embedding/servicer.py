@@ -17,14 +17,15 @@ from imagesearch_services.common.type_messages import (
     write_model_version,
     write_timing,
 )
-from imagesearch_services.embedding import element_messages, messages, spaces
 from imagesearch_services.embedding.comparison.comparing import Comparer
-from imagesearch_services.embedding.copies import CopyChecker
+from imagesearch_services.embedding.comparison.copies import CopyChecker
+from imagesearch_services.embedding.contract import element_messages, messages
 from imagesearch_services.embedding.drawing.drawer import Drawer
 from imagesearch_services.embedding.elements.finder import ElementFinder, Purpose
-from imagesearch_services.embedding.embed import Embedder
-from imagesearch_services.embedding.query_session import QuerySession
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.embed.embedder import Embedder
+from imagesearch_services.embedding.embed.query_session import QuerySession
+from imagesearch_services.embedding.inference import spaces
+from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.runtime import Runtime
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name

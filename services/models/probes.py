@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 import onnxruntime
 
-from imagesearch_services.embedding.probe import encode_answer, probe_answer, probe_picture
+from imagesearch_services.embedding.inference.probe import (
+    encode_answer,
+    probe_answer,
+    probe_picture,
+)
 from imagesearch_services.models.fetch import PreparationError
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ def write_probes(
             {_parameter(described, "input_name"): picture[None]},
         )
         (folder / "probe.pbtxt").write_text(
-            "# The answer to the probe picture of services/embedding/probe.py.\n"
+            "# The answer to the probe picture of services/embedding/inference/probe.py.\n"
             "# Written by `python -m imagesearch_services.models probe`.\n"
             + _entry("probe", encode_answer(probe_answer(outputs[0][0])))
             + _entry("probe_min_cosine", str(MIN_COSINE))

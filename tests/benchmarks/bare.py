@@ -20,8 +20,8 @@ import qdrant_edge as q
 
 from imagesearch_services.catalog.edge.collection import read_generation
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.preprocess import (
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.preprocess import (
     InputSpec,
     Resize,
     harmless_reduction,

@@ -24,7 +24,7 @@ from tritonclient.grpc.aio import InferenceServerClient  # type: ignore[import-u
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from imagesearch_services.embedding.probe import probe_picture
+from imagesearch_services.embedding.inference.probe import probe_picture
 from tests.triton_server import MODELS_DIR, running_triton
 
 MODELS = {"sscd": 288, "efficientnet_lite2": 260}

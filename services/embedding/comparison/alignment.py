@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from imagesearch_services.embedding import geometric_check
 from imagesearch_services.embedding.comparison.optical_flow import displaced, flow_of
 from imagesearch_services.embedding.comparison.overlap import Overlap, agreement, overlap_of
 from imagesearch_services.embedding.comparison.view import Floats, View
-from imagesearch_services.embedding.geometric_check import GeometricRules, Matrix
-from imagesearch_services.embedding.local_features import LocalFeatures, match
+from imagesearch_services.embedding.features import geometric_check
+from imagesearch_services.embedding.features.geometric_check import GeometricRules, Matrix
+from imagesearch_services.embedding.features.local_features import LocalFeatures, match
 
 RULES = GeometricRules()
 MAX_RATIO = 0.85

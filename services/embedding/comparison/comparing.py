@@ -14,7 +14,6 @@ from imagesearch_services.common.errors import (
 )
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import ModelVersion, PictureInfo, StepTiming
-from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned, align
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.judging import (
@@ -27,11 +26,12 @@ from imagesearch_services.embedding.comparison.judging import (
     whole_inputs,
 )
 from imagesearch_services.embedding.comparison.overlay import draw_overlay
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.inference.background import Background
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.stacking import Rows, Stacker
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import Call, Runtime
-from imagesearch_services.embedding.stacking import Rows, Stacker
 
 WORKING_PIXELS = 4_000_000
 """Pixels that two decoded pictures count for, with their features and overlap."""

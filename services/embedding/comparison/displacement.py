@@ -12,11 +12,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from imagesearch_services.embedding import geometric_check
 from imagesearch_services.embedding.comparison.alignment import Aligned
 from imagesearch_services.embedding.comparison.optical_flow import displaced, flow_of
 from imagesearch_services.embedding.comparison.overlap import correlations, overlap_of
 from imagesearch_services.embedding.comparison.view import Floats, Grey, Mask, View, grey_of
+from imagesearch_services.embedding.features import geometric_check
 
 SIDE_PX = 512
 """Maximum long side of the overlap, pixels."""

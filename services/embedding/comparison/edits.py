@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imagesearch_services.embedding import geometric_check
 from imagesearch_services.embedding.comparison.alignment import Aligned
 from imagesearch_services.embedding.comparison.changes import pixel_edits
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.view import Floats, Mask, View
-from imagesearch_services.embedding.geometric_check import Matrix, Size
+from imagesearch_services.embedding.features import geometric_check
+from imagesearch_services.embedding.features.geometric_check import Matrix, Size
 
 WHOLE_SHARE = 0.95
 """Share from which a picture shows all of the other: the accuracy of the alignment."""

@@ -10,16 +10,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import Box, PictureInfo
-from imagesearch_services.embedding.background import Background
 from imagesearch_services.embedding.comparison.alignment import Aligned
 from imagesearch_services.embedding.comparison.displacement import displacement_px
 from imagesearch_services.embedding.comparison.edit import Edit
 from imagesearch_services.embedding.comparison.edits import Motion, likely_edits
 from imagesearch_services.embedding.comparison.measures import hash_measures, pixel_measures, ssim
 from imagesearch_services.embedding.comparison.view import View
-from imagesearch_services.embedding.geometric_check import Matrix
-from imagesearch_services.embedding.pictures import Picture, PictureFile
-from imagesearch_services.embedding.preprocess import InputSpec, preprocess
+from imagesearch_services.embedding.features.geometric_check import Matrix
+from imagesearch_services.embedding.inference.background import Background
+from imagesearch_services.embedding.pictures.picture_file import Picture, PictureFile
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640
 """Long side at which pictures are compared, pixels; smaller pictures keep their size."""

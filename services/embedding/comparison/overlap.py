@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from imagesearch_services.embedding import geometric_check
 from imagesearch_services.embedding.comparison.view import Floats, Mask, Pixels, View, grey_of
-from imagesearch_services.embedding.geometric_check import Matrix, Size
+from imagesearch_services.embedding.features import geometric_check
+from imagesearch_services.embedding.features.geometric_check import Matrix, Size
 
 MIN_SIDE_PX = 24
 """Minimum shorter side of an overlap, if the pictures have it."""

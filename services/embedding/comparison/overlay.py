@@ -7,11 +7,11 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imagesearch_services.embedding import geometric_check
 from imagesearch_services.embedding.comparison.alignment import Aligned
 from imagesearch_services.embedding.comparison.overlap import warped
 from imagesearch_services.embedding.comparison.view import Floats, Mask, Pixels, View, grey_of
-from imagesearch_services.embedding.geometric_check import Matrix, Points
+from imagesearch_services.embedding.features import geometric_check
+from imagesearch_services.embedding.features.geometric_check import Matrix, Points
 
 Color = tuple[int, int, int]
 

@@ -8,8 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.geometric_check import Size
-from imagesearch_services.embedding.local_features import ExtractionLimits, LocalFeatures, extract
+from imagesearch_services.embedding.features.geometric_check import Size
+from imagesearch_services.embedding.features.local_features import (
+    ExtractionLimits,
+    LocalFeatures,
+    extract,
+)
 
 Pixels = npt.NDArray[np.uint8]
 """RGB [height, width, 3], or grey [height, width]."""

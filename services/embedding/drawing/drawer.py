@@ -21,7 +21,7 @@ from imagesearch_services.embedding.drawing.rendering import (
     Thumbnail,
     render,
 )
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import Runtime
 
 DEFAULT_MEDIA_TYPE = "image/jpeg"

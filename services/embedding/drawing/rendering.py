@@ -21,7 +21,7 @@ from imagesearch_services.embedding.drawing.layout import (
     thumbnails_layout,
 )
 from imagesearch_services.embedding.drawing.text import natural_size_px, set_rows
-from imagesearch_services.embedding.pictures import Picture
+from imagesearch_services.embedding.pictures.picture_file import Picture
 
 BACKGROUND = "#f4f5f7"
 INK = "#171b21"

@@ -26,13 +26,13 @@ from imagesearch_services.embedding.elements.masks import two_color_segment
 from imagesearch_services.embedding.elements.segments import find_segments
 from imagesearch_services.embedding.elements.shapes import Shape, shape_of
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.local_features import (
+from imagesearch_services.embedding.features.local_features import (
     ExtractionLimits,
     Grey,
     LocalFeatures,
     extract,
 )
-from imagesearch_services.embedding.pictures import Picture
+from imagesearch_services.embedding.pictures.picture_file import Picture
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -36,11 +36,11 @@ from imagesearch_services.embedding.elements.regional import (
 )
 from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.items import PICTURE_FAULTS, Item, validate_thumbnail
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.preparing import clipped_region
+from imagesearch_services.embedding.embed.items import PICTURE_FAULTS, Item, validate_thumbnail
+from imagesearch_services.embedding.embed.preparing import clipped_region
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.runtime import Call, Runtime
-from imagesearch_services.embedding.thumbnails import thumbnail
 
 MAX_ITEMS = 100
 """Maximum pictures per call."""

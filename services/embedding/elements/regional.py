@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import field_error
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import Picture
-from imagesearch_services.embedding.preprocess import preprocess
-from imagesearch_services.embedding.registry import ModelRegistry
-from imagesearch_services.embedding.windows import Windows
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.windows import Windows
+from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.preprocess import preprocess
 
 Floats = npt.NDArray[np.float32]
 

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.embedding.elements.shapes import ShapeBook
-from imagesearch_services.embedding.local_features import BINS, DIMENSIONS, DIRECTIONS
+from imagesearch_services.embedding.features.local_features import BINS, DIMENSIONS, DIRECTIONS
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.preprocess import InputSpec, Resize, preprocess
-from imagesearch_services.embedding.regions import propose_regions
+from imagesearch_services.embedding.embed.regions import propose_regions
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize, preprocess
 from imagesearch_services.models.common.prepared import weights_file
 
 COPY_MODEL = "sscd"

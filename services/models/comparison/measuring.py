@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 
 from imagesearch_services import embedding
-from imagesearch_services.embedding.background import load_backgrounds
 from imagesearch_services.embedding.comparison.alignment import align
 from imagesearch_services.embedding.comparison.judging import (
     Vectors,
@@ -20,7 +19,8 @@ from imagesearch_services.embedding.comparison.judging import (
     overlap_inputs,
     read_picture,
 )
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.inference.background import load_backgrounds
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.models.common.embedder import COPY_MODEL, SPECS, VERSION, Embedder
 from imagesearch_services.models.comparison.pairs import FOLDER, Pair
 

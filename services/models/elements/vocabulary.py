@@ -27,7 +27,7 @@ from imagesearch_services.embedding.elements.vocabulary import (
     PHOTO_WEIGHT_STEPS,
     Vocabulary,
 )
-from imagesearch_services.embedding.local_features import ExtractionLimits, extract
+from imagesearch_services.embedding.features.local_features import ExtractionLimits, extract
 from imagesearch_services.models.common.pictures import (
     all_names,
     data_folder,

@@ -24,9 +24,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.embedding.background import load_backgrounds
+from imagesearch_services.embedding.comparison.copies import measure_pair, view_of
 from imagesearch_services.embedding.comparison.view import View
-from imagesearch_services.embedding.copies import measure_pair, view_of
+from imagesearch_services.embedding.inference.background import load_backgrounds
 from imagesearch_services.gateway.duplicates.copy_classifier import (
     BUILT_IN_WEIGHTS,
     CopyClassifier,

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.thumbnails import thumbnail
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.gateway.model import THUMBNAIL_SIDE_PX
 from imagesearch_services.models.common.embedder import COPY_MODEL, Embedder
 from imagesearch_services.models.common.pictures import CACHE, all_names, random_source, read_rgb

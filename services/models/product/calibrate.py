@@ -2,12 +2,13 @@
 
     python -m imagesearch_services.models.product.calibrate
 
-Writes two files. `services/embedding/background_vectors/product@2.npy` holds vectors of garments
-and packages of many kinds, against which every similarity is judged, because two different shirts
-are closer than two photos of one carton of milk. `services/gateway/scoring/tables/product.json`
-states how often a comparison of two different products reaches a closeness
-(`common.calibration_table`): shelf photos against all pictures of other grocery products, among
-them other flavors of the same brand; and garments against other garments, also of the same kind.
+Writes two files. `services/embedding/inference/background_vectors/product@2.npy` holds vectors of
+garments and packages of many kinds, against which every similarity is judged, because two
+different shirts are closer than two photos of one carton of milk.
+`services/gateway/scoring/tables/product.json` states how often a comparison of two different
+products reaches a closeness (`common.calibration_table`): shelf photos against all pictures of
+other grocery products, among them other flavors of the same brand; and garments against other
+garments, also of the same kind.
 The table takes the higher rate of both at each closeness. Neither uses pictures of the background.
 
 The embedding was fitted to these products (in closed form, shrunk by 0.9 towards the identity), so
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import ModelVersion
-from imagesearch_services.embedding.background import BUILT_IN, Background
+from imagesearch_services.embedding.inference.background import BUILT_IN, Background
 from imagesearch_services.gateway.scoring.calibration import (
     BUILT_IN_TABLES,
     Calibrations,

@@ -18,7 +18,7 @@ Box: TypeAlias = tuple[int, int, int, int]
 """x_min, y_min, x_max, y_max in pixels."""
 
 LETTERBOX_COLOR = (124, 116, 104)
-"""Fill color around a letterboxed region, as in services/embedding/preprocess.py."""
+"""Fill color around a letterboxed region, as in services/embedding/pictures/preprocess.py."""
 CROP_MARGIN = 0.05
 """Margin around a subject, as a share of its sides."""
 

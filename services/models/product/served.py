@@ -11,8 +11,8 @@ import onnxruntime
 from PIL import Image
 
 from imagesearch_services.common.types import Box, Category
-from imagesearch_services.embedding.pictures import Picture as Shown
-from imagesearch_services.embedding.preprocess import InputSpec, Resize
+from imagesearch_services.embedding.pictures.picture_file import Picture as Shown
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,
     MIN_SCORES_WITH_PERSON,

@@ -2,9 +2,9 @@
 
     python -m imagesearch_services.models.sscd.background
 
-Writes `services/embedding/background_vectors/sscd@1.npy` from the pictures that `copies.split`
-reserves for it. The file holds the embeddings with one byte per component; pictures cannot be
-recovered from it.
+Writes `services/embedding/inference/background_vectors/sscd@1.npy` from the pictures that
+`copies.split` reserves for it. The file holds the embeddings with one byte per component; pictures
+cannot be recovered from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imagesearch_services.embedding.background import BUILT_IN
+from imagesearch_services.embedding.inference.background import BUILT_IN
 from imagesearch_services.models.common.embedder import COPY_MODEL, VERSION, embed_files
 from imagesearch_services.models.common.pictures import CACHE, all_names, data_folder
 from imagesearch_services.models.copies.split import split

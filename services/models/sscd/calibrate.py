@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.background import load_backgrounds
+from imagesearch_services.embedding.inference.background import load_backgrounds
 from imagesearch_services.gateway.scoring.calibration import BUILT_IN_TABLES, closeness
 from imagesearch_services.models.common.calibration_table import (
     ComparisonTail,

@@ -32,7 +32,7 @@ import numpy as np
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch.client import Client, FindDuplicatesResponse
 from imagesearch.type.v1 import library_type_pb2, model_pb2, picture_pb2
-from imagesearch_services.embedding.background import load_backgrounds
+from imagesearch_services.embedding.inference.background import load_backgrounds
 from imagesearch_services.models.common.pictures import data_folder
 from imagesearch_services.models.near_duplicates.pictures import (
     PictureSet,

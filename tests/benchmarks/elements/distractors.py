@@ -29,8 +29,8 @@ from imagesearch_services.embedding.elements.bags import is_searched_inverted
 from imagesearch_services.embedding.elements.description import STORED_LIMITS
 from imagesearch_services.embedding.elements.features import Keypoints, StoredElement
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.local_features import ExtractionLimits, extract
-from imagesearch_services.embedding.windows import STEP_PX, Windows
+from imagesearch_services.embedding.features.local_features import ExtractionLimits, extract
+from imagesearch_services.embedding.inference.windows import STEP_PX, Windows
 from imagesearch_services.models.common.pictures import data_folder, random_source, read_pixels
 from imagesearch_services.models.common.prepared import committed_weights
 from imagesearch_services.models.elements.sources import FOLDER, unused_photos

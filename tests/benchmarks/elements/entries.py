@@ -19,7 +19,7 @@ from imagesearch_services.embedding.elements.description import (
 )
 from imagesearch_services.embedding.elements.regional import Regional, pack_regional
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
-from imagesearch_services.embedding.windows import Windows
+from imagesearch_services.embedding.inference.windows import Windows
 from imagesearch_services.models.common.pictures import read_pixels
 from imagesearch_services.models.elements import dataset
 from imagesearch_services.models.elements.sources import FOLDER

@@ -46,7 +46,7 @@ from imagesearch_services.embedding.elements.fusion import appearances, evidence
 from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.verification import Verified, verify
 from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.models.elements.dataset import Benchmark
 from imagesearch_services.models.elements.sources import FOLDER
 from imagesearch_services.models.elements.suite import PART, Hit

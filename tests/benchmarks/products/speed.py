@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from imagesearch.client import Client, LibraryType, SearchImagesResponse, request_builders
-from imagesearch_services.embedding.probe import probe_picture
-from imagesearch_services.embedding.triton import TritonClient
+from imagesearch_services.embedding.inference.probe import probe_picture
+from imagesearch_services.embedding.inference.triton import TritonClient
 from imagesearch_services.models.common.pictures import all_names, data_folder
 from imagesearch_services.models.product.splits import parser_split
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports

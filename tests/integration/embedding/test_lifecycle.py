@@ -24,13 +24,13 @@ from imagesearch_services.common.context import begin_call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
 from imagesearch_services.embedding.elements import vocabulary
-from imagesearch_services.embedding.embed import Embedder
-from imagesearch_services.embedding.items import Item
-from imagesearch_services.embedding.probe import encode_answer
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.embed.embedder import Embedder
+from imagesearch_services.embedding.embed.items import Item
+from imagesearch_services.embedding.inference.probe import encode_answer
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.triton import TritonClient
 from imagesearch_services.embedding.runtime import Runtime
 from imagesearch_services.embedding.settings import PREFIX
-from imagesearch_services.embedding.triton import TritonClient
 from imagesearch_services.runner.triton import TritonPorts, TritonProcess
 from tests.integration.embedding.harness import NOT_SERVING, SERVING, Client, running_embedding
 from tests.pictures import encoded, photo

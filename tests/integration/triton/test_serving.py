@@ -17,7 +17,7 @@ from tritonclient.grpc import (  # type: ignore[import-untyped]
 from tritonclient.grpc.aio import InferenceServerClient  # type: ignore[import-untyped]
 from tritonclient.utils import InferenceServerException  # type: ignore[import-untyped]
 
-from imagesearch_services.embedding.probe import (
+from imagesearch_services.embedding.inference.probe import (
     agreement,
     decode_answer,
     probe_answer,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.background import (
+from imagesearch_services.embedding.inference.background import (
     MAX_SIMILARITY,
     Background,
     load_backgrounds,

@@ -10,7 +10,7 @@ import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.comparison.comparing import Comparer
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.runtime import Runtime
 
 

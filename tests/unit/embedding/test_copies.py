@@ -10,7 +10,7 @@ import pytest_asyncio
 from PIL import Image, ImageEnhance, ImageOps
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.copies import CopyChecker
+from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.runtime import Runtime
 from tests.pictures import encoded, photo, png_header
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from imagesearch_services.embedding import geometric_check
-from imagesearch_services.embedding.geometric_check import (
+from imagesearch_services.embedding.features import geometric_check
+from imagesearch_services.embedding.features.geometric_check import (
     Alignment,
     GeometricRules,
     Matrix,
@@ -21,7 +21,11 @@ from imagesearch_services.embedding.geometric_check import (
     visible_shares,
     with_perspective,
 )
-from imagesearch_services.embedding.local_features import DIMENSIONS, LocalFeatures, Matches
+from imagesearch_services.embedding.features.local_features import (
+    DIMENSIONS,
+    LocalFeatures,
+    Matches,
+)
 
 RULES = GeometricRules()
 SIZE = (400, 300)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from imagesearch_services.embedding.local_features import (
+from imagesearch_services.embedding.features.local_features import (
     DIMENSIONS,
     ExtractionLimits,
     Grey,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from imagesearch_services.common.types import LibraryType
-from imagesearch_services.embedding.models import ModelDescriptionError, read_model
-from imagesearch_services.embedding.preprocess import InputSpec, Resize
-from imagesearch_services.embedding.probe import encode_answer
-from imagesearch_services.embedding.triton import ModelConfig, Tensor
+from imagesearch_services.embedding.inference.models import ModelDescriptionError, read_model
+from imagesearch_services.embedding.inference.probe import encode_answer
+from imagesearch_services.embedding.inference.triton import ModelConfig, Tensor
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 
 PARAMETERS = {
     "role": "copy",

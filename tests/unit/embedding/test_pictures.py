@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.pictures import PictureFile, sharpness
+from imagesearch_services.embedding.pictures.picture_file import PictureFile, sharpness
 from tests.pictures import encoded, photo, png_header
 
 SIZE = (96, 64)

@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.embed import Embedded, Embedder
-from imagesearch_services.embedding.items import EmbeddedPicture, Item
-from imagesearch_services.embedding.pictures import Picture
-from imagesearch_services.embedding.query_session import QuerySession
-from imagesearch_services.embedding.reusable_file import ReusableFile
+from imagesearch_services.embedding.embed.embedder import Embedded, Embedder
+from imagesearch_services.embedding.embed.items import EmbeddedPicture, Item
+from imagesearch_services.embedding.embed.query_session import QuerySession
+from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.reusable_file import ReusableFile
 from imagesearch_services.embedding.runtime import Runtime
 from tests.pictures import encoded, photo
 

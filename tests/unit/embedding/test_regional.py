@@ -15,7 +15,7 @@ from imagesearch_services.embedding.elements.regional import (
     pack_regional,
     unpack_regional,
 )
-from imagesearch_services.embedding.windows import Windows
+from imagesearch_services.embedding.inference.windows import Windows
 
 PARAMETERS = {"windows": "0.5x0.5:4x4,0.25x0.5:8x1", "windows_side_px": "640"}
 FIELD = "features"

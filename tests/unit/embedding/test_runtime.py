@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import LARGE_PICTURE_PX, TASKS_PER_THREAD, Lane, Runtime
 from tests.pictures import encoded, photo, png_header
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imagesearch_services.embedding.models import Model, read_model
-from imagesearch_services.embedding.probe import encode_answer
-from imagesearch_services.embedding.spaces import ModelInput, Space
-from imagesearch_services.embedding.triton import ModelConfig, Tensor
+from imagesearch_services.embedding.inference.models import Model, read_model
+from imagesearch_services.embedding.inference.probe import encode_answer
+from imagesearch_services.embedding.inference.spaces import ModelInput, Space
+from imagesearch_services.embedding.inference.triton import ModelConfig, Tensor
 
 PARAMETERS = {
     "role": "product",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.thumbnails import thumbnail
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from tests.pictures import encoded, photo
 
 SECRET = b"somewhere in the garden"

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from imagesearch_services.embedding.probe import (
+from imagesearch_services.embedding.inference.probe import (
     agreement,
     decode_answer,
     encode_answer,

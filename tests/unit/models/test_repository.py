@@ -9,7 +9,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
 
-from imagesearch_services.embedding.probe import decode_answer, probe_answer
+from imagesearch_services.embedding.inference.probe import decode_answer, probe_answer
 from imagesearch_services.models.manifest import read_manifest
 from imagesearch_services.models.repository import CONFIGURATIONS, configuration
 

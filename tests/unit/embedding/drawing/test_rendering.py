@@ -21,7 +21,7 @@ from imagesearch_services.embedding.drawing.rendering import (
     Thumbnail,
     render,
 )
-from imagesearch_services.embedding.pictures import Picture
+from imagesearch_services.embedding.pictures.picture_file import Picture
 from tests.pictures import photo
 
 Point = tuple[float, float]

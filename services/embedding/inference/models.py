@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.types import LibraryType, ModelVersion
-from imagesearch_services.embedding.preprocess import InputSpec, Resize
-from imagesearch_services.embedding.probe import decode_answer
+from imagesearch_services.embedding.inference.probe import decode_answer
+from imagesearch_services.embedding.inference.triton import ModelConfig, Tensor
+from imagesearch_services.embedding.inference.windows import Windows
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.labels import Labels
-from imagesearch_services.embedding.triton import ModelConfig, Tensor
-from imagesearch_services.embedding.windows import Windows
 
 
 class ModelDescriptionError(Exception):

@@ -20,17 +20,17 @@ from imagesearch_services.common.type_messages import (
     write_timing,
 )
 from imagesearch_services.embedding.comparison.comparing import Comparison
-from imagesearch_services.embedding.copies import CopyEvidence
+from imagesearch_services.embedding.comparison.copies import CopyEvidence
 from imagesearch_services.embedding.drawing.drawer import Request as DrawingRequest
 from imagesearch_services.embedding.drawing.drawer import ThumbnailFile
 from imagesearch_services.embedding.drawing.rendering import Annotation
-from imagesearch_services.embedding.embed import Detection
-from imagesearch_services.embedding.items import (
+from imagesearch_services.embedding.embed.embedder import Detection
+from imagesearch_services.embedding.embed.items import (
     EmbeddedPicture,
     EmbeddedRegion,
     Item,
 )
-from imagesearch_services.embedding.models import Model
+from imagesearch_services.embedding.inference.models import Model
 
 CORNERS = 4
 

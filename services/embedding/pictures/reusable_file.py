@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imagesearch_services.common.types import PictureInfo
-from imagesearch_services.embedding.pictures import REDUCTIONS, Picture, PictureFile
+from imagesearch_services.embedding.pictures.picture_file import REDUCTIONS, Picture, PictureFile
 
 
 class ReusableFile(PictureFile):

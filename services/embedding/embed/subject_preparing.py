@@ -10,10 +10,8 @@ import numpy.typing as npt
 
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.items import Item
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import Picture
-from imagesearch_services.embedding.preparing import (
+from imagesearch_services.embedding.embed.items import Item
+from imagesearch_services.embedding.embed.preparing import (
     ItemFile,
     Plan,
     Prepared,
@@ -21,8 +19,10 @@ from imagesearch_services.embedding.preparing import (
     make_inputs,
     requested_regions,
 )
-from imagesearch_services.embedding.preprocess import preprocess
-from imagesearch_services.embedding.stacking import Inputs
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.stacking import Inputs
+from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.preprocess import preprocess
 from imagesearch_services.embedding.subjects.finding import find_subjects, second_pass_boxes
 
 DRESS_OUTPUT = "dress"

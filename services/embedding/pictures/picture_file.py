@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import PictureInfo
-from imagesearch_services.embedding import formats
+from imagesearch_services.embedding.pictures import formats
 
 MAX_BYTES = 10 * 1024 * 1024
 """Maximum size of a file."""

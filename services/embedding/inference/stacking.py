@@ -9,8 +9,8 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.registry import ModelRegistry
 
 MAX_IN_FLIGHT = 2
 """Stacks of one call and model that Triton has at once: one runs while the next one is ready."""

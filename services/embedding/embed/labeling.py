@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from imagesearch_services.common.types import Category, Subject
-from imagesearch_services.embedding.items import EmbeddedPicture
-from imagesearch_services.embedding.pipeline import Processed
-from imagesearch_services.embedding.spaces import Space
+from imagesearch_services.embedding.embed.items import EmbeddedPicture
+from imagesearch_services.embedding.embed.pipeline import Processed
+from imagesearch_services.embedding.inference.spaces import Space
 from imagesearch_services.embedding.subjects.labels import Classification, Labels
 
 

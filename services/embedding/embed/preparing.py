@@ -11,15 +11,15 @@ import numpy as np
 from imagesearch_services.common.errors import Reason, field_error
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box, Color, PictureInfo
-from imagesearch_services.embedding.items import Item
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.pictures import Picture, PictureFile
-from imagesearch_services.embedding.preprocess import harmless_reduction, preprocess
-from imagesearch_services.embedding.regions import propose_regions
-from imagesearch_services.embedding.spaces import ModelInput
-from imagesearch_services.embedding.stacking import Inputs
+from imagesearch_services.embedding.embed.items import Item
+from imagesearch_services.embedding.embed.regions import propose_regions
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.spaces import ModelInput
+from imagesearch_services.embedding.inference.stacking import Inputs
+from imagesearch_services.embedding.pictures.picture_file import Picture, PictureFile
+from imagesearch_services.embedding.pictures.preprocess import harmless_reduction, preprocess
+from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.subjects.finding import FoundSubject, box_colors, subject_colors
-from imagesearch_services.embedding.thumbnails import thumbnail
 
 ANALYSIS_SIDE_PX = 1600
 """Long side at which a picture is decoded for the search for regions or subjects, pixels; smaller

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.subjects.labels import Labels
 
 Embeddings = npt.NDArray[np.float32]

@@ -10,9 +10,8 @@ from imagesearch_services.common.concurrency import task_group
 from imagesearch_services.common.errors import ServiceError, missing_field
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.items import PICTURE_FAULTS, Item
-from imagesearch_services.embedding.models import Model
-from imagesearch_services.embedding.preparing import (
+from imagesearch_services.embedding.embed.items import PICTURE_FAULTS, Item
+from imagesearch_services.embedding.embed.preparing import (
     Described,
     ItemFile,
     Plan,
@@ -20,16 +19,17 @@ from imagesearch_services.embedding.preparing import (
     describe,
     prepare,
 )
-from imagesearch_services.embedding.registry import ModelRegistry
-from imagesearch_services.embedding.runtime import Runtime
-from imagesearch_services.embedding.stacking import Inputs, Rows, Stacker
-from imagesearch_services.embedding.subject_preparing import (
+from imagesearch_services.embedding.embed.subject_preparing import (
     MAX_SUBJECTS,
     ParsedPart,
     open_for_parser,
     prepare_subjects,
     second_pass_inputs,
 )
+from imagesearch_services.embedding.inference.models import Model
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.stacking import Inputs, Rows, Stacker
+from imagesearch_services.embedding.runtime import Runtime
 
 MAX_PARSED_PARTS = 3
 """Maximum runs of the parser for one picture: the whole, and the two halves of a person."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from imagesearch_services.embedding.local_features import LocalFeatures, Matches
+from imagesearch_services.embedding.features.local_features import LocalFeatures, Matches
 
 Matrix = npt.NDArray[np.float64]
 Points = npt.NDArray[np.float64]

@@ -16,23 +16,23 @@ from imagesearch_services.common.types import (
     StepTiming,
     Subject,
 )
-from imagesearch_services.embedding import spaces as vector_spaces
-from imagesearch_services.embedding.background import Background
-from imagesearch_services.embedding.items import (
+from imagesearch_services.embedding.embed.items import (
     EmbeddedPicture,
     EmbeddedRegion,
     Item,
     validate,
     validate_thumbnail,
 )
-from imagesearch_services.embedding.labeling import label_regions, subject_at, with_subjects
-from imagesearch_services.embedding.pipeline import Processed, process
-from imagesearch_services.embedding.preparing import Plan
-from imagesearch_services.embedding.registry import ModelRegistry
+from imagesearch_services.embedding.embed.labeling import label_regions, subject_at, with_subjects
+from imagesearch_services.embedding.embed.pipeline import Processed, process
+from imagesearch_services.embedding.embed.preparing import Plan
+from imagesearch_services.embedding.inference import spaces as vector_spaces
+from imagesearch_services.embedding.inference.background import Background
+from imagesearch_services.embedding.inference.registry import ModelRegistry
+from imagesearch_services.embedding.inference.spaces import ModelInput, Space
+from imagesearch_services.embedding.inference.stacking import Rows
+from imagesearch_services.embedding.inference.triton import WrongAnswerError
 from imagesearch_services.embedding.runtime import Runtime
-from imagesearch_services.embedding.spaces import ModelInput, Space
-from imagesearch_services.embedding.stacking import Rows
-from imagesearch_services.embedding.triton import WrongAnswerError
 
 
 @dataclass(frozen=True, slots=True)

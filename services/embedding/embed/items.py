@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, field_error, missing_field
 from imagesearch_services.common.types import Box, Category, PictureInfo, Subject
-from imagesearch_services.embedding.pictures import PictureFile
-from imagesearch_services.embedding.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
 
 MAX_ITEMS = 100
 """Maximum pictures per call."""

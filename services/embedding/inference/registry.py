@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
-from imagesearch_services.embedding.models import Model, ModelDescriptionError, read_model
-from imagesearch_services.embedding.probe import agreement, probe_answer, probe_picture
-from imagesearch_services.embedding.triton import (
+from imagesearch_services.embedding.inference.models import Model, ModelDescriptionError, read_model
+from imagesearch_services.embedding.inference.probe import agreement, probe_answer, probe_picture
+from imagesearch_services.embedding.inference.triton import (
     TritonClient,
     WrongAnswerError,
     model_not_served,

@@ -16,8 +16,8 @@ from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.embedding.comparison.alignment import align
 from imagesearch_services.embedding.comparison.view import View, grey_of
-from imagesearch_services.embedding.local_features import ExtractionLimits, extract
-from imagesearch_services.embedding.pictures import PictureFile
+from imagesearch_services.embedding.features.local_features import ExtractionLimits, extract
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import Runtime
 
 MAX_PICTURES = 100

@@ -9,9 +9,9 @@ from typing import Self
 
 from imagesearch_services.common.errors import field_error, missing_field, unwrap
 from imagesearch_services.common.types import StepTiming
-from imagesearch_services.embedding.embed import Embedder
-from imagesearch_services.embedding.items import MAX_PROPOSED_REGIONS, EmbeddedPicture, Item
-from imagesearch_services.embedding.reusable_file import ReusableFile
+from imagesearch_services.embedding.embed.embedder import Embedder
+from imagesearch_services.embedding.embed.items import MAX_PROPOSED_REGIONS, EmbeddedPicture, Item
+from imagesearch_services.embedding.pictures.reusable_file import ReusableFile
 from imagesearch_services.embedding.runtime import Runtime
 
 KEEP_S = 2.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.preprocess import InputSpec, Resize
+from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 
 STEP_PX = 32
 """Granularity of the sides of a dense model's input, pixels."""

@@ -1,0 +1,1 @@
+"""Conversion of messages of the Embedding contract from and to the domain."""

@@ -1,0 +1,1 @@
+"""Local features, and the transform between two pictures estimated from their matches."""

@@ -1,0 +1,1 @@
+"""Models on Triton: discovery, probes, vector spaces, batched inference."""

@@ -1,0 +1,1 @@
+"""Picture files: limits, decoding, preprocessing, thumbnails."""
