@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesearch_services.runner.triton import TritonProcess
 from tests.integration.embedding.harness import SERVING, Client, running_embedding
-from tests.triton_server import running_triton
+from tests.triton_server import TritonProcess, running_triton
 
 
 @pytest.fixture(scope="session")

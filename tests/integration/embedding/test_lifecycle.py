@@ -31,10 +31,11 @@ from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.inference.triton import TritonClient
 from imagesearch_services.embedding.runtime import Runtime
 from imagesearch_services.embedding.settings import PREFIX
-from imagesearch_services.runner.triton import TritonPorts, TritonProcess
+from imagesearch_services.runner.triton import TritonPorts
 from tests.integration.embedding.harness import NOT_SERVING, SERVING, Client, running_embedding
 from tests.pictures import encoded, photo
 from tests.ports import free_port
+from tests.triton_server import TritonProcess
 
 COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@2"
 

@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.triton_server import running_triton
+from tests.triton_server import TritonProcess, running_triton
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from imagesearch_services.runner.triton import TritonProcess
 
 
 @pytest.fixture(scope="session")

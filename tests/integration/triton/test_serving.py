@@ -23,8 +23,8 @@ from imagesearch_services.embedding.inference.probe import (
     probe_answer,
     probe_picture,
 )
-from imagesearch_services.runner.triton import TritonError, TritonPorts, TritonProcess
-from tests.triton_server import MODELS_DIR, running_triton
+from imagesearch_services.runner.triton import TritonError, TritonPorts
+from tests.triton_server import MODELS_DIR, TritonProcess, running_triton
 
 if TYPE_CHECKING:
     from pathlib import Path
