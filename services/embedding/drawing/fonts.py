@@ -14,8 +14,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 import numpy.typing as npt
 import pyvips
-import structlog
 from PIL import Image, ImageDraw, ImageFont
+
+from imagesearch_services.common.logs import logger
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -85,7 +86,7 @@ def missing_scripts() -> list[str]:
 def warm_up() -> None:
     """Load the fonts, which is slow the first time, and log the scripts that have none."""
     if missing := missing_scripts():
-        structlog.get_logger().warning(
+        logger().warning(
             "drawing.fonts_missing",
             scripts=missing,
             hint=f"install {PACKAGES}; until then, characters of these scripts appear as boxes",

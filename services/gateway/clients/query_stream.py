@@ -41,10 +41,10 @@ class QueryStream:
             try:
                 return await _step(self._call, request)
             except ServiceError as error:
-                # gRPC repeats a stream only until its first response.
+                # gRPC retries a stream only before its first response.
                 if error.reason is not PEER:
                     raise
-        # In place: a message that is put into another is copied, and pictures are large.
+        # Filled in place: assigning a message to a field copies it, and pictures are large.
         request.image.content = self._content
         self._call = self._start()
         return await _step(self._call, request)
@@ -61,7 +61,7 @@ class QueryStream:
 
 
 class QueryStreams:
-    """Opens streams."""
+    """Opens EmbedQuery streams."""
 
     def __init__(self, method: Callable[..., Call], timeout_s: float) -> None:
         self._method = method

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import structlog
-
+from imagesearch_services.common.logs import logger
 from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
 from imagesearch_services.gateway.duplicates.model import EmbeddingEvidence
 from imagesearch_services.gateway.ports import Catalog, Embedding
@@ -81,9 +80,7 @@ class CopyCheck:
 
 
 def _log_unreadable(library_id: str, *image_ids: str) -> None:
-    structlog.get_logger().warning(
-        "duplicates.unreadable_thumbnail", library=library_id, one_of=list(image_ids)
-    )
+    logger().warning("duplicates.unreadable_thumbnail", library=library_id, one_of=list(image_ids))
 
 
 def _batches(pairs: Sequence[CandidatePair]) -> Iterator[Sequence[CandidatePair]]:

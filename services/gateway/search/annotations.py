@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import structlog
-
 from imagesearch_services.common.errors import ServiceError, field_error
+from imagesearch_services.common.logs import logger
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box, PictureInfo, Quadrilateral, Subject
 from imagesearch_services.gateway.model import (
@@ -136,7 +135,7 @@ class Drawings:
         try:
             drawing = await self.renderer.draw(DrawingOrder(content, outlines, captioned, options))
         except ServiceError as error:
-            structlog.get_logger().warning("drawing.failed", reason=error.reason)
+            logger().warning("drawing.failed", reason=error.reason)
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {error.message}"])
         if len(drawing) > options.max_bytes:
             reason = f"annotated_image: left out: {_too_large(drawing, options)}"
@@ -155,7 +154,7 @@ class Drawings:
         )
         if error is None:
             return thumbnails, []
-        structlog.get_logger().warning("drawing.thumbnails_missing", reason=error.reason)
+        logger().warning("drawing.thumbnails_missing", reason=error.reason)
         return thumbnails, [f"annotated_image: drawn without thumbnails: {error.message}"]
 
 

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-import structlog
-
 from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.logs import logger
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.gateway.search.answer import Match, SearchAnswer
 
@@ -81,7 +80,7 @@ async def with_thumbnails(
         matches, omitted_count = _fit(answer.matches, thumbnails, max_bytes)
     warnings = list(answer.warnings)
     if error is not None:
-        structlog.get_logger().warning("search.thumbnails_missing", reason=error.reason)
+        logger().warning("search.thumbnails_missing", reason=error.reason)
         warnings.append(f"thumbnails: not included: {error.message}")
     if omitted_count:
         warnings.append(
