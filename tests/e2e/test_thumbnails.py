@@ -183,7 +183,7 @@ def test_without_the_blob_store_adding_and_searching_work_with_a_warning(
         found = calls.SearchImages(search, timeout=30)
         assert [match.image.image_id for match in found.matches] == ["a"]
         assert not found.matches[0].thumbnail
-        assert found.warnings[0].startswith("thumbnails: none are given")
+        assert found.warnings[0].startswith("thumbnails: not included")
         name = image_pb2.GetThumbnailRequest(name=f"{stocked}/images/a")
         error = refused(calls.GetThumbnail, name, timeout=30)
         assert error.reason is Reason.BLOB_STORE_UNAVAILABLE

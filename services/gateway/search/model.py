@@ -65,6 +65,12 @@ class Pass:
     """The part of the query that each vector describes; None: all that is searched."""
     threshold: Threshold
 
+    def part(self, rows: Sequence[int]) -> Pass:
+        """Return the pass with only some of the vectors."""
+        return Pass(
+            [self.vectors[row] for row in rows], [self.boxes[row] for row in rows], self.threshold
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RankedHit:

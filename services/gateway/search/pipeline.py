@@ -108,33 +108,12 @@ class Pipeline:
     async def find(
         self, run: SearchRun, relation: Relation, query: Pass, *, step: str
     ) -> tuple[list[RankedHit], bool]:
-        """Find the hits over the threshold: as many as can be pinned, and one more.
-
-        Most searches under a bound have few hits, and asking for a page is several times faster
-        than asking for all that can be pinned. So the latter is asked for at once where unrelated
-        images alone fill the page, else only where the page turns out to be full.
+        """Find the hits over the threshold, as many as can be pinned and one more.
 
         Returns:
             The hits by vector, and whether the library may hold more.
         """
-        page_size = run.request.page_size
-        is_page_full = query.threshold.expected_false_positives(run.library.image_count) > page_size
-        limit = MAX_ITEMS + 1 if is_page_full else page_size + 1
-        with run.stopwatch.step(step):
-            hits_by_vector = await self._nearest(
-                run, query, limit, image_count=page_size if is_page_full else limit
-            )
-        full = [row for row, hits in enumerate(hits_by_vector) if len(hits) >= limit]
-        if full and not is_page_full:
-            rest = Pass(
-                [query.vectors[row] for row in full],
-                [query.boxes[row] for row in full],
-                query.threshold,
-            )
-            with run.stopwatch.step(f"{step}_all"):
-                deep = await self._nearest(run, rest, MAX_ITEMS + 1, image_count=0)
-            for row, hits in zip(full, deep, strict=True):
-                hits_by_vector[row] = hits
+        hits_by_vector = await self._hits_to_pin(run, query, step=step)
         ranked = [
             RankedHit(
                 hit.uid, relation, hit.similarity, _closeness(hit, vector), box, query.threshold
@@ -156,6 +135,29 @@ class Pipeline:
         """Return the first hit of each entity."""
         await self.load_images(run, (hit.uid for hit in hits))
         return list(best_of_each_entity(hits, run.images))
+
+    async def _hits_to_pin(self, run: SearchRun, query: Pass, *, step: str) -> list[Sequence[Hit]]:
+        """Return the hits of each vector, with the images of a page.
+
+        A query for all that can be pinned takes twice as long as a query for one page, and most
+        searches under a bound have few hits. So all hits are queried at once if unrelated images
+        alone fill the page, else only if the page turns out to be full.
+        """
+        page_size = run.request.page_size
+        is_page_full = query.threshold.expected_false_positives(run.library.image_count) > page_size
+        if is_page_full:
+            with run.stopwatch.step(step):
+                return await self._nearest(run, query, MAX_ITEMS + 1, image_count=page_size)
+        limit = page_size + 1
+        with run.stopwatch.step(step):
+            hits_by_vector = await self._nearest(run, query, limit, image_count=limit)
+        full = [row for row, hits in enumerate(hits_by_vector) if len(hits) >= limit]
+        if full:
+            with run.stopwatch.step(f"{step}_all"):
+                deep = await self._nearest(run, query.part(full), MAX_ITEMS + 1, image_count=0)
+            for row, hits in zip(full, deep, strict=True):
+                hits_by_vector[row] = hits
+        return hits_by_vector
 
     async def _nearest(
         self, run: SearchRun, query: Pass, limit: int, *, image_count: int
