@@ -74,7 +74,7 @@ class _Deserialized:
     query: QueryFeatures
     elements: Sequence[StoredElement]
     regional: Regional | None
-    """Of the query."""
+    """Regional features of the query."""
     nearest: Sequence[NearestWindow | None]
     """The query's nearest window to each candidate."""
 

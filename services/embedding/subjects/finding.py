@@ -68,7 +68,7 @@ class FoundSubject:
     score: float
     """Confidence that the box shows a subject, of that category; 0 to 1."""
     mask: Mask
-    """The subject's share of the box, [rows, columns] of any size."""
+    """Mask of the subject over the box, of any resolution, [rows, columns]."""
 
 
 def second_pass_boxes(within: Box, maps: Floats, spec: InputSpec, stride: int) -> list[Box]:
