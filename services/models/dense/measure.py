@@ -32,11 +32,14 @@ from imagesearch_services.models.elements.sources import KINDS
 
 MODEL = committed_weights("dense", 2)
 STEP_PX = 32
+"""Sides of the input are multiples of it."""
 WHOLE_PX, PHOTO_PX = 288, 640
+"""Side of a whole element, and long side of a photo."""
 BACKGROUND = 50
 """Number of photos without any element on which the typical score of each element is measured."""
 
 SCALES = (10_000, 100_000)
+"""Sizes of the larger libraries."""
 UNUSED_FROM = 1200
 """Number of the first garment photo that neither the benchmark nor the training uses."""
 
@@ -70,74 +73,100 @@ def fitted(picture: Picture, longer_px: int) -> Picture:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation))
 
 
-def measure_elements(student: Student, made: elements.Benchmark) -> None:
-    stored = np.stack([student.whole(read_pixels(made.folder / one.file)) for one in made.elements])
-    row = {one.id: index for index, one in enumerate(made.elements)}
+def measure_elements(student: Student, benchmark: elements.Benchmark) -> None:
+    """Print how well the elements of the benchmark are found, by kind."""
+    stored = np.stack(
+        [
+            student.whole(read_pixels(benchmark.folder / element.file))
+            for element in benchmark.elements
+        ]
+    )
+    row = {element.id: index for index, element in enumerate(benchmark.elements)}
 
     def best(query: elements.Query) -> Floats:
-        vectors = student.windows(read_pixels(made.folder / query.file))
+        vectors = student.windows(read_pixels(benchmark.folder / query.file))
         return np.asarray((vectors @ stored.T).max(0))
 
-    without = [best(query) for query in made.negatives]
-    background = np.mean(without[:BACKGROUND], 0)
-    tops = [float((scores - background).max()) for scores in without[BACKGROUND:]]
+    of_negatives = [best(query) for query in benchmark.negatives]
+    background = np.mean(of_negatives[:BACKGROUND], 0)
+    tops = [float((scores - background).max()) for scores in of_negatives[BACKGROUND:]]
     threshold = float(np.percentile(tops, 99))
     took_ms, ranks, found = [], [], []
-    for query in made.queries:
+    for query in benchmark.queries:
         begin = time.perf_counter()
         scores = best(query) - background
         took_ms.append((time.perf_counter() - begin) * 1000)
-        shown = [row[one.element] for one in query.appearances]
-        ranks.append(min(int((scores > scores[index]).sum()) for index in shown))
+        targets = [row[appearance.element] for appearance in query.appearances]
+        ranks.append(min(int((scores > scores[index]).sum()) for index in targets))
         found.append(ranks[-1] == 0 and scores.max() > threshold)
     print("| query | n | R@1 | R@10 | found at 1 in 100 |\n|---|---:|---:|---:|---:|")
-    kinds = np.array([query.kind for query in made.queries])
+    kinds = np.array([query.kind for query in benchmark.queries])
     for kind in (*KINDS, "all"):
         chosen = (kinds == kind) | (kind == "all")
         first, ten = (np.array(ranks)[chosen] < limit for limit in (1, 10))
         print(f"| {kind} | {chosen.sum()} | {first.mean():.2f} | {ten.mean():.2f} "
               f"| {np.array(found)[chosen].mean():.2f} |")  # fmt: skip
-    print(f"\n{statistics.median(took_ms):.0f} ms a photo on one thread, reading it included")
+    print(f"\n{statistics.median(took_ms):.0f} ms per photo on one thread, including reading")
 
 
-def measure_scale(student: Student, made: elements.Benchmark) -> None:
-    stored = np.stack([student.whole(read_pixels(made.folder / one.file)) for one in made.elements])
-    row = {one.id: index for index, one in enumerate(made.elements)}
-    queries = [student.windows(read_pixels(made.folder / query.file)) for query in made.queries]
+def measure_scale(student: Student, benchmark: elements.Benchmark) -> None:
+    """Print how well elements are found in larger libraries."""
+    stored = np.stack(
+        [
+            student.whole(read_pixels(benchmark.folder / element.file))
+            for element in benchmark.elements
+        ]
+    )
+    row = {element.id: index for index, element in enumerate(benchmark.elements)}
+    queries = [
+        student.windows(read_pixels(benchmark.folder / query.file)) for query in benchmark.queries
+    ]
     data = data_folder()
     garments = [name for name in all_names(data) if name.startswith("garments")]
     others: list[Floats] = []
-    print("| elements | R@1 | R@10 | in the first 100 | in the first 200 |")
+    print("| elements | R@1 | R@10 | R@100 | R@200 |")
     print("|---:|---:|---:|---:|---:|")
     for size in (len(stored), *(size for size in SCALES if size > len(stored))):
         while len(stored) + sum(map(len, others)) < size:
             others.append(student.windows(read_pixels(data / garments[UNUSED_FROM + len(others)])))
         library = np.concatenate([stored, *others])[:size]
         ranks = []
-        for query, windows in zip(made.queries, queries, strict=True):
+        for query, windows in zip(benchmark.queries, queries, strict=True):
             scores = (windows @ library.T).max(0)
-            ranks.append(min(int((scores > scores[row[one.element]]).sum())
-                             for one in query.appearances))  # fmt: skip
+            ranks.append(
+                min(
+                    int((scores > scores[row[appearance.element]]).sum())
+                    for appearance in query.appearances
+                )
+            )
         shares = " | ".join(f"{np.mean(np.array(ranks) < k):.3f}" for k in (1, 10, 100, 200))
         print(f"| {size:,} | {shares} |", flush=True)
 
 
 def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -> None:
+    """Print how well edited copies of whole pictures are found by student and teacher.
+
+    Args:
+        student: The exported model.
+        teacher: SSCD.
+        limit: Approximate number of queries.
+        count: Number of stored pictures.
+    """
     data = data_folder()
     parts, folder, queries = copies.prepare(data, limit)
     queries = [query for query in queries if query.box is None]
     queries = [query for query in queries if query.kind != copies.SERIES_STRANGER]
     stored = list(dict.fromkeys([*parts.originals, *parts.stored]))[:count]
-    asked = [read_pixels(folder / query.file) for query in queries]
-    kept = [read_pixels(data / name) for name in stored]
+    edited = [read_pixels(folder / query.file) for query in queries]
+    originals = [read_pixels(data / name) for name in stored]
     print("| edit | n | student first | found | teacher first | found |")
     print("|---|---:|---:|---:|---:|---:|")
     columns = []
     for describe in (
-        lambda several: np.stack([student.whole(one) for one in several]),
+        lambda pictures: np.stack([student.whole(picture) for picture in pictures]),
         teacher,
     ):
-        scores = describe(asked) @ describe(kept).T
+        scores = describe(edited) @ describe(originals).T
         is_stranger = np.array([query.is_stranger for query in queries])
         threshold = np.percentile(scores.max(1)[is_stranger], 99)
         right = np.array(
@@ -172,14 +201,14 @@ def main() -> None:
     if options.benchmark == "copies":
         measure_copies(student, Teacher(), options.limit, options.stored)
         return
-    made = elements.prepare(
+    benchmark = elements.prepare(
         options.elements,
         options.queries,
         options.negatives,
         edition=elements.EDITIONS[options.edition],
     )
     measure = measure_elements if options.benchmark == "elements" else measure_scale
-    measure(student, made)
+    measure(student, benchmark)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ as exponential. The rate is distributed over the stored elements as `rate_of_one
 library yields no more candidates, so its rates are upper bounds. Every second photo is used; the
 benchmark judges by the others.
 
-`score` is the logarithm of that rate as a share of its value at `FULL_EVIDENCE`, which a sharp
-element with plenty of texture reaches.
+`score` is the logarithm of that rate, scaled to 0 at the lowest evidence and to 1 at
+`FULL_EVIDENCE`, which a sharp element with plenty of texture reaches.
 """
 
 from __future__ import annotations
