@@ -20,7 +20,7 @@ from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.inference.triton import TritonClient
 from imagesearch_services.embedding.memory import keep_freed_memory
 from imagesearch_services.embedding.runtime import Runtime
-from imagesearch_services.embedding.servicer import SERVICE, EmbeddingServicer
+from imagesearch_services.embedding.servicer import SERVICE, Domain, EmbeddingServicer
 from imagesearch_services.embedding.settings import Settings
 
 
@@ -43,21 +43,21 @@ def build(settings: Settings) -> Service:
         overload_retry_s=settings.overload_retry_s,
     )
     backgrounds = load_backgrounds()
-    drawer = Drawer(runtime)
-    servicer = EmbeddingServicer(
-        registry,
-        Embedder(runtime, registry, backgrounds),
-        runtime,
+    domain = Domain(
+        registry=registry,
+        runtime=runtime,
+        embedder=Embedder(runtime, registry, backgrounds),
         comparer=Comparer(runtime, registry, backgrounds),
         copies=CopyChecker(runtime),
-        drawer=drawer,
+        drawer=Drawer(runtime),
         elements=ElementFinder(runtime, Vocabulary.load(), RegionalDescriber(registry)),
     )
+    servicer = EmbeddingServicer(domain)
 
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
         registry.start()
-        drawer.start()
+        domain.drawer.start()
 
     async def check() -> None:
         registry.check()

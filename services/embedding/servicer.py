@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
@@ -33,27 +34,30 @@ SERVICE: str = pb.DESCRIPTOR.services_by_name["EmbeddingService"].full_name
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """Parts of the domain that the servicer calls."""
+
+    registry: ModelRegistry
+    runtime: Runtime
+    embedder: Embedder
+    comparer: Comparer
+    copies: CopyChecker
+    drawer: Drawer
+    elements: ElementFinder
+
+
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Serves imagesearch.embedding.v1.EmbeddingService."""
 
-    def __init__(
-        self,
-        registry: ModelRegistry,
-        embedder: Embedder,
-        runtime: Runtime,
-        *,
-        comparer: Comparer,
-        copies: CopyChecker,
-        drawer: Drawer,
-        elements: ElementFinder,
-    ) -> None:
-        self._registry = registry
-        self._embedder = embedder
-        self._runtime = runtime
-        self._comparer = comparer
-        self._copies = copies
-        self._drawer = drawer
-        self._elements = elements
+    def __init__(self, domain: Domain) -> None:
+        self._registry = domain.registry
+        self._runtime = domain.runtime
+        self._embedder = domain.embedder
+        self._comparer = domain.comparer
+        self._copies = domain.copies
+        self._drawer = domain.drawer
+        self._elements = domain.elements
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
