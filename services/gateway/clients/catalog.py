@@ -16,7 +16,10 @@ from imagesearch_services.common.channels import call
 from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import SparseVector
-from imagesearch_services.gateway import names
+from imagesearch_services.gateway.clients.catalog_errors import (
+    with_filter_position,
+    with_full_names,
+)
 from imagesearch_services.gateway.clients.catalog_messages import (
     read_hit,
     read_image,
@@ -29,7 +32,7 @@ from imagesearch_services.gateway.clients.catalog_messages import (
     write_new_library,
 )
 from imagesearch_services.gateway.clients.peers import check_health, item_error
-from imagesearch_services.gateway.filters import Filter, comparisons, filter_error
+from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
     FeaturesHit,
     Hit,
@@ -56,15 +59,6 @@ THUMBNAIL_TIME_SHARE = 0.8
 """Share of the remaining time that reading thumbnails may take."""
 
 Response = TypeVar("Response")
-
-_VALUE_KINDS: dict[type, str] = {
-    str: "string",
-    bool: "boolean",
-    int: "integer",
-    float: "float",
-    type(None): "nothing",
-}
-"""Names of value types in the Catalog's error descriptions."""
 
 
 class CatalogClient:
@@ -119,7 +113,7 @@ class CatalogClient:
         if len(response.results) != len(entries):
             raise ServiceError(Reason.INTERNAL, "the Catalog returned fewer results than entries")
         return [
-            _with_full_names(item_error(result.error), library_id)
+            with_full_names(item_error(result.error), library_id)
             if result.HasField("error")
             else replace(read_image(library_id, result.entry), warnings=list(result.warnings))
             for result in response.results
@@ -309,36 +303,4 @@ class CatalogClient:
             return await call(method, request, peer=PEER, timeout_s=timeout_s)
         except ServiceError as error:
             library_id = getattr(request, "library_id", "")
-            raise _with_filter_position(_with_full_names(error, library_id), sent_filter) from error
-
-
-def _with_full_names(error: ServiceError, library_id: str) -> ServiceError:
-    """Replace the Catalog's ids by resource names, which callers of the Gateway use."""
-    metadata = dict(error.metadata)
-    if library := metadata.get("library"):
-        metadata["library"] = names.library_name(library.removeprefix(names.LIBRARIES))
-    image = metadata.get("image")
-    if image and library_id and not image.startswith(names.LIBRARIES):
-        metadata["image"] = names.image_name(library_id, image)
-    error.metadata = metadata
-    return error
-
-
-def _with_filter_position(error: ServiceError, sent_filter: Filter | None) -> ServiceError:
-    """Add the position in the filter string to an error that the Catalog found in a filter.
-
-    Only the Catalog knows the types of a library's tags. Its description starts with the field and
-    ends with the type of the value.
-    """
-    violation = next((violation for violation in error.fields if violation.field == "filter"), None)
-    if sent_filter is None or violation is None:
-        return error
-    field, _, description = violation.description.partition(": ")
-    suspects = [node for node in comparisons(sent_filter) if node.field == field]
-    if not suspects:
-        return error
-    culprit = next(
-        (node for node in suspects if description.endswith(_VALUE_KINDS[type(node.value)])),
-        suspects[0],
-    )
-    return filter_error(culprit.position, violation.description)
+            raise with_filter_position(with_full_names(error, library_id), sent_filter) from error
