@@ -1,7 +1,7 @@
-"""Blobs by name, in a local folder or in an S3-compatible bucket.
+"""A store of named blobs in a local folder or an S3-compatible bucket.
 
-Both use obstore, typed asynchronous bindings of the Rust crate object_store. Blobs appear
-atomically: in a folder, a blob is written under a temporary name and renamed.
+It uses obstore, typed asynchronous bindings of the Rust crate object_store. Writes are atomic: in a
+folder, a blob is written under a temporary name and then renamed.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ FIRST_BACKOFF = timedelta(milliseconds=50)
 """Delay before the first retry."""
 
 TEMPORARY_NAME = re.compile(r".+#\d+\Z")
-"""Names that object_store gives to files being written. Listings leave them out."""
+"""Names that object_store gives to unfinished files. Listings omit them."""
 
 STORE_ERRORS = (BaseError, OSError, TimeoutError)
-"""Exceptions of a failing store: the library's, and that of our deadline."""
+"""Exceptions of a failed call: those of obstore, and TimeoutError for an exceeded `timeout_s`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class BlobSettings:
     """Location of a blob store, and access to it."""
 
     url: str
-    """ "file:///folder" or "s3://bucket/prefix"."""
+    """URL of a folder, "file:///folder", or of a bucket, "s3://bucket/prefix"."""
     timeout_s: float
     """Maximum time of a call, for all of its blobs together, in seconds."""
     endpoint: str = ""
@@ -63,8 +63,9 @@ class BlobSettings:
     region: str = ""
     """Region of the bucket; empty: AWS_REGION, else us-east-1."""
     access_key_id: str = field(default="", repr=False)
-    """Empty: credentials from AWS_* variables or the machine's role."""
+    """Id of the access key; empty: credentials from AWS_* variables or the machine's role."""
     secret_access_key: str = field(default="", repr=False)
+    """Secret of the access key."""
 
 
 class BlobInfo(NamedTuple):
@@ -78,13 +79,13 @@ class BlobStore:
     """Reads, writes, lists and deletes blobs."""
 
     def __init__(self, store: ObjectStore, timeout_s: float, folder: Path | None = None) -> None:
-        """Use an open store; `folder` is the folder of a local one."""
+        """Use an open store; `folder` is the root of a local store, None for a bucket."""
         self._store = store
         self._timeout_s = timeout_s
         self._folder = folder
 
     async def put(self, blobs: Mapping[str, bytes]) -> set[str]:
-        """Write blobs; return the names of those that were written. Log why others failed."""
+        """Write blobs and return the names of those that were written. Failures are logged."""
 
         async def put(name: str, content: bytes) -> str:
             await obstore.put_async(self._store, name, content, use_multipart=False)
@@ -124,7 +125,7 @@ class BlobStore:
         """Remove the blobs that exist.
 
         Raises:
-            ServiceError: BLOB_STORE_UNAVAILABLE; some blobs may be removed.
+            ServiceError: BLOB_STORE_UNAVAILABLE; some blobs may have been removed.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -154,12 +155,16 @@ class BlobStore:
             raise store_unavailable() from error
 
     async def remove_unfinished(self, min_age_s: float) -> None:
-        """Remove temporary files of this age from a folder: leftovers of a crash."""
+        """Remove the temporary files that a crash left in a local store, if old enough.
+
+        Args:
+            min_age_s: minimum age of a removed file, in seconds.
+        """
         if self._folder is not None:
             await asyncio.to_thread(_remove_unfinished, self._folder, time.time() - min_age_s)
 
     async def _get_files(self, folder: Path, names: Sequence[str]) -> list[bytes | None]:
-        """Read files in one thread, in a tenth of the time that one call per file takes."""
+        """Read files in one thread, which is ten times as fast as one obstore call per file."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.to_thread(_read_files, folder, names)
@@ -170,7 +175,8 @@ class BlobStore:
     async def _delete(self, names: Sequence[str]) -> None:
         try:
             await obstore.delete_async(self._store, names)
-        except FileNotFoundError:  # raised by folders; blobs after the missing one may remain
+        except FileNotFoundError:
+            # A local store stops at the first missing blob, so later ones may remain.
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, name)
@@ -192,7 +198,7 @@ class BlobStore:
 
 
 def open_blobs(settings: BlobSettings) -> BlobStore:
-    """Open the store of a URL. A bucket may be unavailable: nothing is requested from it yet.
+    """Open the store of a URL. No request is sent yet, so a bucket may be unavailable.
 
     Raises:
         SettingsError: the URL is invalid, or the folder can not be created.
@@ -214,7 +220,7 @@ def open_blobs(settings: BlobSettings) -> BlobStore:
 
 
 def store_unavailable() -> ServiceError:
-    """Return the error for a failed store. Its own message goes to the log, not to the caller."""
+    """Return the error for a failed store. The cause is logged and not returned to the caller."""
     return ServiceError(Reason.BLOB_STORE_UNAVAILABLE, "the thumbnail store does not answer")
 
 
@@ -257,7 +263,7 @@ def _read_files(folder: Path, names: Sequence[str]) -> list[bytes | None]:
 
 
 def _remove_unfinished(folder: Path, before_s: float) -> None:
-    # Not rglob, which fails on folders that vanish meanwhile: a folder goes with its last file.
+    # Folders vanish with their last file. os.walk tolerates that, Path.rglob fails.
     for parent, _, names in os.walk(folder):
         for file in (Path(parent, name) for name in names if TEMPORARY_NAME.match(name)):
             with contextlib.suppress(OSError):
@@ -266,6 +272,6 @@ def _remove_unfinished(folder: Path, before_s: float) -> None:
 
 
 def _log_failure(event: str, error: Exception, **fields: object) -> None:
-    # Messages of obstore are pages long; the first line says what failed.
+    # Error messages of obstore are pages long; the first line names the failure.
     text = str(error).partition("\n")[0] or type(error).__name__
     logger().warning(event, error=text, **fields)

@@ -1,7 +1,7 @@
-"""What the Catalog needs of a backend: collections of points with vectors and payload.
+"""The interface of a storage backend: collections of points with vectors and payload.
 
-Both backends (`edge`, `cluster`) implement `Storage`, and the contract tests run on both. A failure
-of a backend is a `ServiceError` with STORAGE_UNAVAILABLE; any other exception is a bug in this
+Both backends (`edge`, `cluster`) implement `Storage`, and the contract tests run on both. A failed
+backend raises `ServiceError` with STORAGE_UNAVAILABLE; any other exception is a bug in this
 service.
 """
 
@@ -20,7 +20,7 @@ from imagesearch_services.catalog.model import FieldType, VectorData, VectorSpac
 from imagesearch_services.common.errors import Reason, ServiceError
 
 Payload = dict[str, Any]
-"""JSON-like: str, int (64 bits), float, bool, None, and lists and dicts of them."""
+"""JSON-like values: str, int (64 bits), float, bool, None, and lists and dicts of these."""
 
 FEATURES_KEY = "features"
 """Payload key of the entry's features, a large blob that is read only on request."""
@@ -48,9 +48,9 @@ class Point(NamedTuple):
     """A point to write."""
 
     uid: bytes
-    """16 bytes."""
+    """Id of the point, 16 bytes."""
     vectors: Mapping[str, VectorData]
-    """By space."""
+    """Vectors by the name of their space."""
     payload: Payload
 
 
@@ -60,7 +60,7 @@ class Record(NamedTuple):
     uid: bytes
     payload: Payload
     vectors: dict[str, VectorData]
-    """By space."""
+    """Vectors by the name of their space."""
 
 
 class ScoredPoint(NamedTuple):
@@ -81,7 +81,7 @@ class CollectionStats(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """A search for the nearest points of several vectors of one space."""
+    """A search for the points nearest to each of several vectors of one space."""
 
     space: str
     vectors: Sequence[VectorData]
@@ -89,7 +89,7 @@ class Search:
     """Maximum hits per vector."""
     filter: Filter | None = None
     min_similarity: float | None = None
-    """Inclusive."""
+    """Minimum similarity of a hit, inclusive; None: no minimum."""
     fields: Fields = Fields.NONE
     breadth: float = 1.0
     """Breadth of the HNSW search, as a share of the configured `ef`."""
@@ -100,17 +100,17 @@ class Search:
 
     @property
     def exclusive_min_similarity(self) -> float | None:
-        """`min_similarity` for Qdrant, which leaves out hits at its threshold."""
+        """The largest float32 below `min_similarity`: Qdrant excludes hits at its threshold."""
         if self.min_similarity is None:
             return None
         return float(np.nextafter(np.float32(self.min_similarity), np.float32(-np.inf)))
 
 
 def has_links(field: str, field_type: FieldType) -> bool:
-    """Return whether values of an indexed field get links of their own in the HNSW graph.
+    """Return whether the HNSW graph gets extra links for the values of an indexed field.
 
-    Such links keep filtered searches fast, but each field costs as much build time as the graph
-    itself. They are worth it for categories and names, not for numbers and unique values.
+    Extra links keep filtered searches fast, but those of one field take as long to build as the
+    graph itself. They pay off for categories and names, not for numbers and unique values.
     """
     if field in {"image_id", "sha256"}:
         return False
@@ -128,8 +128,8 @@ class Storage(Protocol):
     """Whether no other process writes to the collections, so that their content may be cached."""
 
     parallel_calls: int
-    """Maximum storage calls that one request makes at the same time. An engine that runs one call
-    after another has 1: otherwise calls of other requests would queue behind all of them."""
+    """Maximum concurrent storage calls of one request. It is 1 for an engine that runs calls one
+    after another: otherwise other requests would queue behind all calls of this one."""
 
     async def start(self) -> None:
         """Open the engine.
@@ -139,10 +139,14 @@ class Storage(Protocol):
         """
 
     async def check(self) -> None:
-        """Raise unless the engine answers."""
+        """Check that the engine answers.
+
+        Raises:
+            ServiceError: STORAGE_UNAVAILABLE.
+        """
 
     async def close(self) -> None:
-        """Release the engine. Acknowledged writes are durable already."""
+        """Release the engine. Acknowledged writes are already durable."""
 
     async def create_collection(
         self, name: str, spaces: Sequence[VectorSpace], indexes: Mapping[str, FieldType]
@@ -153,16 +157,16 @@ class Storage(Protocol):
         """Remove a collection and its content, if it exists."""
 
     async def keep_only(self, names: frozenset[str]) -> None:
-        """Remove other collections, left by a crash, if the backend is exclusive."""
+        """Remove all other collections, which a crash left behind, if the backend is exclusive."""
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         """Create the index of a payload field, unless it exists."""
 
     async def stats(self, name: str) -> CollectionStats:
-        """Return exact and approximate counts."""
+        """Return the counts of a collection."""
 
     async def upsert(self, name: str, points: Sequence[Point]) -> None:
-        """Write whole points, all or none; durable on return."""
+        """Write all points or none, replacing those that exist; durable on return."""
 
     async def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
         """Replace the whole payload of an existing point; durable on return."""
@@ -185,7 +189,7 @@ class Storage(Protocol):
         *,
         vectors: bool = False,
     ) -> list[Record]:
-        """Read up to `limit` points in ascending order of their ids, all above `after`."""
+        """Read up to `limit` points with uids above `after`, in ascending order."""
 
     async def count(self, name: str, where: Filter | None) -> int:
         """Count points exactly."""
@@ -194,14 +198,14 @@ class Storage(Protocol):
         """Return the nearest points of each vector, best first."""
 
     async def search_merged(self, name: str, search: Search, limit: int) -> list[ScoredPoint]:
-        """Return the points nearest to any of the vectors, each once, best first.
+        """Return the points nearest to any of the vectors, without duplicates, best first.
 
-        The first `search.limit` hits of each vector take part.
+        Only the first `search.limit` hits of each vector are merged.
         """
 
 
 def merge_hits(hits: Iterable[ScoredPoint], limit: int) -> list[ScoredPoint]:
-    """Return the best hits; a point found several times counts once, with its best hit."""
+    """Return the best hits; a point that several vectors found is kept with its best hit."""
     best: dict[bytes, ScoredPoint] = {}
     for hit in sorted(hits, key=attrgetter("similarity"), reverse=True):
         if len(best) == limit:
@@ -211,5 +215,5 @@ def merge_hits(hits: Iterable[ScoredPoint], limit: int) -> list[ScoredPoint]:
 
 
 def storage_error(message: str = "the storage engine does not answer") -> ServiceError:
-    """Return the error for a failed engine. Its own message goes to the log, not to the caller."""
+    """Return the error for a failed engine. The cause is logged and not returned to the caller."""
     return ServiceError(Reason.STORAGE_UNAVAILABLE, message)

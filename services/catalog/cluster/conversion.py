@@ -104,5 +104,5 @@ def _write_condition(where: Filter) -> models.Condition:
 
 def _write_match(values: Sequence[str] | Sequence[int] | Sequence[bool]) -> models.Match:
     if len(values) > 1:
-        return models.MatchAny(any=list(values))  # type: ignore[arg-type]  # one type, by construction
+        return models.MatchAny(any=list(values))  # type: ignore[arg-type]  # all of one type
     return models.MatchValue(value=values[0])

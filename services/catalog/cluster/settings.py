@@ -12,15 +12,15 @@ class ClusterSettings:
     url: str
     grpc_port: int
     api_key: str = field(repr=False)
-    """Empty: none."""
+    """API key of the server; empty: no key is sent."""
     shard_number: int
     replication_factor: int
     write_consistency: int
-    """Replicas that must have a write before it is acknowledged."""
+    """Number of replicas that must store a write before it is acknowledged."""
     timeout_s: float
     """Maximum time of a call, in seconds."""
     indexing_threshold: int
-    """Unindexed vectors of a segment that start an index build; 0: never."""
+    """Number of unindexed vectors of a segment that starts an index build; 0: never."""
     hnsw_m: int
     """Edges per node of the HNSW graph."""
     hnsw_ef_construct: int

@@ -1,8 +1,8 @@
 """`Storage` on a Qdrant server or cluster.
 
-Tests run on the client's local mode, which checks the calls but neither the wire nor the indexes.
-Catalogs that share a server do not see each other's locks: when two of them add the same new image
-at the same moment, both succeed and the later write remains.
+Tests use the client's local mode, which covers neither the wire format nor the indexes.
+Catalogs that share a server do not share locks: when two of them add the same new image
+concurrently, both succeed and the later write wins.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from imagesearch_services.catalog.storage import (
 from imagesearch_services.common.logs import logger
 
 COLLECTION_PREFIX = "imagesearch_"
-"""Prefix of the names of our collections on a shared server."""
+"""Prefix of collection names: other applications may share the server."""
 
 COMPACT_SPARSE = models.SparseIndexParams(datatype=models.Datatype.FLOAT16)
+"""Index parameters of compact sparse spaces, whose weights are stored as float16."""
 
 KB_PER_VECTOR = 2
-"""Size of a vector of 512 single precision components, in KB. Qdrant's indexing threshold is in KB
-of vectors."""
+"""Size of a vector of 512 float32 components, in KB: the unit of Qdrant's indexing threshold."""
 
 
 class ClusterStorage:
@@ -57,7 +57,7 @@ class ClusterStorage:
     parallel_calls = 16
 
     def __init__(self, settings: ClusterSettings, client: AsyncQdrantClient | None = None) -> None:
-        """Prepare; without a `client`, create one for `settings.url`."""
+        """Use `client`, or a new client of the server at `settings.url`."""
         self._settings = settings
         self._client = client or AsyncQdrantClient(
             url=settings.url,

@@ -1,6 +1,6 @@
 """The engine process: `python -m imagesearch_services.catalog.edge FD`.
 
-FD is the file descriptor of a connected socket that the Catalog, the parent, passes on.
+FD is the file descriptor of a connected socket, inherited from the Catalog (the parent process).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    # A signal to the process group is for the parent, which closes the connection when it is done.
+    # Ignore signals to the process group: the parent handles them, then closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The connection also ends when the parent is killed: no orphan keeps the folder locked.
+    # The connection also closes when the parent is killed, so no orphan keeps the folder locked.
     with (
         socket.socket(fileno=int(sys.argv[1])) as connection,
         contextlib.suppress(EOFError, ConnectionError),

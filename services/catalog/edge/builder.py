@@ -1,8 +1,8 @@
 """Builds the HNSW index of a shard: `python -m imagesearch_services.catalog.edge.builder FOLDER`.
 
-No other process may have the shard open. Building has a process of its own because the engine's
-bindings hold Python's global interpreter lock meanwhile. The process has the lowest priority and
-may be killed at any time: it works on a copy.
+No other process may have the shard open. The build has its own process because the engine's
+bindings hold Python's global interpreter lock during it. The process has the lowest priority and
+may be killed at any time, because it works on a copy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import qdrant_edge as q
 
 PR_SET_PDEATHSIG = 1
-"""Option of prctl(2): the signal that this process receives when its parent dies."""
+"""Option of prctl(2) that sets the signal sent to this process when its parent dies."""
 
 DATATYPES = {
     "float32": q.VectorStorageDatatype.Float32,
@@ -28,9 +28,9 @@ DATATYPES = {
 }
 """Data types by their names in a shard's configuration."""
 
-SMALLEST_INDEXED_KB = 64
-"""Minimum size of a segment that gets an index, in KB. The Catalog applies the configured threshold
-before it starts a build."""
+MIN_INDEXED_KB = 64
+"""Minimum size of an indexed segment, in KB. The `Indexer` applies the configured threshold before
+it starts a build."""
 
 
 def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int) -> None:
@@ -56,7 +56,7 @@ def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int
                 max_indexing_threads=threads,
             ),
             optimizers=q.EdgeOptimizersConfig(
-                indexing_threshold=SMALLEST_INDEXED_KB, default_segment_number=segments
+                indexing_threshold=MIN_INDEXED_KB, default_segment_number=segments
             ),
         ),
     )
@@ -66,7 +66,7 @@ def build(folder: str, *, m: int, ef_construct: int, threads: int, segments: int
 
 
 def _datatype(space: Mapping[str, Any]) -> q.VectorStorageDatatype | None:
-    """Return the data type that a space was created with, which never changes; None: default."""
+    """Return the data type of a space, which is fixed at its creation; None: the default type."""
     name = space.get("datatype")
     return None if name is None else DATATYPES[name]
 

@@ -1,7 +1,7 @@
 """A collection: a folder with numbered generations of a shard.
 
-The file CURRENT names the generation in use. An index is built in a copy of the shard, which is the
-next generation and then replaces the one in use.
+The file CURRENT names the generation in use. An index is built in a copy of the shard, the next
+generation, which replaces the current one when the build is complete.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from imagesearch_services.catalog.model import VectorSpace
 from imagesearch_services.catalog.storage import CollectionStats
 
 CURRENT_FILE = "CURRENT"
+"""Name of the file that holds the number of the generation in use."""
 
 PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
-"""Vector space of collections without vectors (metadata): a shard must have one. Never filled."""
+"""Unused vector space of metadata collections, because a shard needs at least one space."""
 
 FLUSH_POINTS = 20_000
-"""Points written after which a shard is flushed. It bounds the write-ahead log, which is replayed
-after a kill."""
+"""Points written between two flushes of a shard. It bounds the write-ahead log, which is replayed
+when a killed engine restarts."""
 
 
 class Collection:
@@ -37,11 +38,11 @@ class Collection:
         self.generation = generation
         self.shard = shard
         self.copy: Collection | None = None
-        """The next generation, while its index is finished but it is not yet in use."""
+        """The next generation, from the completion of its index until it replaces this one."""
         config = json.loads((self.path / "edge_config.json").read_text(encoding="utf-8"))
         self._dense_spaces = len(config["vectors"].keys() - {PLACEHOLDER_SPACE.name})
         self._sparse_spaces = len(config["sparse_vectors"])
-        # Vectors of points replaced or removed since the index was built: the engine counts them
+        # Number of vectors replaced or removed since the index was built. The engine counts them
         # as indexed until the next build.
         self._stale_vectors = 0
         self._unflushed_points = 0
@@ -70,7 +71,7 @@ class Collection:
         return bool(self._dense_spaces or self._sparse_spaces)
 
     def upsert(self, points: list[q.Point]) -> None:
-        """Write points and flush from time to time; acknowledged writes do not depend on it."""
+        """Write points; flush every `FLUSH_POINTS` points. Writes are durable without a flush."""
         before = self.shard.info().points_count
         self.shard.update(q.UpdateOperation.upsert_points(points))
         replaced = len(points) - (self.shard.info().points_count - before)
@@ -88,13 +89,13 @@ class Collection:
     def stats(self) -> CollectionStats:
         info = self.shard.info()
         dense = info.points_count * self._dense_spaces
-        # Sparse vectors are indexed when they are written; the engine counts them, too.
+        # The engine's count includes sparse vectors, which are indexed when they are written.
         indexed = info.indexed_vectors_count - info.points_count * self._sparse_spaces
         unindexed = dense - indexed + self._stale_vectors
         return CollectionStats(info.points_count, min(max(unindexed, 0), dense))
 
     def close(self) -> None:
-        """Flush and close the shard, and that of the copy if it is open."""
+        """Flush and close the shard, and the copy if it is open."""
         self.shard.close()
         if self.copy is not None:
             self.copy.close()

@@ -92,7 +92,7 @@ def _write_condition(where: Filter) -> Any:
 
 def _write_match(values: Sequence[str] | Sequence[int] | Sequence[bool]) -> Any:
     if len(values) > 1:
-        return q.MatchAny(list(values))  # type: ignore[arg-type]  # one type, by construction
+        return q.MatchAny(list(values))  # type: ignore[arg-type]  # all of one type
     value = values[0]
-    # The bindings take Python's bool for an integer, of which it is a subclass.
+    # The bindings would convert a bool to an integer, since bool is a subclass of int.
     return q.MatchValue(np.bool_(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]

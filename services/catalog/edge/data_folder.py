@@ -32,12 +32,14 @@ LOCK_POLL_S = 0.05
 """Time between two attempts to lock the data folder, in seconds."""
 
 MAX_OPEN = 64
-"""Maximum shards kept open. The least recently used is closed to make room, and opens again in a
-tenth of a second. An open shard holds files and threads, and takes a moment to close at the end."""
+"""Maximum open shards. The least recently used shard is closed to make room; reopening it takes a
+tenth of a second. An open shard holds files and threads, and delays the shutdown."""
 
 COMPACT_DENSE = q.VectorStorageDatatype.Turbo8
-"""A byte per component, as exact as half precision: with 512 components, cosines err by .0003."""
+"""Data type of compact dense vectors: one byte per component, yet as exact as float16. The error of
+the cosine of 512 components is 0.0003."""
 COMPACT_SPARSE = q.VectorStorageDatatype.Float16
+"""Data type of the weights of compact sparse vectors."""
 
 
 class DataFolder:
@@ -47,12 +49,12 @@ class DataFolder:
         """Lock the folder until the process ends.
 
         Raises:
-            FolderLockedError: another process still holds it after `lock_wait_s`.
+            FolderLockedError: another process still holds the lock after `lock_wait_s`.
         """
         self._path = settings.folder
         self._min_free_bytes = settings.min_free_bytes
         self._open: dict[str, Collection] = {}
-        # Counts of collections that were closed to make room, until they are opened again.
+        # Counts of the collections that were closed to make room and not reopened.
         self._closed_stats: dict[str, CollectionStats] = {}
         self._path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self._path, settings.lock_wait_s)
@@ -70,7 +72,7 @@ class DataFolder:
         return collection
 
     def replace(self, name: str, collection: Collection) -> None:
-        """Use another generation of an open collection from now on."""
+        """Replace an open collection by another generation of it."""
         self._open[name] = collection
 
     def create(
@@ -99,12 +101,12 @@ class DataFolder:
             collection.close()
         folder = self._path / name
         if folder.exists():
-            # Without CURRENT the folder is no collection, even if a crash leaves the rest.
+            # CURRENT goes first: if a crash leaves the rest, the folder is not a collection.
             (folder / CURRENT_FILE).unlink(missing_ok=True)
             shutil.rmtree(folder)
 
     def keep_only(self, names: frozenset[str]) -> None:
-        """Remove collections of other names, and generations that are not in use."""
+        """Remove all other collections, and the unused generations of the kept collections."""
         for folder in self._path.iterdir():
             if not folder.is_dir():
                 continue
@@ -120,22 +122,22 @@ class DataFolder:
         _create_index(self.collection(name).shard, field, field_type)
 
     def stats(self, name: str) -> CollectionStats:
-        """Return the counts of a collection, without opening one that was closed to make room."""
+        """Return the counts of a collection, which stays closed if it was closed to make room."""
         closed = self._closed_stats.get(name)
         return self.collection(name).stats() if closed is None else closed
 
     def require_space(self, needed_bytes: int = 0) -> None:
         """Raise OSError (ENOSPC) unless the disk has space for a write of this size."""
-        # The engine writes through memory maps: on a full disk it would die of SIGBUS.
+        # The engine writes to memory-mapped files: on a full disk, SIGBUS would kill it.
         if shutil.disk_usage(self._path).free < self._min_free_bytes + needed_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _add(self, name: str, collection: Collection) -> None:
-        """Add the collection as the most recently used one: the last in the dictionary."""
+        """Add a collection as the most recently used, which is the last in the dictionary."""
         self._open[name] = collection
         self._closed_stats.pop(name, None)
-        # A collection whose copy is open is about to switch to it.
-        closable = [name for name, open_ in self._open.items() if open_.copy is None]
+        # A collection with an open copy is about to be replaced by it, so it stays open.
+        closable = [key for key, candidate in self._open.items() if candidate.copy is None]
         for least_recent in closable[: max(0, len(self._open) - MAX_OPEN)]:
             closing = self._open.pop(least_recent)
             self._closed_stats[least_recent] = closing.stats()

@@ -1,4 +1,4 @@
-"""The embedded engine: the commands that `EngineProcess` may send, and how they fail."""
+"""The embedded engine: executes the commands of `EngineProcess` and converts their errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Engine:
-    """The owner of a data folder."""
+    """Executes commands on the collections of a data folder, which it owns."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         """Lock the data folder.
@@ -51,7 +51,7 @@ class Engine:
         }
 
     def execute(self, command: str, arguments: tuple[Any, ...]) -> Any:
-        """Run a command; return its result or a `Failure`."""
+        """Execute a command and return its result or a `Failure`."""
         return attempt(self._commands[command], *arguments)
 
     def close(self) -> None:
@@ -60,18 +60,18 @@ class Engine:
 
 
 def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failure:
-    """Call a function; return its result or, if it raises, a `Failure`."""
+    """Call a function and return its result, or a `Failure` if it raises."""
     try:
         return function(*arguments)
     except FolderLockedError as error:
         return Failure(FailureKind.FOLDER_LOCKED, str(error))
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001  # a panic of the engine is no Exception
+    except BaseException as error:  # noqa: BLE001  # a panic of the engine is a BaseException
         disk_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         kind = FailureKind.DISK_FULL if disk_full else FailureKind.ENGINE_ERROR
         return Failure(kind, f"{type(error).__name__}: {error}")
 
 
 def _ping() -> None:
-    """Do nothing: the answer shows that the process works."""
+    """Do nothing: the answer itself shows that the process works."""

@@ -20,25 +20,25 @@ def sync_folder(folder: Path) -> None:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return the disk space of a folder's files, without holes."""
+    """Return the disk space that a folder's files occupy, in bytes; holes occupy none."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return sum(file.stat().st_blocks * BLOCK_BYTES for file in files)
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder without filling the holes of its files."""
+    """Copy a folder; sparse files stay sparse."""
     shutil.copytree(source, target, copy_function=_copy_sparse)
 
 
 def _copy_sparse(source: str, target: str) -> None:
-    with open(source, "rb") as reader, open(target, "wb") as writer:  # noqa: PTH123  # by copytree
+    with open(source, "rb") as reader, open(target, "wb") as writer:  # noqa: PTH123  # copytree passes strings
         size = os.fstat(reader.fileno()).st_size
         os.truncate(writer.fileno(), size)
         end = 0
         while end < size:
             try:
                 start = os.lseek(reader.fileno(), end, os.SEEK_DATA)
-            except OSError:  # ENXIO: a hole up to the end
+            except OSError:  # ENXIO: only a hole follows
                 break
             end = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
             os.lseek(reader.fileno(), start, os.SEEK_SET)

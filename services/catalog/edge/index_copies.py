@@ -1,7 +1,7 @@
-"""Copies of shards in which an index is built, and how a copy replaces its shard.
+"""Copies of shards: an index is built in a copy, which then replaces its shard.
 
-The parent copies the files of a flushed shard and starts the builder. Meanwhile the shard serves
-reads and writes; what was written is brought to the copy before the copy takes over.
+The Catalog copies the files of a flushed shard and starts the builder. Meanwhile the shard serves
+reads and writes; the points written are transferred to the copy before it replaces the shard.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from imagesearch_services.catalog.edge.files import disk_bytes
 
 
 class IndexCopies:
-    """The copies of the collections in a data folder, one per collection at most."""
+    """The copies of the collections in a data folder, at most one per collection."""
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder
 
     def prepare(self, name: str) -> tuple[Path, Path]:
-        """Flush the shard. Returns its folder, and the folder for its copy, which does not exist.
+        """Flush the shard. Returns its folder, and the path for its copy, which does not exist.
 
         Raises:
-            OSError: ENOSPC.
+            OSError: ENOSPC: the disk lacks space for the copy and its index.
         """
         collection = self._folder.collection(name)
         # Space for the copy, and for the index built in it.
@@ -44,7 +44,7 @@ class IndexCopies:
         collection.copy = Collection.open(collection.folder, collection.generation + 1)
 
     def catch_up(self, name: str, uids: Sequence[bytes]) -> None:
-        """Bring points of the copy to the state that they have in the shard."""
+        """Transfer the current state of points, deletions included, from the shard to the copy."""
         collection = self._folder.collection(name)
         copy = _open_copy(collection)
         ids: list[q.PointId] = [uuid.UUID(bytes=uid) for uid in uids]
@@ -61,7 +61,7 @@ class IndexCopies:
         """Replace the shard by its copy."""
         collection = self._folder.collection(name)
         copy = _open_copy(collection)
-        # Payload indexes that were created since the copy was made.
+        # Create the payload indexes that the shard got after it was copied.
         copied = copy.shard.info().payload_schema
         for field, index in collection.shard.info().payload_schema.items():
             if field not in copied:
@@ -75,7 +75,7 @@ class IndexCopies:
         shutil.rmtree(collection.path)
 
     def drop(self, name: str) -> None:
-        """Remove a copy that is not needed."""
+        """Close and remove the copy."""
         self._folder.collection(name).drop_copy()
 
 

@@ -15,21 +15,21 @@ from imagesearch_services.catalog.storage import CollectionStats
 from imagesearch_services.common.logs import logger
 
 CATCH_UP_POINTS = 500
-"""Points brought to a new index per command, so that other commands can run in between."""
+"""Maximum points transferred to a copy per command, so that other commands can run in between."""
 
 PAUSE_S = 60.0
-"""Time without a new build for a collection after a build that failed or indexed nothing, in
-seconds."""
+"""Pause of a collection after a build that failed or indexed nothing, in seconds."""
 
 MIN_UNINDEXED_SHARE = 0.1
-"""Minimum share of unindexed points that starts a build: its cost grows with the collection."""
+"""Minimum share of unindexed vectors, relative to the points of the collection, that starts a
+build: the cost of a build grows with the collection."""
 
 
 class Indexer:
     """Builds the index of a collection when enough of its vectors are unindexed.
 
-    A build works on a copy of the shard. Points written meanwhile are recorded and brought to the
-    copy before it replaces the shard.
+    A build works on a copy of the shard. Points written meanwhile are recorded and transferred to
+    the copy before it replaces the shard.
     """
 
     def __init__(
@@ -38,7 +38,13 @@ class Indexer:
         command: Callable[..., Awaitable[Any]],
         write_lock: Callable[[str], asyncio.Lock],
     ) -> None:
-        """Prepare; `command` sends a command to the engine, `write_lock` blocks writes."""
+        """Create an indexer without tasks.
+
+        Args:
+            settings: settings of the engine.
+            command: sends a command to the engine.
+            write_lock: returns the lock that writes to a collection hold.
+        """
         self._settings = settings
         self._command = command
         self._write_lock = write_lock
@@ -55,9 +61,9 @@ class Indexer:
             written.update(uids)
 
     def schedule(self, name: str, stats: CollectionStats | None = None) -> None:
-        """Start a background task that builds the index if it is due.
+        """Start a background task that builds the index if a build is due.
 
-        With `stats`, no task starts unless they show that a build is due.
+        If `stats` are given and show that no build is due, no task is started.
         """
         now_s = asyncio.get_running_loop().time()
         if name in self._tasks or now_s < self._paused_until_s.get(name, now_s):
@@ -95,7 +101,8 @@ class Indexer:
                     await self._build(name)
                 before, stats = stats, await self._command("stats", name)
                 if stats.unindexed_vector_count >= before.unindexed_vector_count:
-                    # Entries without a sparse vector make dense ones count as unindexed for ever.
+                    # Each entry without a sparse vector makes dense vectors count as unindexed,
+                    # which no build changes.
                     self._pause(name)
                     break
         except Exception as error:  # noqa: BLE001  # searches work without the index
@@ -111,8 +118,8 @@ class Indexer:
         try:
             async with self._write_lock(name):
                 shard, copy = await self._command("prepare_copy", name)
-                # The copy includes the flushed write-ahead log: it holds the number of the last
-                # write, by which the engine recognizes later ones.
+                # The copy includes the flushed write-ahead log, which holds the number of the last
+                # write: the engine needs it to recognize later writes.
                 await asyncio.to_thread(copy_folder, shard, copy)
                 self._written_uids[name] = set()
             await _run_builder(copy, self._settings)
@@ -139,7 +146,7 @@ class Indexer:
 
 
 async def _run_builder(folder: Path, settings: EdgeSettings) -> None:
-    """Build the index of the shard in a folder, in a process that ends when this is cancelled."""
+    """Build the index of the shard in a folder, in a process that a cancellation kills."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -1,7 +1,7 @@
-"""Payload in the page cache.
+"""Reading ahead of payload into the operating system's page cache.
 
-The engine reads payload page by page, each from a random place on the disk. Without the page cache,
-these reads take most of the time of a search that returns many entries.
+The engine reads payload page by page, in random order. Without the page cache, these reads take
+most of the time of a search that returns many entries.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import contextlib
 from pathlib import Path
 
 READ_BYTES = 1 << 20
-"""Bytes per read; between two reads other threads may run."""
+"""Size of a read, in bytes. Other threads can run between two reads."""
 
 MAX_MEMORY_SHARE = 0.5
-"""Maximum size of a shard's payload that is read ahead, as a share of the available memory."""
+"""Maximum size of payload that is read ahead, as a share of the available memory."""
 
 
 def read_payload_ahead(folder: Path) -> None:

@@ -107,8 +107,8 @@ class Points:
         ]
 
     def search_merged(self, name: str, search: Search, limit: int) -> list[ScoredPoint]:
-        # As `merge_hits`, but merged before the conversion: reading the id of a hit takes longer
-        # than everything else, and only the merged hits cross the connection.
+        # Merge as `merge_hits` does, but before the conversion: reading the id of a hit is the
+        # slowest step, and only the merged hits are sent through the connection.
         hits = chain.from_iterable(self._query(name, search))
         best: dict[bytes, ScoredPoint] = {}
         for hit in sorted(hits, key=attrgetter("score"), reverse=True):

@@ -1,6 +1,6 @@
-"""The engine process as the Catalog sees it: starts it, sends commands, receives answers.
+"""The Catalog's side of the engine process: starts it, sends commands and receives answers.
 
-The README of the Catalog compares this with process pools and other libraries.
+The README of the Catalog compares this design with process pools and other libraries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imagesearch_services.catalog.storage import FolderLockedError, storage_erro
 from imagesearch_services.common.logs import logger
 
 CLOSE_TIMEOUT_S = 20.0
-"""Time that the engine has to flush and close its shards before it is killed, in seconds."""
+"""Maximum time for the engine to flush and close its shards before it is killed, in seconds."""
 
 READ_BUFFER_BYTES = 1 << 20
 """Size of the buffer for answers."""
@@ -29,7 +29,7 @@ class _PendingCommand(NamedTuple):
 
     result: asyncio.Future[Any]
     sent_s: float
-    """When it was sent, in the event loop's time."""
+    """Time at which the command was sent, by the event loop's clock."""
 
 
 class EngineProcess:
@@ -99,7 +99,7 @@ class EngineProcess:
         return asyncio.get_running_loop().time() - self._pending[0].sent_s
 
     async def close(self) -> None:
-        """Let the engine flush and close; kill it when that exceeds `CLOSE_TIMEOUT_S`."""
+        """Let the engine flush and close its shards; kill it after `CLOSE_TIMEOUT_S`."""
         self._writer.close()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -116,7 +116,7 @@ class EngineProcess:
         data = protocol.encode(message)
         loop = asyncio.get_running_loop()
         command = _PendingCommand(loop.create_future(), loop.time())
-        # No await between the two: answers are matched to commands by their order.
+        # No await between append and write, because answers are matched to commands by order.
         self._pending.append(command)
         self._writer.write(data)
         return await command.result

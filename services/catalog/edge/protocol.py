@@ -1,11 +1,11 @@
 """Messages between the Catalog and its engine process.
 
-A message is a pickle after its length. The parent sends `EdgeSettings`, then commands: the name of
-a method of `Engine` and its arguments. The child answers every message, in their order, with the
-result (None for the settings) or a `Failure`.
+A message is a pickle, preceded by its length. The parent sends `EdgeSettings`, then commands, which
+are pairs of a name and arguments. The child answers all messages in their order, each with a result
+(None for the settings) or a `Failure`.
 
-Pickles are safe here: both ends are the same program, and the socket has no name by which another
-process could connect to it.
+Pickles are safe here: both ends are the same program, and no other process can connect to the
+socket, which has no name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Failure(NamedTuple):
 
     kind: FailureKind
     detail: str
-    """For the log; may contain internals of the engine."""
+    """Error message for the log; may contain internals of the engine."""
 
 
 def encode(message: object) -> bytes:
@@ -45,14 +45,18 @@ def read(stream: BinaryIO) -> Any:
     """Read the next message.
 
     Raises:
-        EOFError: the other end closed the connection or died.
+        EOFError: the peer closed the connection or died.
     """
     (size,) = HEADER.unpack(_read_exactly(stream, HEADER.size))
     return pickle.loads(_read_exactly(stream, size))  # noqa: S301  # see above
 
 
 async def read_async(reader: asyncio.StreamReader) -> Any:
-    """Read the next message; raise as `read` does."""
+    """Read the next message.
+
+    Raises:
+        EOFError: the peer closed the connection or died.
+    """
     (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
     return pickle.loads(await reader.readexactly(size))  # noqa: S301  # see above
 

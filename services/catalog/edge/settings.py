@@ -11,11 +11,11 @@ class EdgeSettings:
     """Settings of the embedded engine; the engine process receives them, too."""
 
     folder: Path
-    """Data folder with the collections; locked while the engine runs."""
+    """Folder of the collections, which is locked while the engine runs."""
     min_free_bytes: int
-    """Free space on the disk below which the engine refuses to write."""
+    """Minimum free disk space, in bytes; below it the engine refuses to write."""
     indexing_threshold: int
-    """Unindexed vectors of a collection that start an index build; 0: never."""
+    """Number of unindexed vectors of a collection that starts an index build; 0: never."""
     hnsw_m: int
     """Edges per node of the HNSW graph."""
     hnsw_ef_construct: int
@@ -23,9 +23,10 @@ class EdgeSettings:
     hnsw_ef: int
     """Search breadth in queries."""
     indexing_threads: int
-    """Threads of an index build."""
+    """Number of threads of an index build."""
     segments: int
-    """Graphs that a collection is split into. They are searched in parallel; a single graph has the
-    best recall."""
+    """Number of graphs per collection. Graphs are searched in parallel; a single graph has the best
+    recall."""
     lock_wait_s: float = 10.0
-    """How long to wait for the previous owner of the folder, which may be shutting down."""
+    """Maximum time to wait for the lock of the folder, in seconds: its previous owner may still be
+    shutting down."""

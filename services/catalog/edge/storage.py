@@ -26,13 +26,14 @@ from imagesearch_services.catalog.storage import (
 from imagesearch_services.common.logs import logger
 
 SEARCH_VECTORS = 16
-"""Vectors searched per command, so that other commands can run during a long batch."""
+"""Maximum vectors per search command, so that other commands can run during a long batch."""
 
 MERGED_SEARCH_VECTORS = 32
-"""Vectors searched per command of a merged search: the first ones find most of the hits."""
+"""Maximum vectors per command of a merged search. The first command finds most hits, whose lowest
+similarity is the minimum of the next commands."""
 
 HANG_S = 120.0
-"""Age of an unanswered command at which the health check reports a hanging engine, in seconds."""
+"""Age of an unanswered command, in seconds, above which the health check reports a hang."""
 
 
 class EdgeStorage:
@@ -141,7 +142,7 @@ class EdgeStorage:
         for start in range(0, len(search.vectors), MERGED_SEARCH_VECTORS):
             part = replace(search, vectors=search.vectors[start : start + MERGED_SEARCH_VECTORS])
             if len(hits) == limit:
-                # Points below the last hit can not enter the result.
+                # Points less similar than the last hit cannot enter the result.
                 part = replace(part, min_similarity=hits[-1].similarity)
             hits = merge_hits(
                 [*hits, *await self._command("search_merged", name, part, limit)], limit

@@ -1,7 +1,7 @@
-"""Checks whether similar images are copies, by aligning their thumbnails.
+"""Decides whether pairs of similar images are copies, by aligning their thumbnails.
 
-The Catalog stores the thumbnails, the Embedding service aligns pairs of them and measures how well
-the pixels agree, and the classifier decides.
+The Catalog returns the thumbnails, the Embedding service aligns them and measures the agreement of
+the pixels, and the classifier decides.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from imagesearch_services.gateway.duplicates.model import EmbeddingEvidence
 from imagesearch_services.gateway.ports import Catalog, Embedding
 
 MAX_THUMBNAILS = 100
-"""Maximum thumbnails per call of the Embedding service."""
+"""Maximum thumbnails per call to the Embedding service."""
 
 CandidatePair = tuple[str, str, EmbeddingEvidence]
-"""The ids of two images, and how similar their embeddings are."""
+"""The ids of two images, and the evidence of their embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCheck:
-    """Checks pairs of stored images."""
+    """Checks pairs of stored images for copies."""
 
     catalog: Catalog
     embedding: Embedding
@@ -40,7 +40,7 @@ class CopyCheck:
             pairs: pairs to check.
 
         Returns:
-            For each pair whether it is a pair of copies; None if a thumbnail is missing or
+            Whether the images of each pair are copies; None if a thumbnail is missing or
             unreadable.
 
         Raises:
@@ -62,29 +62,27 @@ class CopyCheck:
             if content
         }
         rows = {image_id: row for row, image_id in enumerate(thumbnails)}
-        complete = [number for number, (a, b, _) in enumerate(batch) if a in rows and b in rows]
+        alignable = [index for index, (a, b, _) in enumerate(batch) if a in rows and b in rows]
         results: list[bool | None] = [None] * len(batch)
-        if not complete:
+        if not alignable:
             return results
         pixel_evidence = await self.embedding.check_copies(
             list(thumbnails.values()),
-            [(rows[batch[number][0]], rows[batch[number][1]]) for number in complete],
+            [(rows[batch[index][0]], rows[batch[index][1]]) for index in alignable],
         )
-        for number, pixels in zip(complete, pixel_evidence, strict=True):
-            a, b, embeddings = batch[number]
+        for index, pixels in zip(alignable, pixel_evidence, strict=True):
+            a, b, embeddings = batch[index]
             if pixels is None:
-                _log_unreadable(library_id, a, b)
+                logger().warning(
+                    "duplicates.thumbnail_unreadable", library=library_id, image_ids=[a, b]
+                )
             else:
-                results[number] = self.classifier.is_copy(embeddings, pixels)
+                results[index] = self.classifier.is_copy(embeddings, pixels)
         return results
 
 
-def _log_unreadable(library_id: str, *image_ids: str) -> None:
-    logger().warning("duplicates.unreadable_thumbnail", library=library_id, one_of=list(image_ids))
-
-
 def _batches(pairs: Sequence[CandidatePair]) -> Iterator[Sequence[CandidatePair]]:
-    """Split pairs into batches, in their order, with at most `MAX_THUMBNAILS` images each."""
+    """Split pairs into batches of at most `MAX_THUMBNAILS` images; the order stays."""
     batch: list[CandidatePair] = []
     image_ids: set[str] = set()
     for pair in pairs:

@@ -1,9 +1,9 @@
 """A logistic model that decides whether two similar images are copies.
 
-Embeddings alone cannot tell an edited copy from another picture of the same series (another garment
-on the same floor, the next photo of a shelf). When the thumbnails are aligned, the pixels of copies
-agree and those of a series do not. The weights combine both kinds of evidence. They are fitted by
-`python -m imagesearch_services.models.near_duplicates.fit`.
+Embeddings alone cannot distinguish an edited copy from another picture of the same series (another
+garment on the same floor, the next photo of a shelf). When the thumbnails are aligned, the pixels
+of copies agree and those of a series do not. The model combines both kinds of evidence. Its weights
+are fitted by `python -m imagesearch_services.models.near_duplicates.fit`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from imagesearch_services.gateway.ports import CopyEvidence
 from imagesearch_services.gateway.scoring.calibration import CalibrationError
 
 BUILT_IN_WEIGHTS = Path(__file__).parent / "tables" / "near_duplicates.json"
+"""File of the weights that are used by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class CopyClassifier:
 
     bias: float
     weights: Mapping[str, float]
-    """Weight of each feature, by name; see `features`."""
+    """Weights by the name of the feature; see `features`."""
 
     @classmethod
     def load(cls, path: Path = BUILT_IN_WEIGHTS) -> CopyClassifier:
@@ -47,7 +48,8 @@ class CopyClassifier:
         if weights.keys() != names:
             different = sorted(weights.keys() ^ names)
             raise CalibrationError(
-                f"{path}: weights must have one entry for each feature; see {', '.join(different)}"
+                f"{path}: weights must match the features; missing or unknown:"
+                f" {', '.join(different)}"
             )
         if not all(map(math.isfinite, (bias, *weights.values()))):
             raise CalibrationError(f"{path}: bias and weights must be finite numbers")
@@ -59,7 +61,7 @@ class CopyClassifier:
         return self.bias + math.fsum(weight * values[name] for name, weight in self.weights.items())
 
     def is_copy(self, embeddings: EmbeddingEvidence, pixels: CopyEvidence) -> bool:
-        """Return whether two images are copies rather than not."""
+        """Return whether two images are at least as likely copies as not."""
         return self.log_odds(embeddings, pixels) >= 0
 
 

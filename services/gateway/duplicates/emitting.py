@@ -1,4 +1,4 @@
-"""Turns groups into updates, and keeps the position that page tokens carry."""
+"""Converts groups to updates, and tracks the position that page tokens contain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagesearch_services.gateway.scoring.calibration import Calibration
 
 @dataclass(slots=True, kw_only=True)
 class Emitter:
-    """Produces the updates of a call."""
+    """Produces the updates of a call, each with a token of the position after it."""
 
     reader: LibraryReader
     tokens: DuplicateTokens
@@ -28,7 +28,7 @@ class Emitter:
     async def complete(
         self, uid: Uid, groups: Sequence[Group], total_count: int
     ) -> AsyncIterator[DuplicatesUpdate]:
-        """Complete an image: yield its groups; only the last token moves past the image."""
+        """Complete an image and yield its groups. Only the token of the last group is past it."""
         before = self.position
         self.position = replace(
             before, after=uid, checked_count=before.checked_count + 1, sending=b"", sent_count=0
@@ -60,7 +60,7 @@ class Emitter:
         return DuplicatesUpdate((), self.position.checked_count, self.position.checked_count, "")
 
     async def _read(self, members: Group) -> list[DuplicateImage]:
-        """Read a group as it is now; empty if the image to keep or all its copies are gone."""
+        """Read the images of a group; empty if the image to keep or all copies were deleted."""
         keep, *copies = members
         images = {image.uid: image for image in await self.reader.images([m.uid for m in members])}
         if keep.uid not in images:

@@ -33,11 +33,11 @@ from imagesearch_services.gateway.scoring.calibration import Calibrations, Thres
 from imagesearch_services.gateway.tokens import invalid_token
 
 RETRY_AFTER_S = 10.0
-"""Retry delay of a refused call in seconds; a call takes minutes."""
+"""Delay before a retry of a refused call, in seconds; a call takes minutes."""
 
 LOOSE_RATE_FACTOR = 5.0
-"""Factor on the false-positive rate of pairs whose thumbnails are compared: the comparison accepts
-fewer than 1 in 20 of the pairs that embeddings accept by chance."""
+"""Factor by which the false-positive rate is higher for pairs whose thumbnails are compared: the
+comparison accepts fewer than 1 in 20 of the pairs that embeddings accept by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +50,17 @@ class DuplicateFinder:
     calibrations: Calibrations
     tokens: DuplicateTokens
     admission: Admission
-    """Bounds the calls of `find` in flight."""
+    """Limits the concurrent calls of `find`."""
     default_max_false_positive_rate: float
+    """Maximum false-positive rate of requests that set neither threshold."""
     min_library_size: int
+    """Minimum library size, in images, for which thresholds are computed."""
     limits: ScanLimits = field(default_factory=ScanLimits)
 
     async def reject(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str
     ) -> int:
-        """Store pairs of image ids that are no duplicates. Returns how many pairs are new."""
+        """Store pairs of images that are not duplicates. Returns the number of new pairs."""
         return await self.catalog.reject_pairs(library_id, pairs, request_id)
 
     async def find(self, request: DuplicatesRequest) -> AsyncGenerator[DuplicatesUpdate, None]:
@@ -114,7 +116,7 @@ class DuplicateFinder:
         )
 
     def _position(self, request: DuplicatesRequest, library: Library) -> Position:
-        """Return where the scan begins: at the start, or where the page token points."""
+        """Return the position at which the scan begins: the start, or that of the page token."""
         if not request.page_token:
             return Position(
                 library_uid=library.uid,
@@ -126,7 +128,7 @@ class DuplicateFinder:
             raise invalid_token("it belongs to another library")
         for name, value in request.fingerprints.items():
             if position.fingerprints.get(name) != value:
-                raise invalid_token(f"it belongs to a call with another {name}")
+                raise invalid_token(f"it belongs to a call with a different {name}")
         return position
 
     def _thresholds(

@@ -1,4 +1,4 @@
-"""The images of a scan, the verdicts on pairs of them, and the connected components of copies."""
+"""A graph of images: their similarities, verdicts on pairs, and connected components of copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rank = tuple[float | bytes, ...]
 
 
 def rank(image: StoredImage, policy: KeepPolicy) -> Rank:
-    """Return the sort key of an image: the image to keep has the lowest. Keys are distinct."""
+    """Return the sort key of an image. The image to keep has the lowest key; keys are distinct."""
     pixels = float(image.info.width) * image.info.height
     created = image.create_time.timestamp()
     match policy:
@@ -32,7 +32,7 @@ def rank(image: StoredImage, policy: KeepPolicy) -> Rank:
 
 @dataclass(slots=True)
 class Node:
-    """Image metadata without vectors, and the neighbors of the image."""
+    """Metadata of an image, without vectors, and its neighbors."""
 
     image_id: str
     rank: Rank
@@ -41,13 +41,14 @@ class Node:
     """Whether the image has a thumbnail that can be aligned with others."""
     background_similarity: float
     neighbors: dict[Uid, float] = field(default_factory=dict)
-    """Similarities of the unprocessed images that a search with this image found, by uid."""
+    """Similarities of the unprocessed images that the search with this image found, by uid."""
     processed_neighbors: dict[Uid, float] = field(default_factory=dict)
-    """Similarities of the processed images that a search with this image found, by uid."""
+    """Similarities of the processed images that the search with this image found, by uid."""
     is_searched: bool = False
+    """Whether the search with this image was made."""
 
     def compare(self, other: Node, similarity: float) -> EmbeddingEvidence:
-        """Judge a similarity against the background similarities of both images."""
+        """Return the evidence of a similarity, given the background similarities of both images."""
         backgrounds = self.background_similarity, other.background_similarity
         return EmbeddingEvidence(
             similarity,
@@ -70,7 +71,7 @@ class Verdict:
 
 
 class DisjointSets:
-    """Sets of images under union (Tarjan, 1975)."""
+    """Disjoint sets of images (Tarjan, 1975)."""
 
     def __init__(self, parents: Mapping[Uid, Uid] | None = None) -> None:
         self._parents = dict(parents or {})
@@ -92,7 +93,7 @@ class DisjointSets:
         return a != b
 
     def components(self) -> list[list[Uid]]:
-        """Return the sets of two images or more, each sorted by uid."""
+        """Return the sets of at least two images, each sorted by uid."""
         components: dict[Uid, list[Uid]] = {}
         for uid in {*self._parents, *self._parents.values()}:
             components.setdefault(self.root(uid), []).append(uid)
@@ -101,7 +102,7 @@ class DisjointSets:
 
 @dataclass(slots=True)
 class ImageGraph:
-    """Images as nodes, similarities as edges, and the verdicts on the edges compared so far."""
+    """Images as nodes, similarities as edges, and the verdicts on compared pairs."""
 
     nodes: dict[Uid, Node] = field(default_factory=dict)
     verdicts: dict[UidPair, Verdict] = field(default_factory=dict)
@@ -113,11 +114,11 @@ class ImageGraph:
         return sum(len(node.neighbors) for node in self.nodes.values())
 
     def similarity(self, a: Uid, b: Uid) -> float | None:
-        """Return the similarity of two images; None if neither search found the other image."""
+        """Return the similarity of two images; None if the search with neither found the other."""
         similarity = self.nodes[a].neighbors.get(b)
         return self.nodes[b].neighbors.get(a) if similarity is None else similarity
 
 
 def ordered_pair(a: Uid, b: Uid) -> UidPair:
-    """Return the pair in ascending order."""
+    """Return two uids in ascending order."""
     return (a, b) if a < b else (b, a)

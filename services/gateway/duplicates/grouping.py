@@ -1,10 +1,10 @@
 """Splits connected components of copies into groups around the images to keep.
 
-The images of a component are taken in the order of the keep policy. The first is an image to keep:
-its copies make its group and leave the component; then the next remaining image is taken. So every
-member was compared with the image to keep, and a chain A ~ B ~ C with A unlike C never puts A and C
-into one group. The price: C may remain although it is a copy of B. Too few images are proposed for
-deletion, not too many.
+The images of a component are sorted by the keep policy. The first is an image to keep: it forms a
+group with its copies, which leave the component, and the next remaining image follows. So every
+member was compared with its image to keep, and a chain A ~ B ~ C with A unlike C never puts A and C
+into one group. As a consequence, C may stay without a group although it is a copy of B: the scan
+proposes too few deletions rather than too many.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Rejections = Mapping[str, set[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
-    """Makes groups from explored graphs."""
+    """Splits the components of explored graphs into groups."""
 
     reader: LibraryReader
     judge: PairJudge
     processed: ProcessedImages
     began_after: Uid
-    """Last image that earlier calls completed; empty: this is the first call."""
+    """Uid of the last image that earlier calls completed; empty: this is the first call."""
 
     async def groups(
         self, graph: ImageGraph, explored: Sequence[Uid], default: Uid
     ) -> Mapping[Uid, list[Group]]:
-        """Return the groups of a graph, by the image that they are sent with.
+        """Return the groups of a graph, by the image with which they are sent.
 
         Args:
             graph: the explored graph; its components become processed.
-            explored: images that the exploration began with, ascending.
-            default: image to send a group with if no explored image is in its component.
+            explored: images at which the exploration began, ascending.
+            default: image with which a group is sent if its component has no explored image.
         """
         components = graph.copies.components()
         late = [uid for uid in explored if graph.nodes[uid].processed_neighbors]
@@ -112,10 +112,10 @@ class Grouping:
     async def _late_groups(
         self, graph: ImageGraph, late: Iterable[Uid], rejections: Rejections
     ) -> list[Group]:
-        """Return additions to groups that were sent before: the image to keep, then new members.
+        """Return additions to groups that were already sent: the image to keep, then late members.
 
-        A late member is an image added during the scan, or was not among the nearest thousand of an
-        image with more copies than that.
+        A late member was added during the scan, or was not among the thousand nearest of an image
+        that has more than a thousand copies.
         """
         candidates: dict[Uid, list[Uid]] = {}
         for uid in late:

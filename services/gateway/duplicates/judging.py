@@ -14,13 +14,13 @@ from imagesearch_services.gateway.model import Library
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairJudge:
-    """Judges pairs of images by their embeddings, and by their thumbnails if both have one."""
+    """Judges pairs of images by their embeddings, and by their thumbnails if both have them."""
 
     library: Library
     check: CopyCheck
     thresholds: Thresholds
     non_copies: RecentPairs
-    """Pairs that were compared and are no copies."""
+    """Compared pairs that are not copies."""
 
     def may_be_copies(self, a: Node, b: Node, similarity: float) -> bool:
         """Return whether two images are similar enough to be compared."""
@@ -49,7 +49,7 @@ class PairJudge:
     async def _align(
         self, graph: ImageGraph, pairs: Sequence[tuple[UidPair, EmbeddingEvidence]]
     ) -> None:
-        """Replace the verdicts on pairs whose thumbnails can be compared."""
+        """Align the thumbnails of pairs and replace the verdicts on those that were compared."""
         results = await self.check.check(
             self.library.library_id,
             self.library.uid,

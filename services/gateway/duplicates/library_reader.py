@@ -20,7 +20,7 @@ MAX_IMAGES = 1000
 MAX_IMAGES_WITH_VECTORS = 100
 """Maximum images per call with vectors, and maximum query vectors per search."""
 MIN_ALIGNED_PX = 18
-"""Minimum shorter side of a thumbnail that is aligned with others; Embedding takes 16 and more."""
+"""Minimum shorter side of a thumbnail to be aligned, in pixels; Embedding accepts 16 or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class LibraryReader:
     """Vector space of the copy descriptor."""
     keep: KeepPolicy
     min_closeness: float | None
-    """Minimum closeness of a neighbor; None: all neighbors count."""
+    """Minimum closeness of a neighbor; None: no minimum."""
     limits: ScanLimits
 
     async def page(self, page_token: str) -> ImagePage:
@@ -53,14 +53,15 @@ class LibraryReader:
             )
         except ServiceError as error:
             if error.reason is Reason.PAGE_TOKEN_INVALID and page_token:
-                # The Catalog's token fits this library id and filter, so the library was recreated.
+                # The token was issued for this library id and filter, so only a recreation of the
+                # library can have invalidated it.
                 raise library_changed(self.library) from error
             raise
 
     async def images(
         self, uids: Sequence[Uid], *, include_vectors: bool = False
     ) -> list[StoredImage]:
-        """Read images, in the order of the uids; images that are gone are left out."""
+        """Read images, in the order of the uids; deleted images are omitted."""
         step = MAX_IMAGES_WITH_VECTORS if include_vectors else MAX_IMAGES
         images: list[StoredImage] = []
         for start in range(0, len(uids), step):
@@ -72,11 +73,11 @@ class LibraryReader:
         return images
 
     async def images_by_id(self, image_ids: Sequence[str]) -> Sequence[StoredImage]:
-        """Read at most 1,000 images by their ids; images that are gone are left out."""
+        """Read at most `MAX_IMAGES` images by id; deleted images are omitted."""
         return await self.catalog.get_images(self.library.library_id, image_ids=image_ids)
 
     async def nodes(self, uids: Sequence[Uid]) -> dict[Uid, Node]:
-        """Read images as nodes, in the order of the uids; images that are gone are left out."""
+        """Read images as nodes, in the order of the uids; deleted images are omitted."""
         images = await self.images(uids, include_vectors=True)
         return {image.uid: self.node(image) for image in images}
 
@@ -91,10 +92,10 @@ class LibraryReader:
         )
 
     async def neighbors(self, images: Sequence[StoredImage]) -> list[dict[Uid, float]]:
-        """Search with each image, which is among its own neighbors.
+        """Search for the neighbors of each image, which include the image itself.
 
         Returns:
-            For each image the similarity of every neighbor that is close enough.
+            For each image, the similarities of the neighbors that are close enough, by uid.
         """
         vectors = [self._vector(image) for image in images]
         results = await self._search(vectors, self.limits.first_neighbors)
@@ -149,7 +150,7 @@ class LibraryReader:
 
 
 def _can_be_aligned(image: StoredImage) -> bool:
-    """Return whether the thumbnail shows the embedded part of the image and is not too narrow."""
+    """Return whether the embedded region is the whole image and the thumbnail is large enough."""
     width, height = image.info.width, image.info.height
     short, long = sorted((width, height))
     is_whole = image.region is None or image.region == Box(0, 0, width, height)

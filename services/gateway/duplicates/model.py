@@ -1,4 +1,4 @@
-"""Values of a search for duplicates."""
+"""Value types of a search for duplicates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UidPair = tuple[Uid, Uid]
 
 
 class KeepPolicy(enum.IntEnum):
-    """Which image of a group to propose to keep; the numbers of the public contract."""
+    """Criterion for the image of a group to keep. The values are those of the public contract."""
 
     LARGEST = 1
     SHARPEST = 2
@@ -46,7 +46,7 @@ class DuplicateImage:
     score: float
     """Score against the image to keep; 1 for the image to keep itself."""
     pixels_agree: bool
-    """Whether the pixels agree with the image to keep: same file, or thumbnails that align."""
+    """Whether the pixels agree with the image to keep: same file, or aligned thumbnails agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class DuplicatesUpdate:
     checked_count: int
     total_count: int
     next_page_token: str
-    """Continues after this update; empty: this is the last update."""
+    """Token to continue after this update; empty: this is the last update."""
     page_token: str = ""
-    """Continues with this group again."""
+    """Token to continue with this group, which is then sent again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of a group, before its image is read."""
+    """A member of a group whose image has not been read."""
 
     uid: Uid
     closeness: float
@@ -79,10 +79,10 @@ Group = Sequence[Member]
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingEvidence:
-    """How similar the embeddings of two images are."""
+    """Similarity of the embeddings of two images, absolute and relative to their backgrounds."""
 
     similarity: float
-    """Cosine."""
+    """Cosine of the embeddings."""
     closeness: float
     """The similarity relative to the lower of the two background similarities."""
     strict_closeness: float
@@ -91,12 +91,12 @@ class EmbeddingEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Which closeness makes two images candidates."""
+    """Thresholds on the closeness of two images."""
 
     strict: Threshold
-    """For pairs that only embeddings compare."""
+    """Threshold of pairs that are judged by their embeddings alone."""
     loose: Threshold
-    """For pairs whose thumbnails are compared as well."""
+    """Threshold of pairs whose thumbnails are compared as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,12 @@ class ScanLimits:
     """Bounds on the work and the memory of a scan."""
 
     page_images: int = 32
-    """Images that are examined together, between two updates."""
+    """Number of images that are examined together, between two updates."""
     first_neighbors: int = 16
-    """Maximum neighbors in the first search; an image that has as many is searched again."""
+    """Maximum neighbors in the first search; an image with that many is searched with again."""
     max_neighbors: int = 1001
     """Maximum neighbors in the second search."""
     max_edges: int = 250_000
-    """Similarities in the graph at which its exploration stops, about 30 MB."""
+    """Number of edges above which the exploration of a graph stops, about 30 MB."""
     remembered_pairs: int = 500_000
-    """Maximum pairs remembered as no copies, about 50 MB; a forgotten pair is compared again."""
+    """Maximum remembered pairs of non-copies, about 50 MB; a forgotten pair is compared again."""

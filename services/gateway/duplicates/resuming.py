@@ -1,4 +1,4 @@
-"""Excludes from a component the images that earlier calls found, without a record of the calls."""
+"""Excludes the images that earlier calls found from a component, without a record of the calls."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from imagesearch_services.gateway.scoring.calibration import Threshold, closenes
 def remaining_components(
     graph: ImageGraph, component: Sequence[Uid], began_after: Uid, loose: Threshold
 ) -> list[list[Uid]]:
-    """Return the components that remain of a component without the images of earlier calls.
+    """Return the components that remain of a component after earlier images are removed.
 
-    Earlier calls found all images reachable from the images that they completed. Reachability is
-    directed: with different background similarities, a search with A may find B although a search
+    Earlier calls found all images reachable from the images that they completed. Edges are
+    directed: since background similarities differ, a search with A may find B although a search
     with B does not find A.
 
     Args:
-        graph: has the verdicts on the pairs of the component.
+        graph: graph with the verdicts on the pairs of the component.
         component: uids, ascending.
-        began_after: last uid that earlier calls completed.
+        began_after: uid of the last image that earlier calls completed.
         loose: threshold of neighbors.
     """
     neighbors: dict[Uid, list[Uid]] = {uid: [] for uid in component}
@@ -45,7 +45,7 @@ def remaining_components(
 
 
 def _reachable(neighbors: dict[Uid, list[Uid]], starts: Sequence[Uid]) -> set[Uid]:
-    """Return the starts that have neighbors, and everything reachable from them."""
+    """Return the starts that have neighbors, and all images reachable from them."""
     stack = [uid for uid in starts if neighbors[uid]]
     reached = set(stack)
     while stack:

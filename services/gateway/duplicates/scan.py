@@ -1,16 +1,16 @@
-"""One pass over a library: groups of copies, streamed as they are found.
+"""A pass over a library that streams groups of copies as they are found.
 
     a page of images → their neighbors → verdicts on pairs → connected components → groups
                            (traversal)       (judging)        (graph)               (grouping)
 
 Images are examined in the order of their uids, which never changes. A connected component is
-explored when its first image is examined, and its groups are sent then. So the uid of the last
-examined image is all that a later call needs to continue: components with an earlier image were
-sent before. One exception: if an approximate index finds B from A but not A from B, a later call
-may split a chain of copies in another way than the first call would have done.
+explored, and its groups are sent, when its first image is examined. So a later call needs only the
+uid of the last examined image to continue: components with an earlier image were already sent.
+One exception: if an approximate index finds B from A but not A from B, a later call may split a
+chain of copies differently from the first call.
 
-Memory: a page of images with their neighbors, without vectors; about 100 bytes for each image of a
-component; a bounded set of the pairs that were compared and are no copies.
+Memory use: a page of images with their neighbors, without vectors; about 100 bytes for each image
+of a component; a bounded set of compared pairs that are not copies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Scan:
     processed: ProcessedImages
 
     async def run(self) -> AsyncGenerator[DuplicatesUpdate, None]:
-        """Yield groups and progress, from the emitter's position on.
+        """Yield groups and progress, beginning at the emitter's position.
 
         Raises:
             ServiceError: LIBRARY_CHANGED.
@@ -60,7 +60,7 @@ class Scan:
         yield self.emitter.finish()
 
     async def _groups(self, images: Sequence[StoredImage]) -> Mapping[Uid, Sequence[Group]]:
-        """Return the groups that the images lead to, by the image that they are sent with."""
+        """Return the groups found from the images, by the image with which they are sent."""
         if not images:
             return {}
         new = [image for image in images if image.uid not in self.processed]

@@ -1,4 +1,4 @@
-"""What a scan remembers from page to page."""
+"""State that a scan keeps from page to page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from imagesearch_services.gateway.duplicates.model import Group, Uid, UidPair
 
 
 class ProcessedImages:
-    """Images whose connected component was split into groups, about 100 bytes each."""
+    """Images whose connected component was split into groups; about 100 bytes per image."""
 
     def __init__(self) -> None:
         self._keepers: dict[Uid, Uid | None] = {}
@@ -17,7 +17,7 @@ class ProcessedImages:
         return uid in self._keepers
 
     def add_component(self, uids: Iterable[Uid]) -> None:
-        """Add the images of a component, without a group."""
+        """Add the images of a component, which are in no group yet."""
         self._keepers.update((uid, None) for uid in uids)
 
     def add_group(self, group: Group) -> None:
@@ -25,15 +25,15 @@ class ProcessedImages:
         self._keepers.update((member.uid, group[0].uid) for member in group)
 
     def keeper_of(self, uid: Uid) -> Uid | None:
-        """Return the image to keep of an image's group; None if the image is in no group."""
+        """Return the image to keep in the group of an image; None if the image has no group."""
         return self._keepers.get(uid)
 
 
 class RecentPairs:
-    """A set of pairs of uids that forgets the oldest pairs, about 100 bytes a pair.
+    """A bounded set of uid pairs that drops the oldest; about 100 bytes per pair.
 
-    Pairs are kept in two generations; the older one is dropped when the newer one is full. So the
-    set holds at least the last `capacity / 2` pairs and at most `capacity`.
+    The set has two generations. When the newer generation is full, it replaces the older one. So
+    the set holds at least the last `capacity / 2` pairs and at most `capacity` pairs.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -49,12 +49,12 @@ class RecentPairs:
         return key in self._newer or key in self._older
 
     def add(self, pair: UidPair) -> None:
-        """Add a pair; forget old pairs when the set is full."""
+        """Add a pair; drop old pairs when the set is full."""
         if len(self._newer) >= self._generation_size:
             self._older, self._newer = self._newer, set()
         self._newer.add(_key(pair))
 
 
 def _key(pair: UidPair) -> bytes:
-    """Return both uids in one string, half the memory of a tuple. Uids are of one length."""
+    """Concatenate the uids, which takes half the memory of a tuple. All have the same length."""
     return pair[0] + pair[1]

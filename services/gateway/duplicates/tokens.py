@@ -1,10 +1,10 @@
-"""Page tokens of FindDuplicates: the position of a scan, carried by the caller.
+"""Page tokens of FindDuplicates, which contain the position of a scan.
 
     base64url( version:u8 · mac:16 bytes · JSON )
 
-A token pins only a position in the order of the library's images. That order is the one of their
-uids and the same in every call; whatever else later updates depend on is computed again. The MAC
-is the one of `search.page_tokens`.
+A position refers to the images of a library in the order of their uids, which is the same in every
+call. Everything else that later updates depend on is computed again. The MAC is that of
+`search.page_tokens`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from imagesearch_services.gateway.tokens import invalid_token
 
 VERSION = b"\x80"
-"""First byte of a token; no version of a search's page tokens has it."""
+"""First byte of a token. No page token of a search begins with it."""
 
 _MAC_BYTES = 16
 
 _COMPARISONS = range(1, 2**63)
 _CHECKED_COUNTS = range(2**31)
-"""Values of the contract's int32."""
+"""Range of `checked_count`, which is an int32 in the contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +36,16 @@ class Position:
     fingerprints: Mapping[str, str]
     """Fingerprints of the request's fields, by field name."""
     comparisons: int
-    """Images of the library when the first call began: the thresholds depend on it."""
+    """Number of images in the library when the first call began; the thresholds depend on it."""
     catalog_token: str = ""
     """The Catalog's token of the current page; empty: the first page."""
     after: bytes = b""
-    """Uid of the last completed image of that page; empty: no image is."""
+    """Uid of the last completed image; empty: no image is completed."""
     checked_count: int = 0
     sending: bytes = b""
-    """Uid of the image whose groups are being sent; empty: of no image."""
+    """Uid of the image whose groups were sent in part; empty: no such image."""
     sent_count: int = 0
-    """Groups of that image that were sent."""
+    """Number of sent groups of the image `sending`."""
 
 
 class DuplicateTokens:
@@ -80,20 +80,20 @@ class DuplicateTokens:
         try:
             token = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise invalid_token("it was not made by this service") from None
+            raise invalid_token("it was not issued by this service") from None
         mac, body = token[1 : 1 + _MAC_BYTES], token[1 + _MAC_BYTES :]
         if token[:1] != VERSION or not hmac.compare_digest(mac, self._mac(VERSION + body)):
-            raise invalid_token("it was not made by this service, or was altered")
+            raise invalid_token("it was not issued by this service, or was altered")
         try:
             position = _read_position(body)
         except (ValueError, TypeError, OverflowError, RecursionError):
-            # The default key is empty, so anybody can sign.
-            raise invalid_token("it was not made by this service") from None
+            # With the default key, which is empty, anybody can sign a malformed position.
+            raise invalid_token("it was not issued by this service") from None
         if (
             position.comparisons not in _COMPARISONS
             or position.checked_count not in _CHECKED_COUNTS
         ):
-            raise invalid_token("it was not made by this service")
+            raise invalid_token("it was not issued by this service")
         return position
 
     def _mac(self, message: bytes) -> bytes:

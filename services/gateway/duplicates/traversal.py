@@ -1,4 +1,4 @@
-"""Explores the copies of images, the copies of these copies, and so on."""
+"""Explores the connected components of images: their copies, the copies of these, and so on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from imagesearch_services.gateway.model import StoredImage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traversal:
-    """Builds the graph around some images."""
+    """Builds the graph of the images of a page and of their copies."""
 
     reader: LibraryReader
     judge: PairJudge
     processed: ProcessedImages
     max_edges: int
-    """Edges at which the traversal stops."""
+    """Number of edges above which the traversal stops."""
 
     async def explore(self, images: Sequence[StoredImage]) -> ImageGraph:
-        """Return the graph of the images and of everything connected to them by copies."""
+        """Return the graph of the images and of all images in their connected components."""
         graph = ImageGraph(nodes={image.uid: self.reader.node(image) for image in images})
         while images:
             await self._add_neighbors(graph, images)
@@ -55,13 +55,13 @@ class Traversal:
         graph.nodes.update(await self.reader.nodes(list(unknown)))
 
     async def _connect_copies(self, graph: ImageGraph, uids: Sequence[Uid]) -> list[Uid]:
-        """Compare images with their neighbors.
+        """Compare images with their neighbors and union the components of copies.
 
-        Images of one component are not compared: each of many copies of a picture is compared
-        once, not with all the others.
+        Images that are already in the same component are not compared. So each of many copies of a
+        picture is compared once, not with every other copy.
 
         Returns:
-            The images of their components that are still to be searched with.
+            Images of the components with which no search was made yet.
         """
         while pairs := list(self._candidate_pairs(graph, uids)):
             await self.judge.judge(graph, pairs)
@@ -76,7 +76,7 @@ class Traversal:
         ]
 
     def _candidate_pairs(self, graph: ImageGraph, uids: Sequence[Uid]) -> Iterator[UidPair]:
-        """Yield pairs to compare: a spanning forest over likely copies, without compared pairs."""
+        """Yield uncompared pairs to compare: a spanning forest of the likely copies."""
         components = graph.copies.copy()
         for uid in uids:
             node = graph.nodes[uid]

@@ -39,10 +39,10 @@ def test_the_committed_weights_tell_copies_from_a_series() -> None:
         (json.dumps([]), "list indices"),
         (json.dumps(table(bias="high")), "could not convert"),
         (json.dumps(table(bias=float("nan"))), "finite"),
-        (json.dumps(table(weights={})), "one entry for each feature"),
+        (json.dumps(table(weights={})), "missing or unknown: agreement, "),
         (
             json.dumps(table(weights={**table()["weights"], "sharpness": 1.0})),
-            "each feature; see sharpness",
+            "missing or unknown: sharpness",
         ),
     ],
     ids=["no JSON", "no object", "text", "NaN", "missing feature", "unknown feature"],
