@@ -128,7 +128,7 @@ def _make(data: Path, parts: Split, folder: Path, limit: int | None) -> Iterator
 def _placed(
     data: Path, parts: Split, folder: Path, name: str, original: str | None
 ) -> Iterator[Query]:
-    """Place a picture in each kind of surroundings, none of which is stored."""
+    """Place a picture in every kind of surroundings; the hosts are not stored."""
     image = read_rgb(data / name)
     elsewhere = [host for host in parts.calibration if Path(host).parent != Path(name).parent]
     for kind, place in PLACEMENTS.items():

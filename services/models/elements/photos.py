@@ -1,4 +1,4 @@
-"""Photos that elements are pasted into, turned, in perspective, recolored and blurred."""
+"""Photos that elements are pasted into, rotated, in perspective, recolored and blurred."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Photo:
         self._taken = np.zeros(pixels.shape[:2], np.uint8)
 
     def paste(self, rgba: Pixels) -> list[tuple[float, float]] | None:
-        """Paste an element, turned, in perspective, recolored and blurred.
+        """Paste an element, rotated, in perspective, recolored and blurred.
 
         Returns:
             Its corners in pixels, or None if no free place was found.

@@ -75,7 +75,7 @@ def icon_paths() -> list[Path]:
 
 
 def draw_element(kind: str, sources: Sources, number: int) -> Drawn:
-    """Draw an element; the same kind and number give the same drawing, and sources differ."""
+    """Draw an element; kind and number determine the drawing, and no two share a source."""
     rng = random_source(kind, number)
     icon = sources.icons[(number * len(KINDS) + KINDS.index(kind)) % len(sources.icons)]
     makers: dict[str, Callable[[], Drawn]] = {
