@@ -65,7 +65,7 @@ CUT_TEXT = """
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     if (!node.data.trim() || !node.parentElement.checkVisibility()) continue;
-    if (node.parentElement.closest('.unseen, .skip, style')) continue;
+    if (node.parentElement.closest('.visually-hidden, .skip, style')) continue;
     let block = node.parentElement;
     while (getComputedStyle(block).display.startsWith('inline') && block !== document.body)
       block = block.parentElement;
@@ -103,8 +103,8 @@ FAINT_TEXT = """
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const element = node.parentElement;
-    if (!node.data.trim() || !element.checkVisibility() || element.closest('.unseen, .skip, style'))
-      continue;
+    const isHidden = element.closest('.visually-hidden, .skip, style');
+    if (!node.data.trim() || !element.checkVisibility() || isHidden) continue;
     let behind = element;
     const isClear = (each) => parse(getComputedStyle(each).backgroundColor)[3] < 1;
     while (behind !== document.documentElement && isClear(behind)) behind = behind.parentElement;

@@ -54,14 +54,14 @@ def test_a_missing_file_is_reported_and_does_not_stop_the_others(tmp_path: Path)
     touch(tmp_path, "a.jpg")
     found = files.find_pictures([tmp_path / "none.jpg", tmp_path / "a.jpg"])
     assert ids(found) == ["a.jpg"]
-    assert found.missing == [(tmp_path / "none.jpg", "No such file or directory")]
+    assert found.rejected == [(tmp_path / "none.jpg", "No such file or directory")]
 
 
 def test_a_second_file_with_the_same_id_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "one/a.jpg", "two/a.jpg")
     found = files.find_pictures([tmp_path / "one", tmp_path / "two"])
     assert ids(found) == ["a.jpg"]
-    assert found.missing[0][0] == tmp_path / "two/a.jpg"
+    assert found.rejected[0][0] == tmp_path / "two/a.jpg"
 
 
 def test_batches_stay_within_count_and_bytes() -> None:

@@ -187,7 +187,7 @@ def test_a_page_shows_all_groups_with_the_stored_thumbnails(
     page = file.read_text()
     assert page.count("<article") == 2
     assert page.count("data:image/jpeg;base64,") == 4
-    assert page.count("no picture stored") == 1
+    assert page.count("no picture available") == 1
     assert page.count(">keep</span>") == 2
     assert "2 groups in 4 images, 3 duplicates" in page
 

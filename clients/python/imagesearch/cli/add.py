@@ -1,4 +1,4 @@
-"""`imagesearch add`: add files in batches, a few calls in flight."""
+"""`imagesearch add`: adds files in batches, with several calls in flight."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     )
 
 FILE_UNREADABLE = "FILE_UNREADABLE"
-"""Reason of an error that occurs in the command line itself."""
+"""Reason of the error for a file that the command line cannot read."""
 
 IN_FLIGHT = 4
 """Maximum calls in flight."""
 ATTEMPTS = 10
-"""Maximum attempts to add a picture to an overloaded suite."""
+"""Maximum attempts to add a picture while the suite is overloaded."""
 
 
 @click.command()
@@ -64,7 +64,7 @@ ATTEMPTS = 10
     help="Store only this part of each picture, in pixels.",
 )
 @values.subject_detection_option
-@click.option("--entity", default="", metavar="ID", help="Id of the thing that the pictures show.")
+@click.option("--entity", default="", metavar="ID", help="Id of the entity that the pictures show.")
 @click.option("--overwrite", is_flag=True, help="Replace images that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object per picture.")
 @connection_options()
@@ -85,19 +85,19 @@ def add(
     """Add pictures, or all pictures in folders, to LIBRARY.
 
     The id of a picture in a folder is its path relative to the folder, with / written as %2F and %
-    as %25. The id of a single file is its name. Hidden files, and files in folders whose extension
-    is not the one of a picture, are left out.
+    as %25. The id of a single file is its name. Folders are searched for files with the extension
+    of a picture format; hidden files are skipped.
 
-    Tag values are typed as in JSON: true and false, 4 (integer), 4.0 (float), any other text is a
+    Tag values are typed as in JSON: true and false, 4 (integer), 4.0 (float). Any other text is a
     string. Quotes make a value a string: --tag 'sku="007"'.
 
     Product libraries store the main subject of each picture, and its category unless one is given.
 
-    A picture that cannot be added does not stop the others. Failures are listed at the end; the
-    exit status is then 1.
+    If a picture cannot be added, the others still are. Failures are listed at the end, and the
+    exit status is 1.
     """
     found = files.find_pictures(paths)
-    total = len(found.pictures) + len(found.missing)
+    total = len(found.pictures) + len(found.rejected)
     started_s = time.monotonic()
     failures: list[tuple[Path, Status]] = []
     warnings: list[str] = []
@@ -138,7 +138,7 @@ def add(
 
 @dataclass
 class Adder:
-    """Adds pictures to one library, all with the same metadata."""
+    """Adds pictures with the same metadata to a library."""
 
     client: Client
     parent: str
@@ -156,7 +156,7 @@ class Adder:
         self, found: files.Found
     ) -> Generator[tuple[Path, BatchAddImagesResult], None, None]:
         """Yield the result of each picture, in order, while other calls are in flight."""
-        for path, message in found.missing:
+        for path, message in found.rejected:
             yield path, _failed(message, FILE_UNREADABLE)
         waiting: deque[tuple[Sequence[files.Picture], Future[list[BatchAddImagesResult]]]] = deque()
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
@@ -198,10 +198,10 @@ class Adder:
     ) -> float:
         """Send the waiting pictures once.
 
-        Pictures that the service asks to retry remain in `waiting`.
+        Pictures that the service asks to send again remain in `waiting`.
 
         Returns:
-            Seconds to wait before the next attempt.
+            Delay before the next attempt, in seconds.
         """
         from imagesearch.client import ImageSearchError
 
@@ -259,9 +259,11 @@ def _failed(message: str, reason: str) -> BatchAddImagesResult:
 
 def _summarize(library: str, added_count: int, duration_s: float, skipped_count: int) -> None:
     rate = added_count / duration_s if duration_s else 0.0
-    click.echo(f"Added {_pictures(added_count)} to {library} in {duration_s:.1f} s ({rate:.1f}/s).")
+    added = output.count_text(added_count, "picture")
+    click.echo(f"Added {added} to {library} in {duration_s:.1f} s ({rate:.1f}/s).")
     if skipped_count:
-        click.echo(f"Left out {skipped_count:,} files whose extension is not the one of a picture.")
+        skipped = output.count_text(skipped_count, "file")
+        click.echo(f"Skipped {skipped} without the extension of a picture format.")
 
 
 def _list_failures(failures: Sequence[tuple[Path, Status]]) -> None:
@@ -269,7 +271,7 @@ def _list_failures(failures: Sequence[tuple[Path, Status]]) -> None:
 
     if not failures:
         return
-    click.echo(f"Not added, {_pictures(len(failures))}:", err=True)
+    click.echo(f"Not added, {output.count_text(len(failures), 'picture')}:", err=True)
     errors = [(path, ImageSearchError.from_status(status)) for path, status in failures]
     for path, error in errors:
         click.echo(f"  {path}: {error.message} [{error.reason}]", err=True)
@@ -277,13 +279,9 @@ def _list_failures(failures: Sequence[tuple[Path, Status]]) -> None:
         click.echo(f"{reason}: {HINTS[reason]}", err=True)
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
-
-
 @contextlib.contextmanager
 def _progress(total: int, *, lines_on_stdout: bool) -> Iterator[Callable[[], None]]:
-    """Return a function to call after each picture; it draws a bar if stderr is a terminal."""
+    """Yield a function to call after each picture. It draws a bar if stderr is a terminal."""
     if not sys.stderr.isatty() or (lines_on_stdout and sys.stdout.isatty()):
         yield lambda: None
         return

@@ -39,9 +39,9 @@ Examples:
 def main() -> None:
     """Search by image in libraries of your own pictures.
 
-    Add pictures to a library, then search with a picture. The type of the library says what a
-    search finds: the same picture or edited copies of it (whole-image), a stored pattern, logo or
-    object that appears in the picture (element), or the product that the picture shows (product).
+    Add pictures to a library, then search with a picture. The type of the library determines what
+    a search finds: the same picture and edited copies of it (whole-image), stored patterns, logos
+    and objects that appear in the picture (element), or the product that it shows (product).
 
     Exit status: 0 success, 1 failure, 2 wrong usage.
     """

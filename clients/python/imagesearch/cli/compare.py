@@ -1,4 +1,4 @@
-"""`imagesearch compare`: whether two pictures are the same, and how they differ."""
+"""`imagesearch compare`: whether two pictures are the same, and their differences."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesearch.type.v1.picture_pb2 import PictureInfo
 
 ALIGNED_AGREEMENT = 0.5
-"""Minimum agreement of an alignment; a lower one is chance, and its measures are not shown."""
+"""Minimum pixel agreement of a true alignment; the measures of a chance alignment are not shown."""
 HALF_TURN = 180
 MEASURES = (
     ("copy_similarity", "copy descriptor similarity", "{:.3f}", "-1 to 1"),
@@ -57,8 +57,8 @@ ALIGNMENT_MEASURES = frozenset(name for name, *_ in MEASURES[8:])
 def compare(*, a: str, b: str, as_json: bool, save: Path | None, html: Path | None) -> None:
     """Compare pictures A and B; - is standard input.
 
-    Prints whether they are the same file, the same picture edited, related, or different. Edits
-    are listed as applied to A to get B.
+    Prints whether they are the same file, an edited copy, related, or different. The listed edits
+    are those that turn A into B.
     """
     if save and save.suffix.lower() != ".png":
         raise click.UsageError(f"--save writes a PNG file: {save} must end in .png.")
@@ -96,7 +96,7 @@ def compare(*, a: str, b: str, as_json: bool, save: Path | None, html: Path | No
 
 
 def edit_words(edit: str, measures: dict[str, float]) -> str:
-    """Return a likely edit in words, with its amount if it was measured.
+    """Return a likely edit as text, with its amount if it was measured.
 
     >>> edit_words("rotated_270", {})
     'rotated by 90° counter-clockwise'

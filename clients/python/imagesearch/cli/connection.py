@@ -1,4 +1,4 @@
-"""The connection to the suite, and its errors as text for the terminal."""
+"""The connection to the suite, and error messages for the terminal."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ HINTS = {
     "EMBEDDING_UNAVAILABLE": "nothing was stored; check `imagesearch status`, then retry",
     "CATALOG_UNAVAILABLE": "check `imagesearch status`, then retry",
     "STORAGE_UNAVAILABLE": "check `imagesearch status`, then retry",
-    "BLOB_STORE_UNAVAILABLE": "only thumbnails need the blob store",
+    "BLOB_STORE_UNAVAILABLE": "only thumbnails are affected; retry later",
     "THUMBNAIL_NOT_FOUND": "add the picture again with --overwrite to store its thumbnail",
     "DEADLINE_EXCEEDED": "--timeout SECONDS sets a longer deadline",
     "NOT_IMPLEMENTED": "this version of the suite does not support it",
     "UNAUTHENTICATED": "pass --token or set IMAGESEARCH_TOKEN",
 }
-"""What the user can do about an error, by reason."""
+"""Advice for the user, by the reason of the error."""
 
 
 @dataclass
 class Connection:
-    """Options of the connection; they may stand before or after the subcommand."""
+    """Connection options, which are accepted before and after the subcommand."""
 
     target: str | None = None
     timeout_s: float = 60.0
@@ -90,7 +90,7 @@ def connection_options(*, from_environment: bool = False) -> Callable[[Command],
 
 @contextlib.contextmanager
 def connected() -> Iterator[Client]:
-    """Open a client. An error of a call ends the command with one line and exit status 1."""
+    """Open a client. If a call fails, the command prints one line and exits with status 1."""
     from imagesearch.client import Client, ImageSearchError
 
     ctx = click.get_current_context()
@@ -108,7 +108,7 @@ def connected() -> Iterator[Client]:
 
 
 def explain(error: ImageSearchError, target: str) -> str:
-    """Return the error and what to do about it, in one line."""
+    """Return the error message with advice, in one line."""
     if not error.reason:
         return _explain_transport(error, target)
     hint = HINTS.get(error.reason, "")
@@ -134,5 +134,5 @@ def _explain_transport(error: ImageSearchError, target: str) -> str:
         case "DEADLINE_EXCEEDED":
             return f"no answer from {target} in time; {HINTS['DEADLINE_EXCEEDED']}"
         case "UNIMPLEMENTED":
-            return f"{target} is not an image-search Gateway, or an older version"
+            return f"{target} is not an image-search Gateway, or is an older version"
     return error.message or error.code.name

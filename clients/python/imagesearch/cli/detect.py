@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "--region", type=values.RegionParameter(), help="Detect only in this part, in pixels."
+    "--region",
+    type=values.RegionParameter(),
+    help="Search only this part for subjects, in pixels.",
 )
 @click.option(
     "--category",
@@ -47,8 +49,8 @@ def detect(
 
     Prints the box, category, colors and attributes of each subject, the main subject first. Nothing
     is stored. FILE - is standard input.
-    Answers are in the order of the files. A file that fails has an error in its place and does not
-    stop the others; the exit status is then 1.
+    Answers are in the order of the files. If a file fails, an error takes the place of its answer,
+    the other files are processed, and the exit status is 1.
     """
     if (save or html) and len(files) > 1:
         raise click.UsageError("--save and --html take a single picture.")

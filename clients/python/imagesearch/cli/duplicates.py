@@ -27,9 +27,11 @@ POLICIES = ("largest", "sharpest", "oldest")
     type=click.Choice(POLICIES, case_sensitive=False),
     default="largest",
     show_default=True,
-    help="Which image of a group to keep.",
+    help="The image of a group to keep.",
 )
-@click.option("--filter", "filter_", default="", metavar="F", help="Only among these images.")
+@click.option(
+    "--filter", "filter_", default="", metavar="F", help="Compare only images that match."
+)
 @click.option(
     "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Minimum score, 0 to 1."
 )
@@ -37,13 +39,13 @@ POLICIES = ("largest", "sharpest", "oldest")
     "--max-false-positive-rate",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="R",
-    help="Maximum share of images without copies that get one by chance.  [default: 0.01]",
+    help="Maximum share of images without copies that are matched by chance.  [default: 0.01]",
 )
 @click.option(
     "--page-token",
     default="",
     metavar="T",
-    help="Continue after the message of --json with this token.",
+    help="Continue a scan after the --json message with this nextPageToken.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a response message per line.")
 @saving.html_option
@@ -61,7 +63,7 @@ def duplicates(
 ) -> None:
     """Find groups of near-duplicates in LIBRARY.
 
-    A group holds the same picture and edited copies of it, the image to keep first. Nothing is
+    A group is a picture and edited copies of it; the image to keep is listed first. Nothing is
     deleted: use `imagesearch image delete` to delete images, or `imagesearch reject` to mark
     images as different pictures.
     """
@@ -107,9 +109,9 @@ def duplicates(
             saving.write(html, page.encode())
     if not as_json:
         click.echo(
-            f"{_count(show.group_count, 'group')},"
-            f" {_count(show.duplicate_count, 'duplicate')}"
-            f" in {_count(image_count, 'image')}."
+            f"{output.count_text(show.group_count, 'group')},"
+            f" {output.count_text(show.duplicate_count, 'duplicate')}"
+            f" in {output.count_text(image_count, 'image')}."
         )
 
 
@@ -121,7 +123,7 @@ def duplicates(
 def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
     """Mark images of LIBRARY as different pictures.
 
-    `imagesearch duplicates` never puts two of them into one group again.
+    `imagesearch duplicates` will never again put two of them into one group.
     """
     import itertools
 
@@ -138,11 +140,7 @@ def reject(library: str, image_ids: Sequence[str], as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
     else:
-        click.echo(f"{_count(answer.added_count, 'new pair')} rejected.")
-
-
-def _count(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+        click.echo(f"{output.count_text(answer.added_count, 'new pair')} rejected.")
 
 
 def _policy(keep: str) -> Any:
@@ -152,7 +150,7 @@ def _policy(keep: str) -> Any:
 
 
 def _closable(messages: Iterable[FindDuplicatesResponse]) -> Any:
-    """Return the messages, which are a generator, under a type that can be closed."""
+    """Return the messages, which are a generator, as a type that has `close`."""
     return messages
 
 
@@ -172,7 +170,8 @@ def _group_text(group: DuplicateGroup) -> str:
 def _thumbnails(client: Client, groups: Iterable[DuplicateGroup]) -> dict[str, bytes]:
     """Return the thumbnails of all groups, by image name.
 
-    An error leaves thumbnails out instead of losing the page of a long search.
+    After an error, the remaining thumbnails are omitted, so that the result of a long scan is not
+    lost.
     """
     from imagesearch.client import ImageSearchError
 
@@ -186,7 +185,7 @@ def _thumbnails(client: Client, groups: Iterable[DuplicateGroup]) -> dict[str, b
                 thumbnails[name] = client.get_thumbnail(name=name).content
             except ImageSearchError as error:
                 if error.reason not in {"THUMBNAIL_NOT_FOUND", "IMAGE_NOT_FOUND"}:
-                    click.echo(f"The page lacks thumbnails: {error}", err=True)
+                    click.echo(f"Note: thumbnails are missing in the page: {error}", err=True)
                     return thumbnails
     return thumbnails
 

@@ -1,4 +1,4 @@
-"""Finds the picture files to add, and derives their image ids."""
+"""Discovery of the picture files to add, and their image ids."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ EXTENSIONS = frozenset(
         ".tiff", ".avif",
     }
 )  # fmt: skip
-"""Extensions of the files taken from folders; files named on the command line are always taken."""
+"""Extensions of the files added from folders. Files given by name are added in any case."""
 
 BATCH_COUNT = 16
 """Maximum pictures per call."""
 BATCH_BYTES = 24 * 1024 * 1024
-"""Maximum bytes of the pictures per call: with their tags they fit in a message of 32 MiB."""
+"""Maximum size of the pictures per call, in bytes: with tags they fit in a message of 32 MiB."""
 
 UNSAFE = re.compile(r"[/%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Characters that an image id cannot have, and the escape character."""
+"""Characters to escape: those that an image id cannot contain, and the escape character %."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Picture:
 
 @dataclass
 class Found:
-    """The files under the given paths."""
+    """The files found at the given paths."""
 
     pictures: list[Picture] = field(default_factory=list)
-    missing: list[tuple[Path, str]] = field(default_factory=list)
-    """Paths that cannot be added, each with the reason."""
+    rejected: list[tuple[Path, str]] = field(default_factory=list)
+    """Files that cannot be added, each with the reason."""
     skipped_count: int = 0
     """Number of files in folders whose extension is not in `EXTENSIONS`."""
 
 
 def image_id(relative: Path) -> str:
-    """Return the image id of a path: its parts joined by an escaped "/".
+    """Return the image id of a relative path: the path with its unsafe characters escaped.
 
     >>> image_id(Path("2024/100% me.jpg"))
     '2024%2F100%25 me.jpg'
@@ -63,14 +63,14 @@ def find_pictures(paths: Iterable[Path]) -> Found:
         try:
             size_bytes = path.stat().st_size
         except OSError as error:
-            found.missing.append((path, error.strerror or str(error)))
+            found.rejected.append((path, error.strerror or str(error)))
             continue
         picture = Picture(path, image_id(relative), size_bytes)
         other = first.setdefault(picture.image_id, path)
         if other is path:
             found.pictures.append(picture)
         else:
-            found.missing.append((path, f"{other} has the same image id {picture.image_id!r}"))
+            found.rejected.append((path, f"{other} has the same image id {picture.image_id!r}"))
     return found
 
 
@@ -88,7 +88,7 @@ def batches(pictures: Iterable[Picture]) -> Iterator[Sequence[Picture]]:
 
 
 def _files(paths: Iterable[Path], found: Found) -> Iterator[tuple[Path, Path]]:
-    """Yield each file with its path relative to the given folder."""
+    """Yield each file with its path relative to the given folder. Count skipped files."""
     for path in paths:
         if not path.is_dir():
             yield path, Path(path.name)

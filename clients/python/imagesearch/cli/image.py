@@ -43,14 +43,14 @@ def get(library: str, image_id: str, as_json: bool) -> None:
     required=True,
     type=click.File("wb", lazy=True),
     metavar="FILE",
-    help="JPEG file to write; -: standard output.",
+    help="JPEG file to write; - is standard output.",
 )
 @connection_options()
 def thumbnail(library: str, image_id: str, file: IO[bytes]) -> None:
     """Write the thumbnail of an image to a file."""
     with connected() as client:
         thumbnail = client.get_thumbnail(name=_name(library, image_id))
-    file.write(thumbnail.content)  # creates the file
+    file.write(thumbnail.content)  # the lazy file is created only now, after the call succeeded
 
 
 @image.command("list")
@@ -60,7 +60,7 @@ def thumbnail(library: str, image_id: str, file: IO[bytes]) -> None:
     "filter_",
     default="",
     metavar="F",
-    help="Only these images, such as 'tags.year >= 2020'.",
+    help="List only images that match, such as 'tags.year >= 2020'.",
 )
 @click.option(
     "--limit",
@@ -110,8 +110,8 @@ def list_(library: str, filter_: str, limit: int, as_json: bool) -> None:
     metavar="NAME",
     help=f"Category of the image: {', '.join(values.CATEGORIES)}.",
 )
-@click.option("--entity", metavar="ID", help="Id of the thing that the picture shows.")
-@click.option("--custom-content", metavar="TEXT", help="Text that is stored with the image.")
+@click.option("--entity", metavar="ID", help="Id of the entity that the picture shows.")
+@click.option("--custom-content", metavar="TEXT", help="Your own text about the image.")
 @click.option("--json", "as_json", is_flag=True, help="Print the response message.")
 @connection_options()
 def update(
@@ -144,10 +144,8 @@ def update(
 @image.command()
 @click.argument("library")
 @click.argument("image_ids", nargs=-1, metavar="[IMAGE_ID]...")
-@click.option(
-    "--filter", "filter_", default="", metavar="F", help="All images that match the filter."
-)
-@click.option("--entity", default="", metavar="ID", help="All images of this entity.")
+@click.option("--filter", "filter_", default="", metavar="F", help="Delete all images that match.")
+@click.option("--entity", default="", metavar="ID", help="Delete all images of this entity.")
 @connection_options()
 @click.pass_context
 def delete(
@@ -155,7 +153,7 @@ def delete(
 ) -> None:
     """Delete images by id, by filter or by entity."""
     if [bool(image_ids), bool(filter_), bool(entity)].count(True) != 1:
-        raise click.UsageError("Pass either image ids, --filter or --entity.")
+        raise click.UsageError("Pass image ids, --filter or --entity: exactly one of the three.")
     from imagesearch.client import ImageSearchError
 
     failed_count = 0

@@ -30,10 +30,10 @@ def _as_json(command: Any) -> Any:
     "type_",
     required=True,
     type=click.Choice(values.LIBRARY_TYPES, case_sensitive=False),
-    help="What searches of the library find.",
+    help="Type of the library: edited copies, elements in photos, or products.",
 )
-@click.option("--display-name", default="", metavar="TEXT", help="Name for people.")
-@click.option("--description", default="", metavar="TEXT", help="Description for people.")
+@click.option("--display-name", default="", metavar="TEXT", help="Human-readable name.")
+@click.option("--description", default="", metavar="TEXT", help="Human-readable description.")
 @click.option(
     "--capacity",
     type=click.IntRange(min=0),
@@ -99,8 +99,8 @@ def get(name: str, as_json: bool) -> None:
 
 @library.command()
 @click.argument("name")
-@click.option("--display-name", metavar="TEXT", help="Name for people.")
-@click.option("--description", metavar="TEXT", help="Description for people.")
+@click.option("--display-name", metavar="TEXT", help="Human-readable name.")
+@click.option("--description", metavar="TEXT", help="Human-readable description.")
 @click.option(
     "--capacity",
     type=click.IntRange(min=0),

@@ -1,4 +1,4 @@
-"""Output: JSON for programs, tables for people."""
+"""Output as JSON for programs and as tables for people."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """Return a message as protobuf JSON, fields with default values included."""
+    """Return a message as protobuf JSON, including fields with default values."""
     from google.protobuf.json_format import MessageToDict
 
     return MessageToDict(message, always_print_fields_with_no_presence=True)
@@ -46,7 +46,7 @@ def os_message(error: OSError) -> str:
 
 
 def local_error(message: str, reason: str) -> Status:
-    """Return an error of the command line in the form of a service error."""
+    """Return an error of the command line itself, in the format of a service error."""
     from google.protobuf.any_pb2 import Any as AnyMessage
     from google.rpc.error_details_pb2 import ErrorInfo
     from google.rpc.status_pb2 import Status
@@ -156,7 +156,7 @@ def print_subjects(subjects: Iterable[Subject]) -> None:
 
 
 def chosen_text(answer: SearchImagesResponse) -> str:
-    """Return a line about the subject that was searched with."""
+    """Return a line about the subject that was used for the search."""
     subject = answer.subjects[answer.chosen_subject]
     words = [category_text(subject.category) or "object", "at", box_text(subject.box)]
     if subject.colors:
@@ -165,8 +165,17 @@ def chosen_text(answer: SearchImagesResponse) -> str:
     return f"Subject {number}: {' '.join(words)}"
 
 
+def count_text(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> count_text(1, "picture"), count_text(1200, "picture")
+    ('1 picture', '1,200 pictures')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def box_text(box: Box) -> str:
-    """Return a box in the form of --region."""
+    """Return a box in the format of --region."""
     return ",".join(f"{side:.0f}" for side in (box.x_min, box.y_min, box.x_max, box.y_max))
 
 
@@ -178,7 +187,7 @@ def part_text(match: Match) -> str:
 
 
 def tags_text(image: Image) -> str:
-    """Return tags in the form of --tag, with control characters escaped."""
+    """Return tags in the format of --tag, with control characters escaped."""
     from imagesearch.client import plain_tags
 
     words = []
@@ -195,7 +204,7 @@ def category_text(category: Category.ValueType) -> str:
 
 
 def enum_word(name: str, *, prefix: str = "RELATION_") -> str:
-    """Return an enum value in the form of an option.
+    """Return the name of an enum value as it is written in options.
 
     >>> enum_word("RELATION_SAME")
     'same'

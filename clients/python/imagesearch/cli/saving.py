@@ -30,7 +30,7 @@ def check_folder(
     parameter: click.Parameter,  # noqa: ARG001
     path: Path | None,
 ) -> Path | None:
-    """Reject standard output and a file in a missing folder, before any work is done."""
+    """Reject standard output, and files in a folder that does not exist, before any call."""
     if path is not None and str(path) == "-":
         raise click.BadParameter("must be a file: standard output is used for the answers")
     if path is not None and not path.parent.is_dir():
@@ -41,14 +41,14 @@ def check_folder(
 def check_picture_file(
     ctx: click.Context, parameter: click.Parameter, path: Path | None
 ) -> Path | None:
-    """Reject, in addition, a file whose extension is no supported format."""
+    """Check the folder, and reject a file whose extension is not that of a supported format."""
     if path is not None and path.suffix.lower() not in MEDIA_TYPES:
         raise click.BadParameter(f"{path} must end in {', '.join(MEDIA_TYPES)}")
     return check_folder(ctx, parameter, path)
 
 
 def save_option(command: Command) -> Command:
-    """Add --save, which writes the answer as an annotated picture."""
+    """Add the option --save, which writes an annotated picture."""
     return click.option(
         "--save",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -59,7 +59,7 @@ def save_option(command: Command) -> Command:
 
 
 def html_option(command: Command) -> Command:
-    """Add --html, which writes the answers as a page."""
+    """Add the option --html, which writes a page with the answers."""
     return click.option(
         "--html",
         type=click.Path(dir_okay=False, writable=True, path_type=Path),
@@ -86,7 +86,7 @@ def refuse_to_replace(inputs: Iterable[str], *outputs: Path | None) -> None:
 
 
 def annotation_options(path: Path | None, *, match_count: int = 0) -> AnnotationOptions | None:
-    """Return the options of an annotated picture, of the format of the file's extension."""
+    """Return the options of an annotated picture in the format of the file; None without a file."""
     if path is None:
         return None
     from imagesearch.client import AnnotationOptions
@@ -95,7 +95,7 @@ def annotation_options(path: Path | None, *, match_count: int = 0) -> Annotation
 
 
 def save_picture(path: Path, content: bytes) -> None:
-    """Write an annotated picture; fail if the suite returned none."""
+    """Write an annotated picture. Raise an error if the suite returned no picture."""
     if not content:
         raise click.ClickException(f"{path} was not saved: the suite returned no annotated picture")
     write(path, content)

@@ -1,4 +1,4 @@
-"""`imagesearch search`: search with pictures; answers are in their order."""
+"""`imagesearch search`: searches with pictures; the answers are in the order of the files."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -50,16 +50,20 @@ DRAWN_MATCHES = 6
     "filter_",
     default="",
     metavar="F",
-    help="Only these images, such as 'tags.year >= 2020'.",
+    help="Find only images that match, such as 'tags.year >= 2020'.",
 )
 @click.option(
     "--category",
     type=click.Choice(values.CATEGORIES, case_sensitive=False),
     metavar="NAME",
-    help="Only images of this category; in product libraries it also selects the subject:"
-    f" {', '.join(values.CATEGORIES)}.",
+    help="Find only images of this category; in product libraries it also selects the subject of"
+    f" the query: {', '.join(values.CATEGORIES)}.",
 )
-@click.option("--region", type=values.RegionParameter(), help="Search only this part, in pixels.")
+@click.option(
+    "--region",
+    type=values.RegionParameter(),
+    help="Search only with this part, in pixels.",
+)
 @values.subject_detection_option
 @click.option(
     "--min-score", type=click.FloatRange(0, 1), metavar="S", help="Minimum score, 0 to 1."
@@ -68,9 +72,11 @@ DRAWN_MATCHES = 6
     "--max-false-positive-rate",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="R",
-    help="Maximum share of searches without a true match that return one, such as 0.01.",
+    help="Maximum share of searches without a true match that return a match, such as 0.01.",
 )
-@click.option("--distinct-entities", is_flag=True, help="Only the best match of each entity.")
+@click.option(
+    "--distinct-entities", is_flag=True, help="Return only the best match of each entity."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a response message per line.")
 @saving.save_option
 @saving.html_option
@@ -96,8 +102,8 @@ def search(
 ) -> None:
     """Search LIBRARY with pictures; FILE - is standard input.
 
-    Answers are in the order of the files. A file that fails has an error in its place and does not
-    stop the others; the exit status is then 1.
+    Answers are in the order of the files. If a file fails, an error takes the place of its answer,
+    the other files are processed, and the exit status is 1.
     """
     if save and len(files) > 1:
         raise click.UsageError("--save takes a single picture; --html takes many.")
@@ -120,7 +126,7 @@ def search(
     failed: list[str] = []
 
     def answers(client: Client) -> Iterator[tuple[str, bytes, SearchImagesResponse | str]]:
-        """Search and print; yield the name of each file, its bytes, and its answer or error."""
+        """Search with each file, print, and yield its name, its bytes, and the answer or error."""
 
         def search_file(file: str) -> tuple[bytes, SearchImagesResponse]:
             content = read_picture(file)
@@ -183,7 +189,13 @@ def in_order(
     *,
     stop: Callable[[], None],
 ) -> Iterator[tuple[str, Answer | ImageSearchError | OSError]]:
-    """Process a few files at a time; yield the answer or error of each file, in order."""
+    """Process several files concurrently and yield the answer or error of each file, in order.
+
+    Args:
+        work: returns the answer of a file.
+        files: names of the files.
+        stop: cancels the calls in flight if the caller stops early.
+    """
     from imagesearch.client import ImageSearchError
 
     waiting: deque[tuple[str, Future[Answer]]] = deque()
@@ -214,7 +226,7 @@ def read_picture(file: str) -> bytes:
 
 
 def read_named(file: str) -> bytes:
-    """Read a picture; the error names the file."""
+    """Read a picture. The error message of a failure names the file."""
     try:
         return read_picture(file)
     except OSError as error:

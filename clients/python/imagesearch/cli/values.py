@@ -1,4 +1,4 @@
-"""Parsers of values on the command line."""
+"""Parsers of command-line values."""
 # ruff: noqa: PLC0415  # imported by the commands that use it
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ BOX_SIDES = 4
 subject_detection_option = click.option(
     "--subject-detection/--no-subject-detection",
     default=None,
-    help="Use the main subject, or the whole picture or region; product libraries only."
-    "  [default: the subject, unless a region is given]",
+    help="Use the main subject instead of the whole picture or region; product libraries only."
+    "  [default: use the subject unless a region is given]",
 )
 
 
 class TagParameter(click.ParamType[tuple[str, "PlainTag"]]):
-    """A tag as NAME=VALUE."""
+    """A tag in the format NAME=VALUE."""
 
     name = "name=value"
 
@@ -54,12 +54,12 @@ class TagParameter(click.ParamType[tuple[str, "PlainTag"]]):
     ) -> tuple[str, PlainTag]:
         name, separator, text = str(value).partition("=")
         if not name or not separator:
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+            self.fail(f"{value!r} does not have the format NAME=VALUE", param, ctx)
         return name, parse_tag(text)
 
 
 class RegionParameter(click.ParamType["Box"]):
-    """A box in pixels: x0,y0,x1,y1."""
+    """A box in the format x0,y0,x1,y1, in pixels."""
 
     name = "x0,y0,x1,y1"
 
@@ -72,7 +72,9 @@ class RegionParameter(click.ParamType["Box"]):
             sides = []
         if len(sides) != BOX_SIDES:
             self.fail(
-                f"{value!r} is not of the form x0,y0,x1,y1 (four numbers, pixels)", param, ctx
+                f"{value!r} does not have the format x0,y0,x1,y1 (four numbers, in pixels)",
+                param,
+                ctx,
             )
         return Box(x_min=sides[0], y_min=sides[1], x_max=sides[2], y_max=sides[3])
 

@@ -13,8 +13,8 @@
 >>> [match.image.image_id for match in answer.matches]
 ['cat']
 
-The keywords of a method are the fields of its request message, with plain Python values for wrapped
-messages (bytes for a picture, a dict for tags). A method returns the response message, or raises an
+The keywords of a method are the fields of its request message. Nested messages are plain Python
+values: bytes for a picture, a dict for tags. A method returns the response message, or raises an
 `ImageSearchError` with a `reason` to branch on. `request_builders` builds the items of a batch.
 """
 

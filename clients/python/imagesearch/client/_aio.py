@@ -143,8 +143,8 @@ class AsyncClient:
     ) -> AsyncIterator[FindDuplicatesResponse]:
         """Stream groups of near-duplicates within a library, as they are found.
 
-        A stream that breaks, or takes longer than `timeout_s`, resumes where it was. Close
-        the iterator to cancel the scan.
+        A stream that breaks, or takes longer than `timeout_s`, is resumed after the last message.
+        Close the iterator to cancel the scan.
         """
         request = build.find_duplicates(
             parent=parent,

@@ -1,4 +1,4 @@
-"""Address, limits, retries and access token of both clients."""
+"""Channel options of both clients: address, message limits, retries and access token."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import os
 from imagesearch.gateway.v1 import image_search_service_pb2
 
 DEFAULT_TARGET = "127.0.0.1:50051"
+"""Address of a Gateway on this machine."""
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-"""Maximum bytes of a message; the Gateway refuses larger requests."""
+"""Maximum size of a message, in bytes; the Gateway refuses larger requests."""
 
 SERVICE = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
 
@@ -41,10 +42,10 @@ CHANNEL_OPTIONS = (
 
 
 def resolve_target(target: str | None) -> str:
-    """Return the given address, else `IMAGESEARCH_TARGET`, else the default."""
+    """Return the given address, or `IMAGESEARCH_TARGET`, or the default."""
     return target or os.environ.get("IMAGESEARCH_TARGET") or DEFAULT_TARGET
 
 
 def call_metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the metadata of every call."""
+    """Return the metadata of every call, which contains the bearer token."""
     return (("authorization", f"Bearer {token}"),) if token else ()

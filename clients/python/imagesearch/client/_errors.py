@@ -1,4 +1,4 @@
-"""The exception of a failed call, read from the google.rpc.Status that the service sends."""
+"""The exception of a failed call, created from the google.rpc.Status of the service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class FieldViolation:
     field: str
     """Path of the field, for example "region.x_min"."""
     description: str
-    """What is wrong with it."""
+    """Description of the problem."""
 
 
 class ImageSearchError(Exception):
@@ -54,7 +54,7 @@ class ImageSearchError(Exception):
         """Name of an ErrorReason without its prefix, for example "LIBRARY_NOT_FOUND". Empty if gRPC
         itself failed the call: no connection, a message over the size limit."""
         self.metadata = metadata
-        """Details of the reason; each ErrorReason documents its keys."""
+        """Details of the error; each ErrorReason documents its keys."""
         self.field_violations = tuple(field_violations)
         self.retry_after_s = retry_after_s
         """Seconds to wait before a retry, if the service asks for a retry."""
@@ -86,11 +86,12 @@ class ImageSearchError(Exception):
 
     @classmethod
     def from_rpc_error(cls, error: grpc.RpcError) -> Self:
-        """Return the error of a failed call. A stub raises errors that are also a grpc.Call."""
+        """Return the error of a failed call; the errors that stubs raise are also a `grpc.Call`."""
         call = cast("grpc.Call", error)
         try:
             status = rpc_status.from_call(call)
-        except ValueError:  # a proxy changed the code, so the details belong to another error
+        except ValueError:
+            # A proxy changed the status code, so the details describe a different error.
             status = None
         if status is not None:
             return cls.from_status(status)

@@ -1,4 +1,4 @@
-"""Resumption of a broken stream."""
+"""Resumption of a stream that breaks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from imagesearch.client._errors import ImageSearchError
 from imagesearch.gateway.v1.search_pb2 import FindDuplicatesRequest, FindDuplicatesResponse
 
 MAX_ATTEMPTS = 4
-"""Maximum attempts in a row that receive no message."""
+"""Maximum consecutive attempts that receive no message."""
 FIRST_DELAY_S = 0.5
-"""Delay before the second attempt, seconds; it doubles from attempt to attempt."""
+"""Delay before the second attempt, in seconds; it doubles with each attempt."""
 TRANSIENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+"""Status codes after which the stream is attempted again."""
 
 
 class Resumption:
-    """Follows a stream and keeps its request ready for the next attempt."""
+    """Tracks a stream and updates its request for the next attempt."""
 
     def __init__(self, request: FindDuplicatesRequest) -> None:
         self._request = request
@@ -32,18 +33,18 @@ class Resumption:
         self.is_done = not message.next_page_token
 
     def end_of_stream(self) -> None:
-        """Record the end of an attempt. An attempt without messages is not repeated."""
+        """Record the regular end of an attempt. An attempt without messages ends the stream."""
         self.is_done = self.is_done or not self._has_received
         self._has_received = False
 
     def delay_s(self, error: ImageSearchError) -> float:
-        """Return the delay before the next attempt, seconds.
+        """Return the delay before the next attempt, in seconds.
 
         Raises:
             ImageSearchError: the error is permanent, or too many attempts failed.
         """
         if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._has_received:
-            # The scan advanced, so the page token continues it.
+            # The scan has advanced, so the next attempt continues at the page token.
             self._has_received = False
             return 0.0
         self._failures += 1

@@ -42,7 +42,7 @@ def _method(
 
 
 def with_self(method: Method) -> Method:
-    """Give a method the signature of the builder that it wraps, for `help`."""
+    """Set the signature that `help` shows: `self` and the keywords of the wrapped builder."""
     keywords = inspect.signature(method).parameters.values()
     first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     signature = inspect.Signature([first, *keywords])
@@ -152,8 +152,8 @@ class Client:
     ) -> Iterator[FindDuplicatesResponse]:
         """Stream groups of near-duplicates within a library, as they are found.
 
-        A stream that breaks, or takes longer than `timeout_s`, resumes where it was. Close
-        the iterator to cancel the scan.
+        A stream that breaks, or takes longer than `timeout_s`, is resumed after the last message.
+        Close the iterator to cancel the scan.
 
         >>> messages = client.find_duplicates(parent="libraries/zoo")
         >>> [message.group for message in messages if message.HasField("group")]

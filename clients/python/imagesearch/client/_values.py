@@ -8,7 +8,7 @@ from typing import TypeAlias
 from imagesearch.type.v1.tag_pb2 import TagValue
 
 PlainTag: TypeAlias = bool | int | float | str
-"""Value of a tag in Python; 4 and 4.0 are of different tag types."""
+"""Python value of a tag. The types of 4 and 4.0 differ: integer and float."""
 
 
 def library_name(library_id: str) -> str:
@@ -38,7 +38,7 @@ def tag_value(value: PlainTag | TagValue) -> TagValue:
     match value:
         case TagValue():
             return value
-        case bool():  # before int, since bool is a subclass
+        case bool():  # before int, its base class
             return TagValue(bool_value=value)
         case int():
             return TagValue(int_value=value)

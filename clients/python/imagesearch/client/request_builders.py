@@ -97,7 +97,7 @@ def update_library(
     thumbnails_disabled: bool | None = None,
     request_id: str = "",
 ) -> UpdateLibraryRequest:
-    """Update the fields of a library that are not None."""
+    """Update a library. Fields that are None do not change."""
     changes = {
         "display_name": display_name,
         "description": description,
@@ -130,7 +130,7 @@ def add_image(
     allow_overwrite: bool = False,
     request_id: str = "",
 ) -> AddImageRequest:
-    """Add a picture to the library `parent`. Without an `image_id` the service assigns an id."""
+    """Add a picture to the library `parent`. The service assigns an id unless one is given."""
     return AddImageRequest(
         parent=parent,
         image_id=image_id,
@@ -236,7 +236,7 @@ def delete_images(
     filter: str = "",  # noqa: A002
     request_id: str = "",
 ) -> DeleteImagesRequest:
-    """Delete images by name, by entity or by filter; exactly one of the three is required."""
+    """Delete images by names, entity or filter; exactly one of these is required."""
     return DeleteImagesRequest(
         parent=parent,
         names=names,
@@ -300,7 +300,7 @@ def detect_subjects(
     category: Category.ValueType = Category.CATEGORY_UNSPECIFIED,
     annotation: AnnotationOptions | None = None,
 ) -> DetectSubjectsRequest:
-    """Return the subjects of a picture: box, category, colors, attributes. Nothing is stored."""
+    """Detect the subjects of a picture: box, category, colors, attributes. Nothing is stored."""
     return DetectSubjectsRequest(
         image=ImageContent(content=image), region=region, category=category, annotation=annotation
     )
@@ -340,7 +340,7 @@ def find_duplicates(
 def reject_pairs(
     *, parent: str, pairs: Iterable[tuple[str, str]], request_id: str = ""
 ) -> RejectPairsRequest:
-    """Store up to 1,000 pairs of image names that are no duplicates of each other."""
+    """Mark up to 1,000 pairs of images, given by name, as different pictures."""
     return RejectPairsRequest(
         parent=parent,
         pairs=[ImagePair(name_a=a, name_b=b) for a, b in pairs],

@@ -16,7 +16,7 @@ DEMOS = {
     ),
     "Products: which stored product does this photo show?": product.run,
 }
-"""Demos by title: functions of a client and the user's folder or None that return success."""
+"""Demos by title. Arguments: a client, and the user's folder or None. Each returns its success."""
 
 
 @click.command()
@@ -24,7 +24,7 @@ DEMOS = {
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Folder of your pictures.  [default: the pictures of scikit-image]",
+    help="Folder with your pictures.  [default: the pictures of scikit-image]",
 )
 @connection_options(from_environment=True)
 @click.pass_context

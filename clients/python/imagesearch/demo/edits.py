@@ -1,4 +1,4 @@
-"""Common edits of shared pictures, made with Pillow."""
+"""Common edits of pictures that are shared online, made with Pillow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 Edit = Callable[[Image.Image, Image.Image], Image.Image]
-"""Function of a picture and an unrelated picture, which some edits use as the background."""
+"""An edit of a picture. The second argument is an unrelated picture for use as the background."""
 
 
 def encode(picture: Image.Image, quality: int = 85) -> bytes:
@@ -19,7 +19,7 @@ def encode(picture: Image.Image, quality: int = 85) -> bytes:
 
 
 def crop(picture: Image.Image, area: float, x: float, y: float) -> Image.Image:
-    """Crop to a share of the area, at the relative position x, y in [0, 1]."""
+    """Crop a picture to a share of its area, at the relative position x, y in [0, 1]."""
     width, height = (round(side * area**0.5) for side in picture.size)
     left = round((picture.width - width) * x)
     top = round((picture.height - height) * y)
@@ -31,7 +31,7 @@ def rotate_slightly(picture: Image.Image) -> Image.Image:
 
 
 def shift_hue(picture: Image.Image) -> Image.Image:
-    """Rotate the hues by 120°; grey pictures become sepia."""
+    """Rotate the hues by 120°; grayscale pictures become sepia."""
     hue, saturation, value = picture.convert("HSV").split()
     if not saturation.getbbox():
         return ImageOps.colorize(picture.convert("L"), "#201000", "#ffe8c0")
@@ -44,7 +44,7 @@ def increase_contrast(picture: Image.Image) -> Image.Image:
 
 
 def pixelate(picture: Image.Image) -> Image.Image:
-    """Reduce the picture to blocks, 64 along the long side."""
+    """Reduce the picture to square blocks, 64 along the long side."""
     small = ImageOps.contain(picture, (64, 64))
     return small.resize(picture.size, Image.Resampling.NEAREST)
 
@@ -77,7 +77,7 @@ def jpeg_10(picture: Image.Image) -> Image.Image:
 
 
 def paste(picture: Image.Image, background: Image.Image) -> Image.Image:
-    """Paste the picture into another one, at up to half of its sides."""
+    """Paste the picture into an unrelated picture, at up to half of its width and height."""
     canvas = ImageOps.fit(background, (800, 600))
     part = ImageOps.contain(picture, (400, 300))
     canvas.paste(part, (800 - part.width - 60, 600 - part.height - 90))

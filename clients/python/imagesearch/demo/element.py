@@ -1,4 +1,4 @@
-"""Element libraries: stored prints and objects are found in photos that show them."""
+"""Demo of element libraries: stored prints and objects are found in photos that show them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from imagesearch.demo.edits import encode
 from imagesearch.demo.whole_image import add, spread
 
 SAMPLE = 10
-"""Maximum elements that are searched for, spread evenly over the user's folder."""
+"""Maximum elements to search for, sampled evenly from the user's folder."""
 
 SCENE_PX = (1200, 900)
-"""Width and height of a photo, pixels."""
+"""Width and height of a photo, in pixels."""
 PLACEMENTS = ((330, 300, 20), (860, 560, -35))
-"""Center x and y of each pasted element in pixels, and its rotation in degrees."""
+"""Center x and y of each pasted element, in pixels, and its rotation in degrees."""
 SIDE_PX = 360
-"""Long side of a pasted element, pixels."""
+"""Long side of a pasted element, in pixels."""
 
 MIN_RECALL = 0.7
-"""Minimum share of a user's elements to find: some pictures have hardly any texture."""
+"""Minimum recall with the user's pictures, some of which may have hardly any texture."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def run(client: Client, folder: Path | None) -> bool:
         if not stored:
             raise click.ClickException(f"no picture in {folder} could be added")
         click.echo(
-            "Searching with photos that show two of them, rotated and scaled down, or none ..."
+            "Searching with photos that show two elements, rotated and scaled down, or none ..."
         )
-        outcomes = [ask(client, library.name, *scene) for scene in scenes(stored)]
+        outcomes = [search(client, library.name, *scene) for scene in scenes(stored)]
     finally:
         client.delete_library(name=library.name)
     print_outcomes(outcomes)
-    return print_verdict(outcomes, is_own=folder is None)
+    return print_verdict(outcomes, is_default=folder is None)
 
 
 def scenes(stored: Sequence[Picture]) -> Iterator[tuple[list[str], bytes]]:
-    """Yield photos: the ids of the elements pasted into each, and the file."""
+    """Yield photos, each as the ids of the pasted elements and the file."""
     backgrounds = [pictures.open_picture(picture.path) for picture in pictures.unrelated()]
     sample = spread(stored, SAMPLE)
     for number, first in enumerate(sample):
@@ -93,7 +93,7 @@ def scenes(stored: Sequence[Picture]) -> Iterator[tuple[list[str], bytes]]:
         yield [], encode(background)
 
 
-def ask(client: Client, parent: str, pasted: list[str], query: bytes) -> Outcome:
+def search(client: Client, parent: str, pasted: list[str], query: bytes) -> Outcome:
     started_s = time.perf_counter()
     answer = client.search_images(parent=parent, image=query, page_size=5)
     return Outcome(pasted, answer, (time.perf_counter() - started_s) * 1e3)
@@ -117,8 +117,13 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     print_table(("photo shows", "found", "score", "corners in the photo", ""), rows)
 
 
-def print_verdict(outcomes: Sequence[Outcome], *, is_own: bool) -> bool:
-    """Print the counts of correct results. Returns whether they are as expected."""
+def print_verdict(outcomes: Sequence[Outcome], *, is_default: bool) -> bool:
+    """Print the counts of correct results. Returns whether the results are as expected.
+
+    Args:
+        outcomes: outcomes of all searches.
+        is_default: whether the elements are the default ones, which must all be found.
+    """
     shown = [outcome for outcome in outcomes if outcome.pasted]
     empty = [outcome for outcome in outcomes if not outcome.pasted]
     pasted_count = sum(len(outcome.pasted) for outcome in shown)
@@ -130,7 +135,7 @@ def print_verdict(outcomes: Sequence[Outcome], *, is_own: bool) -> bool:
         f" without elements have no match; median {median_ms:.0f} ms."
     )
     passed = no_match_count == len(empty) and found_count >= MIN_RECALL * pasted_count
-    if is_own:
+    if is_default:
         passed = passed and all(outcome.is_exact for outcome in shown)
     click.echo(f"Result: {'as expected' if passed else 'NOT as expected'}.")
     return passed

@@ -37,10 +37,10 @@ UNRELATED = (
     "phantom.png",
     "text.png",
 )
-"""Pictures that are not stored: searches with them must find nothing."""
+"""Pictures that are not stored, so that searches with them must find nothing."""
 
 WITHOUT_TEXTURE = ("clock_motion.png", "color.png")
-"""Stored pictures that are no elements: elements are found by their texture."""
+"""Stored pictures that cannot be elements, which are found by their texture."""
 
 GOODS = (
     "astronaut.png",
@@ -52,14 +52,14 @@ GOODS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-"""Photographs of objects: few are products that a shop sells, but each has a subject."""
+"""Photographs of objects, each with a subject, although few are products that a shop sells."""
 
 STEREO_STORED = "motorcycle_left.png"
 STEREO_OTHER = "motorcycle_right.png"
-"""The same motorcycle, photographed at the same moment from a step to the side."""
+"""The other half of a stereo pair: the same motorcycle at the same moment, seen from the side."""
 
 MAX_SIDE_PX = 1600
-"""Maximum long side of edited pictures, pixels: larger ones take ten times as long."""
+"""Maximum long side of an edited picture, in pixels. Larger pictures take ten times as long."""
 
 
 def data_folder() -> Path:
@@ -72,7 +72,7 @@ def data_folder() -> Path:
     return Path(spec.submodule_search_locations[0], "data")
 
 
-def own_pictures() -> Found:
+def stored_pictures() -> Found:
     return find_pictures(data_folder() / name for name in STORED)
 
 
@@ -89,7 +89,7 @@ def unrelated() -> list[Picture]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Open a picture upright, over white, in RGB, scaled down to `MAX_SIDE_PX`."""
+    """Open a picture: upright, in RGB on a white background, scaled down to `MAX_SIDE_PX`."""
     with Image.open(path) as file:
         upright = ImageOps.exif_transpose(file)
         if upright.mode.startswith("I"):

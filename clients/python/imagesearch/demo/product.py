@@ -1,4 +1,4 @@
-"""Product libraries: the subject of each picture is stored and found in other photos of it."""
+"""Demo of product libraries: the stored subject of a picture is found in other photos of it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from imagesearch.demo.edits import encode, increase_contrast, rotate_slightly
 from imagesearch.demo.whole_image import add, spread
 
 SAMPLE = 20
-"""Maximum pictures that are searched for, spread evenly over the user's folder."""
+"""Maximum pictures to search for, sampled evenly from the user's folder."""
 
 PHOTO_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mirrored, more contrast": lambda picture: increase_contrast(ImageOps.mirror(picture)),
     "rotated by 12°": rotate_slightly,
     "wide margin": lambda picture: ImageOps.expand(picture, picture.width // 3, "#d9d4cc"),
 }
-"""Changes as in another photo of the same product."""
+"""Changes that simulate another photo of the same product."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Outcome:
     picture: str
     answer: SearchImagesResponse
     duration_ms: float
-    is_own: bool
-    """Whether the pictures are the demo's own, which all show different objects."""
+    is_default: bool
+    """Whether the pictures are the default ones, which all show different objects."""
 
     @property
     def first(self) -> str:
@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def is_correct(self) -> bool:
-        if self.is_own:
+        if self.is_default:
             return self.first == self.picture
         return self.picture in {match.image.image_id for match in self.answer.matches}
 
@@ -66,8 +66,11 @@ def run(client: Client, folder: Path | None) -> bool:
             raise click.ClickException(f"no picture in {folder} could be added")
         print_stored(client, library.name)
         click.echo("Searching with other photos of the same objects ...")
-        queries = list(other_photos(stored, is_own=folder is None))
-        outcomes = [ask(client, library.name, *query, is_own=folder is None) for query in queries]
+        is_default = folder is None
+        queries = list(other_photos(stored, is_default=is_default))
+        outcomes = [
+            search(client, library.name, *query, is_default=is_default) for query in queries
+        ]
         filters_hold = search_by_color(client, library.name, queries[0][2])
     finally:
         client.delete_library(name=library.name)
@@ -103,23 +106,25 @@ def print_stored(client: Client, parent: str) -> None:
     )
 
 
-def other_photos(stored: Sequence[Picture], *, is_own: bool) -> Iterator[tuple[str, str, bytes]]:
-    """Yield query photos: the change, the id of the picture, and the file."""
+def other_photos(
+    stored: Sequence[Picture], *, is_default: bool
+) -> Iterator[tuple[str, str, bytes]]:
+    """Yield query photos, each as the name of the change, the image id and the file."""
     for number, picture in enumerate(spread(stored, SAMPLE)):
         original = pictures.open_picture(picture.path)
         name = list(PHOTO_CHANGES)[number % len(PHOTO_CHANGES)]
         yield name, picture.image_id, encode(PHOTO_CHANGES[name](original))
-    if is_own:
+    if is_default:
         other = (pictures.data_folder() / pictures.STEREO_OTHER).read_bytes()
         yield "a step to the side", pictures.STEREO_STORED, other
 
 
-def ask(
-    client: Client, parent: str, photo: str, picture: str, query: bytes, *, is_own: bool
+def search(
+    client: Client, parent: str, photo: str, picture: str, query: bytes, *, is_default: bool
 ) -> Outcome:
     started_s = time.perf_counter()
     answer = client.search_images(parent=parent, image=query, page_size=3)
-    return Outcome(photo, picture, answer, (time.perf_counter() - started_s) * 1e3, is_own)
+    return Outcome(photo, picture, answer, (time.perf_counter() - started_s) * 1e3, is_default)
 
 
 def search_by_color(client: Client, parent: str, query: bytes) -> bool:

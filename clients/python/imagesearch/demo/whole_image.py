@@ -1,4 +1,4 @@
-"""Whole-image libraries: edited copies find their pictures, other pictures find nothing."""
+"""Demo of whole-image libraries: edited copies are found, and other pictures match nothing."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from imagesearch.demo import pictures
 from imagesearch.demo.edits import EDITS, encode
 
 SAMPLE = 50
-"""Maximum pictures that are edited, spread evenly over the user's folder."""
+"""Maximum pictures to edit, sampled evenly from the user's folder."""
 PER_EDIT = 4
-"""Pictures per edit; the next edit takes the next pictures."""
+"""Number of pictures per edit; the next edit uses the next pictures."""
 NOT_STORED = "not stored"
 """Label of searches with pictures that are not stored."""
 MIN_SIDE_PX = 100
-"""Minimum shorter side of a picture that is edited, pixels; smaller pictures are only stored."""
+"""Minimum shorter side of an edited picture, in pixels; smaller pictures are only stored."""
 
 
 @dataclass(frozen=True)
-class Question:
+class Case:
     """A search and its expected result."""
 
     edit: str
@@ -45,20 +45,20 @@ class Question:
     query: bytes
     relation: Relation.ValueType
     expected: frozenset[str] | None
-    """Image ids, one of which should be first; empty: no match; None: any result is correct."""
+    """Image ids of which one must be first; empty: no match expected; None: any result is fine."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A search and its first match."""
 
-    question: Question
+    case: Case
     match: Match | None
     duration_ms: float
 
     @property
     def is_correct(self) -> bool:
-        expected = self.question.expected
+        expected = self.case.expected
         if expected is None:
             return True
         return self.match.image.image_id in expected if self.match else not expected
@@ -66,7 +66,7 @@ class Outcome:
 
 def run(client: Client, folder: Path | None) -> bool:
     """Add, search and print. Returns whether the results are as expected."""
-    found = find_pictures([folder]) if folder else pictures.own_pictures()
+    found = find_pictures([folder]) if folder else pictures.stored_pictures()
     library = client.create_library(
         library_id=f"demo-{uuid.uuid4().hex[:12]}",
         library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE,
@@ -78,8 +78,8 @@ def run(client: Client, folder: Path | None) -> bool:
             raise click.ClickException(f"no picture in {folder} could be added")
         click.echo("Searching with edited copies and with pictures that are not stored ...")
         outcomes = [
-            ask(client, library.name, question)
-            for question in questions(client, library.name, stored, strict=folder is None)
+            search(client, library.name, case)
+            for case in cases(client, library.name, stored, strict=folder is None)
         ]
     finally:
         client.delete_library(name=library.name)
@@ -88,7 +88,7 @@ def run(client: Client, folder: Path | None) -> bool:
 
 
 def add(client: Client, parent: str, found: Found) -> list[Picture]:
-    """Add the pictures. Returns the pictures that were stored."""
+    """Add the pictures and return those that were stored."""
     adder = Adder(
         client=client,
         parent=parent,
@@ -111,17 +111,17 @@ def add(client: Client, parent: str, found: Found) -> list[Picture]:
     return stored
 
 
-def questions(
+def cases(
     client: Client, parent: str, stored: Sequence[Picture], *, strict: bool
-) -> Iterator[Question]:
-    """Yield the searches, each created when it is needed.
+) -> Iterator[Case]:
+    """Yield the searches lazily.
 
     Args:
         client: client of the suite.
         parent: name of the library.
         stored: pictures in the library.
-        strict: whether all stored pictures are different. Otherwise the copies of each picture in
-            the library are searched first, and each of them is a correct match.
+        strict: whether all stored pictures are different. If not, each picture is searched for
+            first, and all of its stored copies count as correct matches.
     """
     backgrounds = [pictures.open_picture(picture.path) for picture in pictures.unrelated()]
     sample = spread(stored, SAMPLE)
@@ -135,25 +135,25 @@ def questions(
             same = frozenset({picture.image_id})
             if not strict:
                 same |= stored_copies(client, parent, encode(original))
-            yield Question(edit, picture.image_id, query, Relation.RELATION_SAME, same)
+            yield Case(edit, picture.image_id, query, Relation.RELATION_SAME, same)
     no_match: frozenset[str] = frozenset()
     for picture in pictures.unrelated():
         query = picture.path.read_bytes()
-        yield Question(NOT_STORED, picture.image_id, query, Relation.RELATION_SAME, no_match)
+        yield Case(NOT_STORED, picture.image_id, query, Relation.RELATION_SAME, no_match)
     if strict:
-        yield from stereo_questions()
+        yield from stereo_cases()
 
 
-def stereo_questions() -> Iterator[Question]:
+def stereo_cases() -> Iterator[Case]:
     """Yield searches with the second picture of a stereo pair.
 
-    It is no edited copy, but most of its pixels are in the stored picture at slightly different
-    positions, so a search for SAME may find it or not. It is the most similar picture.
+    It is not an edited copy, but it shares most of its pixels with the stored picture, at slightly
+    different positions. So a search for SAME may match or not, and a search for SIMILAR must match.
     """
     query = (pictures.data_folder() / pictures.STEREO_OTHER).read_bytes()
     other, stored = pictures.STEREO_OTHER, frozenset({pictures.STEREO_STORED})
-    yield Question("stereo pair", other, query, Relation.RELATION_SAME, None)
-    yield Question("stereo pair", other, query, Relation.RELATION_SIMILAR, stored)
+    yield Case("stereo pair", other, query, Relation.RELATION_SAME, None)
+    yield Case("stereo pair", other, query, Relation.RELATION_SIMILAR, stored)
 
 
 def stored_copies(client: Client, parent: str, query: bytes) -> frozenset[str]:
@@ -164,18 +164,18 @@ def stored_copies(client: Client, parent: str, query: bytes) -> frozenset[str]:
 
 
 def spread(items: Sequence[Picture], count: int) -> list[Picture]:
-    """Return at most `count` evenly spread items."""
+    """Return at most `count` items, sampled evenly."""
     step = max(1, -(-len(items) // count))
     return list(items[::step])
 
 
-def ask(client: Client, parent: str, question: Question) -> Outcome:
+def search(client: Client, parent: str, case: Case) -> Outcome:
     started_s = time.perf_counter()
     answer = client.search_images(
-        parent=parent, image=question.query, relation=question.relation, page_size=3
+        parent=parent, image=case.query, relation=case.relation, page_size=3
     )
     duration_ms = (time.perf_counter() - started_s) * 1e3
-    return Outcome(question, answer.matches[0] if answer.matches else None, duration_ms)
+    return Outcome(case, answer.matches[0] if answer.matches else None, duration_ms)
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -184,9 +184,9 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
         ("edit", "picture", "relation", "found", "score", "in the query", "ms", ""),
         [
             (
-                outcome.question.edit,
-                outcome.question.picture,
-                Relation.Name(outcome.question.relation).removeprefix("RELATION_").lower(),
+                outcome.case.edit,
+                outcome.case.picture,
+                Relation.Name(outcome.case.relation).removeprefix("RELATION_").lower(),
                 outcome.match.image.image_id if outcome.match else "nothing",
                 f"{outcome.match.score:.3f}" if outcome.match else "",
                 box_text(outcome.match.query_box)
@@ -201,16 +201,16 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 
 def mark(outcome: Outcome) -> str:
-    if outcome.question.expected is None:
+    if outcome.case.expected is None:
         return "either"
     return "correct" if outcome.is_correct else "WRONG"
 
 
 def print_verdict(outcomes: Sequence[Outcome]) -> bool:
-    """Print the counts of correct results by kind. Returns whether all are correct."""
-    judged = [outcome for outcome in outcomes if outcome.question.expected is not None]
-    copies = [outcome for outcome in judged if outcome.question.edit in EDITS]
-    not_stored = [outcome for outcome in judged if outcome.question.edit == NOT_STORED]
+    """Print the number of correct results per kind of search. Returns whether all are correct."""
+    judged = [outcome for outcome in outcomes if outcome.case.expected is not None]
+    copies = [outcome for outcome in judged if outcome.case.edit in EDITS]
+    not_stored = [outcome for outcome in judged if outcome.case.edit == NOT_STORED]
     similar = [outcome for outcome in judged if outcome not in copies and outcome not in not_stored]
     for group, text in (
         (copies, "edited copies found their picture first"),

@@ -1,8 +1,8 @@
-"""HTML pages of the results of a call, each a self-contained file.
+"""Self-contained HTML pages that show the results of calls.
 
-A page loads nothing from the network: pictures and styles are inline, and a content security policy
-in its head enforces that. It adapts to phones and desktops and to light and dark color schemes, is
-accessible to screen readers, and escapes all text from libraries.
+A page loads nothing from the network: pictures and styles are inline, which a content security
+policy enforces. Pages fit phones and desktops, have a light and a dark color scheme, are accessible
+to screen readers, and escape all text from libraries.
 
 The layout is `templates/base.html` (blocks `title`, `heading`, `lead`, `content`, `footer`). The
 macros in `templates/parts.html` are shared by the pages: a picture with outlines, the metadata of

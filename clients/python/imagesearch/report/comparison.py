@@ -13,11 +13,12 @@ from imagesearch.report.searches import step_views
 
 @dataclass(frozen=True)
 class ComparedPicture:
-    """One of the compared pictures."""
+    """A picture of a comparison."""
 
     name: str
-    """File name."""
+    """Name of the file."""
     content: bytes
+    """Content of the file."""
 
 
 def comparison_page(
@@ -33,11 +34,11 @@ def comparison_page(
 
     Args:
         a: the first picture.
-        b: the second picture, to which the likely edits lead.
+        b: the second picture, the result of the likely edits.
         answer: the response; the page shows its overlay if it has one.
         verdict: sentences of the verdict.
-        facts: name, value of A, value of B.
-        measures: name, value, range.
+        facts: rows of the facts about the files: name, value of A, value of B.
+        measures: rows of the measures: name, value, range.
     """
     total_ms, steps = step_views(answer.timings)
     return render(

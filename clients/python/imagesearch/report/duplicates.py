@@ -1,4 +1,4 @@
-"""The page of duplicates: each group with its thumbnails, the image to keep first."""
+"""The page of duplicates: groups of thumbnails, each beginning with the image to keep."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from imagesearch.report.searches import ImageMetadata
 from imagesearch.report.words import count_words
 
 KEEP_WORDS = {"largest": "most pixels", "sharpest": "sharpest", "oldest": "oldest"}
-"""Why an image is the one to keep, by policy."""
+"""Property of the image to keep, by policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberView:
-    """View of an image of a group."""
+    """Data of a group member for the template."""
 
     is_kept: bool
     score: float
@@ -29,7 +29,7 @@ class MemberView:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupView:
-    """View of a group."""
+    """Data of a group for the template."""
 
     anchor: str
     number: int
@@ -49,9 +49,9 @@ def duplicates_page(
     Args:
         library_id: the library.
         groups: groups in their order on the page.
-        thumbnails: JPEG thumbnails by image name; an image without one has an empty frame.
-        checked_count: number of images that were compared.
-        keep: keep policy, as an option of the command line.
+        thumbnails: JPEG thumbnails by image name; an image without a thumbnail has an empty frame.
+        checked_count: number of compared images.
+        keep: keep policy, as in the option of the command line.
 
     >>> page = duplicates_page("zoo", [], {}, checked_count=3)
     >>> "No duplicates" in page

@@ -1,4 +1,4 @@
-"""Pictures in a page, with outlines drawn over them."""
+"""Pictures of a page, with outlines drawn over them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 MAX_SIDE_PX = 1280
-"""Maximum long side of a query picture in a page, pixels."""
+"""Maximum long side of a query picture in a page, in pixels."""
 QUALITY = 82
 """WebP quality of a query picture."""
 
 BADGE_SHARE = 0.085
-"""Side of a badge as a share of the picture's width on a phone; the share is lower elsewhere."""
+"""Side of a badge on a phone, as a share of the picture's width; on larger screens it is lower."""
 
 NEARBY_CELLS = sorted(
     itertools.product(range(-4, 5), repeat=2), key=lambda step: step[0] ** 2 + step[1] ** 2
 )
-"""Offsets around a position in columns and rows of badges, the nearest first."""
+"""Offsets of the cells around a position in a grid of badges: column and row, nearest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,17 @@ class Outline:
     """A shape on a picture."""
 
     points: Sequence[Point]
-    """Corners, pixels of the upright picture."""
+    """Corners, in pixels of the upright picture."""
     title: str
     """Description of the outlined part."""
     kind: str = "match"
     """Style: "match", "subject" or "region"."""
     badge: str = ""
-    """Label of one or two characters at the edge; empty: no label."""
+    """Label of one or two characters on the outline; empty: no label."""
     link: str = ""
     """Id of the page element that the badge links to."""
     badge_at: Point = (0.0, 0.0)
-    """Center of the badge, shares of the picture's sides; set by `figure`."""
+    """Center of the badge, as shares of the picture's width and height; set by `figure`."""
 
     @property
     def svg_points(self) -> str:
@@ -56,9 +56,9 @@ class Figure:
     """A picture with outlines."""
 
     source: str
-    """Data URI of the picture; empty: a frame is shown instead."""
+    """Data URI of the picture; empty: an empty frame is shown."""
     width: int
-    """Width of the upright picture in pixels, the unit of the outlines."""
+    """Width of the upright picture, in pixels, which are the unit of the outlines."""
     height: int
     alt: str
     outlines: Sequence[Outline] = field(default=())
@@ -71,12 +71,12 @@ class Figure:
 def figure(
     content: bytes, width: int, height: int, *, alt: str, outlines: Iterable[Outline] = ()
 ) -> Figure:
-    """Return the figure of a picture file, scaled down. Any format of the suite is accepted.
+    """Return the figure of a picture file, scaled down. All formats of the suite are supported.
 
     Args:
-        content: picture file; an unreadable one leaves an empty frame.
-        width: width of the upright picture in pixels, as reported by the suite.
-        height: height of the upright picture in pixels.
+        content: picture file; an unreadable file results in an empty frame.
+        width: width of the upright picture, in pixels, as reported by the suite.
+        height: height of the upright picture, in pixels.
         alt: text for screen readers.
         outlines: outlines in drawing order.
     """
@@ -92,12 +92,12 @@ def figure(
 def thumbnail(
     content: bytes, width: int, height: int, *, alt: str, outlines: Iterable[Outline] = ()
 ) -> Figure:
-    """Return the figure of a thumbnail of the suite, a JPEG file that is not changed.
+    """Return the figure of a thumbnail of the suite, a JPEG file that is embedded unchanged.
 
     Args:
-        content: JPEG file; empty: an empty frame.
-        width: width of the original picture in pixels, the unit of the outlines.
-        height: height of the original picture in pixels.
+        content: JPEG file; an empty file results in an empty frame.
+        width: width of the original picture, in pixels, which are the unit of the outlines.
+        height: height of the original picture, in pixels.
         alt: text for screen readers.
         outlines: outlines in drawing order.
     """
@@ -129,7 +129,7 @@ def corner_points(corners: Quadrilateral) -> list[Point]:
 
 
 def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[Outline]:
-    """Position each badge on its outline, with as little overlap with other badges as possible."""
+    """Place each badge on its outline, with minimum overlap with other badges."""
     side_x, side_y = BADGE_SHARE, BADGE_SHARE * width / height
     taken: list[Point] = []
     placed: list[Outline] = []
@@ -143,7 +143,7 @@ def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[O
             candidates = [
                 (_clamp(x, side_x / 2), _clamp(y, side_y / 2)) for x, y in (*on_outline, *nearby)
             ]
-            # min() keeps the first of equals, so the top-left corner is preferred.
+            # min() returns the first of equal candidates, so the top-left corner is preferred.
             place = min(candidates, key=lambda at: _overlap(at, taken, side_x, side_y))
             taken.append(place)
             outline = replace(outline, badge_at=place)  # noqa: PLW2901
@@ -152,7 +152,7 @@ def place_badges(outlines: Iterable[Outline], width: int, height: int) -> list[O
 
 
 def _along(points: Sequence[Point]) -> list[Point]:
-    """Return the corners of a shape, then positions along its edges."""
+    """Return candidate positions of a badge: the corners of a shape, then points on its edges."""
     closed = [*points, points[0]]
     return [
         *points,
@@ -165,7 +165,7 @@ def _along(points: Sequence[Point]) -> list[Point]:
 
 
 def _overlap(at: Point, taken: Iterable[Point], side_x: float, side_y: float) -> float:
-    """Return the share of a badge that other badges would hide."""
+    """Return the overlap with other badges, summed, as a share of a badge's area."""
     return sum(
         max(0.0, 1 - abs(at[0] - x) / side_x) * max(0.0, 1 - abs(at[1] - y) / side_y)
         for x, y in taken
@@ -173,14 +173,15 @@ def _overlap(at: Point, taken: Iterable[Point], side_x: float, side_y: float) ->
 
 
 def _clamp(share: float, margin: float) -> float:
-    """Return a position at which a badge lies within the picture."""
+    """Return the nearest coordinate at which a badge is within the picture."""
     return 0.5 if margin >= 0.5 else min(max(share, margin), 1 - margin)  # noqa: PLR2004
 
 
 def _scaled_data_uri(content: bytes) -> str:
-    """Return a data URI of the picture: upright, scaled down, encoded as WebP, without metadata.
+    """Return a data URI of the picture: upright, scaled down, in WebP, without metadata.
 
-    Browsers cannot read all formats of the suite. The result for an unreadable picture is empty.
+    Pictures are converted because browsers do not support all formats of the suite. The result for
+    an unreadable picture is empty.
     """
     from PIL import Image, ImageOps  # noqa: PLC0415  # imported only for pages with pictures
 
@@ -189,7 +190,7 @@ def _scaled_data_uri(content: bytes) -> str:
             opened.draft("RGB", (MAX_SIDE_PX, MAX_SIDE_PX))
             upright = ImageOps.exif_transpose(opened)
             rgba = upright.convert("RGBA")
-    except Exception:  # noqa: BLE001  # Pillow raises many types
+    except Exception:  # noqa: BLE001  # Pillow raises exceptions of many types
         return ""
     flat = Image.new("RGB", rgba.size, "white")
     flat.paste(rgba, mask=rgba.getchannel("A"))

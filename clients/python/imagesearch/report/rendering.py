@@ -13,14 +13,14 @@ from imagesearch.report import words
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page.
+    """Render a template and return the page.
 
     Args:
         template: name of a file in `templates/` that extends `base.html`.
         values: variables of the template.
 
     Raises:
-        jinja2.UndefinedError: a variable is missing.
+        jinja2.UndefinedError: a variable of the template is missing.
     """
     return _environment().get_template(template).render(made_at=datetime.now(UTC), **values)
 

@@ -30,19 +30,20 @@ from imagesearch.type.v1.geometry_pb2 import Box
 from imagesearch.type.v1.model_pb2 import StepTiming
 
 WHOLE_TOLERANCE_PX = 1.0
-"""Maximum distance from the edges of a box that covers the whole picture and is not drawn."""
+"""Maximum distance, in pixels, of a box from the edges of the picture it covers as a whole. The
+outline of such a box is not drawn."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query picture and the outcome of its search."""
+    """A query picture and the result of its search."""
 
     name: str
     """Name of the file or of the stored image."""
     content: bytes
-    """Picture file; empty if it is not available."""
+    """Content of the file; empty if it is not available."""
     outcome: SearchImagesResponse | str
-    """The answer, or an error message."""
+    """The response, or an error message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class ImageMetadata:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchView:
-    """View of a match."""
+    """Data of a match for the template."""
 
     anchor: str
     rank: int
@@ -84,32 +85,33 @@ class MatchView:
 
 @dataclass(frozen=True, kw_only=True)
 class SubjectView:
-    """View of a subject of the query."""
+    """Data of a subject of the query for the template."""
 
     anchor: str
     badge: str
     category: str
     score: float
     colors: Sequence[tuple[str, str, float]]
-    """Name, "#rrggbb", share."""
+    """Name, hexadecimal code "#rrggbb" and share of each color."""
     attributes: Sequence[tuple[str, str]]
     is_chosen: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepView:
-    """View of the duration of a step."""
+    """Duration of a step for the template."""
 
     name: str
     duration_ms: float
     share: float
     """Share of the total duration, 0 to 1."""
     is_part: bool
+    """Whether the step is a part of another step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QueryView:
-    """View of a query."""
+    """Data of a query for the template."""
 
     anchor: str
     name: str
@@ -131,7 +133,7 @@ def search_page(
     """Return the page of searches.
 
     Args:
-        library_id: the searched library.
+        library_id: id of the searched library.
         queries: queries in their order on the page.
         restrictions: restrictions of the searches, such as "filter tags.year >= 2020".
     """
@@ -187,7 +189,7 @@ def is_whole(box: Box, width: float, height: float) -> bool:
 def subject_views(
     subjects: Iterable[Subject], anchor: str, chosen: int | None
 ) -> list[SubjectView]:
-    """Return views of subjects, with letters as badges: numbers are the badges of matches."""
+    """Return views of subjects. Their badges are letters, since matches have numbers."""
     return [
         SubjectView(
             anchor=f"{anchor}-s{row + 1}",
@@ -219,7 +221,7 @@ def subject_outlines(subjects: Iterable[Subject], views: Iterable[SubjectView]) 
 
 
 def step_views(timings: Iterable[StepTiming]) -> tuple[float, list[StepView]]:
-    """Return the total duration in milliseconds, and a view of each step."""
+    """Return the total duration, in milliseconds, and a view of each step."""
     times = {timing.step: timing.duration_ms for timing in timings}
     total_ms = times.pop("total", 0.0) or sum(
         time_ms for step, time_ms in times.items() if ":" not in step
@@ -293,13 +295,13 @@ def _query_figure(
     title = f"Query picture {query.name}"
     if outlines:
         title += ": " + "; ".join(outline.title for outline in outlines)
-    if not info.width:  # the suite refused the picture, so its size is unknown
+    if not info.width:  # the suite rejected the picture, so its size is unknown
         return None
     return figure(query.content, info.width, info.height, alt=title, outlines=outlines)
 
 
 def match_outlines(match: Match, rank: int, anchor: str) -> list[Outline]:
-    """Return outlines of the parts of the query that a match appears in."""
+    """Return outlines of the parts of the query in which a match appears."""
     shapes = [corner_points(instance) for instance in match.instances]
     if not shapes and match.HasField("query_corners"):
         shapes = [corner_points(match.query_corners)]
@@ -362,7 +364,7 @@ def _threshold_words(threshold: AppliedThreshold) -> str:
 
 
 def _letter(row: int) -> str:
-    """Return the letters of a row number.
+    """Return the letters of a row number, like column names of a spreadsheet.
 
     >>> [_letter(row) for row in (0, 25, 26)]
     ['A', 'Z', 'AA']

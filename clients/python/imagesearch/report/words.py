@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 
 MIN_SHOWN_RATE = 1e-6
-"""Minimum rate that is shown; the data cannot distinguish lower rates."""
+"""Minimum displayed rate; the calibration data cannot distinguish lower rates."""
 EVEN_RATE = 0.5
 """Rate at which half of the searches without a true match return a match."""
 BYTES_IN_KB = 1000
 
 
 def chance_words(rate: float) -> str:
-    """Return the meaning of a false-positive rate; `about_scores` in the templates explains it.
+    """Return a false-positive rate as text, which the template macro `about_scores` explains.
 
     >>> chance_words(0.0004)
     'by chance in about 1 of 2,500 searches'
@@ -64,7 +64,7 @@ def size_words(size_bytes: int) -> str:
 
 
 def enum_words(name: str, *, prefix: str) -> str:
-    """Return an enum value as words; empty for UNSPECIFIED.
+    """Return the name of an enum value as words; empty for UNSPECIFIED.
 
     >>> enum_words("CATEGORY_DIGITAL_DEVICE", prefix="CATEGORY_")
     'digital device'
