@@ -14,7 +14,7 @@ FALSE_WORDS = {"0", "false", "no", "off"}
 
 
 class SettingsError(Exception):
-    """A variable is missing or invalid; the message names it."""
+    """A variable is missing, invalid or unknown; the message names it."""
 
 
 class Env:
@@ -36,23 +36,23 @@ class Env:
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return a string."""
-        return self._read(name, default, str)
+        return self._read(name, default, str, "text")
 
     def integer(self, name: str, default: int | None = None) -> int:
-        return self._read(name, default, int)
+        return self._read(name, default, int, "an integer")
 
     def number(self, name: str, default: float | None = None) -> float:
-        return self._read(name, default, float)
+        return self._read(name, default, float, "a number")
 
     def boolean(self, name: str, default: bool | None = None) -> bool:
-        return self._read(name, default, _boolean)
+        return self._read(name, default, _boolean, "true or false")
 
     def path(self, name: str, default: Path | None = None) -> Path:
-        return self._read(name, default, Path)
+        return self._read(name, default, Path, "a path")
 
     def words(self, name: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Return the members of a comma-separated list, without empty members."""
-        return self._read(name, default, _words)
+        return self._read(name, default, _words, "a comma-separated list")
 
     def refuse_unknown(self) -> None:
         """Raise SettingsError for variables that have the prefix and were never read.
@@ -65,9 +65,11 @@ class Env:
             if name.startswith(self._prefix) and name not in self._read_names
         )
         if unknown:
-            raise SettingsError(f"unknown settings: {', '.join(unknown)}")
+            raise SettingsError(
+                f"unknown environment variables: {', '.join(unknown)}; check the spelling"
+            )
 
-    def _read(self, name: str, default: T | None, parse: Callable[[str], T]) -> T:
+    def _read(self, name: str, default: T | None, parse: Callable[[str], T], expected: str) -> T:
         variable = self._prefix + name
         self._read_names.add(variable)
         raw = self._variables.get(variable, "")
@@ -78,7 +80,7 @@ class Env:
         try:
             return parse(raw)
         except ValueError:
-            raise SettingsError(f"{variable}: {raw!r} is not a valid value") from None
+            raise SettingsError(f"{variable} must be {expected}, not {raw!r}") from None
 
 
 def _boolean(raw: str) -> bool:

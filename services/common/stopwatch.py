@@ -14,10 +14,10 @@ TOTAL = "total"
 
 
 class Stopwatch:
-    """Times the steps of a call. Threads may share it.
+    """Measures the durations of the steps of a call. Threads may share it.
 
-    Durations under the same name are added up, so that the sum of steps that run at the same time
-    may exceed the total. A second stage of a call continues the timings of the first:
+    Durations of steps with the same name are added up, so steps that run concurrently may add up to
+    more than the total. A second stage of a call continues the timings of the first:
 
         stopwatch = Stopwatch(answer.timings)
         with stopwatch.step("draw"):
@@ -26,7 +26,7 @@ class Stopwatch:
     """
 
     def __init__(self, earlier: Sequence[StepTiming] = ()) -> None:
-        """Start the clock of the total.
+        """Start to measure the total.
 
         Args:
             earlier: timings of a previous stage; its steps are kept and its total is added.

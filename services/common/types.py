@@ -59,10 +59,10 @@ class Box(NamedTuple):
         return self.y_max - self.y_min
 
     def clipped(self, width: int, height: int) -> Box | None:
-        """Return the part inside a picture of this size; None if less than one pixel is left.
+        """Return the part inside a picture of this size; None if less than one pixel remains.
 
-        An inverted box and a box with NaN have no part inside. Infinite edges are clipped to the
-        picture's.
+        Nothing remains of an inverted box and of a box with NaN. Infinite edges are clipped to the
+        edges of the picture.
         """
         if any(math.isnan(edge) for edge in self):
             return None
@@ -110,7 +110,7 @@ class Color:
     name: str
     """A basic color name, such as "red"."""
     hex: str
-    """ "#rrggbb"."""
+    """Mean of the pixels that were assigned to this color, "#rrggbb"."""
     share: float
     """Share of the subject's pixels, 0 to 1."""
 
@@ -141,12 +141,12 @@ class PictureInfo:
     """Properties of a picture file."""
 
     width: int
-    """Pixels, as shown."""
+    """Width of the picture as shown, pixels."""
     height: int
-    """Pixels, as shown."""
+    """Height of the picture as shown, pixels."""
     size_bytes: int
     sha256: str
-    """Digest of the file, hexadecimal."""
+    """SHA-256 of the file, 64 lower-case hexadecimal digits."""
     media_type: str
     sharpness: float
     """Variance of the Laplacian of the grayscale picture, scaled to a long side of 512 pixels."""
@@ -154,7 +154,7 @@ class PictureInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """A model in a role."""
+    """A version of a model in a role."""
 
     role: str
     name: str
@@ -172,14 +172,14 @@ class Vector:
 
     space: str
     values: bytes
-    """IEEE-754 single precision, little-endian."""
+    """Components: IEEE-754 single precision, little-endian."""
     background_similarity: float = 0.0
-    """Mean similarity to the nearest of a fixed set of unrelated pictures."""
+    """Mean similarity to the nearest vectors of a fixed set of unrelated pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class SparseVector:
-    """Weights of the non-zero components; indices ascending, without repeats."""
+    """A sparse vector: the non-zero components; indices are ascending, without repeats."""
 
     space: str
     indices: Sequence[int]
@@ -188,7 +188,7 @@ class SparseVector:
 
 @dataclass(frozen=True, slots=True)
 class StepTiming:
-    """Duration of a step."""
+    """Duration of one step of a call."""
 
     step: str
     duration_ms: float

@@ -27,7 +27,7 @@ def require_token(tokens: Iterable[str]) -> Callable[[str, dict[str, str]], None
         if not header.lower().startswith(SCHEME) or not any(matches):
             raise ServiceError(
                 Reason.UNAUTHENTICATED,
-                'no valid token: send the metadata "authorization: Bearer TOKEN"',
+                'missing or invalid token: send the metadata "authorization: Bearer TOKEN"',
             )
 
     return authorize

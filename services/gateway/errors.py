@@ -1,4 +1,4 @@
-"""Errors that several rooms of the Gateway raise."""
+"""Errors that several packages of the Gateway raise."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from imagesearch_services.gateway.names import image_name, library_name
 
 
 def library_changed(library: Library) -> ServiceError:
-    """Return the error for a library that was deleted and created again during the call."""
+    """Return the error for a library that was deleted and recreated during the call."""
     name = library_name(library.library_id)
     return ServiceError(
         Reason.LIBRARY_CHANGED,
-        f"{name} was deleted and created again during the call",
+        f"{name} was deleted and recreated during the call",
         metadata={"library": name},
     )
 

@@ -1,4 +1,4 @@
-"""Value types that all rooms of the Gateway share: libraries, images, hits and embeddings."""
+"""Value types that all packages of the Gateway share: libraries, images, hits and embeddings."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class NewEntry:
     thumbnail: bytes = b""
     """JPEG of the whole picture; empty if the library stores no thumbnails."""
     warnings: Sequence[str] = ()
-    """Returned with the stored image, not stored."""
+    """Problems that did not prevent storing the entry; returned with the image, not stored."""
     allow_overwrite: bool
     request_id: str
 
@@ -141,7 +141,7 @@ class StoredImage:
     vectors: Sequence[Vector] = ()
     has_thumbnail: bool = False
     warnings: Sequence[str] = ()
-    """Set only in the answer to adding the image."""
+    """Problems that did not prevent storing the image; set only in the answer of adding it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +151,10 @@ class Hit:
     uid: bytes
     similarity: float
     image: StoredImage | None = None
-    """None unless requested."""
+    """The image with its payload; None unless requested."""
     thumbnail: bytes | ServiceError | None = None
-    """Empty if the image has no thumbnail, an error if the blob store is unavailable, None unless
-    requested."""
+    """Thumbnail, a JPEG file: empty if the image has none, an error if the blob store is
+    unavailable, None unless requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +178,11 @@ class DescribedPicture:
     """Packed local features; opaque."""
     keypoint_count: int
     thumbnail: bytes = b""
-    """JPEG of the whole picture, where requested."""
+    """JPEG of the whole picture, if requested."""
     vectors: Sequence[Vector] = ()
-    """Dense descriptors, where requested: of the described part, then of the windows of a query."""
+    """Dense descriptors, if requested: of the described part, then of the windows of a query."""
     shape_words: SparseVector | None = None
-    """Visual words of the single-color parts of a query, for a candidate query of their own."""
+    """Visual words of the single-color shapes of a query, for a separate candidate query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class FoundElement:
     id: str
     evidence: float
     instances: Sequence[Quadrilateral]
-    """Best first."""
+    """Outlines of its occurrences in the query, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class EmbeddedRegion:
     box: Box
     vectors: Sequence[Vector]
     subject: Subject | None = None
-    """The subject in the region, in spaces whose model has a classifier."""
+    """Subject of the region, if the model of a requested space classifies it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +216,12 @@ class EmbeddedPicture:
     chosen_subject: int | None = None
     """Index of the subject that was embedded."""
     thumbnail: bytes = b""
-    """JPEG of the whole picture, where requested."""
+    """JPEG of the whole picture, if requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureToEmbed:
-    """A picture and the part of it to embed: all of it, a region, or proposed regions."""
+    """A picture and the parts of it to embed: the whole picture, a region or proposed regions."""
 
     content: bytes
     region: Box | None = None
@@ -245,16 +245,17 @@ class DetectionAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawingOptions:
-    """How to draw an answer."""
+    """Options of a drawing."""
 
     media_type: str = ""
-    """Empty: the Embedding service's default."""
+    """Media type of the drawing; empty: the default of the Embedding service."""
     max_side_px: int = 0
-    """64 to 4,096; 0: the Embedding service's default."""
+    """Long side of the drawing, 64 to 4,096 pixels; 0: the default of the Embedding service."""
     match_count: int = 0
-    """Matches drawn next to the query, 0 to 20."""
+    """Number of matches drawn next to the query, 0 to 20."""
     max_bytes: int = 20 * 1024 * 1024
-    """A larger drawing is left out: the answer has to fit in 32 MiB."""
+    """Maximum bytes of the drawing. A larger drawing is left out: the answer has to fit in
+    32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,12 +278,12 @@ class CaptionedThumbnail:
 
 @dataclass(frozen=True, slots=True)
 class DrawingOrder:
-    """A drawing that the Embedding service makes."""
+    """A drawing to request from the Embedding service."""
 
     content: bytes
     outlines: Sequence[Outline]
     matches: Sequence[CaptionedThumbnail]
-    """Drawn next to the picture."""
+    """Thumbnails to draw next to the picture."""
     options: DrawingOptions
 
 

@@ -16,7 +16,7 @@ MAX_ID_BYTES = 255
 LIBRARIES = "libraries/"
 IMAGES = "/images/"
 
-_MADE_FROM_REQUEST_ID = uuid.UUID("5b0f8a53-6f43-5d0e-9a4e-0f3f1c6f7a51")
+_REQUEST_ID_NAMESPACE = uuid.UUID("5b0f8a53-6f43-5d0e-9a4e-0f3f1c6f7a51")
 """UUID namespace of image ids that are derived from request ids."""
 
 
@@ -93,11 +93,11 @@ def check_opaque_id(value: str, *, field: str) -> str:
 
 
 def make_image_id(request_id: str) -> str:
-    """Return an id for an image without one.
+    """Return a new image id, for a picture that is added without an id.
 
     It is derived from the request id, if any, so that a retry finds the image that the first
     attempt stored.
     """
     if request_id:
-        return str(uuid.uuid5(_MADE_FROM_REQUEST_ID, request_id))
+        return str(uuid.uuid5(_REQUEST_ID_NAMESPACE, request_id))
     return str(uuid.uuid4())

@@ -43,7 +43,7 @@ class Embedded:
     pictures: Sequence[EmbeddedPicture | ServiceError]
     timings: Sequence[StepTiming]
     detection_models: Sequence[ModelVersion] = ()
-    """Models that detected subjects, where detection was requested."""
+    """Models that detected subjects, if detection was requested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,17 @@ class CopyEvidence:
     shown_of_second: float = 0.0
     """Share of the second picture that the overlap covers."""
     inlier_count: int = 0
-    """Matched local features that agree with the alignment."""
+    """Number of local feature matches that agree with the alignment."""
 
 
 class QueryEmbedding(Protocol):
     """A query picture that is embedded in steps: sent once, and decoded once if possible."""
 
     async def embed(self, spaces: Sequence[str], *, max_proposed_regions: int = 0) -> Embedded:
-        """Embed the whole picture, or up to so many regions that look like pictures."""
+        """Embed the whole picture, or up to `max_proposed_regions` regions that look like pictures.
+
+        With `max_proposed_regions` of 0, the whole picture is embedded.
+        """
 
 
 class Embedding(Protocol):
@@ -139,7 +142,7 @@ class Embedding(Protocol):
             pairs: at most 1,000 pairs of indices into `pictures`.
 
         Returns:
-            The evidence of each pair; None where one of its pictures is unreadable.
+            The evidence of each pair; None if one of its pictures is unreadable.
         """
 
     async def check(self) -> None:

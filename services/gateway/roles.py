@@ -24,7 +24,7 @@ ROLE_BY_RELATION = {
 
 
 def scoring_model(library: Library, relation: Relation) -> ModelVersion:
-    """Return the model whose calibration gives the scores of a search.
+    """Return the model whose calibration converts the similarities of a search to scores.
 
     Raises:
         ServiceError: LIBRARY_TYPE_MISMATCH.

@@ -33,21 +33,22 @@ class SearchSettings:
     """Minimum library size that scores are computed for. The calibration tables describe the
     nearest of thousands of unrelated pictures, and are less accurate for smaller libraries."""
     sure_library_size: int = 100_000
-    """Library size at which a sure match must have that rate too. Otherwise, in a small library, a
-    picture that only contains a copy would be a sure match, and its regions would not be
-    searched."""
+    """Minimum library size that the rate of a sure match is computed for. With the size of a small
+    library, a picture that only contains a copy would be a sure match, and its regions would not
+    be searched."""
     default_max_false_positive_rate: float = 0.01
     """Maximum false-positive rate of SAME and of element searches if the caller limits neither
     score nor rate."""
     element_window_candidates: int = 100
-    """Candidates that are nearest to a window of the query, in a library of a thousand elements.
-    Each factor of ten in library size adds the same number, at most 450 in total, since more
-    unrelated elements rank before the right one."""
+    """Number of candidates that are nearest to a window of the query, in a library of a thousand
+    elements. Each factor of ten in library size adds the same number, at most 450 in total, since
+    more unrelated elements rank before the right one."""
     element_word_candidates: int = 60
-    """Candidates that share most visual words with the query; grows in the same way."""
+    """Number of candidates that share most visual words with the query. It grows in the same
+    way."""
     element_shape_candidates: int = 30
-    """Additional candidates: single-color elements with the most similar shapes. Independent of
-    the library size; at most 100."""
+    """Number of additional candidates: single-color elements with the most similar shapes.
+    Independent of the library size; at most 100."""
     batch_concurrency: int = 8
     """Maximum searches of one batch that run at the same time."""
 
@@ -140,19 +141,29 @@ class Settings:
     def check(self) -> None:
         """Raise SettingsError if a number is out of range."""
         search, add = self.search, self.add
-        validity = {
-            "MAX_PROPOSED_REGIONS": 0 <= search.max_proposed_regions <= MAX_REGIONS,
-            "REGION_RATE_SHARE": 0 < search.region_rate_share < 1,
-            "SURE_FALSE_POSITIVE_RATE": 0 <= search.sure_false_positive_rate <= 1,
-            "MIN_LIBRARY_SIZE": search.min_library_size > 0,
-            "SURE_LIBRARY_SIZE": search.sure_library_size > 0,
-            "DEFAULT_MAX_FALSE_POSITIVE_RATE": 0 < search.default_max_false_positive_rate <= 1,
-            "BATCH_CONCURRENCY": search.batch_concurrency > 0,
-            "CHUNK_PICTURES": 0 < add.chunk_pictures <= MAX_CHUNK_PICTURES,
-            "CHUNKS_IN_FLIGHT": add.chunks_in_flight > 0,
-            "MAX_IN_FLIGHT_BYTES": self.max_in_flight_bytes > 0,
-            "MAX_DUPLICATES_CALLS": self.max_duplicates_calls > 0,
+        default_rate = search.default_max_false_positive_rate
+        requirements = {
+            "MAX_PROPOSED_REGIONS": (
+                0 <= search.max_proposed_regions <= MAX_REGIONS,
+                f"between 0 and {MAX_REGIONS}",
+            ),
+            "REGION_RATE_SHARE": (0 < search.region_rate_share < 1, "above 0 and below 1"),
+            "SURE_FALSE_POSITIVE_RATE": (
+                0 <= search.sure_false_positive_rate <= 1,
+                "between 0 and 1",
+            ),
+            "MIN_LIBRARY_SIZE": (search.min_library_size > 0, "above 0"),
+            "SURE_LIBRARY_SIZE": (search.sure_library_size > 0, "above 0"),
+            "DEFAULT_MAX_FALSE_POSITIVE_RATE": (0 < default_rate <= 1, "above 0 and at most 1"),
+            "BATCH_CONCURRENCY": (search.batch_concurrency > 0, "above 0"),
+            "CHUNK_PICTURES": (
+                0 < add.chunk_pictures <= MAX_CHUNK_PICTURES,
+                f"between 1 and {MAX_CHUNK_PICTURES}",
+            ),
+            "CHUNKS_IN_FLIGHT": (add.chunks_in_flight > 0, "above 0"),
+            "MAX_IN_FLIGHT_BYTES": (self.max_in_flight_bytes > 0, "above 0"),
+            "MAX_DUPLICATES_CALLS": (self.max_duplicates_calls > 0, "above 0"),
         }
-        for name, is_valid in validity.items():
+        for name, (is_valid, requirement) in requirements.items():
             if not is_valid:
-                raise SettingsError(f"{PREFIX}{name} is out of range")
+                raise SettingsError(f"{PREFIX}{name} must be {requirement}")

@@ -1,4 +1,4 @@
-"""Subject detection when adding and searching: when it is on, and its warnings."""
+"""Subject detection of added pictures and queries: when it is enabled, and its warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_subject_detected(requested: bool | None, region: Box | None) -> bool:
 
 
 def detection_warnings(picture: EmbeddedPicture, category: Category | None) -> Sequence[str]:
-    """Return a warning if no subject, or none of the category, was detected."""
+    """Return a warning if no subject, or no subject of the category, was detected."""
     if picture.chosen_subject is None:
         return ["no subject was detected: the whole picture or region was embedded"]
     chosen = picture.subjects[picture.chosen_subject].category

@@ -228,7 +228,7 @@ def port_is_free(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports without a listener."""
+    """Return distinct free ports."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

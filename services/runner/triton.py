@@ -28,7 +28,7 @@ class TritonPorts:
 
     @classmethod
     def free(cls) -> TritonPorts:
-        """Return three loopback ports without a listener."""
+        """Return three free ports of the loopback address."""
         with ExitStack() as stack:
             sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
             for listener in sockets:
@@ -45,7 +45,7 @@ class TritonPorts:
 
 
 def triton_command(models_dir: Path, ports: TritonPorts) -> list[str]:
-    """Return the command line. If a model fails to load, the server logs the error and ends."""
+    """Return the command line. If a model fails to load, the server logs the error and exits."""
     server = models_dir / "triton/pytriton/tritonserver"
     return [
         str(server / "bin/tritonserver"),
@@ -67,7 +67,9 @@ def triton_command(models_dir: Path, ports: TritonPorts) -> list[str]:
 
 
 def triton_environment(models_dir: Path) -> dict[str, str]:
-    """Return the environment. The Python backend finds this interpreter, but not its packages.
+    """Return the environment variables of the server.
+
+    With them, the Python backend embeds the running interpreter, but not its packages.
 
     Raises:
         TritonError: the running interpreter has no shared library.

@@ -245,7 +245,7 @@ class CatalogClient:
             request.vectors.extend(type_messages.write_vector(vector) for vector in query.by)
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
-            raise ServiceError(Reason.INTERNAL, "the Catalog did not return one result")
+            raise ServiceError(Reason.INTERNAL, "the Catalog did not return exactly one result")
         return [hit.uid for hit in response.results[0].hits]
 
     async def get_features(

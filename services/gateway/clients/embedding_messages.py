@@ -1,4 +1,4 @@
-"""Messages of imagesearch.embedding.v1 ↔ the Gateway's value types."""
+"""Conversion of `imagesearch.embedding.v1` messages from and to the Gateway's model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagesearch_services.gateway.ports import CopyEvidence
 
 
 def read_served_model(message: pb.ServedModel) -> ServedModel:
-    # A later version of Embedding may serve models for types that are unknown here.
+    # A later version of Embedding may serve models for library types that are unknown here.
     known_types = {int(library_type) for library_type in LibraryType}
     return ServedModel(
         type_messages.read_model_version(message.model),
@@ -41,7 +41,7 @@ def read_copy_evidence(message: pb.CopyEvidence) -> CopyEvidence | None:
 
 
 def write_item(picture: PictureToEmbed, item: pb.EmbedImageItem) -> None:
-    # Filled in place: assigning a message to a field copies it, and pictures are large.
+    # Fill the message in place: assigning a message to a field copies it, and pictures are large.
     item.image.content = picture.content
     if picture.region is not None:
         item.regions.append(type_messages.write_box(picture.region))

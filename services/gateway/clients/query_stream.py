@@ -41,10 +41,12 @@ class QueryStream:
             try:
                 return await _step(self._call, request)
             except ServiceError as error:
-                # gRPC retries a stream only before its first response.
+                # gRPC itself retries a stream only before its first response. If the connection
+                # broke after that, send the picture again on a new stream.
                 if error.reason is not PEER:
                     raise
-        # Filled in place: assigning a message to a field copies it, and pictures are large.
+        # Fill the message in place: assigning a message to a field copies it, and pictures are
+        # large.
         request.image.content = self._content
         self._call = self._start()
         return await _step(self._call, request)

@@ -1,4 +1,4 @@
-"""Conversion of batch messages. An item that cannot be read becomes an error."""
+"""Conversion of batch messages. An invalid item is replaced by its error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagesearch_services.gateway.search.request import SearchRequest
 
 
 def read_new_images(request: image_pb2.BatchAddImagesRequest) -> list[NewImage | ServiceError]:
-    """Return the items of a batch; an invalid item becomes its error."""
+    """Return the items of a batch, with an error in the place of each invalid item."""
     limits.check_count(len(request.requests), limits.MAX_BATCH_ITEMS, field="requests")
     return [
         _or_error(read_new_image, _with_parent(request.parent, item)) for item in request.requests
@@ -43,7 +43,7 @@ def write_added_images(
 def read_searches(
     request: search_pb2.BatchSearchImagesRequest,
 ) -> list[SearchRequest | ServiceError]:
-    """Return the items of a batch; an invalid item becomes its error."""
+    """Return the items of a batch, with an error in the place of each invalid item."""
     names.parse_library_name(request.parent, field="parent")
     limits.check_count(len(request.requests), limits.MAX_BATCH_ITEMS, field="requests")
     searches = [

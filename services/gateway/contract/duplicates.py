@@ -1,4 +1,7 @@
-"""Converts the messages of FindDuplicates and RejectPairs, and checks the requests."""
+"""Conversion of FindDuplicates and RejectPairs messages. Reading validates requests.
+
+Invalid requests raise ServiceError.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +65,9 @@ def write_duplicates(
 ) -> Iterator[search_pb2.FindDuplicatesResponse]:
     """Write an update as messages: more than one if the group is too large for one message.
 
-    The page tokens of all messages of a group but the last lead back to the whole group, so that a
-    caller who received only some of them receives all of them again.
+    Only the last message of a group has the page token of the next update. The earlier messages
+    have a token that repeats the group, so that a caller whose stream breaks within a group
+    receives the whole group again.
     """
     parts = list(_split_group([_write_member(member) for member in update.group])) or [[]]
     for number, images in enumerate(parts, 1):
@@ -87,7 +91,7 @@ def read_rejected_pairs(
         a = read_image_id(library_id, pair.name_a, field=f"pairs[{row}].name_a")
         b = read_image_id(library_id, pair.name_b, field=f"pairs[{row}].name_b")
         if a == b:
-            raise field_error(f"pairs[{row}].name_b", "must be another image than name_a")
+            raise field_error(f"pairs[{row}].name_b", "must not be the same image as name_a")
         pairs.append((a, b))
     return library_id, pairs, limits.check_request_id(request.request_id)
 
@@ -103,7 +107,7 @@ def _write_member(member: DuplicateImage) -> search_pb2.DuplicateImage:
 def _split_group(
     members: Sequence[search_pb2.DuplicateImage],
 ) -> Iterator[list[search_pb2.DuplicateImage]]:
-    """Split a group into parts that fit in a message; each begins with the image to keep."""
+    """Split a group into parts that fit in a message; each starts with the image to keep."""
     if not members:
         return
     keep, *others = members

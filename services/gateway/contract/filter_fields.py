@@ -1,4 +1,4 @@
-"""Fields that filters may use: their operators, and readers of their values."""
+"""Fields of filters: the operators that each supports, and the parser of its values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagesearch_services.gateway.filters import Operator
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
-"""Names of tags and attributes."""
+"""Pattern of tag and attribute names."""
 _TIME = re.compile(
     r"(?P<seconds>\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?P<fraction>\.\d+)?"
     r"(?P<zone>[Zz]|[+-]\d\d:\d\d)",
@@ -36,7 +36,7 @@ ALL = ORDER | EQUALITY
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field: its operators, and the reader of its values."""
+    """A filterable field: the operators that it supports, and the parser of its values."""
 
     operators: frozenset[Operator]
     read: Callable[[Token], TagValue]
@@ -57,7 +57,7 @@ def find_field(name: Token) -> Field:
     """Return the field of a name.
 
     Raises:
-        FilterSyntaxError: there is no such field.
+        FilterSyntaxError: the field does not exist.
     """
     if name.text in _FIELDS:
         return _FIELDS[name.text]

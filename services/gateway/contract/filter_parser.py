@@ -1,13 +1,13 @@
-"""Parser of filter strings: a subset of AIP-160. Errors have a position.
+"""Parser of filter strings: a subset of AIP-160. Errors include their position.
 
     filter      = conjunction { "OR" conjunction }
     conjunction = term { "AND" term }
     term        = "NOT" term | "(" filter ")" | comparison
     comparison  = field operator value | field ":" "*"
 
-A recursive-descent parser over a list of tokens. Length and nesting are limited, so that no filter
-takes more than a millisecond or exceeds the stack limit of the interpreter. Chains of AND and OR
-are flat.
+A recursive-descent parser over a list of tokens. Length and nesting are limited, so that parsing
+takes at most a millisecond and stays within the stack limit of the interpreter. Chains of AND and
+OR are flat.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Parser:
         token = self._peek()
         if depth >= MAX_DEPTH and (token.kind is Kind.OPEN or self._at_keyword("NOT")):
             raise FilterSyntaxError(
-                token.position, f"at most {MAX_DEPTH} levels of parentheses and NOT"
+                token.position, f"nested deeper than {MAX_DEPTH} levels of parentheses and NOT"
             )
         if self._at_keyword("NOT"):
             self._take()

@@ -25,12 +25,17 @@ MAX_TAGS = 64
 MAX_TAG_VALUE_BYTES = 1024
 """Maximum bytes of a string tag."""
 MAX_CUSTOM_CONTENT_BYTES = 4096
+"""Maximum bytes of the custom content of an image."""
 MAX_REQUEST_ID_BYTES = 128
+"""Maximum bytes of a request id."""
 MAX_DISPLAY_NAME_BYTES = 255
+"""Maximum bytes of the display name of a library."""
 MAX_DESCRIPTION_BYTES = 4096
+"""Maximum bytes of the description of a library."""
 MAX_PAGE_SIZE = 100
-"""Maximum items per page; larger requests are lowered."""
+"""Maximum items per page; a larger page_size is lowered to it."""
 MAX_PAGE_TOKEN_BYTES = 128 * 1024
+"""Maximum bytes of a page token."""
 
 
 def check_picture(content: bytes, *, field: str = "image.content") -> bytes:

@@ -13,10 +13,10 @@ from imagesearch_services.gateway.ports import Catalog
 Result = TypeVar("Result")
 
 CURRENT_MAX_AGE_S = 1.0
-"""Maximum age of an image count that scores are calibrated with."""
+"""Maximum age of the image count that scores are calibrated with, seconds."""
 
 KNOWN_MAX_AGE_S = 60.0
-"""Maximum age of immutable fields, which cannot change under a uid. The Catalog checks the uid."""
+"""Maximum age of a cached library of which only the immutable fields are used, seconds."""
 
 
 class LibraryCache:
@@ -56,7 +56,11 @@ class LibraryCache:
         self._libraries.pop(library_id, None)
 
     async def using(self, library_id: str, work: Callable[[Library], Awaitable[Result]]) -> Result:
-        """Run work with a cached library, and again with a fresh one if it was recreated."""
+        """Run `work` with the cached library; if it was recreated, run it again with the new one.
+
+        Raises:
+            ServiceError: errors of the work; LIBRARY_NOT_FOUND.
+        """
         try:
             return await work(await self.known(library_id))
         except ServiceError as error:

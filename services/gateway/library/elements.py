@@ -20,7 +20,7 @@ from imagesearch_services.gateway.ports import Embedding
 from imagesearch_services.gateway.roles import check_vocabulary, regional_space
 
 FEW_KEYPOINTS = 12
-"""Keypoints below which an element is rarely found."""
+"""Number of keypoints below which searches rarely find an element."""
 NO_TEXTURE = "the element has no texture: it is stored, but no search can find it"
 LITTLE_TEXTURE = "the element has little texture: searches will rarely find it"
 
@@ -28,7 +28,7 @@ LITTLE_TEXTURE = "the element has little texture: searches will rarely find it"
 async def describe(
     embedding: Embedding, library: Library, images: Sequence[NewImage | ServiceError]
 ) -> list[NewEntry | ServiceError]:
-    """Return an entry for each picture; invalid pictures become or remain errors."""
+    """Return an entry for each picture, with an error in the place of each invalid picture."""
     pictures = [
         PictureToEmbed(image.content, image.region)
         for image in images

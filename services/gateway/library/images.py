@@ -126,7 +126,7 @@ class Images:
     async def _embed(
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
-        """Return an entry for each picture of a chunk; invalid pictures become or remain errors."""
+        """Return an entry for each picture, with an error in the place of each invalid picture."""
         checked = [_checked(library, image) for image in images]
         if library.type is LibraryType.ELEMENT:
             return await elements.describe(self._embedding, library, checked)

@@ -83,12 +83,16 @@ class Libraries:
                 )
             newest = max(candidates, key=lambda candidate: _version_order(candidate.model.version))
             if role != roles.WORDS:
-                # Raises unless the model is calibrated. Words only select candidates.
+                # Fail now if the model has no calibration table. The vocabulary of visual words
+                # needs no table, since words only select candidates.
                 self._calibrations.of(newest.model)
             chosen.append(newest)
         return chosen
 
 
 def _version_order(version: str) -> tuple[int, str]:
-    """Return a sort key: numbers by value, after all other versions in lexicographic order."""
+    """Return a sort key of a version.
+
+    Numeric versions are ordered by value and follow all others, which are in lexicographic order.
+    """
     return (int(version), "") if version.isdecimal() else (-1, version)

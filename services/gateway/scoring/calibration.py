@@ -31,11 +31,11 @@ MIN_ROWS = 2
 """Minimum rows of a table."""
 
 OUT_OF_REACH = 2.0
-"""A similarity above every cosine."""
+"""A similarity that no pair of vectors reaches, since cosines are at most 1."""
 
 ROUNDING = 1e-6
-"""Tolerance of a threshold: similarities are single precision, and a hit that scores exactly the
-threshold has to pass it."""
+"""Tolerance of a threshold. Similarities are rounded to single precision, and a hit whose score
+equals the threshold has to pass it."""
 
 
 class CalibrationError(Exception):
@@ -47,11 +47,12 @@ class Calibration:
     """The table of one model version."""
 
     raw: Sequence[float]
-    """Similarities, ascending."""
+    """Raw similarities, strictly ascending."""
     scores: Sequence[float]
-    """In [0, 1], not descending."""
+    """Score at each similarity, in [0, 1], non-decreasing."""
     log_rates: Sequence[float]
-    """Natural logarithm of the false-positive rate of one comparison, not ascending."""
+    """Natural logarithm of the false-positive rate of one comparison at each similarity,
+    non-increasing."""
     extrapolated_below: float
     """Lowest rate of one comparison that the calibration data supports."""
 
@@ -74,18 +75,16 @@ class Calibration:
                 f"raw, score and false_positive_rate must have the same length, {MIN_ROWS} or more"
             )
         if any(upper <= lower for lower, upper in pairwise(raw)):
-            raise CalibrationError("raw must ascend strictly")
+            raise CalibrationError("raw must be strictly ascending")
         if any(upper < lower for lower, upper in pairwise(score)) or not (
             score[0] >= 0 and score[-1] <= 1
         ):
-            raise CalibrationError("score must not descend, and lie in [0, 1]")
+            raise CalibrationError("score must be in [0, 1] and must not decrease")
         rates = false_positive_rate
         if any(upper > lower for lower, upper in pairwise(rates)) or not (
             rates[0] <= 1 and rates[-1] > 0
         ):
-            raise CalibrationError(
-                "false_positive_rate must not ascend, and lie above 0 and at most at 1"
-            )
+            raise CalibrationError("false_positive_rate must be in (0, 1] and must not increase")
         return cls(
             tuple(raw),
             tuple(value + 0.0 for value in score),  # turn -0.0 into 0.0
@@ -94,15 +93,15 @@ class Calibration:
         )
 
     def score(self, similarity: float) -> float:
-        """Map a raw similarity to [0, 1]."""
+        """Return the score of a raw similarity, 0 to 1."""
         return _interpolate(similarity, self.raw, self.scores)
 
     def false_positive_rate(self, similarity: float) -> float:
-        """Return how often one comparison of unrelated pictures is at least this similar."""
+        """Return the probability that two unrelated pictures are at least this similar."""
         return math.exp(_interpolate(similarity, self.raw, self.log_rates))
 
     def similarity_of_score(self, score: float) -> float | None:
-        """Return the lowest similarity with at least this score; None if every one has it."""
+        """Return the lowest similarity with at least this score; None if any similarity has it."""
         if score <= self.scores[0]:
             return None
         row = bisect_left(self.scores, score)
@@ -111,7 +110,7 @@ class Calibration:
         return _between(score, self.scores, self.raw, row)
 
     def similarity_of_rate(self, rate: float) -> float | None:
-        """Return the lowest similarity with at most this rate; None if every one has it.
+        """Return the lowest similarity with at most this rate; None if any similarity has it.
 
         A rate below the lowest rate of the table returns the similarity of that lowest rate: the
         table does not resolve smaller rates.
@@ -127,7 +126,7 @@ class Calibration:
         return _between(log_rate, self.log_rates, self.raw, row)
 
     def is_extrapolated(self, rate: float) -> bool:
-        """Return whether the calibration data does not support a rate of one comparison."""
+        """Return whether a rate of one comparison is too low for the data to support."""
         return rate < self.extrapolated_below
 
 
@@ -143,7 +142,7 @@ class Threshold:
     comparisons: int
     """Stored images times query vectors."""
     rate_share: float
-    """In (0, 1]."""
+    """Share of the query's false-positive rate that this pass may spend, in (0, 1]."""
     floor: float | None
     """Lowest similarity that meets the bounds of the request; None without a bound."""
 
@@ -157,7 +156,7 @@ class Threshold:
         min_score: float | None,
         max_false_positive_rate: float | None,
     ) -> Threshold:
-        """Return the threshold that meets both bounds; None is no bound."""
+        """Return the lowest threshold that meets both bounds; None means no bound."""
         comparisons = max(1, comparisons)
         floors: list[float | None] = []
         if min_score is not None:
@@ -179,12 +178,12 @@ class Threshold:
         return self.min_similarity is None or similarity >= self.min_similarity
 
     def false_positive_rate(self, similarity: float) -> float:
-        """Return how often a query without a true match has a match at least this similar."""
+        """Return the probability that a query without a true match has a match this similar."""
         rate = rate_of_many(self.calibration.false_positive_rate(similarity), self.comparisons)
         return min(1.0, rate / self.rate_share)
 
     def expected_false_positives(self, image_count: int) -> float:
-        """Return how many of so many unrelated images pass the threshold of one vector."""
+        """Return the expected number of hits of one vector among `image_count` unrelated images."""
         if self.floor is None:
             return image_count
         return image_count * self.calibration.false_positive_rate(self.floor)
@@ -196,7 +195,7 @@ class Threshold:
 
     @property
     def applied_rate(self) -> float:
-        """How often a query without a true match has a match."""
+        """Probability that a query without a true match has a match."""
         return 1.0 if self.floor is None else self.false_positive_rate(self.floor)
 
     @property
@@ -211,7 +210,7 @@ class Calibrations:
     """The calibrations of all model versions."""
 
     def __init__(self, tables: Mapping[str, Calibration]) -> None:
-        """Take calibrations by vector space, "NAME@VERSION"."""
+        """Create the collection from calibrations by vector space, "NAME@VERSION"."""
         self._tables = dict(tables)
 
     @classmethod
@@ -247,8 +246,9 @@ class Calibrations:
 def closeness(similarity: float, background_similarity: float) -> float:
     """Return a similarity relative to the query's similarity to unrelated pictures.
 
-    An identical picture has 1, an unrelated picture about 0. The tables map this value; with a
-    background similarity of 0 it is the similarity itself.
+    The closeness of an identical picture is 1, that of an unrelated picture about 0. The
+    calibration tables map closeness to scores and rates. Without a background (0), the closeness
+    is the similarity.
     """
     return (similarity - background_similarity) / (1 - background_similarity)
 
@@ -259,14 +259,19 @@ def similarity_of_closeness(value: float, background_similarity: float) -> float
 
 
 def rate_of_one(rate: float, comparisons: int) -> float:
-    """Return the rate of one comparison with which so many comparisons together have `rate`."""
+    """Return the rate of one comparison at which all comparisons together have `rate`."""
     if rate >= 1:
         return 1.0
     return -math.expm1(math.log1p(-rate) / comparisons)
 
 
 def rate_of_many(rate: float, comparisons: int) -> float:
-    """Return how often at least one of so many comparisons is a false positive."""
+    """Return the probability that at least one of the comparisons is a false positive.
+
+    Args:
+        rate: false-positive rate of one comparison.
+        comparisons: number of comparisons, which count as independent.
+    """
     if rate >= 1:
         return 1.0
     return -math.expm1(comparisons * math.log1p(-rate))

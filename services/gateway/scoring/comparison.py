@@ -1,8 +1,8 @@
-"""Comparison of two pictures: verdict, score and likely edits from the Embedding's measures.
+"""Comparison of two pictures: verdict, score and likely edits from the measures of Embedding.
 
 A logistic model combines several measures into the evidence that one picture is an edit of the
-other. A table, made with its weights, maps the evidence to a score and to the rate at which other
-pictures reach it. Both are committed, with the script that makes them: services/models/comparison.
+other. A table that was fitted for these weights maps the evidence to a score and to a
+false-positive rate. Both are committed; the script in services/models/comparison makes them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from imagesearch_services.common.types import ModelVersion, PictureInfo, StepTim
 from imagesearch_services.gateway.scoring.calibration import Calibration, CalibrationError
 
 BUILT_IN_JUDGES = Path(__file__).parent / "tables" / "comparison"
+"""Folder of the committed tables."""
 
 SAME_PIXELS_MSE = 0.5
-"""Mean squared difference, in squared levels of 255, up to which pictures are always the same. It
-decides for blank pages, which have no other measures."""
+"""Maximum mean squared difference, in squared levels of 0 to 255, of pictures that are always the
+same. Blank pages have no other measure to decide by."""
 CONTAINED_POWER = 4
-"""Exponent of the covered share: covering nine tenths of the other picture costs little evidence,
-covering half of it nearly all."""
+"""Exponent of the share of a picture that the other covers: a share of nine tenths costs little
+evidence, a share of one half nearly all of it."""
 MAX_BEND = 0.06
 """Maximum local displacement that the Embedding service measures, as a share of the long side."""
-STRAIGHT_PX = 0.2
-"""Displacement from one homography, in pixels, up to which parts lie where an edit leaves them."""
-ASKEW_PX = 0.6
-"""Displacement from one homography, in pixels, of the parts of two photos of one shelf."""
+RIGID_PX = 0.2
+"""Maximum displacement of parts from their position under a single homography, in pixels, in an
+edited copy."""
+NON_RIGID_PX = 0.6
+"""Displacement of parts from their position under a single homography, in pixels, in two photos of
+one shelf."""
 CHANCE_INLIERS = 10.0
 """Number of inliers that two unrelated pictures have by chance."""
 MAX_INLIERS = 400.0
@@ -41,7 +44,7 @@ MAX_INLIERS = 400.0
 
 
 class Verdict(enum.IntEnum):
-    """The values of `imagesearch.gateway.v1.Verdict`."""
+    """Relation between two compared pictures; the values of `imagesearch.gateway.v1.Verdict`."""
 
     IDENTICAL_FILE = 1
     SAME_PICTURE = 2
@@ -58,7 +61,7 @@ class LikelyEdit:
 
     @property
     def word(self) -> str:
-        """The name in the public contract; a rotation includes its degrees."""
+        """Name of the edit in the public contract; a rotation includes its degrees."""
         if self.name == "rotated" and self.amount is not None:
             return f"rotated_{round(self.amount) % 360}"
         return self.name
@@ -78,13 +81,13 @@ class MeasuredPair:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonAnswer:
-    """How two pictures compare."""
+    """Result of comparing two pictures."""
 
     verdict: Verdict
     score: float
-    """Evidence that the pictures are the same, 0 to 1."""
+    """Calibrated evidence that the pictures are the same, 0 to 1."""
     false_positive_rate: float
-    """How often a picture and its nearest non-copy have at least this evidence."""
+    """Share of pictures whose nearest non-copy has at least this evidence."""
     likely_edits: Sequence[str]
     pair: MeasuredPair
     timings: Sequence[StepTiming]
@@ -106,10 +109,11 @@ class Judge:
     calibration: Calibration
     """Maps evidence to score and false-positive rate."""
     same_evidence: float
-    """Lowest evidence of the same picture."""
+    """Minimum evidence for the verdict SAME_PICTURE."""
     related_evidence: float
+    """Minimum evidence for the verdict RELATED."""
     related_semantic_similarity: float
-    """Pictures are related from this similarity on, or from `related_evidence` on."""
+    """Minimum semantic similarity for the verdict RELATED if the evidence is below its minimum."""
 
     @classmethod
     def load(cls, path: Path) -> tuple[str, Judge]:
@@ -155,14 +159,14 @@ class Judge:
 
 
 def features(measures: Mapping[str, float]) -> dict[str, float]:
-    """Return the features of the logistic model; without an alignment its features are 0.
+    """Return the features of the logistic model. Features of a missing alignment are 0.
 
     An edited copy lies inside its original, or the original inside the copy, and both agree in the
     overlap. Two photos of one scene agree as well, but each shows parts that the other does not,
     parts are displaced locally, and near parts are displaced more than far parts (parallax).
     """
     shown = max(measures.get("shown_of_a", 0.0), measures.get("shown_of_b", 0.0))
-    # Locally displaced parts leave the outline on two sides.
+    # Local displacements push parts of a contained picture over the outline on two sides.
     contained = min(1.0, shown + 2 * measures.get("bend", 0.0))
     agreement = measures.get("agreement", 0.0) * contained**CONTAINED_POWER
     bend = min(measures.get("bend", 0.0) / MAX_BEND, 1.0)
@@ -172,15 +176,15 @@ def features(measures: Mapping[str, float]) -> dict[str, float]:
         "closeness": max(0.0, *closeness),
         "agreement": agreement,
         "straight_agreement": agreement * (1 - bend),
-        "rigidity": _rigidity(measures.get("displacement_px", ASKEW_PX)),
+        "rigidity": _rigidity(measures.get("displacement_px", NON_RIGID_PX)),
         "matched_agreement": agreement * max(0.0, math.log(max(inliers, 1.0) / CHANCE_INLIERS)),
     }
 
 
 def _rigidity(displacement_px: float) -> float:
-    """Return 1 if one homography explains the displacements, 0 if no homography can."""
-    excess = math.log(ASKEW_PX / max(displacement_px, STRAIGHT_PX))
-    return max(0.0, excess / math.log(ASKEW_PX / STRAIGHT_PX))
+    """Return 1 if a single homography explains the displacements, 0 if no homography can."""
+    log_ratio = math.log(NON_RIGID_PX / max(displacement_px, RIGID_PX))
+    return max(0.0, log_ratio / math.log(NON_RIGID_PX / RIGID_PX))
 
 
 def has_same_pixels(measures: Mapping[str, float]) -> bool:
@@ -192,7 +196,12 @@ class Comparisons:
     """Compares pictures."""
 
     def __init__(self, embedding: ComparesPictures, judges: Mapping[str, Judge]) -> None:
-        """Take judges by vector space, "NAME@VERSION"."""
+        """Create the service.
+
+        Args:
+            embedding: service that measures two pictures.
+            judges: judges by vector space, "NAME@VERSION".
+        """
         self._embedding = embedding
         self._judges = judges
 
@@ -208,7 +217,7 @@ class Comparisons:
         if judge is None:
             raise ServiceError(
                 Reason.MODEL_NOT_SERVED,
-                f"there is no comparison table for {pair.model.space}",
+                f"there is no comparison table for the model {pair.model.space}",
                 metadata={"model": pair.model.name, "version": pair.model.version},
             )
         verdict, score, rate = _judge(judge, pair)

@@ -1,6 +1,6 @@
 """Annotated images: the query with its outlines, and the first matches next to it.
 
-A drawing is an addition to a search answer: a drawing that fails is a warning, never an error.
+A search does not fail if its drawing fails: the answer has a warning instead.
 """
 
 from __future__ import annotations
@@ -29,22 +29,28 @@ from imagesearch_services.gateway.search.request import (
 from imagesearch_services.gateway.search.thumbnails import ThumbnailStore, load_thumbnails
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
+"""Media types of drawings."""
 SIDES_PX = range(64, 4096 + 1)
+"""Valid long sides of a drawing, pixels."""
 MAX_MATCHES = 20
+"""Maximum matches drawn next to the query, and labeled on it."""
 
 NOT_DRAWN = "annotated_image: not drawn"
+"""Start of the warning for a missing drawing."""
 
 MAX_OUTLINES = 100
+"""Maximum outlines on one picture."""
 MAX_OUTLINE_LINES = 6
 """Maximum lines of text at one outline."""
 
 WHOLE_TOLERANCE_PX = 1.0
-"""A box this close to the edges of the picture is the whole picture, and not drawn."""
+"""Maximum distance of a box from the edges of the picture, in pixels, to count as the whole
+picture, which is not outlined."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A drawing, or the warnings why there is none."""
+    """A drawing, or warnings that explain why it is missing."""
 
     content: bytes = b""
     warnings: Sequence[str] = ()
@@ -78,9 +84,10 @@ class Drawings:
     thumbnails: ThumbnailStore
 
     async def add_to_search(self, answer: SearchAnswer, request: SearchRequest) -> SearchAnswer:
-        """Return the answer with the requested drawing, or with a warning why there is none.
+        """Return the answer with the requested drawing, or with a warning if there is no drawing.
 
-        A stored query is drawn as its thumbnail. A page token without a query is not drawn.
+        A stored query is drawn as its thumbnail. A later page is drawn only if the request has the
+        query too.
         """
         if request.drawing is None:
             return answer
@@ -161,8 +168,8 @@ class Drawings:
 def search_outlines(answer: SearchAnswer) -> list[Outline]:
     """Return the outlines of the searched region, the query's subjects and the matched parts.
 
-    Matches in the same place share an outline. The chosen subject is highlighted, or else the
-    place of the first match.
+    Matches in the same place share an outline. The chosen subject is highlighted; without a chosen
+    subject, the place of the first match.
     """
     outlines = subject_outlines(answer.subjects, answer.chosen_subject)
     region, info = answer.searched_region, answer.query_info

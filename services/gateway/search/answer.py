@@ -37,16 +37,16 @@ class Match:
     similarity: float
     false_positive_rate: float
     query_box: Box | None
-    """Part of the query that matched; None: all that was searched."""
+    """Part of the query that matched; None: the whole searched region."""
     instances: Sequence[Quadrilateral] = ()
-    """Every place where an element appears in the query, best first."""
+    """Outlines of all occurrences of an element in the query, best first."""
     thumbnail: bytes = b""
-    """JPEG, where requested and stored."""
+    """JPEG file, if requested and stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAnswer:
-    """A page of matches and the facts of the search."""
+    """A page of matches, and what the search reports about its query, thresholds and steps."""
 
     matches: Sequence[Match]
     next_page_token: str
@@ -63,9 +63,9 @@ class SearchAnswer:
     """Index of the subject that was searched with."""
     warnings: Sequence[str] = ()
     annotated_image: bytes = b""
-    """The drawing, where requested."""
+    """Drawing, if requested."""
     thumbnails: Mapping[str, bytes | ServiceError] = field(default_factory=dict)
-    """Thumbnails that came with the hits, by image id: empty where the image has no thumbnail, an
-    error where the blob store did not return it."""
+    """Thumbnails that came with the hits, by image id: empty if the image has no thumbnail, an
+    error if the blob store did not return it."""
     first_rank: int = 1
     """Rank of the page's first match among all matches, from 1."""

@@ -11,10 +11,10 @@ from imagesearch_services.common.concurrency import together
 from imagesearch_services.gateway.model import FeaturesHit
 
 MAX_CANDIDATES = 450
-"""Maximum candidates of one candidate query: their features fill a message of the Catalog."""
+"""Maximum candidates per candidate query. The features of more may not fit in one message."""
 
 SMALL_LIBRARY_SIZE = 1000
-"""Number of elements up to which a library gets the least candidates."""
+"""Maximum number of elements of a library that is searched with the base number of candidates."""
 
 MAX_SHARE_PER_WINDOW = 0.16
 """Maximum share of the candidates that one window contributes. The best match of any of 127 windows
@@ -25,8 +25,8 @@ def candidate_count(base_count: int, element_count: int) -> int:
     """Return the number of candidates to examine in a library.
 
     Args:
-        base_count: candidates in a library of `SMALL_LIBRARY_SIZE` elements or fewer; each tenfold
-            library adds as many again.
+        base_count: number of candidates in a library of `SMALL_LIBRARY_SIZE` elements or fewer;
+            each factor of ten in library size adds the same number.
         element_count: elements of the library.
     """
     tenfolds = math.log10(max(element_count, SMALL_LIBRARY_SIZE) / SMALL_LIBRARY_SIZE)
@@ -37,13 +37,13 @@ async def load_candidates(
     queries: Mapping[str, Coroutine[Any, Any, Sequence[bytes]]],
     load_features: Callable[[str, Sequence[bytes]], Coroutine[Any, Any, Sequence[FeaturesHit]]],
 ) -> list[FeaturesHit]:
-    """Run candidate queries at once and load the features of each as soon as it ends.
+    """Run candidate queries concurrently and load the features of each as soon as it ends.
 
     The features of a candidate that several queries return are loaded once.
 
     Args:
-        queries: each returns uids, by name.
-        load_features: takes the name of the query and its new uids.
+        queries: candidate queries by name; each returns uids.
+        load_features: loads features; called with the name of the query and its new uids.
     """
     seen: set[bytes] = set()
 

@@ -134,7 +134,7 @@ class ElementStrategy:
         candidates: Sequence[FeaturesHit],
         threshold: Threshold,
     ) -> list[RankedHit]:
-        """Return the candidates that appear in the query over the threshold, best first."""
+        """Return the candidates that appear in the query and reach the threshold, best first."""
         if not candidates:
             return []
         with run.stopwatch.step("verify") as parts:
@@ -174,7 +174,7 @@ def _hit(
 
 
 def _bounding_box(corners: Quadrilateral, info: PictureInfo) -> Box | None:
-    """Return the upright bounding box of an outline, clipped to the picture; None outside of it."""
+    """Return the upright bounding box of an outline, clipped to the picture; None if outside."""
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
     box = Box(
         max(0.0, min(xs)),

@@ -14,7 +14,7 @@ from imagesearch_services.gateway.search.ranking import join
 
 
 class FirstPages:
-    """Makes the first page of an answer from the outcome of a strategy."""
+    """Builds the first page of an answer from the outcome of a strategy."""
 
     def __init__(self, pipeline: Pipeline, tokens: PageTokens) -> None:
         self._pipeline = pipeline
@@ -47,7 +47,7 @@ class FirstPages:
         self, run: SearchRun, rankings: Sequence[Ranking]
     ) -> tuple[list[RankedHit], bool]:
         hits, is_cut = join(rankings, MAX_ITEMS)
-        # Two distinct rankings may both hold an entity.
+        # Each ranking may be distinct by entity while two rankings contain the same entity.
         is_distinct = len(rankings) == 1 and rankings[0].is_distinct
         if run.request.distinct_entities and not is_distinct:
             hits = await self._pipeline.distinct_entities(run, hits)

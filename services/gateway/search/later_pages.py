@@ -60,7 +60,7 @@ class LaterPages:
     async def _page(
         self, request: SearchRequest, ranking: PinnedRanking
     ) -> tuple[list[Match], Sequence[PinnedMatch]]:
-        """Return a full page of images that still exist, and the pinned matches after it."""
+        """Return a page, filled up with images that still exist, and the matches that follow it."""
         matches: list[Match] = []
         rest = ranking.matches
         while rest and len(matches) < request.page_size:

@@ -27,7 +27,7 @@ class SearchRun:
 
     request: SearchRequest
     library: Library
-    """First as cached, then with its current image count."""
+    """The cached library at first; later the library with its current image count."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     images: dict[bytes, StoredImage] = field(default_factory=dict)
     """Images loaded so far, by uid."""
@@ -47,7 +47,7 @@ class Query:
     """The embedded query."""
 
     vectors: Mapping[str, Vector]
-    """By vector space."""
+    """Query vectors by vector space."""
     region: Box | None = None
     info: PictureInfo | None = None
     subjects: Sequence[Subject] = ()
@@ -62,11 +62,11 @@ class Pass:
 
     vectors: Sequence[Vector]
     boxes: Sequence[Box | None]
-    """The part of the query that each vector describes; None: all that is searched."""
+    """Part of the query that each vector describes; None: the whole searched region."""
     threshold: Threshold
 
     def part(self, rows: Sequence[int]) -> Pass:
-        """Return the pass with only some of the vectors."""
+        """Return the pass with only the vectors at these indices."""
         return Pass(
             [self.vectors[row] for row in rows], [self.boxes[row] for row in rows], self.threshold
         )
@@ -74,7 +74,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class RankedHit:
-    """A stored image over the threshold."""
+    """A stored image whose similarity reaches the threshold."""
 
     uid: bytes
     relation: Relation
@@ -82,10 +82,10 @@ class RankedHit:
     closeness: float
     """The similarity relative to the query vector's similarity to unrelated pictures."""
     box: Box | None
-    """The part of the query that matched; None: all that was searched."""
+    """Part of the query that matched; None: the whole searched region."""
     threshold: Threshold
     instances: Sequence[Quadrilateral] = ()
-    """Places where an element appears in the query, best first."""
+    """Outlines of the occurrences of an element in the query, best first."""
 
     @property
     def score(self) -> float:
@@ -106,15 +106,15 @@ class Ranking:
     is_cut: bool = False
     """True if the library may hold more hits."""
     is_distinct: bool = False
-    """True if each entity appears at most once, where the request asks for distinct entities."""
+    """True if each entity appears at most once, provided the request asks for distinct entities."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a strategy found."""
+    """Result of a strategy."""
 
     query: Query
     rankings: Sequence[Ranking]
-    """By relation, in the order of the answer."""
+    """One ranking per relation, in the order of the answer."""
     models: Sequence[ModelVersion]
-    """Models whose calibrations gave the scores."""
+    """Models whose calibrations produced the scores."""

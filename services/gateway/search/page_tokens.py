@@ -1,15 +1,15 @@
 """Page tokens of searches: the pinned ranking, carried by the caller.
 
-A token holds all that later pages need: the uid, score and place of each match that was not shown
-yet, and the facts of the search. So any Gateway with the same key serves later pages, and no
-Gateway keeps state. Numbers are little-endian and stored by column, which compresses better than
-by row.
+A token contains all data that later pages need: the uid, score and place of each match of later
+pages, and the details that every page repeats. So any Gateway with the same key serves later pages,
+and no Gateway keeps state. Numbers are little-endian and stored by column, which compresses better
+than by row.
 
     base64url( version:u8 · mac:16 bytes · deflate( header JSON · columns ) )
 
 The MAC is HMAC-SHA-256 over version and body under the key in the settings. With the default, an
-empty key, it is a checksum: a caller could forge a token, but it only names images of a library
-that the caller may read anyway.
+empty key, it is a checksum: a caller could forge a token, but such a token only names images of a
+library that the caller may read anyway.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UID_BYTES = 16
 _WHOLE = 255
 """Region index of a match of the whole query."""
 _MAX_BODY_BYTES = 128 * 1024
-"""Upper bound of an unpacked token; a forged token that unpacks to more is refused."""
+"""Maximum bytes of an unpacked token; a forged token that unpacks to more is refused."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -65,9 +65,9 @@ class PinnedMatch:
     similarity: float
     false_positive_rate: float
     region: int | None
-    """Index into the regions of the ranking; None: the whole query matched."""
+    """Index in the regions of the ranking; None: the whole query matched."""
     instances: Sequence[Quadrilateral] = ()
-    """Places where an element appears in the query."""
+    """Outlines of the occurrences of an element in the query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class PinnedRanking:
     library_id: str
     library_uid: str
     request: Mapping[str, str]
-    """Fingerprints of the first request's fields; later requests may omit them, not change them."""
+    """Fingerprints of the first request's fields; later requests may omit but not change them."""
     total_found: int
     total_is_lower_bound: bool
     searched_region: Box | None
@@ -118,15 +118,15 @@ class PageTokens:
         token = _from_base64(text)
         version, mac, body = token[:1], token[1 : 1 + _MAC_BYTES], token[1 + _MAC_BYTES :]
         if version != bytes([VERSION]) or not hmac.compare_digest(mac, self._mac(version + body)):
-            raise invalid_token("it is not a token of this service, or was altered")
+            raise invalid_token("it was not issued by this service, or was altered")
         try:
             ranking = _unpack(_inflate(body))
         except (ValueError, KeyError, TypeError, IndexError, struct.error, zlib.error):
-            raise invalid_token("it is not a token of this service") from None
+            raise invalid_token("it was not issued by this service") from None
         if self._now_s() >= ranking.expires_at_s:
             raise ServiceError(
                 Reason.PAGE_TOKEN_EXPIRED,
-                f"the page token is older than {LIFETIME_S // 60} minutes: start the search again",
+                f"the page token is older than {LIFETIME_S // 60} minutes: repeat the search",
                 fields=[FieldViolation("page_token", "expired")],
             )
         return ranking
@@ -139,7 +139,7 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
-        raise invalid_token("it is not a token of this service") from None
+        raise invalid_token("it was not issued by this service") from None
 
 
 def _inflate(body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Pinned rankings: what a page token keeps of a search, and which requests it may answer."""
+"""Pinned rankings: how a page token preserves a search, and which requests may continue it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imagesearch_services.gateway.tokens import fingerprint, invalid_token
 
 
 def pin(run: SearchRun, answer: SearchAnswer, rest: Sequence[RankedHit]) -> PinnedRanking:
-    """Return the hits of later pages with the facts of the search that these pages repeat."""
+    """Return the hits of later pages, and the details of the search that these pages repeat."""
     regions = list(dict.fromkeys(hit.box for hit in rest if hit.box is not None))
     rows = {box: row for row, box in enumerate(regions)}
     return PinnedRanking(
@@ -57,7 +57,7 @@ async def check_same_search(ranking: PinnedRanking, request: SearchRequest) -> N
     if isinstance(request.query, StoredQuery):
         fingerprints["image_name"] = fingerprint(request.query.image_id)
     elif request.query is not None:
-        # Ten megabytes take some milliseconds: not on the event loop.
+        # Hashing a file of ten megabytes would block the event loop for some milliseconds.
         digest = await asyncio.to_thread(hashlib.sha256, request.query.content)
         fingerprints["image"] = digest.hexdigest()
     for name, value in fingerprints.items():

@@ -50,7 +50,7 @@ class Pipeline:
     async def with_current_library(
         self, run: SearchRun, work: Coroutine[Any, Any, Result]
     ) -> Result:
-        """Do work that needs no image count while the library's current count is read.
+        """Run work that needs no image count while the library's current count is read.
 
         Raises:
             ServiceError: LIBRARY_CHANGED if the library was recreated; errors of the work.
@@ -88,8 +88,8 @@ class Pipeline:
 
         Args:
             run: the search.
-            model: scores the hits.
-            has_default_rate: apply the default rate where the request sets no bound.
+            model: model whose calibration scores the hits.
+            has_default_rate: whether to apply the default rate if the request sets no bound.
             vector_count: number of query vectors, each compared with every stored image.
             rate_share: part of the query's false-positive rate that this pass may spend.
         """
@@ -108,7 +108,7 @@ class Pipeline:
     async def find(
         self, run: SearchRun, relation: Relation, query: Pass, *, step: str
     ) -> tuple[list[RankedHit], bool]:
-        """Find the hits over the threshold, as many as can be pinned and one more.
+        """Find the hits that reach the threshold: at most one more than a token can pin.
 
         Returns:
             The hits by vector, and whether the library may hold more.
@@ -139,9 +139,10 @@ class Pipeline:
     async def _hits_to_pin(self, run: SearchRun, query: Pass, *, step: str) -> list[Sequence[Hit]]:
         """Return the hits of each vector, with the images of a page.
 
-        A query for all that can be pinned takes twice as long as a query for one page, and most
-        searches under a bound have few hits. So all hits are queried at once if unrelated images
-        alone fill the page, else only if the page turns out to be full.
+        A query for all hits that can be pinned takes twice as long as a query for one page, and
+        most searches with a bound have few hits. So all hits are queried at once only if unrelated
+        images alone are expected to fill the page. Otherwise one page is queried first, and all
+        hits only if that page is full.
         """
         page_size = run.request.page_size
         is_page_full = query.threshold.expected_false_positives(run.library.image_count) > page_size
@@ -162,7 +163,8 @@ class Pipeline:
     async def _nearest(
         self, run: SearchRun, query: Pass, limit: int, *, image_count: int
     ) -> list[Sequence[Hit]]:
-        # It is not known yet which hits of several vectors will be shown: load thumbnails later.
+        # With several vectors, the hits to show are known only after they are merged: load their
+        # thumbnails then.
         has_thumbnails = image_count > 0 and len(query.vectors) == 1
         floor = query.threshold.min_similarity
         hits_by_vector = await self._catalog.nearest(
@@ -193,7 +195,7 @@ async def embedded_picture(
     """Await the embedding of one picture as a step of the search.
 
     Raises:
-        ServiceError: the fault of the picture; errors of the call.
+        ServiceError: the error of the picture; errors of the call.
     """
     with run.stopwatch.step(step) as parts:
         embedded = await call
@@ -203,7 +205,11 @@ async def embedded_picture(
 
 
 def picture_of(run: SearchRun) -> PictureQuery:
-    """Return the picture of a search that has one; anything else is an internal error."""
+    """Return the picture to search with.
+
+    Raises:
+        ServiceError: INTERNAL if the request has no picture, which earlier checks rule out.
+    """
     if not isinstance(run.request.query, PictureQuery):
         raise ServiceError(Reason.INTERNAL, "the first page of a search has no picture")
     return run.request.query
@@ -222,5 +228,5 @@ def _closeness(hit: Hit, vector: Vector) -> float:
 
 
 def _lowest_similarity(floor: float, vectors: Iterable[Vector]) -> float:
-    """Return the similarity that any hit of these vectors has if its closeness is the floor."""
+    """Return a lower bound of the similarity of all hits whose closeness is at least `floor`."""
     return min(similarity_of_closeness(floor, vector.background_similarity) for vector in vectors)

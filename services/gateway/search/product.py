@@ -2,8 +2,8 @@
 
     library → find the query's subject and embed it → nearest entries
 
-The subject is the main subject of the picture, of a region, or of a category; or a region as the
-caller drew it; or the whole picture, where no subject stands out.
+The query is the main subject of the picture, of the caller's region or of a category. Without
+detection it is the region, or the whole picture; the same holds if no subject is detected.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class ProductStrategy:
         request = run.request
         if isinstance(request.query, StoredQuery):
             if request.subject_detection:
-                raise field_error("subject_detection", "a stored image's pixels are not kept")
+                raise field_error(
+                    "subject_detection",
+                    "can't be combined with image_name: stored images have no pixels",
+                )
             return await self._pipeline.stored_query(run, request.query)
         query = picture_of(run)
         detect = is_subject_detected(request.subject_detection, query.region)

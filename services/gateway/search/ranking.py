@@ -1,4 +1,4 @@
-"""Ranking of hits: order, one hit for each image or entity, and the join of several rankings."""
+"""Ranking of hits: sorting, the best hit of each image or entity, and joining rankings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from imagesearch_services.gateway.search.model import RankedHit, Ranking
 
 
 def best_of_each_image(hits: Iterable[RankedHit]) -> list[RankedHit]:
-    """Return the best hit of each image, best first; ties are in the order of their uids."""
+    """Return the best hit of each image, best first; ties are ordered by uid."""
     ranked = sorted(hits, key=lambda hit: (-hit.closeness, hit.uid))
     return _first_of_each_image(ranked)
 
@@ -17,7 +17,7 @@ def best_of_each_image(hits: Iterable[RankedHit]) -> list[RankedHit]:
 def best_of_each_entity(
     hits: Iterable[RankedHit], images: Mapping[bytes, StoredImage]
 ) -> Iterator[RankedHit]:
-    """Yield the first hit of each entity; an image without an entity stands for itself."""
+    """Yield the first hit of each entity. An image without an entity id is its own entity."""
     seen: set[str] = set()
     for hit in hits:
         image = images.get(hit.uid)
@@ -28,7 +28,7 @@ def best_of_each_entity(
 
 
 def join(rankings: Sequence[Ranking], max_hits: int) -> tuple[list[RankedHit], bool]:
-    """Concatenate rankings; an image keeps its first place.
+    """Concatenate rankings; an image in several rankings keeps its first position.
 
     Returns:
         At most `max_hits` hits, and whether the library may hold more.

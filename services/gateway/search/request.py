@@ -27,7 +27,7 @@ class StoredQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
-    """A search, or a later page of one."""
+    """A request for the first page or a later page of a search."""
 
     library_id: str
     query: PictureQuery | StoredQuery | None
@@ -45,9 +45,9 @@ class SearchRequest:
     distinct_entities: bool = False
     subject_detection: bool | None = None
     thumbnail_bytes: int = 0
-    """Upper bound of the thumbnails in the answer; 0: no thumbnails were requested."""
+    """Maximum bytes of all thumbnails in the answer; 0: no thumbnails were requested."""
     drawing: DrawingOptions | None = None
-    """None: no drawing was requested."""
+    """Options of the drawing; None: no drawing was requested."""
     field_fingerprints: Mapping[str, str] = field(default_factory=dict)
     """Fingerprints of the fields that the caller set, except the query and the relations."""
 

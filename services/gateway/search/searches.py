@@ -1,8 +1,8 @@
-"""Searches, by library type, and their later pages.
+"""Entry point of all searches: dispatch by library type and page.
 
 first page    strategy of the library type (whole_image, element, product) → first_page
 later pages   later_pages
-thumbnails    of either page, on request
+every page    thumbnails, on request
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from imagesearch_services.gateway.settings import SearchSettings
 
 
 class Strategy(Protocol):
-    """How libraries of one type are searched."""
+    """Search of the libraries of one type."""
 
     async def search(self, run: SearchRun) -> Outcome:
         """Embed the query and rank the stored images."""
@@ -67,7 +67,7 @@ class Searches:
         self._later_pages = LaterPages(catalog, libraries, tokens)
 
     async def search(self, request: SearchRequest) -> SearchAnswer:
-        """Answer a search, or a later page of one."""
+        """Return the first page or a later page of a search."""
         if request.page_token:
             answer = await self._later_pages.answer(request)
         else:
@@ -82,7 +82,7 @@ class Searches:
         )
 
     async def detect(self, picture: PictureQuery, category: Category | None) -> DetectionAnswer:
-        """Find and describe the subjects of a picture as a product search does."""
+        """Detect the subjects of a picture as a product search does, and describe them."""
         return await self._embedding.detect(picture.content, picture.region, category)
 
     async def _first_page(self, request: SearchRequest, library: Library) -> SearchAnswer:

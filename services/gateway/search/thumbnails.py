@@ -1,6 +1,6 @@
 """Thumbnails of matches.
 
-They are an addition to an answer: a missing thumbnail is a warning, never an error.
+A search does not fail if thumbnails are missing: the answer has a warning instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.gateway.search.answer import Match, SearchAnswer
 
 MAX_ANSWER_BYTES = 24 * 1024 * 1024
-"""Maximum bytes of thumbnails in an answer; with the rest of it they have to fit in 32 MiB."""
+"""Maximum bytes of all thumbnails in an answer. The whole answer has to fit in 32 MiB."""
 
 
 class ThumbnailStore(Protocol):
@@ -24,7 +24,7 @@ class ThumbnailStore(Protocol):
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
     ) -> Sequence[bytes]:
-        """Return a thumbnail for each id; empty where the image has no thumbnail."""
+        """Return a thumbnail for each id; empty if the image has no thumbnail."""
 
 
 async def load_thumbnails(
@@ -38,18 +38,18 @@ async def load_thumbnails(
     """Return the thumbnails of images, loading only those that did not come with the hits.
 
     Args:
-        store: where the thumbnails are.
-        library_id: the library of the images.
-        image_ids: the images.
-        loaded: thumbnails that came with the hits; an error in it means that the store is
-            unavailable, and it is not called again.
-        library_uid: the expected uid of the library.
+        store: store to load thumbnails from.
+        library_id: library of the images.
+        image_ids: ids of the images.
+        loaded: thumbnails that came with the hits. If it contains an error, the store is
+            unavailable and is not called again.
+        library_uid: expected uid of the library.
 
     Returns:
-        The thumbnails that exist, by image id, and why others are missing.
+        The existing thumbnails by image id, and the error of the store if it is unavailable.
     """
-    known = [loaded[image_id] for image_id in image_ids if image_id in loaded]
-    error = next((one for one in known if isinstance(one, ServiceError)), None)
+    results = [loaded[image_id] for image_id in image_ids if image_id in loaded]
+    error = next((result for result in results if isinstance(result, ServiceError)), None)
     missing = [image_id for image_id in image_ids if image_id not in loaded]
     files = dict(loaded)
     if missing and error is None:
@@ -84,7 +84,7 @@ async def with_thumbnails(
         warnings.append(f"thumbnails: not included: {error.message}")
     if omitted_count:
         warnings.append(
-            f"thumbnails: {omitted_count} left out: together they exceed {max_bytes:,} bytes; "
+            f"thumbnails: {omitted_count} left out: all together exceed {max_bytes:,} bytes; "
             "request a smaller page"
         )
     return replace(

@@ -3,10 +3,10 @@
     library → embed the query → nearest entries → sure? answer
                                                ↘ unsure: embed its regions → nearest → merge
 
-Regions are searched where the query may hold a stored picture as a part of it (pasted in, on a
-screen). The whole and the regions share the false-positive rate between them: the whole spends
-`1 - region_rate_share` of it and all regions together the rest, so that the many regions do not
-raise the threshold for copies of the whole picture.
+A search by regions finds a stored picture that is only a part of the query (pasted in, on a
+screen). The whole query may spend `1 - region_rate_share` of the false-positive rate and all
+regions together the rest, so that the many regions do not raise the threshold for copies of the
+whole picture.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ class WholeImageStrategy:
         models: Mapping[Relation, ModelVersion],
         parts: QueryEmbedding | None,
     ) -> Outcome:
-        """Search; `parts` embeds the query and its regions, None if regions are not searched."""
+        """Embed the query and search for each relation.
+
+        `parts` embeds the query and then its regions; None if regions are not searched.
+        """
         query = await self._pipeline.with_current_library(run, self._query(run, models, parts))
         rankings = await together(
             self._ranking(run, query, relation, model, parts if relation is Relation.SAME else None)
@@ -101,7 +104,7 @@ class WholeImageStrategy:
         model: ModelVersion,
         parts: QueryEmbedding | None,
     ) -> Ranking:
-        """Search with the whole query, and with its regions where the whole gives no sure match."""
+        """Search with the whole query, and with its regions unless the whole has a sure match."""
         threshold = self._pipeline.threshold(
             run,
             model,
@@ -118,12 +121,12 @@ class WholeImageStrategy:
                 )
                 hits, is_cut = [*hits, *more], is_cut or is_more_cut
         ranked = best_of_each_image(hits)
-        # The Catalog returns distinct entities of each vector, not of several together.
+        # The Catalog makes entities distinct for each vector, not for all vectors together.
         is_distinct = all(hit.box is None for hit in ranked)
         return Ranking(relation, threshold, ranked, is_cut, is_distinct)
 
     def _may_have_parts(self, run: SearchRun) -> bool:
-        """Return whether the query is a picture of which the caller chose no region."""
+        """Return whether regions may be searched: the query is a picture without a region."""
         query = run.request.query
         return (
             isinstance(query, PictureQuery)
@@ -132,7 +135,7 @@ class WholeImageStrategy:
         )
 
     def _is_sure(self, hits: Sequence[RankedHit]) -> bool:
-        """Return whether a hit would be unlikely by chance even in a large library."""
+        """Return whether any hit is unlikely to occur by chance even in a large library."""
         limit = self._settings.sure_false_positive_rate
         size = self._settings.sure_library_size
         return any(

@@ -55,20 +55,20 @@ class Library(_message.Message):
     library_id has another uid.
     """
     type: _library_type_pb2.LibraryType.ValueType
-    """Stored for the Gateway. Immutable."""
+    """Kind of search, stored for the Gateway. Immutable."""
     display_name: _builtins.str
-    """Stored for the Gateway."""
+    """Name for people, stored for the Gateway."""
     description: _builtins.str
-    """Stored for the Gateway."""
+    """Description for people, stored for the Gateway."""
     capacity: _builtins.int
     """Maximum number of entries; 0: no limit."""
     thumbnails_disabled: _builtins.bool
-    """Do not store thumbnails."""
+    """True: no thumbnails are stored."""
     entry_count: _builtins.int
     """Current number of entries."""
     unindexed_vector_count: _builtins.int
-    """Number of vectors that the HNSW index does not cover yet. Searches compare each
-    of them.
+    """Number of vectors that the HNSW index does not cover yet. Searches compare the
+    query with each of them.
     """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___VectorSpace]:
@@ -76,7 +76,7 @@ class Library(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """Stored for the Gateway. Immutable."""
+        """Models that searches use, stored for the Gateway. Immutable."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -122,7 +122,7 @@ class VectorSpace(_message.Message):
     SPARSE_FIELD_NUMBER: _builtins.int
     COMPACT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"NAME@VERSION"."""
+    """Name of the space, "NAME@VERSION" of its model."""
     dimensions: _builtins.int
     """Number of components; 0 for a sparse space."""
     sparse: _builtins.bool
@@ -588,7 +588,7 @@ class GetEntriesRequest(_message.Message):
 
     @_builtins.property
     def uids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Uids."""
+        """Uids of entries."""
 
     def __init__(
         self,

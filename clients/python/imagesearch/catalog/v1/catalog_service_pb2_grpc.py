@@ -29,8 +29,8 @@ if _version_not_supported:
 class CatalogServiceStub:
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.
@@ -125,8 +125,8 @@ class CatalogServiceStub:
 class CatalogServiceServicer:
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.
@@ -225,9 +225,9 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Records pairs of entries that are not duplicates: all pairs or, on error, no
-        pair. A pair is removed when one of its entries is deleted or overwritten with
-        another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of entries that are not duplicates. If the call fails, no pair is
+        recorded. A pair is removed when one of its entries is deleted or overwritten
+        with another file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,8 +332,8 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 class CatalogService:
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.

@@ -30,8 +30,8 @@ GRPC_VERSION: str
 class CatalogServiceStub:
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.
@@ -84,9 +84,9 @@ class CatalogServiceStub:
     does not have the vector space. Errors: LIBRARY_CHANGED.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]
-    """Records pairs of entries that are not duplicates: all pairs or, on error, no
-    pair. A pair is removed when one of its entries is deleted or overwritten with
-    another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of entries that are not duplicates. If the call fails, no pair is
+    recorded. A pair is removed when one of its entries is deleted or overwritten
+    with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]
     """Lists the rejected pairs that contain any of the given entries.
@@ -99,8 +99,8 @@ class CatalogServiceStub:
 class CatalogServiceAsyncStub(CatalogServiceStub):
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.
@@ -150,9 +150,9 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     does not have the vector space. Errors: LIBRARY_CHANGED.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.RejectPairsRequest, _catalog_service_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Records pairs of entries that are not duplicates: all pairs or, on error, no
-    pair. A pair is removed when one of its entries is deleted or overwritten with
-    another file. Errors: IMAGE_NOT_FOUND.
+    """Records pairs of entries that are not duplicates. If the call fails, no pair is
+    recorded. A pair is removed when one of its entries is deleted or overwritten
+    with another file. Errors: IMAGE_NOT_FOUND.
     """
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
     """Lists the rejected pairs that contain any of the given entries.
@@ -164,8 +164,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     """Stores libraries and their entries: vectors, opaque feature blobs, payload,
     payload indexes and thumbnails. It filters, pages, counts and searches entries.
-    It is the only service that accesses Qdrant and the blob store, and does not
-    interpret vectors and blobs.
+    It is the only service that accesses Qdrant and the blob store. It does not
+    interpret vectors and feature blobs.
 
     An acknowledged mutation survives a kill of the process. Reads see every mutation
     that was acknowledged before they started.
@@ -285,9 +285,9 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.RejectPairsResponse, _abc.Awaitable[_catalog_service_pb2.RejectPairsResponse]]:
-        """Records pairs of entries that are not duplicates: all pairs or, on error, no
-        pair. A pair is removed when one of its entries is deleted or overwritten with
-        another file. Errors: IMAGE_NOT_FOUND.
+        """Records pairs of entries that are not duplicates. If the call fails, no pair is
+        recorded. A pair is removed when one of its entries is deleted or overwritten
+        with another file. Errors: IMAGE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

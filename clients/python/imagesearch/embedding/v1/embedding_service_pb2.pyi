@@ -236,7 +236,9 @@ class EmbedQueryResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def result(self) -> Global___EmbedImageResult:
-        """The whole picture, or its proposed regions. `error` is never set."""
+        """Embeddings of the whole picture, or of its proposed regions. `error` is never
+        set.
+        """
 
     @_builtins.property
     def timings(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.StepTiming]:
@@ -436,8 +438,8 @@ class DetectSubjectsResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_subject_pb2.Subject]:
-        """The main subject first, then by size weighted by confidence. Empty if the picture
-        has no distinct subject.
+        """Subjects, the main subject first, the others by size weighted by confidence.
+        Empty if the picture has no distinct subject.
         """
 
     @_builtins.property
@@ -481,7 +483,7 @@ class ExtractFeaturesRequest(_message.Message):
     for_query: _builtins.bool
     """Extract features of a query, which are denser than those of a stored element."""
     thumbnail_max_side_px: _builtins.int
-    """See EmbedImagesRequest."""
+    """Maximum long side of the thumbnails, see EmbedImagesRequest."""
     regional_space: _builtins.str
     """Vector space of a dense model to describe the pictures with, in addition to local
     features. Empty: local features only.
@@ -560,7 +562,7 @@ class ExtractFeaturesResult(_message.Message):
     picture cannot be found by local features.
     """
     thumbnail: _builtins.bytes
-    """See EmbedImageResult."""
+    """Thumbnail, if requested, see EmbedImageResult."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """Error of this picture. If set, all other fields are unset."""
@@ -642,7 +644,7 @@ Global___VerifyFeaturesRequest: _TypeAlias = VerifyFeaturesRequest  # noqa: Y015
 
 @_typing.final
 class StoredFeatures(_message.Message):
-    """The features that the Catalog stores of one element."""
+    """Features of one element, as the Catalog stores them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -698,7 +700,7 @@ Global___VerifyFeaturesResponse: _TypeAlias = VerifyFeaturesResponse  # noqa: Y0
 
 @_typing.final
 class VerifiedElement(_message.Message):
-    """An element found in the picture."""
+    """Element that appears in the picture."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -852,7 +854,7 @@ class ComparePicturesResponse(_message.Message):
 
     @_builtins.property
     def model(self) -> _model_pb2.ModelVersion:
-        """Model behind "copy_similarity" and "copy_closeness"."""
+        """Model that "copy_similarity" and "copy_closeness" are measured with."""
 
     def __init__(
         self,
@@ -985,8 +987,8 @@ Global___CheckCopiesResponse: _TypeAlias = CheckCopiesResponse  # noqa: Y015
 
 @_typing.final
 class CopyEvidence(_message.Message):
-    """Agreement of two pictures after alignment. All measures are 0 if no plausible
-    alignment was found.
+    """Agreement of two pictures after alignment. All measures are 0 without a plausible
+    alignment.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1062,7 +1064,7 @@ class DrawAnnotationsRequest(_message.Message):
 
     @_builtins.property
     def beside(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaptionedPicture]:
-        """Pictures with captions to draw next to it."""
+        """Pictures with captions to draw next to the picture."""
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class Image(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"libraries/{library}/images/{image}". Read by UpdateImage."""
+    """"libraries/{library}/images/{image}". Identifies the image in UpdateImage."""
     image_id: _builtins.str
     """Output only. Last segment of the name: 1 to 255 bytes of UTF-8 without
     control characters and "/".
@@ -85,8 +85,8 @@ class Image(_message.Message):
     """Any text, returned with every match. At most 4,096 bytes of UTF-8."""
     @_builtins.property
     def tags(self) -> _containers.MessageMap[_builtins.str, _tag_pb2.TagValue]:
-        """At most 64 tags. A name has 1 to 63 characters of a-z, A-Z, 0-9 and "_" and
-        does not start with a digit.
+        """Tags by name, at most 64. A name has 1 to 63 characters of a-z, A-Z, 0-9 and
+        "_" and does not start with a digit.
         """
 
     @_builtins.property

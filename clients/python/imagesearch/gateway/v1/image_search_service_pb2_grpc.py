@@ -31,12 +31,12 @@ if _version_not_supported:
 class ImageSearchServiceStub:
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.
@@ -171,12 +171,12 @@ class ImageSearchServiceStub:
 class ImageSearchServiceServicer:
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.
@@ -345,9 +345,9 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RejectPairs(self, request, context):
-        """Records pairs of images that are not duplicates: all pairs or, on error, no
-        pair. FindDuplicates never puts both images of a pair into one group. A pair
-        is removed when one of its images is deleted or overwritten with another
+        """Records pairs of images that are not duplicates. If the call fails, no pair is
+        recorded. FindDuplicates never puts both images of a pair into one group. A
+        pair is removed when one of its images is deleted or overwritten with another
         file. Errors: IMAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -471,12 +471,12 @@ def add_ImageSearchServiceServicer_to_server(servicer, server):
 class ImageSearchService:
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.

@@ -32,12 +32,12 @@ GRPC_VERSION: str
 class ImageSearchServiceStub:
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.
@@ -136,9 +136,9 @@ class ImageSearchServiceStub:
     LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _grpc.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]
-    """Records pairs of images that are not duplicates: all pairs or, on error, no
-    pair. FindDuplicates never puts both images of a pair into one group. A pair
-    is removed when one of its images is deleted or overwritten with another
+    """Records pairs of images that are not duplicates. If the call fails, no pair is
+    recorded. FindDuplicates never puts both images of a pair into one group. A
+    pair is removed when one of its images is deleted or overwritten with another
     file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]
@@ -150,12 +150,12 @@ class ImageSearchServiceStub:
 class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.
@@ -251,9 +251,9 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     LIBRARY_CHANGED, OVERLOADED, EMBEDDING_UNAVAILABLE, BLOB_STORE_UNAVAILABLE.
     """
     RejectPairs: _aio.UnaryUnaryMultiCallable[_search_pb2.RejectPairsRequest, _search_pb2.RejectPairsResponse]  # type: ignore[assignment]
-    """Records pairs of images that are not duplicates: all pairs or, on error, no
-    pair. FindDuplicates never puts both images of a pair into one group. A pair
-    is removed when one of its images is deleted or overwritten with another
+    """Records pairs of images that are not duplicates. If the call fails, no pair is
+    recorded. FindDuplicates never puts both images of a pair into one group. A
+    pair is removed when one of its images is deleted or overwritten with another
     file. Errors: IMAGE_NOT_FOUND.
     """
     GetThumbnail: _aio.UnaryUnaryMultiCallable[_image_pb2.GetThumbnailRequest, _image_pb2.GetThumbnailResponse]  # type: ignore[assignment]
@@ -264,12 +264,12 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
 class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Search by image in libraries that the caller builds.
 
-    A Library ("libraries/{library}") has a type, which decides the question that
+    A Library ("libraries/{library}") has a type, which determines the question that
     its searches answer. It holds Images ("libraries/{library}/images/{image}"),
     each with tags, a category, an entity that it belongs to and custom content.
     Pictures are added as bytes. The service stores their embeddings and, unless
-    the library disables it, a thumbnail of at most 320 pixels. It does not store
-    their pixels.
+    the library disables it, a thumbnail of at most 320 pixels, but not the
+    pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
     and survives a crash.
@@ -471,9 +471,9 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.RejectPairsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.RejectPairsResponse, _abc.Awaitable[_search_pb2.RejectPairsResponse]]:
-        """Records pairs of images that are not duplicates: all pairs or, on error, no
-        pair. FindDuplicates never puts both images of a pair into one group. A pair
-        is removed when one of its images is deleted or overwritten with another
+        """Records pairs of images that are not duplicates. If the call fails, no pair is
+        recorded. FindDuplicates never puts both images of a pair into one group. A
+        pair is removed when one of its images is deleted or overwritten with another
         file. Errors: IMAGE_NOT_FOUND.
         """
 

@@ -40,13 +40,12 @@ class Library(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     UNINDEXED_VECTOR_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"libraries/{library}": 1 to 63 characters of a-z, 0-9 and "-", starting with
-    a letter. Read by UpdateLibrary, ignored by CreateLibrary.
+    """"libraries/{library}"; the id has 1 to 63 characters of a-z, 0-9 and "-" and
+    starts with a letter. Identifies the library in UpdateLibrary; ignored by
+    CreateLibrary.
     """
     type: _library_type_pb2.LibraryType.ValueType
-    """Question that searches in the library answer. Required by CreateLibrary,
-    immutable.
-    """
+    """Kind of search. Required by CreateLibrary, immutable."""
     display_name: _builtins.str
     """Name for people, at most 255 bytes. Need not be unique."""
     description: _builtins.str
@@ -56,18 +55,18 @@ class Library(_message.Message):
     further additions and deletes nothing.
     """
     thumbnails_disabled: _builtins.bool
-    """Do not store thumbnails. Applies to images that are added afterwards."""
+    """True: no thumbnails are stored. Applies to images that are added afterwards."""
     image_count: _builtins.int
     """Output only. Current number of images."""
     unindexed_vector_count: _builtins.int
     """Output only. Number of vectors that the index does not cover yet. Searches
-    find them too, by comparing each of them. Indexing runs in the background and
-    lowers the number to near 0 after an import.
+    compare the query with each of them, so these images are found too. Indexing
+    runs in the background and lowers the number to near 0 after an import.
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
-        """Output only. Models that the library was created with. Searches use exactly
-        these.
+        """Output only. Models that the library was created with. Searches use no other
+        models.
         """
 
     @_builtins.property

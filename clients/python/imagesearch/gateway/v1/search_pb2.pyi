@@ -33,8 +33,8 @@ class _Relation:
 class _RelationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Relation.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     RELATION_UNSPECIFIED: _Relation.ValueType  # 0
-    """In requests: SAME in whole-image libraries. In responses: the library has
-    another type.
+    """In requests to whole-image libraries: the same as RELATION_SAME. In responses:
+    the library is not a whole-image library.
     """
     RELATION_SAME: _Relation.ValueType  # 1
     """The same picture or an edited copy of it."""
@@ -47,8 +47,8 @@ class Relation(_Relation, metaclass=_RelationEnumTypeWrapper):
     """Relation of a match to the query in whole-image libraries."""
 
 RELATION_UNSPECIFIED: Relation.ValueType  # 0
-"""In requests: SAME in whole-image libraries. In responses: the library has
-another type.
+"""In requests to whole-image libraries: the same as RELATION_SAME. In responses:
+the library is not a whole-image library.
 """
 RELATION_SAME: Relation.ValueType  # 1
 """The same picture or an edited copy of it."""
@@ -106,7 +106,7 @@ class _KeepPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_KeepPolicy
     """The image with the earliest create_time."""
 
 class KeepPolicy(_KeepPolicy, metaclass=_KeepPolicyEnumTypeWrapper):
-    """Image of a duplicate group that is proposed to be kept."""
+    """Rule that selects the image to keep in a duplicate group."""
 
 KEEP_POLICY_UNSPECIFIED: KeepPolicy.ValueType  # 0
 """Same as LARGEST."""
@@ -301,7 +301,9 @@ class SearchImagesResponse(_message.Message):
     exact.
     """
     chosen_subject: _builtins.int
-    """Index in `subjects` of the subject that was searched with; unset if none was."""
+    """Index in `subjects` of the subject that was searched with; unset if the search
+    used no subject.
+    """
     annotated_image: _builtins.bytes
     """Drawing, if requested."""
     @_builtins.property
@@ -381,8 +383,8 @@ class AppliedThreshold(_message.Message):
     min_score: _builtins.float
     """Minimum score of a match, 0 to 1."""
     false_positive_rate: _builtins.float
-    """Share of queries without a true match that get a match with this score in a
-    library of this size, according to the calibration.
+    """Share of queries without a true match that get a match with at least this
+    score in a library of this size, according to the calibration.
     """
     extrapolated: _builtins.bool
     """True if the rate is lower than the calibration data can support and was
@@ -444,7 +446,7 @@ class Match(_message.Message):
 
     @_builtins.property
     def query_box(self) -> _geometry_pb2.Box:
-        """Matching part of the query; unset if it is all of what was searched."""
+        """Matching part of the query; unset if the whole searched region matches."""
 
     @_builtins.property
     def query_corners(self) -> _geometry_pb2.Quadrilateral:
@@ -722,11 +724,11 @@ class CompareImagesResponse(_message.Message):
     verdict: Global___Verdict.ValueType
     """Relation between the pictures."""
     score: _builtins.float
-    """Calibrated score that the pictures are the same, 0 to 1."""
+    """Calibrated score, 0 to 1, higher if the pictures are more likely the same."""
     false_positive_rate: _builtins.float
-    """Share of pictures whose nearest of thousands of different pictures scores at
-    least this high, according to the calibration. Two random different pictures
-    score this high less often.
+    """Share of pictures whose nearest non-copy among thousands of pictures scores at
+    least this high, according to the calibration. A random pair of different
+    pictures scores this high less often.
     """
     overlay: _builtins.bytes
     """PNG file of the overlay, if requested."""
@@ -812,7 +814,7 @@ class FindDuplicatesRequest(_message.Message):
     as a query among all other images. If neither this nor min_score is set: 0.01.
     """
     keep: Global___KeepPolicy.ValueType
-    """Image of each group to propose to keep."""
+    """Rule that selects the image to keep in each group. The call deletes nothing."""
     page_token: _builtins.str
     """next_page_token of the last message received, to continue after that message.
     All other fields must be the same as in the call that returned it. It does not
@@ -847,10 +849,10 @@ Global___FindDuplicatesRequest: _TypeAlias = FindDuplicatesRequest  # noqa: Y015
 class FindDuplicatesResponse(_message.Message):
     """Message of the FindDuplicates stream: a duplicate group, or only progress.
 
-    The call searches with every image once, using the index. An image that exists
-    from the first message to the last is searched with. An image that is added
-    meanwhile is searched with if the scan has not passed its position yet. An image
-    that is deleted before its group is sent is left out of the group.
+    The call uses each image once as a query, with the index. This includes every
+    image that exists during the whole call, and images that are added during the
+    call at a position that the scan has not passed yet. An image that is deleted
+    before its group is sent is left out of the group.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -860,9 +862,9 @@ class FindDuplicatesResponse(_message.Message):
     TOTAL_COUNT_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     checked_count: _builtins.int
-    """Number of images searched with so far."""
+    """Number of images that were used as queries so far."""
     total_count: _builtins.int
-    """Number of images to search with, as of now."""
+    """Number of images to use as queries in total, as of now."""
     next_page_token: _builtins.str
     """Token to continue after this message; empty in the last message of the stream."""
     @_builtins.property

@@ -48,7 +48,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Metadata: "limit", "actual", "unit" ("bytes" or "pixels").
     """
     ERROR_REASON_IMAGE_TOO_SMALL: _ErrorReason.ValueType  # 7
-    """The shorter side of the picture has less than 16 pixels. [INVALID_ARGUMENT]
+    """The shorter side of the picture has fewer than 16 pixels. [INVALID_ARGUMENT]
     Metadata: "limit", "actual", "unit" ("pixels").
     """
     ERROR_REASON_REGION_INVALID: _ErrorReason.ValueType  # 8
@@ -184,7 +184,7 @@ ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 6
 Metadata: "limit", "actual", "unit" ("bytes" or "pixels").
 """
 ERROR_REASON_IMAGE_TOO_SMALL: ErrorReason.ValueType  # 7
-"""The shorter side of the picture has less than 16 pixels. [INVALID_ARGUMENT]
+"""The shorter side of the picture has fewer than 16 pixels. [INVALID_ARGUMENT]
 Metadata: "limit", "actual", "unit" ("pixels").
 """
 ERROR_REASON_REGION_INVALID: ErrorReason.ValueType  # 8

@@ -84,9 +84,9 @@ Global___Point: _TypeAlias = Point  # noqa: Y015
 
 @_typing.final
 class Quadrilateral(_message.Message):
-    """Outline with four corners, for shapes that are not upright rectangles. The order
-    of the corners is that of the stored picture: top-left, top-right, bottom-right,
-    bottom-left. Therefore it shows the rotation of a match.
+    """Outline with four corners, for shapes that are not upright rectangles. The corners
+    are in the order top-left, top-right, bottom-right, bottom-left of the stored
+    picture, so that they show how a match is rotated.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -38,7 +38,7 @@ class _LibraryTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LibraryTy
     """
 
 class LibraryType(_LibraryType, metaclass=_LibraryTypeEnumTypeWrapper):
-    """Question that searches in a library answer. Immutable."""
+    """Kind of search in a library: the question that its searches answer. Immutable."""
 
 LIBRARY_TYPE_UNSPECIFIED: LibraryType.ValueType  # 0
 """Never stored."""

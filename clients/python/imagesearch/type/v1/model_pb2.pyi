@@ -68,9 +68,9 @@ class Vector(_message.Message):
     values: _builtins.bytes
     """Components: IEEE-754 single precision, little-endian, L2 norm 1."""
     background_similarity: _builtins.float
-    """Mean similarity to the nearest vectors of a fixed background set of the model,
-    at least 0. Similarities are judged relative to it. 0 for models without a
-    background set.
+    """Mean similarity to the nearest vectors of a fixed background set of the model
+    (unrelated pictures), at least 0. Scores are calibrated relative to it. 0 for
+    models without a background set.
     """
     def __init__(
         self,
@@ -135,7 +135,9 @@ class StepTiming(_message.Message):
     step: "embed:infer" is a part of "embed".
     """
     duration_ms: _builtins.float
-    """Wall time, milliseconds. Steps that run concurrently are added up."""
+    """Wall time, milliseconds. Durations of concurrent steps with the same name are
+    added up.
+    """
     def __init__(
         self,
         *,
