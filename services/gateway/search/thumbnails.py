@@ -84,8 +84,8 @@ async def with_thumbnails(
         warnings.append(f"thumbnails: not included: {error.message}")
     if omitted_count:
         warnings.append(
-            f"thumbnails: {omitted_count} left out: all together exceed {max_bytes:,} bytes; "
-            "request a smaller page"
+            f"thumbnails: {omitted_count} left out: the limit for all thumbnails is "
+            f"{max_bytes:,} bytes; request a smaller page"
         )
     return replace(
         answer,

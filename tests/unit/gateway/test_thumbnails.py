@@ -114,7 +114,7 @@ async def test_thumbnails_that_do_not_fit_are_left_out_and_counted() -> None:
     assert [match.thumbnail for match in shown.matches] == [b"123", b"123", b"", b""]
     assert (
         shown.warnings[-1]
-        == "thumbnails: 2 left out: together they exceed 7 bytes; request a smaller page"
+        == "thumbnails: 2 left out: the limit for all thumbnails is 7 bytes; request a smaller page"
     )
 
 
