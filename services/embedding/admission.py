@@ -1,8 +1,8 @@
-"""Admission of pictures by a budget of pixels, which bounds memory whatever callers send.
+"""Admits pictures by a budget of pixels, which bounds the memory that calls use.
 
 The first picture of a call is admitted at once or the call is refused, so that a refusal precedes
-any work. The other pictures of a batch wait for each other: a batch larger than the budget passes
-through it a few pictures at a time.
+any work. The other pictures of a batch wait for each other: a batch larger than the budget is
+processed a few pictures at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imagesearch_services.common.errors import Reason, ServiceError
 
 
 class PixelBudget:
-    """Pixels that may be held at once. Use it in one event loop."""
+    """A budget of pixels that may be held at once, for use in a single event loop."""
 
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
@@ -45,8 +45,8 @@ class PixelBudget:
             await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._serve_waiting()  # the next caller may need less
-            else:  # the pixels were granted at the same time
+                self._serve_waiting()  # the next caller may need fewer pixels
+            else:  # the pixels were granted just before the cancellation
                 self.give_back(pixels)
             raise
 
@@ -73,7 +73,7 @@ class Grant:
         self.held: dict[PixelBudget, int] = {}
 
     def shrink_to(self, pixels: int) -> None:
-        """Give back all but this number of pixels; never take more."""
+        """Give back the pixels held beyond this number; a grant never grows."""
         for budget, held in self.held.items():
             if held > pixels:
                 self.held[budget] = pixels

@@ -26,9 +26,9 @@ from imagesearch_services.embedding.settings import Settings
 
 def build(settings: Settings) -> Service:
     """Build the service; it starts watching Triton when it is registered with a server."""
-    # Threads of linear algebra spin while they wait and take the processor from Triton.
+    # BLAS threads busy-wait, which takes processor time from Triton.
     threadpool_limits(1, "blas")
-    # Threads of the runtime work on pictures in parallel; OpenCV would split each picture as well.
+    # The runtime's threads already process pictures in parallel; OpenCV need not split a picture.
     cv2.setNumThreads(1)
     keep_freed_memory()
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)

@@ -1,4 +1,4 @@
-"""Reuse of freed memory by the C library."""
+"""Makes the C library reuse freed memory instead of returning it to the operating system."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3) in glibc."""
 
 MAX_KEPT_BLOCK_BYTES = 32 * 1024 * 1024
-"""Size of the largest freed block that is kept for reuse."""
+"""Maximum size of a freed block that is kept for reuse."""
 MAX_KEPT_TOP_BYTES = 2 * MAX_KEPT_BLOCK_BYTES
-"""Free memory at the top of the heap that is kept for reuse."""
+"""Maximum free memory at the top of the heap that is kept for reuse."""
 
 
 def keep_freed_memory() -> None:
-    """Keep the memory of one picture for the next instead of returning it to the system.
+    """Raise glibc's malloc thresholds, so that the next picture reuses the memory of the last.
 
-    The system clears each page that it hands out again, which took a third of the time of a
-    drawing. glibc raises its thresholds to these values by itself after it has freed blocks of
-    this size. Other C libraries are left as they are.
+    Otherwise the kernel zeroes each page that it hands out again, which took a third of the time of
+    a drawing. glibc adapts its thresholds to these values by itself, but only after it has freed
+    blocks of this size. The call has no effect with other C libraries.
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
 """The gRPC servicer: reads the request, calls the domain, writes the response."""
 
-# ruff: noqa: N802, ARG002  # names and parameters of methods are gRPC's
+# ruff: noqa: N802, ARG002  # gRPC prescribes the names and parameters of the methods
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """Parts of the domain that the servicer calls."""
+    """The domain objects that the servicer calls."""
 
     registry: ModelRegistry
     runtime: Runtime

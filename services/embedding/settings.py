@@ -1,4 +1,4 @@
-"""Settings of the Embedding service, from the variables `IMAGESEARCH_EMBEDDING_*`."""
+"""Reads the settings of the Embedding service from the variables `IMAGESEARCH_EMBEDDING_*`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ class Settings:
     triton_target: str
     """gRPC address of Triton, `host:port` or a gRPC name."""
     pixel_budget: int
-    """Pixels of pictures that are processed at once; calls beyond it are refused. At least
-    50,000,000.
+    """Maximum pixels of the pictures that are processed at once; calls beyond it are refused. At
+    least 50,000,000.
 
     A decoded pixel takes 4 bytes, and at most 20 bytes during decoding (WebP with transparency). A
     call that needs more than the budget takes the whole budget and is admitted alone; the largest
     call needs 105,000,000 (a check of a hundred thumbnails for copies, or a comparison of two
-    large pictures). So memory for pictures is bounded by 20 bytes × the larger of the budget and
-    105,000,000.
+    large pictures). So the memory for pictures is at most 20 bytes × max(budget, 105,000,000).
     """
     overload_retry_s: float
     """Seconds after which a refused caller should retry."""
     workers: int
-    """Threads for short tasks, and as many for long tasks; 0: one for each processor."""
+    """Number of threads for short tasks, and as many for long tasks; 0: one for each processor."""
     infer_timeout_s: float
     """Maximum duration of one call to Triton; the deadline of the caller may be shorter."""
     watch_interval_s: float
@@ -59,6 +58,7 @@ class Settings:
         env.refuse_unknown()
         if settings.pixel_budget < MAX_PIXELS:
             raise SettingsError(
-                f"{PREFIX}PIXEL_BUDGET must be at least {MAX_PIXELS}, the largest picture"
+                f"{PREFIX}PIXEL_BUDGET is {settings.pixel_budget}; must be at least {MAX_PIXELS}, "
+                "the pixels of the largest picture"
             )
         return settings

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A bounded pool of threads. Decoding, resizing and hashing release the interpreter lock."""
+    """A bounded pool of threads; decoding, resizing and hashing release the GIL."""
 
     def __init__(self, threads: int, name: str) -> None:
         self.threads = threads
@@ -34,5 +34,5 @@ class Workers:
             raise
 
     def close(self) -> None:
-        """Let running functions end without waiting for them; drop those that have not started."""
+        """Drop functions that have not started; do not wait for those that run."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""Alignment of two pictures: where one lies in the other, and how well they agree there.
+"""Aligns two pictures: estimates where one lies in the other and how well they agree there.
 
-Local features align cropped, pasted, rotated, mirrored, stretched and skewed copies; whole pictures
-in eight orientations, at thumbnail size, align copies without enough texture for features.
+Local features align cropped, pasted, rotated, mirrored, stretched and skewed copies. Copies without
+enough texture for features are aligned by correlating whole thumbnails in eight orientations.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from imagesearch_services.embedding.features.geometric_check import GeometricRul
 from imagesearch_services.embedding.features.local_features import LocalFeatures, match
 
 RULES = GeometricRules()
+"""Rules for inliers and plausible transforms."""
 MAX_RATIO = 0.85
 """Maximum ratio of the distances to the nearest and the second nearest feature."""
 MAX_MATCHES = 400
 """Maximum matches of features that are used."""
 
 THUMBNAIL_PX = 32
-"""Side at which whole pictures are compared in eight orientations."""
+"""Side of the square thumbnails that are correlated in eight orientations, pixels."""
 MIN_THUMBNAIL_CORRELATION = 0.5
-"""Minimum correlation of whole pictures in an orientation that becomes a candidate."""
+"""Minimum correlation of two thumbnails for an orientation to become a candidate."""
 
 AGREEMENT_SIDE_PX = 256
-"""Long side at which the overlap is compared."""
+"""Maximum long side of the overlap when it is compared, pixels."""
 MIN_OVERLAP = 0.01
-"""Minimum share of each picture that the other shows."""
+"""Minimum share of each picture that the other must show in an alignment."""
 
 CREDIBLE_AGREEMENT = 0.5
 """Minimum agreement of a credible alignment; unrelated pictures stay below it."""
@@ -42,21 +43,21 @@ CREDIBLE_AGREEMENT = 0.5
 SURE_AGREEMENT = 0.8
 """Minimum agreement of a sure alignment, together with `SURE_INLIERS`."""
 SURE_INLIERS = 40
-"""Minimum inliers of a sure alignment, better than which no other alignment will be."""
+"""Minimum inliers of a sure alignment, after which no other kind of alignment is tried."""
 
 EXACT_AGREEMENT = 0.98
-"""Minimum agreement of a sure alignment that more degrees of freedom would not improve."""
+"""Minimum agreement of an exact alignment, which more degrees of freedom would not improve."""
 FREEDOM_GAIN = 1.01
-"""Factor by which a transformation with more degrees of freedom must fit better: it always fits a
-little better."""
+"""Factor by which more degrees of freedom must improve the fit to be accepted, since they always
+improve it slightly."""
 
 BEND_SMOOTHING_PX = 8.0
-"""Standard deviation by which the displacements of the non-rigid refinement are smoothed."""
+"""Standard deviation of the blur that smooths the displacements of the refinement, pixels."""
 MAX_BEND = 0.06
-"""Maximum displacement of the non-rigid refinement, as a share of the overlap's long side: paper
-warps and lenses distort by as much, and parts at different places are not moved together."""
+"""Maximum displacement of the non-rigid refinement, as a share of the overlap's long side: enough
+for warped paper and lens distortion, too little to move distant parts onto each other."""
 MIN_BEND_SIDE_PX = 32
-"""Minimum shorter side of an overlap that is refined."""
+"""Minimum shorter side of an overlap that is refined, pixels."""
 MIN_BEND_AGREEMENT = 0.3
 """Minimum agreement of an alignment that is refined."""
 
@@ -84,12 +85,12 @@ class Aligned:
 
     @property
     def is_credible(self) -> bool:
-        """Whether the pictures agree better than unrelated pictures by chance."""
+        """Whether the pictures agree better than unrelated pictures do by chance."""
         return self.agreement >= CREDIBLE_AGREEMENT
 
     @property
     def is_sure(self) -> bool:
-        """Whether no other kind of alignment needs to be tried."""
+        """Whether no other kind of alignment need be tried."""
         return self.agreement >= SURE_AGREEMENT and self.inlier_count >= SURE_INLIERS
 
     @property
@@ -104,7 +105,7 @@ def align(first: View, second: View, *, side_px: int = AGREEMENT_SIDE_PX) -> Ali
     Args:
         first: picture.
         second: picture.
-        side_px: long side at which the overlap is compared.
+        side_px: maximum long side of the overlap when it is compared, pixels.
 
     Returns:
         The alignment with the best agreement; None if no transformation is plausible.
@@ -125,12 +126,12 @@ def align(first: View, second: View, *, side_px: int = AGREEMENT_SIDE_PX) -> Ali
 
 
 def mirror_matrix(width: float) -> Matrix:
-    """Return the homography that exchanges left and right."""
+    """Return the homography that mirrors a picture of this width, exchanging left and right."""
     return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def _weight(aligned: Aligned) -> float:
-    """Return the rank of an alignment: its agreement, weighted by its inliers."""
+    """Return the value that ranks alignments: the agreement, weighted by the inliers."""
     return aligned.agreement * (1 + math.log1p(aligned.inlier_count))
 
 
@@ -146,7 +147,7 @@ def _by_mirrored_features(first: View, second: View) -> Iterator[tuple[Matrix, i
 
 
 def _matched(first: View, features: LocalFeatures, second: View) -> Iterator[tuple[Matrix, int]]:
-    """Yield the transformations that fit matches of local features, by degrees of freedom."""
+    """Yield the transforms that fit matches of local features, by ascending degrees of freedom."""
     matches = match(features, second.features, max_ratio=MAX_RATIO, max_matches=MAX_MATCHES)
     affine = geometric_check.align(
         features,
@@ -235,9 +236,9 @@ def _aligned(
 
 
 def _refined(aligned: Aligned) -> Aligned:
-    """Refine an alignment by small, smooth displacements, if the pictures agree better then.
+    """Refine an alignment by small, smooth displacements if that improves the agreement.
 
-    Paper that is not flat and lenses bend a picture in ways that no homography describes.
+    Curved paper and lens distortion bend a picture in ways that no homography describes.
     """
     overlap = aligned.overlap
     height, width = overlap.mask.shape

@@ -1,4 +1,4 @@
-"""Edits of the pixels in an overlap: colors, detail, covered parts."""
+"""Detects the edits that changed pixels in an overlap: colors, detail and covered parts."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from imagesearch_services.embedding.comparison.overlap import Overlap
 from imagesearch_services.embedding.comparison.view import Floats, Mask
 
 GREY_CHROMA = 4.0
-"""Maximum mean chroma of a picture without colors, levels."""
+"""Maximum mean chroma of a greyscale picture, levels."""
 CHROMA_CHANGE = 6.0
-"""Mean difference of chroma from which colors have changed other than in saturation, levels."""
+"""Minimum mean chroma difference that a change of saturation does not explain, for a picture to
+count as recolored, levels."""
 SATURATION_FACTOR = 1.4
-"""Factor from which saturation has changed."""
+"""Minimum factor by which saturation must change for a picture to count as recolored."""
 SHIFT = 14.0
-"""Change of the mean grey level from which brightness has changed, levels."""
+"""Minimum change of the mean grey level that counts as changed brightness, levels."""
 GAIN_FACTOR = 1.3
-"""Factor of the contrast from which brightness has changed."""
+"""Minimum factor of the contrast that counts as changed brightness."""
 BLUR_FACTOR = 0.65
-"""Maximum share of edge detail in a blurred copy."""
+"""Maximum share of the edge detail that remains in a blurred copy."""
 DETAIL_FACTOR = 1.8
-"""Minimum growth of fine detail by noise or sharpening."""
+"""Minimum factor by which noise or sharpening increases fine detail."""
 DETAIL_CORRELATION = 0.9
-"""Correlation of the fine detail below which added detail is noise."""
+"""Correlation of the fine detail below which added detail is noise, not sharpening."""
 OVERLAID_LEVELS = 18.0
 """Minimum difference between a cover and the covered pixels, grey levels."""
 OVERLAID_SHARE = (0.002, 0.5)
-"""Range of the covered share of an overlap."""
+"""Minimum and maximum covered share of an overlap."""
 OVERLAY_EDGE_PX = 6
-"""Distance over which a cover, or the surroundings of a pasted picture, affect smoothed pixels."""
+"""Distance at which a cover, or the surroundings of a pasted picture, still affect smoothed pixels.
+"""
 EDGE_PX = 2
-"""Width of the rim of the overlap that is ignored."""
+"""Width of the margin inside the overlap's outline that is ignored, pixels."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
-SAMPLED = 3
-"""Subsampling factor of the pixels that the color fit uses."""
+SAMPLE_STRIDE = 3
+"""Stride of the pixels that the color fit uses."""
 BLURRED_REACH_PX = 10
-"""Maximum displacement of a grey level in a blurred or bent copy."""
-FITS = 3
-"""Iterations of a robust fit; each ignores the outliers of the fit before."""
+"""Maximum displacement of a grey level in a blurred or bent copy, pixels."""
+FIT_ITERATIONS = 3
+"""Iterations of a robust fit; each ignores the outliers of the previous fit."""
 
 
 def pixel_edits(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
@@ -51,7 +53,7 @@ def pixel_edits(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
 
     Args:
         overlap: two aligned pictures.
-        is_bent: the alignment was refined by displacements, so that some pixels are misplaced.
+        is_bent: whether the alignment was refined by displacements, which misplace some pixels.
     """
     mask = _inside(overlap.mask, EDGE_PX)
     if mask.sum() < 64:  # noqa: PLR2004  # too few pixels
@@ -80,7 +82,7 @@ def pixel_edits(overlap: Overlap, *, is_bent: bool = False) -> Iterator[Edit]:
 
 
 def _inside(mask: Mask, edge_px: int) -> Mask:
-    """Return the mask without a rim of this width."""
+    """Erode the mask by this width; the picture's border counts as outside."""
     padded = np.pad(mask.astype(np.uint8), edge_px)
     eroded = cv2.erode(padded, _square(edge_px))
     return np.asarray(eroded[edge_px:-edge_px, edge_px:-edge_px] > 0)
@@ -98,23 +100,23 @@ def _smooth(values: Floats, sigma_px: float) -> Floats:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma_px), np.float32)
 
 
-def _covered(expected: Floats, levels: Floats, reach_px: int, least: float) -> Mask:
-    """Return the pixels that differ by more than `least` from all expected levels within reach."""
+def _covered(expected: Floats, levels: Floats, reach_px: int, min_difference: float) -> Mask:
+    """Return the pixels farther than `min_difference` from all expected levels within reach."""
     kernel = _square(reach_px)
     expected, levels = _smooth(expected, 1.0), _smooth(levels, 1.0)
     low, high = cv2.erode(expected, kernel), cv2.dilate(expected, kernel)
-    return (levels < low - least) | (levels > high + least)
+    return (levels < low - min_difference) | (levels > high + min_difference)
 
 
 def _expected_luma(overlap: Overlap, mask: Mask) -> Floats:
-    """Return the luma that the first picture's colors have in the second, [height, width].
+    """Predict the luma of the second picture from the first picture's colors, [height, width].
 
     A filter may make reds dark and blues bright, so each channel is fitted as a linear function of
     all three channels, clipped to the range of levels.
     """
     first, second = overlap.first.astype(np.float32), overlap.second.astype(np.float32)
-    samples = _smooth(first, 2.0)[mask][::SAMPLED]
-    targets = _smooth(second, 2.0)[mask][::SAMPLED]
+    samples = _smooth(first, 2.0)[mask][::SAMPLE_STRIDE]
+    targets = _smooth(second, 2.0)[mask][::SAMPLE_STRIDE]
     design = np.column_stack([samples, np.ones(len(samples), np.float32)])
     channels = [_linear_fit(design, channel) for channel in targets.T]
     expected = [np.clip(first @ weights[:3] + weights[3], 0, 255) for weights in channels]
@@ -125,7 +127,7 @@ def _linear_fit(design: Floats, values: Floats) -> Floats:
     """Return the weights of a robust least-squares fit, [samples, n] → [n]."""
     kept = np.ones(len(values), bool)
     weights = np.zeros(design.shape[1], np.float32)
-    for _ in range(FITS):
+    for _ in range(FIT_ITERATIONS):
         weights = np.linalg.lstsq(design[kept], values[kept], rcond=1e-6)[0]
         errors = np.abs(values - design @ weights)
         kept = _inliers(errors)
@@ -133,10 +135,10 @@ def _linear_fit(design: Floats, values: Floats) -> Floats:
 
 
 def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:
-    """Return gain and shift of a robust linear fit of grey levels, which ignores covered pixels."""
+    """Return gain and shift of a robust linear fit of grey levels; covered pixels are outliers."""
     kept = np.ones(first.shape, bool)
     gain, shift = 1.0, 0.0
-    for _ in range(FITS):
+    for _ in range(FIT_ITERATIONS):
         a, b = first[kept], second[kept]
         variance = float(a.var())
         gain = float(((a - a.mean()) * (b - b.mean())).mean() / variance) if variance > 1 else 1.0
@@ -172,7 +174,7 @@ def _color_changes(first: Floats, second: Floats, gain: float, shift: float) -> 
 
 
 def _detail_changes(first: Floats, second: Floats, mask: Mask, gain: float) -> Iterator[Edit]:
-    """Yield the edits of detail finer than one pixel: at edges, and in flat parts."""
+    """Yield the edits that changed detail finer than one pixel: blur, noise or sharpening."""
     a, b = (
         (luma - _smooth(luma, 1.0))[mask] * factor
         for luma, factor in ((first, abs(gain) or 1.0), (second, 1.0))
@@ -189,7 +191,7 @@ def _detail_changes(first: Floats, second: Floats, mask: Mask, gain: float) -> I
 
 
 def _growth(first: Floats, second: Floats, quantile: float) -> float:
-    """Return the factor by which detail grows from the first to the second, at a quantile."""
+    """Return the factor by which a quantile of the detail grows from the first to the second."""
     before, after = (
         float(np.quantile(np.abs(detail), quantile)) + 0.5 for detail in (first, second)
     )

@@ -1,4 +1,4 @@
-"""Comparison of two picture files."""
+"""Compares two picture files: similarities, alignment, likely edits and an overlay."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import Call, Runtime
 
 WORKING_PIXELS = 4_000_000
-"""Pixels that two decoded pictures count for, with their features and overlap."""
+"""Memory of two compared pictures with their features and overlap, in pixels of the budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Comparison:
     edits: Sequence[Edit]
     """Edits that explain the difference; empty if the pictures could not be aligned."""
     overlay: bytes
-    """A PNG file; empty unless requested."""
+    """PNG file; empty unless requested."""
     model: ModelVersion
     """The copy descriptor."""
     timings: Sequence[StepTiming]
 
 
 class Comparer:
-    """Compares pictures with the models that serve."""
+    """Compares pictures with the served models."""
 
     def __init__(
         self, runtime: Runtime, registry: ModelRegistry, backgrounds: Mapping[str, Background]
@@ -62,7 +62,7 @@ class Comparer:
 
         Args:
             runtime: threads and pixel budget.
-            registry: models that serve.
+            registry: served models.
             backgrounds: background sets of models, by vector space.
         """
         self._runtime = runtime
@@ -75,11 +75,11 @@ class Comparer:
         Args:
             first: the original.
             second: the picture that may have been edited from it.
-            draw: also draw the overlay.
+            draw: whether to draw the overlay.
 
         Raises:
-            ServiceError: as an embedding of either picture, naming the picture at fault;
-                OVERLOADED, MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE.
+            ServiceError: FIELD_REQUIRED or an IMAGE_… reason, with the name of the invalid picture;
+                OVERLOADED, MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         stopwatch = Stopwatch()
         copy = self._registry.with_role(roles.COPY)
@@ -88,8 +88,8 @@ class Comparer:
             for content, name in ((first, "image_a"), (second, "image_b"))
         ]
         call = self._runtime.start_call()
-        # Both at once, since two calls that each hold one picture and wait for room for the other
-        # would deadlock.
+        # Both pictures are admitted at once: two calls that each held one picture and waited for
+        # the pixels of the other would deadlock.
         async with call.admit(sum(file.pixels for file in files)) as grant:
             with stopwatch.step("decode"):
                 a, b = await self._view(call, files)
@@ -112,14 +112,14 @@ class Comparer:
         try:
             return await self._runtime.read_header(content)
         except ServiceError as error:
-            raise _of_picture(name, error) from error
+            raise _named_picture_error(name, error) from error
 
     async def _view(self, call: Call, files: Sequence[PictureFile]) -> list[ComparedPicture]:
         async def view(file: PictureFile, name: str) -> ComparedPicture:
             try:
                 return await call.long.run(read_picture, file)
             except ServiceError as error:
-                raise _of_picture(name, error) from error
+                raise _named_picture_error(name, error) from error
 
         names = ("image_a", "image_b")
         return await together(view(file, name) for file, name in zip(files, names, strict=True))
@@ -132,7 +132,7 @@ class Comparer:
         second: ComparedPicture,
         stopwatch: Stopwatch,
     ) -> tuple[Aligned | None, Vectors]:
-        """Align in a thread while Triton embeds the whole pictures; then embed the overlap."""
+        """Align the pictures while Triton embeds them; then embed their overlap."""
         semantic = self._semantic()
 
         async def alignment() -> Aligned | None:
@@ -162,15 +162,15 @@ class Comparer:
         return aligned, Vectors(copy_vectors, semantic_vectors, overlap_vectors)
 
     def _semantic(self) -> Model | None:
-        """Return the model for similar content; None: it is not served, and not required."""
+        """Return the model for similar content; None if it is not served, since it is optional."""
         try:
             return self._registry.with_role(roles.SEMANTIC)
         except ServiceError:
             return None
 
 
-def _of_picture(name: str, error: ServiceError) -> ServiceError:
-    """Return the error with the picture at fault named."""
+def _named_picture_error(name: str, error: ServiceError) -> ServiceError:
+    """Return the error with the field of the invalid picture added."""
     return ServiceError(
         error.reason,
         f"{name}: {error.message}",

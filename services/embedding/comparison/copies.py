@@ -1,6 +1,6 @@
 """Aligns pairs of thumbnails and measures how well their pixels agree.
 
-The pixels of copies agree, those of other pictures of the same series do not.
+The pixels of copies agree; the pixels of different photos of one scene do not.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from imagesearch_services.embedding.runtime import Runtime
 MAX_PICTURES = 100
 """Maximum thumbnails per call."""
 MAX_PAIRS = 1000
-"""Maximum pairs per call."""
+"""Maximum pairs of thumbnails per call."""
 MAX_SIDE_PX = 1024
 """Maximum side of a thumbnail, pixels."""
 
 LIMITS = ExtractionLimits(max_features=300)
-"""Features of a thumbnail of 320 pixels; more features take time and find no more copies."""
+"""Limits of the features of a thumbnail, chosen at 320 px: more features take longer and find no
+more copies."""
 AGREEMENT_SIDE_PX = 256
-"""Long side at which the overlap is compared, pixels: 160 px judge one pair in a hundred worse."""
+"""Maximum long side of the overlap when it is compared, pixels; at 160 px, one pair in a hundred is
+judged worse."""
 FEATURES_SCALE = 0.5
-"""Scale at which features are extracted: full scale takes three times as long and finds no more
-copies."""
+"""Scale factor of a thumbnail before features are extracted: full scale takes three times as long
+and finds no more copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class CopyChecker:
 
         Args:
             contents: files of the thumbnails.
-            pairs: indices into the contents.
+            pairs: pairs of indices into `contents`.
 
         Returns:
             The evidence of each pair; None if a picture of the pair is unreadable or too large.
@@ -85,7 +87,7 @@ class CopyChecker:
             )
 
     async def _open(self, content: bytes) -> PictureFile | None:
-        """Read a header; None for a file that is no thumbnail."""
+        """Read the header of a thumbnail; None if it is unreadable or too large."""
         try:
             file = await self._runtime.read_header(content)
         except ServiceError:
@@ -142,9 +144,12 @@ def _check_request(contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]) 
         if not content:
             raise missing_field(f"images[{number}].content")
     if len(contents) > MAX_PICTURES:
-        raise field_error("images", f"must be at most {MAX_PICTURES}")
+        raise field_error("images", f"has {len(contents)} images; the maximum is {MAX_PICTURES}")
     if len(pairs) > MAX_PAIRS:
-        raise field_error("pairs", f"must be at most {MAX_PAIRS}")
+        raise field_error("pairs", f"has {len(pairs)} pairs; the maximum is {MAX_PAIRS:,}")
     for number, pair in enumerate(pairs):
         if pair[0] == pair[1] or not all(0 <= row < len(contents) for row in pair):
-            raise field_error(f"pairs[{number}]", "must be two different indices into images")
+            raise field_error(
+                f"pairs[{number}]",
+                f"is {pair}; must be two different indices from 0 to {len(contents) - 1}",
+            )

@@ -1,8 +1,8 @@
-"""Displacement: how far the parts of two aligned pictures deviate from a single homography.
+"""Measures how far the parts of two aligned pictures deviate from a single homography.
 
-An edit moves the whole picture by one homography, to a fraction of a pixel. Another position of the
-camera or of the objects moves near and far objects differently. This parallax remains if everything
-else in two photos of a shelf agrees.
+An edit moves the whole picture by one homography, to a fraction of a pixel. If the camera or the
+objects moved between two photos, near and far objects are displaced differently (parallax). This
+distinguishes two photos of a shelf that agree in everything else.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from imagesearch_services.embedding.features import geometric_check
 SIDE_PX = 512
 """Maximum long side of the overlap, pixels."""
 MIN_SIDE_PX = 32
-"""Minimum shorter side of the overlap."""
+"""Minimum shorter side of the overlap, pixels."""
 EDGE_PX = 17
-"""Width of the rim of the overlap that is ignored, as wide as the correlated windows."""
+"""Side of the kernel that erodes the overlap, pixels: the side of the correlated windows."""
 TEXTURED_SHARE = 0.7
-"""Share of the pixels with contrast that are used: those with the most texture around them, whose
-flow is reliable."""
+"""Share of the pixels with contrast that are used: the pixels with the most texture around them,
+whose flow is reliable."""
 MIN_CORRELATION = 0.7
-"""Minimum correlation of displaced windows that are used, which excludes covered and replaced
+"""Minimum correlation of the window around a displaced pixel, which excludes covered and replaced
 parts."""
 MIN_POINTS = 200
 """Minimum pixels for a measurement."""
 MAX_POINTS = 4000
-"""Maximum pixels that are used."""
+"""Maximum pixels of a measurement; more are subsampled."""
 TOLERANCE_PX = 1.0
-"""Maximum distance of inliers of the homography."""
+"""Maximum reprojection error of an inlier of the homography, pixels."""
 PERCENTILE = 75.0
 """Percentile of the distances that is returned."""
 
@@ -44,8 +44,8 @@ def displacement_px(first: View, second: View, aligned: Aligned) -> float | None
     """Return how far matching parts of two pictures deviate from a single homography.
 
     Returns:
-        The 75th percentile of the distances, in pixels of the coarser picture, or of the overlap
-        at 512 px if that is smaller; None if too few pixels have texture.
+        The 75th percentile of the distances, in pixels of the overlap, which has the resolution of
+        the coarser picture and a long side of at most 512 px; None if too few pixels have texture.
     """
     overlap = overlap_of(first, second, aligned.matrix, side_px=SIDE_PX)
     if overlap is None or min(overlap.mask.shape) < MIN_SIDE_PX:

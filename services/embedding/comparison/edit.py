@@ -11,5 +11,5 @@ class Edit:
 
     name: str
     amount: float | None = None
-    """Degrees clockwise for a rotation; share of the area for a crop, frame or cover; otherwise a
-    factor."""
+    """Degrees clockwise for a rotation; share of the area for a crop, frame or cover; a factor for
+    other edits; None if the edit has no amount."""

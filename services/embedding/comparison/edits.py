@@ -1,7 +1,7 @@
-"""Likely edits that made the second picture from the first.
+"""Names the likely edits that made the second picture from the first.
 
-They are derived from the alignment (motion) and from the overlap (changes of pixels). If it is
-unknown which picture came first, "cropped" means that one picture is a part of the other.
+Edits are derived from the alignment (motion) and from the overlap (changed pixels). "cropped" means
+that one picture is a part of the other, since it may be unknown which picture came first.
 """
 
 from __future__ import annotations
@@ -21,28 +21,31 @@ from imagesearch_services.embedding.features import geometric_check
 from imagesearch_services.embedding.features.geometric_check import Matrix, Size
 
 WHOLE_SHARE = 0.95
-"""Share from which a picture shows all of the other: the accuracy of the alignment."""
+"""Minimum visible share of a picture that counts as the whole picture, since alignments are not
+more accurate."""
 EMBEDDED_SHARE = 0.5
-"""Share of the picture below which a copy with flat surroundings is embedded, not framed."""
+"""Share of the second picture below which a copy with flat surroundings is embedded, not framed."""
 FLAT_SHARE = 0.6
-"""Minimum flat share of the surroundings that are a frame or the band of a caption."""
+"""Minimum share of flat pixels in surroundings that are a frame or the band of a caption."""
 FLAT_LEVELS = 4
 """Maximum difference of a flat pixel from the most frequent grey level."""
 SEAM_STEP = 12.0
-"""Minimum step of grey levels across the outline of a pasted picture."""
+"""Minimum step across the outline of a pasted picture, grey levels."""
 SEAM_FACTOR = 2.0
-"""Minimum ratio of that step to the steps next to the outline."""
+"""Minimum ratio of the step across the outline to the steps next to it."""
 
 ROTATION_DEGREES = 2.0
 """Minimum rotation that is reported, and tolerance of quarter turns."""
 DISTORTED_ROTATION_DEGREES = 8.0
-"""Minimum rotation that is reported if perspective or bending rotate parts of a picture anyway."""
+"""Minimum rotation that is reported with perspective or bending, which rotate parts by themselves.
+"""
 SCALE_CHANGE = 0.03
 """Minimum relative change of scale that is reported."""
 ASPECT_CHANGE = 0.05
 """Minimum relative change of the aspect ratio that is reported."""
 PERSPECTIVE_CHANGE = 0.06
-"""Minimum relative difference of scale between the nearest and the farthest corner."""
+"""Minimum relative difference of scale between the nearest and the farthest corner that is
+reported."""
 BEND = 0.012
 """Minimum displacement by the refinement that is reported, as a share of the long side."""
 
@@ -68,8 +71,8 @@ class Motion:
         is_mirrored = np.linalg.det(linear) < 0
         if is_mirrored:
             linear = linear @ np.diag([-1.0, 1.0])
-        left, _, right = np.linalg.svd(linear)
-        rotation = left @ right
+        u, _, vt = np.linalg.svd(linear)
+        rotation = u @ vt
         stretch = rotation.T @ linear
         degrees = math.degrees(math.atan2(rotation[1, 0], rotation[0, 0]))
         is_upside_down = is_mirrored and abs(degrees) > 90 + ROTATION_DEGREES
@@ -133,7 +136,7 @@ def _is_upright(motion: Motion) -> bool:
 
 
 def _crop_edits(first: View, second: View, aligned: Aligned, *, is_upright: bool) -> Iterator[Edit]:
-    """Yield crops, and what surrounds the first picture in the second."""
+    """Yield crops of either picture, and edits that surround the first picture in the second."""
     if aligned.shown_of_first < WHOLE_SHARE:
         yield Edit("cropped", aligned.shown_of_first)
     if aligned.shown_of_second >= WHOLE_SHARE:
@@ -151,7 +154,7 @@ def _crop_edits(first: View, second: View, aligned: Aligned, *, is_upright: bool
 
 
 def _is_flat_around(view: View, outline: geometric_check.Points) -> bool:
-    """Return whether most pixels outside an outline have one grey level, unlike a photo."""
+    """Return whether most pixels outside an outline have nearly the same grey level."""
     outside = np.full(view.grey.shape, 255, np.uint8)
     cv2.fillConvexPoly(outside, np.round(outline).astype(np.int32), 0)
     outside = np.asarray(cv2.erode(outside, np.ones((5, 5), np.uint8)), np.uint8)
@@ -163,7 +166,7 @@ def _is_flat_around(view: View, outline: geometric_check.Points) -> bool:
 
 
 def _has_seam(view: View, outline: geometric_check.Points) -> bool:
-    """Return whether grey levels step across an outline, at most sides and more than next to it."""
+    """Return whether grey levels step across most sides of an outline, more than next to it."""
     center = outline.mean(axis=0)
     steps, nearby_steps = [], []
     for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
@@ -175,7 +178,7 @@ def _has_seam(view: View, outline: geometric_check.Points) -> bool:
         deeper, is_deeper = _levels(view, along + 6 * inwards)
         farther, is_farther = _levels(view, along - 6 * inwards)
         is_visible = is_outer & is_inner & is_deeper & is_farther
-        if is_visible.mean() > 0.5:  # noqa: PLR2004  # not for a side outside the picture
+        if is_visible.mean() > 0.5:  # noqa: PLR2004  # most of the side lies in the picture
             steps.append(float(np.median(np.abs(inner - outer)[is_visible])))
             # A line around the pasted picture may lie on either side of the outline.
             nearby = (np.abs(inner - deeper)[is_visible], np.abs(outer - farther)[is_visible])

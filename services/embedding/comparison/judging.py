@@ -1,4 +1,4 @@
-"""Steps of a comparison that run in threads: decode, align, measure, explain."""
+"""Steps of a comparison that run in threads: decode, prepare model inputs, measure, name edits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imagesearch_services.embedding.pictures.picture_file import Picture, Pictur
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640
-"""Long side at which pictures are compared, pixels; smaller pictures keep their size."""
+"""Maximum long side of the compared pictures, pixels; smaller pictures are not enlarged."""
 
 Inputs = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -49,7 +49,7 @@ class Vectors:
 
     copy: Floats
     semantic: Floats | None
-    """None if no model with this role serves."""
+    """None if no semantic model is served."""
     aligned_copy: Floats | None
     """Embeddings of the overlap; None if the pictures are not aligned."""
 
@@ -103,7 +103,7 @@ def judge(
     measures |= alignment_measures(first, second, aligned)
     if aligned is None or not aligned.is_credible:
         return measures, []
-    motion = Motion.of(_in_files(first, second, aligned.matrix), _size(first))
+    motion = Motion.of(_in_file_pixels(first, second, aligned.matrix), _size(first))
     measures |= {
         "rotation_degrees": motion.rotation_degrees,
         "scale": motion.scale,
@@ -129,9 +129,11 @@ def alignment_measures(
     """Return how well the pixels of the aligned pictures agree, by name."""
     if aligned is None:
         return {"inlier_count": 0.0}
-    off_px = displacement_px(first.view, second.view, aligned) if aligned.is_credible else None
+    displacement = (
+        displacement_px(first.view, second.view, aligned) if aligned.is_credible else None
+    )
     return {
-        **({} if off_px is None else {"displacement_px": off_px}),
+        **({} if displacement is None else {"displacement_px": displacement}),
         "inlier_count": float(aligned.inlier_count),
         "agreement": aligned.agreement,
         "contrast_share": aligned.contrast_share,
@@ -148,16 +150,16 @@ def _closeness(pair: Floats, background: Background | None) -> tuple[float, floa
     the order of the pictures makes no difference.
     """
     cosine = float(np.clip(pair[0] @ pair[1], -1.0, 1.0))
-    base = float(background.similarities(pair).max()) if background is not None else 0.0
-    return cosine, (cosine - base) / (1 - base)
+    chance = float(background.similarities(pair).max()) if background is not None else 0.0
+    return cosine, (cosine - chance) / (1 - chance)
 
 
 def _size(compared: ComparedPicture) -> tuple[int, int]:
     return compared.picture.width, compared.picture.height
 
 
-def _in_files(first: ComparedPicture, second: ComparedPicture, matrix: Matrix) -> Matrix:
-    """Convert a homography between views to pixels of the files."""
+def _in_file_pixels(first: ComparedPicture, second: ComparedPicture, matrix: Matrix) -> Matrix:
+    """Convert a homography between views to a homography between pixels of the files."""
     to_view = np.diag([first.picture.x_scale, first.picture.y_scale, 1.0])
     from_view = np.diag([1 / second.picture.x_scale, 1 / second.picture.y_scale, 1.0])
     return from_view @ matrix @ to_view

@@ -1,4 +1,4 @@
-"""Measures of the difference of two pictures: by pixels and by perceptual hashes."""
+"""Measures how much two pictures differ, by pixels and by perceptual hashes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from skimage.metrics import structural_similarity
 from imagesearch_services.embedding.comparison.view import Mask, Pixels, grey_of
 
 MEASURED_SIDE_PX = 256
-"""Long side at which whole pictures are compared pixel by pixel."""
+"""Maximum long side of whole pictures that are compared pixel by pixel, pixels."""
 SSIM_WINDOW_PX = 7
-"""Side of the windows of the structural similarity."""
+"""Side of the windows of the structural similarity, pixels."""
 
 
 def pixel_measures(first: Pixels, second: Pixels) -> dict[str, float]:
-    """Compare the pixels of two pictures without alignment, at the first picture's shape.
+    """Compare the pixels of two pictures without alignment; the second is resized to the first.
 
     Args:
         first: uint8 RGB [height, width, 3].
         second: uint8 RGB of any size.
 
     Returns:
-        "mse" of the levels 0 to 255 over all channels; "psnr_db", infinite for the same pixels;
-        "ssim" of the grey levels, -1 to 1 (Wang et al., "Image quality assessment: from error
-        visibility to structural similarity", 2004).
+        "mse", the mean squared error of the levels 0 to 255 over all channels; "psnr_db", infinite
+        for equal pixels; "ssim" of the grey levels, -1 to 1 (Wang et al., "Image quality
+        assessment: from error visibility to structural similarity", 2004).
     """
     height, width = first.shape[:2]
     factor = min(1.0, MEASURED_SIDE_PX / max(height, width))
@@ -49,11 +49,14 @@ def psnr_db(mse: float) -> float:
 
 
 def ssim(first: Pixels, second: Pixels, mask: Mask | None = None) -> float:
-    """Return the mean structural similarity of two pictures of the same size, inside the mask."""
+    """Return the mean structural similarity of two pictures of the same size, inside the mask.
+
+    Returns 0 for pictures narrower than a window.
+    """
     a, b = grey_of(first), grey_of(second)
     if min(a.shape) < SSIM_WINDOW_PX:
         return 0.0
-    compare: Any = structural_similarity  # untyped
+    compare: Any = structural_similarity  # scikit-image has no type hints
     mean, similarities = compare(a, b, win_size=SSIM_WINDOW_PX, data_range=255, full=True)
     if mask is None or not mask.any():
         return float(mean)
@@ -64,13 +67,14 @@ def hash_measures(first: Pixels, second: Pixels) -> dict[str, float]:
     """Count the bits by which perceptual hashes differ.
 
     Returns:
-        "phash_distance" of 64 (DCT hash, ImageHash); "pdq_distance" of 256 (PDQ, Facebook 2019);
-        "pdq_distance_turned", the minimum over the eight orientations of the second picture.
+        "phash_distance", 0 to 64 bits (DCT hash, ImageHash); "pdq_distance", 0 to 256 bits (PDQ,
+        Facebook 2019); "pdq_distance_turned", its minimum over the eight orientations of the second
+        picture.
     """
     a, b = (imagehash.phash(Image.fromarray(pixels)) for pixels in (first, second))
     (first_hash, *_), _ = pdqhash.compute_dihedral(first)
     second_hashes, _ = pdqhash.compute_dihedral(second)
-    distances = [int(np.count_nonzero(first_hash != each)) for each in second_hashes]
+    distances = [int(np.count_nonzero(first_hash != second_hash)) for second_hash in second_hashes]
     return {
         "phash_distance": float(a - b),
         "pdq_distance": float(distances[0]),

@@ -1,4 +1,4 @@
-"""Dense optical flow between the two pictures of an overlap."""
+"""Computes dense optical flow between the two pictures of an overlap."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from imagesearch_services.embedding.comparison.view import Floats, Pixels, grey_
 
 
 def flow_of(overlap: Overlap) -> Floats:
-    """Return the displacement from the second picture to the first, [height, width, 2].
+    """Return the displacement (x, y) of each pixel from the second picture to the first.
 
-    Dense inverse search flow (Kroeger et al., "Fast optical flow using dense inverse search", ECCV
-    2016).
+    Dense inverse search (Kroeger et al., "Fast optical flow using dense inverse search", ECCV
+    2016), median filtered.
+
+    Returns:
+        Pixels, float32 [height, width, 2].
     """
     first, second = (
         cv2.GaussianBlur(grey_of(pixels), (0, 0), 1.0) for pixels in (overlap.first, overlap.second)
@@ -24,7 +27,7 @@ def flow_of(overlap: Overlap) -> Floats:
 
 
 def displaced(pixels: Pixels, flow: Floats) -> Pixels:
-    """Return the picture whose pixels are read at the displacements of the flow."""
+    """Warp a picture by a flow: each pixel is read at its displaced position."""
     height, width = pixels.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     result = cv2.remap(

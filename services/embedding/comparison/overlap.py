@@ -1,4 +1,4 @@
-"""The overlap of two aligned pictures: both warped to the same pixels, and their correlation."""
+"""Warps two aligned pictures to the pixels of their overlap and correlates them there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from imagesearch_services.embedding.features import geometric_check
 from imagesearch_services.embedding.features.geometric_check import Matrix, Size
 
 MIN_SIDE_PX = 24
-"""Minimum shorter side of an overlap, if the pictures have it."""
+"""Shorter side below which an overlap is not reduced, pixels."""
 SMOOTHING_PX = 1.5
-"""Standard deviation of the blur before correlation, which suppresses filters and compression."""
+"""Standard deviation of the blur before correlation, pixels; it suppresses the effects of filters
+and compression."""
 WINDOW_PX = 17
-"""Side of the windows whose correlations are measured."""
+"""Side of the windows whose correlations are measured, pixels."""
 MIN_CONTRAST = 4.0
-"""Minimum standard deviation of the grey levels in a window whose correlation is significant."""
+"""Minimum standard deviation of a window whose correlation is significant, grey levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def overlap_of(first: View, second: View, matrix: Matrix, *, side_px: int) -> Ov
         first: picture.
         second: picture.
         matrix: homography from the first picture's pixels to the second's.
-        side_px: maximum long side of the overlap.
+        side_px: maximum long side of the overlap, pixels.
 
     Returns:
         The overlap; None if it is narrower than two pixels.
@@ -70,7 +71,7 @@ def overlap_of(first: View, second: View, matrix: Matrix, *, side_px: int) -> Ov
 
 
 def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
-    """Warp a picture by a homography; reductions are averaged.
+    """Warp a picture by a homography; a reduction averages pixels.
 
     Args:
         pixels: picture.
@@ -83,11 +84,11 @@ def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
     height, width = pixels.shape[:2]
     growth = np.sqrt(abs(np.linalg.det(geometric_check.local_affine(matrix, (width, height)))))
     if growth < 1:
-        small = (max(2, round(width * growth)), max(2, round(height * growth)))
-        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
-        matrix = matrix @ np.diag([width / small[0], height / small[1], 1.0])
-        width, height = small
-    # Positions count from pixel edges, OpenCV's from pixel centers.
+        reduced = (max(2, round(width * growth)), max(2, round(height * growth)))
+        pixels = np.asarray(cv2.resize(pixels, reduced, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix @ np.diag([width / reduced[0], height / reduced[1], 1.0])
+        width, height = reduced
+    # Our coordinates count from pixel edges, OpenCV's from pixel centers.
     half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
     centered = np.linalg.inv(half) @ matrix @ half
     warped_pixels = cv2.warpPerspective(
@@ -100,7 +101,7 @@ def warped(pixels: Pixels, matrix: Matrix, size: Size) -> tuple[Pixels, Mask]:
 
 
 def agreement(overlap: Overlap) -> tuple[float, float]:
-    """Return how well the pictures agree in their overlap.
+    """Measure how well the pictures agree in their overlap.
 
     Returns:
         The mean correlation of the windows with contrast, 0 to 1, and the share of the overlap

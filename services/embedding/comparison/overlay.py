@@ -1,4 +1,4 @@
-"""The overlay: a drawing of two aligned pictures."""
+"""Draws the overlay of two aligned pictures, between both pictures."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from imagesearch_services.embedding.features.geometric_check import Matrix, Poin
 Color = tuple[int, int, int]
 
 PANEL_PX = 420
-"""Long side of each panel; smaller pictures are enlarged to it."""
+"""Long side of each panel, pixels; smaller pictures are enlarged to it."""
 GAP_PX = 16
-"""Space around each panel."""
+"""Space around each panel, pixels."""
 CAPTION_PX = 30
-"""Height of the captions."""
+"""Height of the captions, pixels."""
 LINE_PX = 3
-"""Width of outlines."""
+"""Width of outlines, pixels."""
 BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
 FIRST_COLOR = (214, 90, 0)
 """Orange: the outline of the first picture, and pixels that are darker in it."""
 SECOND_COLOR = (0, 104, 190)
-"""Blue: the same for the second picture. Color-blind people can distinguish orange and blue."""
+"""Blue: the outline of the second picture, and pixels that are darker in it. Color-blind people can
+distinguish orange and blue."""
 FADE = 0.55
-"""Share by which parts that only one picture shows are faded to white."""
+"""Opacity of the white over parts that only one picture shows."""
 
 
 def draw_overlay(first: View, second: View, aligned: Aligned | None) -> bytes:
     """Draw three panels: the first picture, the overlay of both, and the second picture.
 
-    The overlay is grey where both agree and orange or blue where they differ; outlines have the
-    color of the picture inside. Without a credible alignment there is no overlay.
+    The overlay is grey where both agree and orange or blue where they differ. An outline has the
+    color of the picture that it encloses. Without a credible alignment there is no overlay.
 
     Returns:
         A PNG file.
@@ -74,8 +75,8 @@ def _overlaid(first: View, second: View, aligned: Aligned) -> Pixels:
     grey_first = grey_of(pixels_first).astype(np.float32)
     grey_second = grey_of(pixels_second).astype(np.float32)
     faded = background * (1 - FADE) + 255 * FADE
-    both = _two_inks(_with_levels_of(grey_first, grey_second, mask), grey_second)
-    drawn = Image.fromarray(np.where(mask[..., None], both, faded).astype(np.uint8))
+    blended = _two_inks(_with_levels_of(grey_first, grey_second, mask), grey_second)
+    drawn = Image.fromarray(np.where(mask[..., None], blended, faded).astype(np.uint8))
     outline = geometric_check.transform(scale @ matrix, geometric_check.corners(other.size))
     _draw_outline(drawn, outline, SECOND_COLOR if base is first else FIRST_COLOR)
     return np.asarray(drawn)
@@ -95,7 +96,7 @@ def _two_inks(first: Floats, second: Floats) -> Pixels:
     """Blend two pictures of grey levels [height, width]: grey where equal, colored where not."""
     darker = np.minimum(first, second)[..., None]
     difference = np.clip((first - second)[..., None] / 255, -1, 1)
-    # A pixel has the color of the picture in which it is darker, stronger with the difference.
+    # A pixel takes the ink of the picture in which it is darker, more ink for a larger difference.
     lighter = np.maximum(first, second)[..., None]
     ink = np.where(difference > 0, SECOND_COLOR, FIRST_COLOR)
     strength = np.sqrt(np.abs(difference))
@@ -115,7 +116,7 @@ def _outlined(view: View, other: View, matrix: Matrix, color: Color) -> Image.Im
 
 def _draw_outline(image: Image.Image, outline: Points, color: Color) -> None:
     """Draw an outline with a white border, which is visible on any background."""
-    max_px = 8 * PANEL_PX  # Pillow must not get huge numbers
+    max_px = 8 * PANEL_PX  # bounds the coordinates that Pillow has to draw
     points = [(float(x), float(y)) for x, y in np.clip(outline, -max_px, max_px)]
     pen = ImageDraw.Draw(image)
     for width, ink in ((LINE_PX + 2, BACKGROUND), (LINE_PX, color)):

@@ -18,16 +18,17 @@ from imagesearch_services.embedding.features.local_features import (
 Pixels = npt.NDArray[np.uint8]
 """RGB [height, width, 3], or grey [height, width]."""
 Grey = npt.NDArray[np.uint8]
-"""[height, width]."""
+"""Grey levels, [height, width]."""
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LIMITS = ExtractionLimits(max_features=800)
+"""Limits of the features of most pictures."""
 FAINT_LIMITS = ExtractionLimits(max_features=800, contrast_threshold=0.006)
-"""Limits for pictures with few features."""
+"""Limits of the features of pictures with little contrast."""
 FEW_FEATURES = 150
-"""Number of features below which faint features are extracted: a plain dress has hardly any
-others."""
+"""Number of features below which faint features are extracted, too; a plain dress has hardly any
+other features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class View:
     """A picture at working size with its local features."""
 
     pixels: Pixels
-    """Grey if colors do not matter, which is faster."""
+    """RGB, or grey levels if colors are not compared, which is faster."""
     grey: Grey
     features: LocalFeatures
 
@@ -55,7 +56,7 @@ class View:
 
 
 def grey_of(pixels: Pixels) -> Grey:
-    """Return the luma of RGB, [height, width, 3] → [height, width]; grey pixels are unchanged."""
+    """Convert RGB to luma, [height, width, 3] → [height, width]; return grey levels unchanged."""
     if pixels.ndim == 2:  # noqa: PLR2004
         return pixels
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -49,7 +49,7 @@ def read_items(items: Sequence[pb.EmbedImageItem]) -> list[Item]:
 
 
 def write_served_model(model: Model, dimensions: int) -> pb.ServedModel:
-    """Write a model; `dimensions` are those of its space, to which a joined model may add."""
+    """Write a model with the dimensions of its space, which include those of a joined model."""
     return pb.ServedModel(
         model=write_model_version(model.model_version),
         space=model.space,
@@ -146,7 +146,7 @@ def _read_annotation(annotation: pb.Annotation, field: str) -> Annotation:
     if has_corners:
         points = list(read_quadrilateral(annotation.corners))
         if len(points) != CORNERS:
-            raise field_error(f"{field}.corners", f"must be {CORNERS}, not {len(points)}")
+            raise field_error(f"{field}.corners", f"has {len(points)} corners; must have {CORNERS}")
     else:
         box = read_box(annotation.box)
         if not (box.x_min < box.x_max and box.y_min < box.y_max):

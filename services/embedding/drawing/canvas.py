@@ -20,7 +20,7 @@ SUBPIXEL_BITS = 6
 HALO = "#0b0d10"
 """Color of the halo behind outlines and lines."""
 MASK_SUPERSAMPLING = 4
-"""Factor by which masks with round corners are supersampled against jagged edges."""
+"""Supersampling factor of masks with round corners, which antialiases them."""
 
 
 class Canvas:

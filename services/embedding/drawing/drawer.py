@@ -41,13 +41,13 @@ MAX_ANNOTATIONS = 200
 MAX_THUMBNAILS = 40
 """Maximum thumbnails per drawing."""
 MAX_THUMBNAIL_PIXELS = 1_000_000
-"""Maximum pixels of a thumbnail; a larger one leaves its frame empty."""
+"""Maximum pixels of a thumbnail; a larger thumbnail leaves its frame empty."""
 MAX_LINES = 20
 """Maximum lines of a label or a caption."""
 MAX_LINE_BYTES = 4096
 """Maximum length of a line, bytes of UTF-8."""
 MAX_CORNER_PX = 1e6
-"""Maximum absolute coordinate of a corner. Outlines are clipped to the picture anyway."""
+"""Upper bound of a corner's absolute coordinates, pixels; outlines are clipped to the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +55,24 @@ class ThumbnailFile:
     """An encoded thumbnail to draw next to the picture, and its caption."""
 
     content: bytes
-    """Draws an empty frame if it is empty, unreadable or larger than `MAX_THUMBNAIL_PIXELS`."""
+    """The file. If it is empty, unreadable or larger than `MAX_THUMBNAIL_PIXELS`, an empty frame is
+    drawn."""
     lines: Sequence[str] = ()
+    """Lines of the caption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A drawing to make."""
+    """A picture to draw, with its annotations and thumbnails."""
 
     content: bytes
     """The picture file."""
     annotations: Sequence[Annotation] = ()
     thumbnails: Sequence[ThumbnailFile] = ()
     media_type: str = ""
-    """One of `MEDIA_TYPES`; empty: JPEG, the cheapest."""
+    """Media type of the drawing, one of `MEDIA_TYPES`; empty: JPEG, which is encoded fastest."""
     max_side_px: int = 0
-    """64 to 4,096; 0: 1,280."""
+    """Maximum width and height of the drawing, 64 to 4,096; 0: 1,280."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,8 @@ def _decode(file: PictureFile, reduction: float) -> Pixels | None:
     """Decode with the sides divided by at most `reduction`; None if the file is damaged."""
     content = file.content
     if content.startswith(JPEG_START) and content.endswith(JPEG_END):
-        # The libraries' own thumbnails. OpenCV applies their EXIF orientation, too, and takes half
-        # of the time.
+        # Libraries store their thumbnails as JPEG. OpenCV decodes it in half of Pillow's time, and
+        # applies the EXIF orientation, too.
         return _decode_jpeg(content, reduction)
     try:
         return np.asarray(file.decode(reduction).image)

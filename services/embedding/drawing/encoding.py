@@ -14,18 +14,16 @@ from imagesearch_services.embedding.drawing.fonts import Pixels
 
 JPEG_OPTIONS = (cv2.IMWRITE_JPEG_QUALITY, 85)
 PNG_OPTIONS = (
-    # The fastest options measured on drawings of photographs whose file size is acceptable.
+    # The fastest options with an acceptable file size, measured on drawings of photographs.
     cv2.IMWRITE_PNG_COMPRESSION, 1,
     cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
 )  # fmt: skip
 MAX_FPNG_VALUES = 3 * 1280 * 1280
-"""Largest picture that fpng encodes, in values (pixels times channels).
-
-fpng holds the GIL; this many values take it a few milliseconds.
-"""
+"""Maximum size of a picture that fpng encodes, in values (pixels times channels): fpng holds the
+GIL, for a few milliseconds at this size."""
 WEBP_OPTIONS = {"quality": 85, "method": 0}
-"""Pillow's options. OpenCV has no `method` and takes four times as long."""
+"""Options of Pillow's encoder. OpenCV's has no `method` and takes four times as long."""
 
 
 def encode(pixels: Pixels, media_type: str) -> bytes:

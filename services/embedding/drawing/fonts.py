@@ -2,7 +2,7 @@
 
 Pango shapes the text, orders it by direction and picks a font for each script from the installed
 fonts (`make system-packages`). If no fonts are installed, Pillow's built-in font draws the
-characters that it has: a drawing never fails because a font is missing.
+characters that it has. So a drawing never fails because a font is missing.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ SAMPLES = {
 """A sample character of each supported script."""
 
 SOLID_EDGE_SHARE = 0.9
-"""Share of an edge that must have ink for a glyph to be a missing-glyph box; its corners may be
-soft."""
+"""Minimum inked share of each edge of a missing-glyph box, whose corners may be antialiased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def has_fonts() -> bool:
 
 
 def missing_scripts() -> list[str]:
-    """Return the supported scripts for which no font is installed."""
+    """Return the supported scripts that no installed font covers."""
     style = Style(48, "#000000")
     return [
         script
@@ -98,7 +97,7 @@ def _rasterize_with_pango(text: str, style: Style) -> tuple[Pixels, int]:
         image = pyvips.Image.text(
             f'<span foreground="{style.color}">{escape(text)}</span>',
             font=f"{FAMILIES} {'Bold ' if style.bold else ''}{style.size_px}",
-            dpi=72,  # makes a point a pixel
+            dpi=72,  # one point is one pixel
             rgba=True,
         )
     except pyvips.Error:  # the text has no ink, such as a soft hyphen

@@ -18,10 +18,11 @@ PLATE = "#0b0d10"
 PLATE_INK = "#ffffff"
 
 MAX_LABEL_SHARE = 0.62
-"""Maximum width of a label, as a share of the width of the room for labels."""
+"""Maximum width of a label, as a share of the width of the area for labels."""
 MAX_LABEL_ROWS = 6
+"""Maximum rows of text in a label."""
 MAX_LABELLED_SHARE = 0.5
-"""Maximum area of all labels together, as a share of the room for labels."""
+"""Maximum area of all labels together, as a share of the area for labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def draw_labels(canvas: Canvas, outlines: Sequence[Outline], bounds: Box, metric
 
 
 def _positions(labels: Sequence[_TypesetLabel], bounds: Box) -> list[Box | None]:
-    """Place the first labels that together leave `1 - MAX_LABELLED_SHARE` of the bounds visible."""
+    """Place labels until they cover `MAX_LABELLED_SHARE` of the bounds; the others get None."""
     max_area = MAX_LABELLED_SHARE * bounds.width * bounds.height
     areas = itertools.accumulate(label.width * label.height for label in labels)
     kept = [label for label, area in zip(labels, areas, strict=True) if area <= max_area]

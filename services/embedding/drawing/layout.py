@@ -18,12 +18,12 @@ MAX_CELL_SHARE = 0.34
 """Maximum width of a thumbnail, as a share of the maximum side of the drawing."""
 READABLE_CELL_EM = 10
 """Width that a caption needs, in font sizes. A cell is wider only if most thumbnails have as many
-pixels: enlarging them shows no more."""
+pixels, since enlarged thumbnails show no more detail."""
 READABLE_SIDE_EM = 32
 """Long side up to which a smaller picture is enlarged, in font sizes, so that labels don't cover
 it."""
 MIN_ROOM_EM = 16
-"""Minimum width and height of the area for labels, in font sizes: a narrower picture gets margins.
+"""Minimum width and height of the area for labels, in font sizes; a smaller picture gets margins.
 """
 CELL_ASPECT_RANGE = (0.7, 1.5)
 """Minimum and maximum width of a thumbnail's frame divided by its height."""
@@ -31,7 +31,7 @@ CELL_ASPECT_RANGE = (0.7, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Lengths that a layout is measured in, pixels."""
+    """Lengths that all parts of a layout share, pixels."""
 
     side: int
     """Maximum width and height of the drawing."""
@@ -79,7 +79,7 @@ class Layout:
     height: int
     picture: Box
     room: Box
-    """The picture and the margins that its labels may use."""
+    """Area for labels: the picture and its margins."""
     cells: Sequence[PlacedCell]
 
 
@@ -148,7 +148,7 @@ class _Captions(NamedTuple):
 
     @classmethod
     def of(cls, cells: Sequence[Cell], width: int) -> _Captions:
-        """Give the first line of each caption one row, the others a second row if they need it."""
+        """Allow one row for the first line of a caption, and two rows for other lines if needed."""
         rows_per_line = [
             [
                 1 if number == 0 or line_width <= width else 2
@@ -249,7 +249,7 @@ class _Arrangement:
 
 
 class _Margins(NamedTuple):
-    """Size of a scaled picture and of its room, which is larger for a very narrow picture."""
+    """Sizes of a scaled picture and of its area for labels; a narrow picture has margins."""
 
     width: int
     height: int
@@ -258,7 +258,14 @@ class _Margins(NamedTuple):
 
     @classmethod
     def of(cls, width: float, height: float, max_room: int, metrics: Metrics) -> _Margins:
-        """Round a picture's size and add margins that make its room at most `max_room` wide."""
+        """Round a picture's size and add margins up to the minimum size of the area for labels.
+
+        Args:
+            width: width of the scaled picture, pixels.
+            height: height of the scaled picture, pixels.
+            max_room: upper bound of that minimum size, pixels.
+            metrics: lengths of the layout.
+        """
         rounded_width, rounded_height = max(1, round(width)), max(1, round(height))
         min_room = min(max_room, MIN_ROOM_EM * metrics.font)
         return cls(
@@ -269,7 +276,7 @@ class _Margins(NamedTuple):
         )
 
     def boxes(self, x: int, y: int) -> tuple[Box, Box]:
-        """Return the boxes of the picture and of its room, with the room's corner at (x, y)."""
+        """Return the boxes of the picture and of the area for labels, whose corner is at (x, y)."""
         left = x + (self.room_width - self.width) // 2
         top = y + (self.room_height - self.height) // 2
         return (
@@ -279,6 +286,6 @@ class _Margins(NamedTuple):
 
 
 def _scale_factor(width: int, height: int, room: tuple[float, float], metrics: Metrics) -> float:
-    """Return the factor that fits a picture into the room; small pictures don't fill it."""
+    """Return the factor that fits a picture into the available room; it bounds the enlargement."""
     max_enlargement = max(1.0, READABLE_SIDE_EM * metrics.font / max(width, height))
     return min(room[0] / width, room[1] / height, max_enlargement)

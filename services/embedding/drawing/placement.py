@@ -17,10 +17,10 @@ import numpy as np
 from imagesearch_services.common.types import Box
 
 ORDER_WEIGHT = 0.04
-"""Cost of each step down the list of preferred positions. A cost of 1 is the label's whole area
-hiding other boxes."""
+"""Cost of each step down the list of preferred positions. A label that hides other boxes with its
+whole area costs 1."""
 SCAN_STEPS = 48
-"""Positions that are scanned in each direction when none around the box is free."""
+"""Number of positions that are scanned along each axis when no position around the box is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class Label:
     height: int
     """Height of the label, pixels."""
     corners: Sequence[tuple[float, float]] = ()
-    """Corners (x, y) of a shape that does not fill `box`; the label may stand at its top or bottom
-    corner. Empty for an upright box."""
+    """Corners (x, y) of a shape that does not fill `box`, whose label may touch its top or bottom
+    corner; empty for an upright box."""
 
 
 def place(
     labels: Sequence[Label], bounds: Box, *, obstacles: Iterable[Box] = ()
 ) -> list[Box | None]:
-    """Find a position for every label.
+    """Place each label where it covers no obstacle and no other label.
 
     Args:
         labels: the most important first.
@@ -91,8 +91,8 @@ def _place_around(
 def _hidden_area(position: Box, box: Box, own_box: Box) -> float:
     """Return the area of a box that a label hides.
 
-    For the label's own box, the area is weighted by the hidden share of the box: hiding a corner of
-    a large box costs little.
+    For the label's own box, the area is multiplied by the hidden share of the box, so that hiding a
+    corner of a large box costs little.
     """
     shared = overlap(position, box)
     if box == own_box:
@@ -152,7 +152,7 @@ def _place_nearest(label: Label, bounds: Box, occupied: Sequence[Box]) -> Box | 
 
 
 def _moved_inside(corner: tuple[float, float], label: Label, bounds: Box) -> Box | None:
-    """Move a position into the bounds, to whole pixels; None if the label is larger than they."""
+    """Move a position into the bounds, in whole pixels; None if the label exceeds the bounds."""
     if label.width > bounds.width or label.height > bounds.height:
         return None
     left = round(min(max(corner[0], bounds.x_min), bounds.x_max - label.width))

@@ -31,17 +31,17 @@ SECONDARY_INK = "#4d5866"
 EMPTY_FRAME = "#dfe4ea"
 HIGHLIGHT = "#ffb000"
 COLORS = ("#3ddc97", "#4cc9f0", "#ff8fc0", "#c9b1ff", "#f4f269", "#ff9f6b")
-"""Colors of outlines that are not highlighted, in turn. All contrast with the plate and the halo.
-"""
+"""Colors that outlines take in turn if they are not highlighted. All contrast with the plate and
+the halo."""
 HIGHLIGHT_STROKE = 1.6
 """Stroke width of highlighted outlines divided by that of the others."""
 
 MIN_LINEAR_FACTOR = 0.5
-"""Smallest scale factor at which pictures are shrunk by linear interpolation. Below it, pixels are
-averaged by area."""
+"""Minimum scale factor at which pictures are reduced by linear interpolation; at smaller factors,
+pixels are averaged by area."""
 
 MIN_ENLARGEMENT = 1.25
-"""Thumbnails that fill their frames at a smaller enlargement keep their own pixels."""
+"""Minimum factor by which a thumbnail is enlarged to fill its frame; below it, its pixels stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +51,21 @@ class Annotation:
     points: Sequence[Point]
     """Corners (x, y), pixels of the picture as shown."""
     lines: Sequence[str] = ()
-    """Lines of the label; empty for an outline without a label."""
+    """Lines of the label; empty: no label."""
     is_highlighted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail that is decoded once its size in the drawing is known: smaller is cheaper."""
+    """A thumbnail that is decoded when its size in the drawing is known, which may save time."""
 
     width: int
     """Width as shown, pixels."""
     height: int
     """Height as shown, pixels."""
     decode: Callable[[float], Pixels | None]
-    """Takes the maximum factor by which decoding may divide the sides. Returns uint8 RGB, [height,
-    width, 3], or None if the file is damaged."""
+    """Decodes the file, given the maximum factor by which decoding may divide the sides. Returns
+    uint8 RGB, [height, width, 3], or None if the file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,9 @@ class CaptionedThumbnail:
     """A thumbnail and its caption."""
 
     thumbnail: Thumbnail | None
-    """None draws an empty frame."""
+    """The thumbnail; None: an empty frame is drawn."""
     lines: Sequence[str] = ()
+    """Lines of the caption."""
 
 
 def render(
@@ -86,7 +87,7 @@ def render(
     """Render a drawing. CPU-bound: call it in a worker thread.
 
     Args:
-        picture: decoded.
+        picture: decoded picture.
         annotations: outlines and labels to draw on the picture.
         captioned: thumbnails to draw next to it, the most important first.
         max_side_px: maximum width and height of the drawing.
@@ -197,6 +198,6 @@ def _resized(pixels: Pixels, width: int, height: int) -> Pixels:
     factor = width / pixels.shape[1]
     if factor > 1:
         method = cv2.INTER_CUBIC
-    else:  # averaging by area is slow and visibly better only at strong reductions
+    else:  # averaging by area is slow, and visibly better only at strong reductions
         method = cv2.INTER_LINEAR if factor > MIN_LINEAR_FACTOR else cv2.INTER_AREA
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=method), np.uint8)

@@ -16,45 +16,45 @@ ELLIPSIS = "…"
 GRAPHEME = regex.compile(r"\X")
 """An extended grapheme cluster: a user-perceived character (Unicode UAX #29)."""
 LINE_HEIGHT = 1.35
-"""Distance between baselines, in font sizes; taller scripts take more."""
+"""Minimum distance between baselines, in font sizes; tall scripts take more."""
 
 HEADROOM = 0.12
-"""Space that fonts leave above capitals beyond the space below descenders, in font sizes. It is
-removed to center the text in its row."""
+"""Excess of the space above capitals over the space below descenders, in font sizes; it is removed
+to center the text in its row."""
 
 MIN_GRAPHEME_EM = 0.2
-"""Lower bound for the average width of a grapheme cluster, in font sizes. Text that cannot fit by
-this bound is dropped without being measured."""
+"""Lower bound of the average width of a grapheme cluster, in font sizes; text that is too long by
+this bound is cut off before it is measured."""
 
 BREAK_AFTER = frozenset(" -_/.,;:%·|")
 """Characters after which a row may end."""
 MIN_BREAK_SHARE = 0.55
-"""Minimum share of a row's grapheme clusters before a break after `BREAK_AFTER`. A row without such
-a position breaks between any two grapheme clusters."""
+"""Minimum position of a break after one of `BREAK_AFTER`, as a share of the grapheme clusters that
+fit in the row. If there is none, the row breaks between any two grapheme clusters."""
 
 INVISIBLE_CATEGORIES = frozenset({"Cc", "Cs", "Cn"})
-"""Unicode general categories that no font draws: controls, surrogates and unassigned."""
+"""Unicode general categories that no font draws: controls, surrogates and unassigned characters."""
 MAX_MARKS = 4
 """Maximum nonspacing marks on one base character."""
 
 CACHED_ROWS = 512
 """Maximum rows in the cache of rasterized text."""
 MAX_CACHED_SIZE = 48_000
-"""Size of the largest row that is cached: characters times the square of the font size. It takes
-about 256 kB of pixels, a full cache 128 MB."""
+"""Maximum size of a cached row: characters times the square of the font size. A row of this size
+takes about 256 kB of pixels, a full cache 128 MB."""
 MAX_MEASURED = 256
-"""Maximum grapheme clusters that are measured; more fit in two rows of no drawing."""
+"""Maximum grapheme clusters that are measured: two rows of a drawing never hold more."""
 
 REMOVED = dict.fromkeys(
     [*range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
 )
-"""Bidirectional control characters, and the byte order mark: those of a line must not change the
-direction of text in other lines. A table for `str.translate`."""
+"""Characters to remove, a table for `str.translate`: bidirectional controls, which could change the
+direction of text in other lines, and the byte order mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Text that is rasterized in one row."""
+    """A row of rasterized text."""
 
     pixels: Pixels
     """uint8 RGBA with straight alpha, cropped to the ink, [height, width, 4]."""
@@ -142,14 +142,14 @@ def _graphemes(text: str) -> list[str]:
     clean = "".join(
         character
         for character in spaced
-        if unicodedata.category(character) not in {"Cc", "Cs", "Cn"}
+        if unicodedata.category(character) not in INVISIBLE_CATEGORIES
     )
     # Collapse whitespace again: a removed character may have stood between two spaces.
     return [_with_few_marks(cluster) for cluster in GRAPHEME.findall(" ".join(clean.split()))]
 
 
 def _with_few_marks(grapheme: str) -> str:
-    """Drop nonspacing marks beyond `MAX_MARKS`: stacked without limit, they fill the picture."""
+    """Drop nonspacing marks beyond `MAX_MARKS`, which would stack up over the whole picture."""
     if len(grapheme) <= MAX_MARKS:
         return grapheme
     marks = itertools.count(1)
@@ -161,7 +161,7 @@ def _with_few_marks(grapheme: str) -> str:
 
 
 def _truncated_row(graphemes: Sequence[str], style: Style, width_px: int) -> Row | None:
-    """Set as many grapheme clusters as fit before an ellipsis; None if it does not fit itself."""
+    """Set as many grapheme clusters as fit before an ellipsis; None if not even that fits."""
     ellipsis_px = set_row(ELLIPSIS, style).width_px
     if ellipsis_px > width_px:
         return None
@@ -194,7 +194,7 @@ def _fitting_count(graphemes: Sequence[str], style: Style, width_px: int) -> int
 
 
 def _break_position(graphemes: Sequence[str], count: int) -> int:
-    """Return the last break opportunity at or before `count`, or `count` if none is near."""
+    """Return the last break opportunity at or before `count`; `count` if none is close to it."""
     for end in range(count, int(MIN_BREAK_SHARE * count), -1):
         if graphemes[end - 1] in BREAK_AFTER or (end < len(graphemes) and graphemes[end] == " "):
             return end

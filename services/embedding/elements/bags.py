@@ -1,4 +1,4 @@
-"""Bags of visual words: the sparse vectors that candidate elements are retrieved by."""
+"""Makes bags of visual words, the sparse vectors by which candidate elements are retrieved."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from imagesearch_services.embedding.elements.shapes import WORD_WEIGHT, WORDS_TRIED, Shape
+from imagesearch_services.embedding.elements.shapes import QUERY_WORDS_PER_TABLE, WORD_WEIGHT, Shape
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 MAX_INVERTED_KEYPOINTS = 150
-"""Maximum keypoints of an element that is searched for as a negative, too."""
+"""Maximum keypoints of an element whose negative (inverted picture) is searched for, too."""
 MIN_PHOTO_WEIGHT = 0.03
-"""Added to the mean weight of a word in photos: its lower bound, since rare words were too few to
-measure."""
+"""Constant added to the mean weight of a word in photos, since rare words occurred too seldom for
+their weight to be measured."""
 MIN_EXPECTED_SCORE = 1.0
-"""Added to the expected score of an element in a photo: elements with few words would otherwise
-match by chance."""
+"""Constant added to the expected score of an element in a photo, since elements with few words
+would otherwise match by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,17 @@ class Bag:
     """A bag of visual words."""
 
     words: Ints
-    """Ascending, without duplicates, [words]."""
+    """Ids of the words, ascending, without duplicates, [words]."""
     weights: Floats
-    """[words]."""
+    """Weight of each word, [words]."""
 
 
 def element_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
-    """Return the local words of a stored element, each once: repeats carry little information.
+    """Return the local words of a stored element without counts, which carry little information.
 
     Args:
         projected: descriptors, float32 [n, components].
-        vocabulary: assigns words.
+        vocabulary: vocabulary that assigns the words.
     """
     words, _ = vocabulary.words(projected, 1)
     if is_searched_inverted(len(projected)):
@@ -49,7 +49,7 @@ def element_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
 
 
 def element_shape_bag(shape: Shape | None, vocabulary: Vocabulary) -> Bag:
-    """Return the words of a stored element's shape, which share one weight; empty without shape."""
+    """Return the words of a stored element's shape, which share `WORD_WEIGHT`, if it has one."""
     words, _ = vocabulary.shapes.words([shape] if shape else [], 1)
     return Bag(words, np.full(len(words), WORD_WEIGHT / max(len(words), 1), np.float32))
 
@@ -59,7 +59,7 @@ def query_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
 
     Args:
         projected: descriptors, float32 [n, components].
-        vocabulary: assigns words.
+        vocabulary: vocabulary that assigns the words.
     """
     words, _ = vocabulary.words(projected, 1)
     distinct, counts = np.unique(words, return_counts=True)
@@ -67,8 +67,8 @@ def query_bag(projected: Floats, vocabulary: Vocabulary) -> Bag:
 
 
 def query_shape_bag(shapes: Sequence[Shape], vocabulary: Vocabulary) -> Bag:
-    """Return the words of a query's shapes, weighted by the best fit of any shape to the word."""
-    words, fits = vocabulary.shapes.words(shapes, WORDS_TRIED)
+    """Return the words of a query's shapes, each weighted by its best fit to any of the shapes."""
+    words, fits = vocabulary.shapes.words(shapes, QUERY_WORDS_PER_TABLE)
     distinct, rows = np.unique(words, return_inverse=True)
     weights = np.zeros(len(distinct), np.float32)
     np.maximum.at(weights, rows.ravel(), fits)
@@ -82,8 +82,8 @@ def weigh_words(words: Ints, vocabulary: Vocabulary) -> Bag:
     features, or of fabric and noise, would be found in every photo.
 
     Args:
-        words: may have duplicates, int64 [n].
-        vocabulary: has the mean weights of words in photos.
+        words: ids of words, may have duplicates, int64 [n].
+        vocabulary: vocabulary with the mean weights of words in photos.
     """
     distinct = np.unique(words)
     photo_weights = vocabulary.photo_weights[distinct]
@@ -94,7 +94,7 @@ def weigh_words(words: Ints, vocabulary: Vocabulary) -> Bag:
 
 
 def concatenated(local: Bag, shape: Bag) -> Bag:
-    """Concatenate bags; words of shapes are greater than all words of local features."""
+    """Concatenate bags; the ids of shape words are greater than those of local words."""
     return Bag(
         np.concatenate([local.words, shape.words]),
         np.concatenate([local.weights, shape.weights]),
@@ -102,7 +102,7 @@ def concatenated(local: Bag, shape: Bag) -> Bag:
 
 
 def is_searched_inverted(keypoint_count: int) -> bool:
-    """Return whether an element is searched for as a negative, too.
+    """Return whether the negative of an element is searched for, too.
 
     Simple logos, which have few keypoints, occur both black on white and white on black.
     """

@@ -37,14 +37,16 @@ from imagesearch_services.embedding.pictures.picture_file import Picture
 Pixels = npt.NDArray[np.uint8]
 
 STORED_SIDE_PX = 400
-"""Long side at which stored elements are described."""
+"""Long side at which stored elements are described, pixels."""
 STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
+"""Limits of the features of a stored element."""
 QUERY_SIDE_PX = 800
-"""Long side at which queries are described."""
+"""Long side at which queries are described, pixels."""
 QUERY_LIMITS = ExtractionLimits(max_features=3000, border_px=0)
+"""Limits of the features of a query."""
 
 MAX_ENLARGEMENT = 4.0
-"""Maximum scale factor of a small region: a higher factor reveals no more detail."""
+"""Maximum scale factor of a small region; a higher factor reveals no more detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,11 @@ class WorkingImage:
     """A region of a picture, resized for description."""
 
     region: Box
-    """Pixels of the picture as shown."""
+    """The region, pixels of the picture as shown."""
     grey: Grey
-    """uint8, [height, width]."""
+    """Grey levels, uint8 [height, width]."""
     rgb: Pixels | None = None
-    """uint8, [height, width, 3]; None: no shapes are found."""
+    """Colors, uint8 [height, width, 3]; None: shapes are not searched for."""
 
 
 def working_image(picture: Picture, region: Box, side_px: int) -> WorkingImage:
@@ -82,7 +84,7 @@ def describe_element(image: WorkingImage, vocabulary: Vocabulary) -> tuple[Store
     """Describe an element for storage.
 
     Returns:
-        Its features and its words, local and of its shape; both are empty for a uniform color.
+        Its features, and the words of its features and shape; both are empty for a uniform color.
     """
     local = extract(image.grey, STORED_LIMITS)
     projected = vocabulary.project(local.descriptors)

@@ -1,7 +1,7 @@
 """Features of stored elements and of queries, and their binary formats.
 
-Stored elements are compact: quantized keypoints and a 16-byte code for each descriptor. A query
-lives for one search and keeps its descriptors as they are, with the noise distance of each.
+Stored elements are compact: quantized keypoints and a 16-byte code for each descriptor. A query is
+needed for one search only and keeps its descriptors unquantized, with the noise distance of each.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STORED_HEADER = struct.Struct("<2sHHH")
 QUERY_HEADER = struct.Struct("<2sHHHffff")
 """Magic, width, height, number of keypoints, region (x_min, y_min, x_max, y_max)."""
 STORED_KEYPOINT_BYTES = 6
-"""Bytes of a stored keypoint without its code: point, size and angle."""
+"""Length of a stored keypoint without its code, bytes: point, size and angle."""
 QUERY_KEYPOINT_BYTES = 20
-"""Bytes of a query's keypoint without its descriptor: point, size, angle and noise."""
+"""Length of a query's keypoint without its descriptor, bytes: point, size, angle and noise."""
 MAX_KEYPOINTS = 4000
-"""Upper bound for the keypoints of a picture."""
+"""Maximum keypoints of a picture."""
 MAX_COORDINATE_PX = 65_536
-"""Upper bound for coordinates and sizes in a picture."""
+"""Upper bound of the coordinates and sizes of keypoints, pixels."""
 POINT_STEPS = 64
 """Quantization steps of a stored keypoint's position, per pixel."""
 SIZE_STEPS = 16
@@ -42,6 +42,7 @@ ANGLE_STEPS = 256 / (2 * np.pi)
 """Quantization steps of a stored keypoint's angle, per radian."""
 
 TRUNCATED = "is truncated or has the wrong length"
+"""Description of the error for features of an unexpected length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ class StoredElement:
         """Deserialize features.
 
         Args:
-            raw: written by `to_bytes`.
-            code_bytes: length of a descriptor's code.
+            raw: bytes that `to_bytes` wrote.
+            code_bytes: length of a descriptor's code, bytes.
             field: the request field that errors name.
 
         Raises:
@@ -143,7 +144,7 @@ class QueryFeatures:
     projected: Floats
     """Projected descriptors, [n, components]."""
     noise: Floats
-    """Squared distances of each descriptor beyond which a match is no evidence, [n]."""
+    """Squared noise distance of each descriptor, beyond which a match is no evidence, [n]."""
     shapes: Sequence[Shape] = ()
     """Uniformly colored shapes, best first."""
 
@@ -160,7 +161,7 @@ class QueryFeatures:
         return replace(self, keypoints=keypoints, projected=projected)
 
     def to_bytes(self) -> bytes:
-        """Serialize the features; descriptors as float16."""
+        """Serialize the features, with descriptors as float16."""
         header = QUERY_HEADER.pack(
             QUERY_MAGIC, self.width, self.height, len(self.keypoints), *self.region
         )
@@ -179,8 +180,8 @@ class QueryFeatures:
         """Deserialize features.
 
         Args:
-            raw: written by `to_bytes`.
-            components: of a projected descriptor.
+            raw: bytes that `to_bytes` wrote.
+            components: number of components of a projected descriptor.
             field: the request field that errors name.
 
         Raises:
@@ -221,7 +222,7 @@ class QueryFeatures:
 
 
 def _check_picture(width: int, height: int, keypoint_count: int, field: str) -> None:
-    """Check that a picture may have these features.
+    """Check the size and the number of keypoints in a header.
 
     Raises:
         ServiceError: FIELD_INVALID.
@@ -229,6 +230,6 @@ def _check_picture(width: int, height: int, keypoint_count: int, field: str) -> 
     if not width or not height or keypoint_count > MAX_KEYPOINTS:
         raise field_error(
             field,
-            f"describes no picture: {width} × {height} pixels with {keypoint_count} keypoints, of "
-            f"at most {MAX_KEYPOINTS:,}",
+            f"has {width} × {height} pixels and {keypoint_count:,} keypoints; must have at least "
+            f"1 × 1 pixels and at most {MAX_KEYPOINTS:,} keypoints",
         )

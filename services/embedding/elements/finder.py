@@ -36,7 +36,7 @@ from imagesearch_services.embedding.elements.regional import (
 )
 from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
-from imagesearch_services.embedding.embed.items import PICTURE_FAULTS, Item, validate_thumbnail
+from imagesearch_services.embedding.embed.items import PICTURE_ERRORS, Item, validate_thumbnail
 from imagesearch_services.embedding.embed.preparing import clipped_region
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.pictures.thumbnails import thumbnail
@@ -49,6 +49,7 @@ MAX_CANDIDATES = 1000
 WORKING_PIXELS = 3_000_000
 """Memory of a picture's features and working image, in pixels of the budget."""
 NO_WORDS = Bag(np.empty(0, np.int64), np.empty(0, np.float32))
+"""An empty bag of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,11 @@ class Extracted:
     box: Box
     """The described region, pixels of the picture as shown."""
     features: bytes
-    """Local features and, if requested, regional ones."""
+    """Serialized local features and, if requested, regional features."""
     keypoint_count: int
     """Number of keypoints and of the shapes' rings."""
     bag: Bag
-    """Words of local features and, of an element, of its shape."""
+    """Words of the local features; for an element, also those of its shape."""
     shape_bag: Bag
     """Words of a query's shapes; empty for an element."""
     thumbnail: bytes
@@ -79,13 +80,13 @@ class Purpose:
     for_query: bool
     """Whether the pictures are queries rather than elements to store."""
     thumbnail_max_side_px: int = 0
-    """0: no thumbnail."""
+    """Maximum long side of the thumbnails, pixels; 0: no thumbnails."""
     regional_space: str = ""
-    """Space of the dense model; empty: no regional features."""
+    """Vector space of the dense model; empty: no regional features."""
 
     @property
     def side_px(self) -> int:
-        """Long side of the working image."""
+        """Long side of the working image, pixels."""
         return QUERY_SIDE_PX if self.for_query else STORED_SIDE_PX
 
 
@@ -94,7 +95,7 @@ class Extraction:
     """Results of an extraction."""
 
     pictures: Sequence[Extracted | ServiceError]
-    """In the order of the items."""
+    """Features or error of each picture, in the order of the items."""
     timings: Sequence[StepTiming]
 
 
@@ -103,7 +104,7 @@ class Verification:
     """Results of a verification."""
 
     elements: Sequence[FoundElement]
-    """Best first."""
+    """Elements that appear in the query, best first."""
     timings: Sequence[StepTiming]
 
 
@@ -121,11 +122,11 @@ class ElementFinder:
     async def extract(self, items: Sequence[Item], purpose: Purpose) -> Extraction:
         """Describe pictures, or one region of each, by local features and with a dense model.
 
-        An error of one picture is the result of that picture.
+        An error that concerns one picture is the result of that picture.
 
         Raises:
-            ServiceError: the whole call fails: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
-                MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE.
+            ServiceError: for all pictures: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
+                MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         if not 1 <= len(items) <= MAX_ITEMS:
             raise field_error("items", f"has {len(items)} items; must have 1 to {MAX_ITEMS}")
@@ -144,10 +145,10 @@ class ElementFinder:
         return Extraction([outcome.result() for outcome in outcomes], work.stopwatch.timings())
 
     async def verify(self, query_features: bytes, candidates: Sequence[Candidate]) -> Verification:
-        """Return the candidates that appear in a picture, and where.
+        """Find the candidates that appear in a picture, and their positions.
 
         Args:
-            query_features: `Extracted.features` of the picture, extracted for a query.
+            query_features: `Extracted.features` of the picture, extracted as a query.
             candidates: stored elements.
 
         Raises:
@@ -170,7 +171,7 @@ class ElementFinder:
         try:
             return await self._extract(work, item, place)
         except ServiceError as error:
-            if error.reason in PICTURE_FAULTS:
+            if error.reason in PICTURE_ERRORS:
                 return error
             raise
 
@@ -226,7 +227,7 @@ class ElementFinder:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """State that the pictures of one call share."""
+    """State that all pictures of one call share."""
 
     call: Call
     purpose: Purpose
@@ -250,7 +251,7 @@ def _opened(
 
     Args:
         file: the picture file.
-        item: has at most one region.
+        item: item with at most one region.
         place: prefix of the request fields that errors name.
         purpose: options of the extraction.
         dense: model of the regional features.

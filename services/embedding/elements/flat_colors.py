@@ -19,19 +19,19 @@ MAX_COLORS = 12
 MIN_SHARE = 0.0004
 """Minimum share of a color, of the picture's pixels."""
 FLAT_RANGE = 6
-"""Maximum range of the values along a line through a flat pixel, each channel."""
+"""Maximum range of the values along a line through a flat pixel, in each channel."""
 EDGE_STRENGTH = 50
 """Gradient magnitude (Sobel, summed over the channels) above which a pixel is an edge."""
 NEAR_EDGE_PX = 3
-"""Maximum distance of a pixel near an edge."""
+"""Maximum distance of a pixel from an edge to count as near it, pixels."""
 PEAK_RADIUS, SURROUND_RADIUS, SUPPRESSION_RADIUS = 1, 3, 2
-"""Radii in bins: of a color, of the colors around it, and of non-maximum suppression."""
+"""Radii of a color, of the similar colors around it, and of non-maximum suppression, bins."""
 
 
 def flat_pixels(lab: Pixels) -> Bools:
     """Return the pixels whose color is constant along a line of five pixels.
 
-    One of four lines suffices: strokes are flat along themselves.
+    One of four directions suffices, since a stroke is flat only along its own direction.
 
     Args:
         lab: uint8 CIE Lab, [height, width, 3].
@@ -69,7 +69,7 @@ def pixels_near_edges(lab: Pixels) -> Bools:
 
 
 def flat_colors(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
-    """Yield colors that are frequent among the chosen pixels while similar colors are rare.
+    """Yield colors that are frequent among the chosen pixels, while similar colors are rare.
 
     Args:
         lab: uint8 CIE Lab, [height, width, 3].
@@ -81,9 +81,9 @@ def flat_colors(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
     bins = (lab[chosen] // BIN).astype(np.int64)
     if not len(bins):
         return
-    first = bins.min(axis=0)
-    shape = tuple(bins.max(axis=0) - first + 1)
-    rows = np.ravel_multi_index(tuple((bins - first).T), shape)
+    lowest_bin = bins.min(axis=0)
+    shape = tuple(bins.max(axis=0) - lowest_bin + 1)
+    rows = np.ravel_multi_index(tuple((bins - lowest_bin).T), shape)
     counts = np.bincount(rows, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
     near, around = _box_sums(counts, PEAK_RADIUS), _box_sums(counts, SURROUND_RADIUS)
     is_frequent = near >= MIN_SHARE * lab.shape[0] * lab.shape[1]
@@ -96,7 +96,7 @@ def flat_colors(lab: Pixels, chosen: Bools) -> Iterator[Doubles]:
         part = counts[window]
         indices = np.indices(part.shape).reshape(3, -1)
         mean = (indices * part.ravel()).sum(axis=1) / part.sum()
-        yield (mean + low + first + 0.5) * BIN - 0.5
+        yield (mean + low + lowest_bin + 0.5) * BIN - 0.5
         _, window = _window(peak, SUPPRESSION_RADIUS)
         scores[window] = 0
 

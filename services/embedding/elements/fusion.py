@@ -25,17 +25,18 @@ from imagesearch_services.embedding.elements.verification import Verified, verif
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 
 FULL_SPREAD = 0.3
-"""Spread of the inliers from which they count in full."""
+"""Spread above which inliers count in full; below it, their weight is reduced in proportion."""
 SHARE_WEIGHT = 0.3
 """Weight of the logarithm of the share of an element's keypoints that are inliers."""
 MIN_KEYPOINTS = 20
-"""Lower bound for an element's number of keypoints when that share is computed."""
+"""Lower bound of the number of keypoints that this share is relative to."""
 SHAPE_WEIGHT, SHAPE_BIAS = 3.5, -1.5
-"""Linear map of a shape's closeness to the evidence of local features that are as rarely wrong."""
+"""Slope and intercept of the map from a shape's closeness to evidence, on the scale of the evidence
+of local features with the same false positive rate."""
 REGIONAL_WEIGHT = 4.0
 """Weight of the regional similarity."""
 UNVERIFIED = -1.0
-"""Evidence of local features or shapes if none agree."""
+"""Evidence of local features or shapes that do not agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Appearance:
     """Corners in the picture as shown, pixels, clockwise from the element's own top left, [4, 2].
     """
     inlier_count: int
-    """0 for an appearance by shape or by window."""
+    """Number of inlier matches; 0 for an appearance by shape or by window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +65,19 @@ class FoundElement:
     id: str
     evidence: float
     appearances: Sequence[Appearance]
-    """Best first."""
+    """Positions of the element, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Deserialized:
-    """Features of a query and of its candidates, local ones and those of the dense model."""
+    """Local and regional features of a query and of its candidates."""
 
     query: QueryFeatures
     elements: Sequence[StoredElement]
     regional: Regional | None
     """Regional features of the query."""
     nearest: Sequence[NearestWindow | None]
-    """The query's nearest window to each candidate."""
+    """The query's nearest window to each candidate; None if it is unknown."""
 
     @classmethod
     def of(
@@ -100,20 +101,22 @@ def find_elements(
     """Find the candidates that appear in a query, best first.
 
     Args:
-        raw: the query's features.
+        raw: the query's serialized features.
         candidates: stored elements.
-        vocabulary: of both.
+        vocabulary: vocabulary that describes both.
         rules: thresholds of the geometric verification.
 
     Raises:
-        ServiceError: FIELD_INVALID, features can't be deserialized.
+        ServiceError: FIELD_INVALID if features can't be deserialized.
     """
     features = _Deserialized.of(raw, candidates, vocabulary)
     similarities = [None if window is None else window.similarity for window in features.nearest]
-    known = [similarity or 0.0 for similarity in similarities]
+    known_similarities = [similarity or 0.0 for similarity in similarities]
     verified_by_row = {
         verified.row: verified
-        for verified in verify(features.query, features.elements, vocabulary, rules, known)
+        for verified in verify(
+            features.query, features.elements, vocabulary, rules, known_similarities
+        )
     }
     found = []
     for row, candidate in enumerate(candidates):
@@ -130,7 +133,7 @@ def find_elements(
 def evidence(
     element: StoredElement, verified: Verified, regional_similarity: float | None
 ) -> float:
-    """Return the total evidence for an element: its features or its shape, and its region."""
+    """Return the total evidence for an element: that of its features or shape, plus regional."""
     local, shape = _local_evidence(element, verified), _shape_evidence(verified)
     return max(local, shape) + REGIONAL_WEIGHT * (regional_similarity or 0.0)
 
@@ -138,8 +141,8 @@ def evidence(
 def _local_evidence(element: StoredElement, verified: Verified) -> float:
     """Return the evidence of the best instance.
 
-    Inliers that are concentrated in a small part of the element count less, since two packages may
-    share a word. Inliers count more if they are a large share of the element's keypoints.
+    Inliers in a small part of the element count less, since two packages may share a printed word.
+    Inliers count more if they are a large share of the element's keypoints.
     """
     if not verified.instances:
         return UNVERIFIED
@@ -156,7 +159,7 @@ def _shape_evidence(verified: Verified) -> float:
 
 
 def _found_by_window(features: _Deserialized, row: int, element_id: str) -> FoundElement | None:
-    """Locate an unverified element at its nearest window; None if that is unknown.
+    """Locate an unverified element at its nearest window; None if the window is unknown.
 
     Elements without keypoints are excluded: to a dense model, all uniform colors are alike.
     """
@@ -174,8 +177,8 @@ def _found_by_window(features: _Deserialized, row: int, element_id: str) -> Foun
 def appearances(element: StoredElement, verified: Verified) -> list[Appearance]:
     """Return the positions of an element in the query's working image, best first.
 
-    Appearances by local features and by shape are merged; duplicates of the weaker kind are
-    dropped.
+    Appearances by local features and by shape are merged; of two at the same position, the one of
+    the weaker kind is dropped.
     """
     by_features = [Appearance(pose.corners, pose.inlier_count) for pose in verified.instances]
     by_shape = [Appearance(outline.corners, 0) for outline in verified.outlines]

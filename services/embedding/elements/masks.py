@@ -1,4 +1,4 @@
-"""Segments of uniform color and their soft masks."""
+"""Estimates the soft masks of segments of uniform color."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 MASK_SIDE_PX = 128
-"""Long side of a segment's mask."""
+"""Long side of a segment's mask, pixels."""
 MIN_CORE_PIXELS = 12
-"""Number of pixels that an eroded mask must exceed to estimate the color of the segment."""
+"""Number of pixels that an eroded mask must exceed for the segment's color to be estimated in it.
+"""
 MIN_CONTRAST = 60
-"""Lower bound for the squared RGB distance between segment and background; below it is noise."""
+"""Lower bound of the squared RGB distance between segment and background, about the noise level."""
 BACKGROUND_SHRINK = 4
 """Factor by which a crop is reduced before its background is blurred."""
 BACKGROUND_SIGMA_PX = MASK_SIDE_PX / 10
 """Standard deviation of the blur of the background, pixels of the mask."""
 
 MAX_BORDER_DISTANCE = 24
-"""Distance below which a pixel of the border has the background's color: maximum over the channels.
-"""
+"""Distance from the background, maximum over the channels, below which a pixel of the border has
+its color."""
 MIN_BORDER_SHARE = 0.96
 """Minimum share of the border with the background's color in a picture of two colors."""
 MIN_INK_DISTANCE = 35
-"""Distance from the background above which a pixel is ink: maximum over the channels. Also the
-largest Euclidean residual of a pixel that mixes the two colors."""
+"""Distance from the background, maximum over the channels, above which a pixel is ink; also the
+maximum Euclidean residual of a pixel that mixes the two colors."""
 MIN_INK_SHARE = 0.004
 """Minimum share of ink in a picture of two colors."""
 INK_PERCENTILE = 60
@@ -39,7 +40,7 @@ MIN_TWO_COLOR_SHARE = 0.97
 INK_THRESHOLD = 0.5
 """Share of ink above which a pixel belongs to a connected component of the ink."""
 MAX_COMPONENTS = 32
-"""Maximum connected components of a shape; more are a pattern, which has no outline of its own."""
+"""Maximum connected components of a shape; a picture with more is a pattern without an outline."""
 
 
 @dataclass(frozen=True, slots=True)

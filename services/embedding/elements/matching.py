@@ -2,11 +2,11 @@
 
 Comparing each feature of a query with each feature of hundreds of candidates would take most of the
 time of a search. The features are therefore assigned to cells around landmarks, and a query's
-feature is only compared with the features in the nearest cells (an inverted file; Jégou et al.,
+feature is compared only with the features in the nearest cells (an inverted file; Jégou et al.,
 "Product quantization for nearest neighbor search", PAMI 2011, section IV).
 
 Matches of one object agree in scale and rotation. The weight of agreeing matches ranks elements for
-the costly localization (weak geometric consistency; Jégou et al., "Hamming embedding and weak
+the slower localization (weak geometric consistency; Jégou et al., "Hamming embedding and weak
 geometric consistency for large scale image search", ECCV 2008).
 """
 
@@ -31,17 +31,19 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 CELLS = 128
-"""Number of cells."""
-CELLS_TRIED = 16
-"""Nearest cells that a query's feature is compared with; they hold 98 % of the matches."""
+"""Number of cells of the inverted file."""
+PROBED_CELLS = 16
+"""Number of nearest cells that a query's feature is compared with; they hold 98 % of the matches.
+"""
 MAX_MATCHES_PER_FEATURE = 16
 """Maximum matches of a query's feature with one element. A repeating pattern has many equally near
 features, which would leave no room for the matches of other features."""
 ROWS_PER_BLOCK = 8192
-"""Features that are assigned to cells at once; bounds the memory."""
+"""Number of features that are assigned to cells at once, which bounds the memory."""
 SCALE_BIN = float(np.log(1.8))
 """Width of a bin of the log scale ratio."""
 SCALE_BINS = 16
+"""Number of bins of the log scale ratio."""
 ROTATION_BINS = 9
 """Number of bins of the rotation, 40 degrees each."""
 
@@ -71,12 +73,12 @@ class Gallery:
 
     element_count: int
     elements: Ints
-    """Number of each feature's element, ascending, [n]."""
+    """Index of each feature's element, ascending, [n]."""
     rows: Ints
     """Row of each feature in its own element, [n]."""
     keypoints: Keypoints
     descriptors: Floats
-    """[n, components]."""
+    """Approximate projected descriptors, [n, components]."""
     cells: Ints
     """Cell of each feature, [n]."""
 
@@ -99,10 +101,10 @@ class Gallery:
         )
 
     def restricted_to(self, kept: Bools) -> Gallery:
-        """Drop the features of elements that are not kept; element numbers do not change.
+        """Drop the features of elements that are not kept; the indices of elements do not change.
 
         Args:
-            kept: [elements].
+            kept: whether each element is kept, [elements].
         """
         rows = kept[self.elements]
         points, sizes, angles = self.keypoints.points, self.keypoints.sizes, self.keypoints.angles
@@ -130,11 +132,11 @@ class GalleryMatches:
     """Matches of a query with each element of a gallery."""
 
     matches: Matches
-    """Grouped by element, best first; `element` are rows of the gallery."""
+    """Matches grouped by element, best first; `element` holds rows of the gallery."""
     offsets: Ints
     """Start of each element's matches, and the end of the last, [elements + 1]."""
     agreement: Doubles
-    """Weight of the matches that agree in scale and rotation, [elements]."""
+    """Total weight of the matches that agree in scale and rotation, [elements]."""
     gallery: Gallery
 
     def of(self, element: int) -> Matches:
@@ -163,8 +165,8 @@ def match(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary) -> Gal
 def _all_matches(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary) -> Matches:
     """Return the pairs of features in near cells whose distance is below the noise distance."""
     if not len(query.keypoints) or not len(gallery.elements):
-        nothing = np.empty(0, np.int64)
-        return Matches(nothing, nothing, np.empty(0, np.float32))
+        no_rows = np.empty(0, np.int64)
+        return Matches(no_rows, no_rows, np.empty(0, np.float32))
     order = np.argsort(gallery.cells, kind="stable")
     offsets = np.searchsorted(gallery.cells[order], np.arange(CELLS + 1))
     stored = gallery.descriptors[order]
@@ -175,8 +177,8 @@ def _all_matches(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary)
     left = np.column_stack([query.projected, np.ones(len(slack), np.float32), slack])
     is_near = _near_cells(query.projected, vocabulary)
     pairs: list[tuple[Ints, Ints, Floats]] = []
-    for is_tried, start, end in zip(is_near, offsets[:-1], offsets[1:], strict=True):
-        rows = np.flatnonzero(is_tried)
+    for is_probed, start, end in zip(is_near, offsets[:-1], offsets[1:], strict=True):
+        rows = np.flatnonzero(is_probed)
         margins = left[rows] @ right[start:end].T
         flat = np.flatnonzero(margins > 0)
         first, second = np.divmod(flat, max(end - start, 1))
@@ -188,23 +190,23 @@ def _all_matches(query: QueryFeatures, gallery: Gallery, vocabulary: Vocabulary)
 
 
 def _near_cells(descriptors: Floats, vocabulary: Vocabulary) -> Bools:
-    """Return which of the cells each descriptor is compared with, [cells, n]."""
+    """Return the mask of the cells that each descriptor is compared with, [cells, n]."""
     scores = _cell_scores(descriptors, vocabulary)
-    cells = np.argpartition(-scores, CELLS_TRIED, axis=1)[:, :CELLS_TRIED]
+    cells = np.argpartition(-scores, PROBED_CELLS, axis=1)[:, :PROBED_CELLS]
     is_near = np.zeros((CELLS, len(descriptors)), bool)
     is_near[cells, np.arange(len(descriptors))[:, None]] = True
     return is_near
 
 
 def _agreement(query: Keypoints, best: Matches, gallery: Gallery) -> Doubles:
-    """Return the weight of the matches of each element that agree in scale and rotation.
+    """Return the total weight of the matches of each element that agree in scale and rotation.
 
-    Weights are summed in bins; the maximum over 2 × 2 adjacent bins counts.
+    Weights are summed in a histogram; the result is the maximum over 2 × 2 adjacent bins.
 
     Args:
-        query: its keypoints.
+        query: keypoints of the query.
         best: the best match of each feature of the query with each element.
-        gallery: the elements.
+        gallery: features of the elements.
 
     Returns:
         [elements].

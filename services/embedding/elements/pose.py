@@ -1,8 +1,8 @@
 """Estimates the pose of an element in a query: the affine map that most matches agree on.
 
 Every match proposes a similarity transform by the positions, sizes and directions of its keypoints
-(a one-point Hough transform). The proposals with most votes are refined to an affine map, which
-must be plausible.
+(a one-point Hough transform). The proposals with the most votes are refined to affine maps;
+implausible maps are rejected.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_AFFINE_INLIERS = 6
-"""Minimum inliers for an affine fit; fewer get a similarity fit."""
+"""Minimum inliers of an affine fit; fewer inliers are fitted by a similarity transform."""
 QUERY_CELL_PX, ELEMENT_CELL_PX = 2, 3
-"""Inliers whose points round to the same cell of this size, in either picture, count once."""
+"""Sides of the cells in which inliers count once, in the query and in the element, pixels."""
 UNIFORM_AREA_DIVISOR = 12
-"""Area of a rectangle divided by the root determinant of the covariance of points that are spread
-evenly over it."""
+"""Area of a rectangle divided by the square root of the determinant of the covariance of points
+that are spread evenly over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Pose:
     weight: float
     """Sum of the inliers' weights."""
     spread: float
-    """Area over which the inliers are spread, relative to features spread evenly over the element.
-    """
+    """Area over which the inliers are spread, as a ratio to that of features spread evenly over the
+    element."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Matched keypoints as columns."""
+    """Matched keypoints, by column."""
 
     source: Doubles
     """Points in the element, [n, 2]."""
@@ -60,7 +60,7 @@ class _Pairs:
     rotations: Doubles
     """Angle of the query's keypoint minus the element's, radians, [n]."""
     weights: Floats
-    """[n]."""
+    """Weight of each match, [n]."""
 
     @classmethod
     def of(cls, query: Keypoints, stored: Keypoints, matches: Matches) -> _Pairs:
@@ -82,12 +82,12 @@ def estimate_pose(
 
     Args:
         query: keypoints of the query.
-        element: to localize.
-        matches: between them, best first.
+        element: element to localize.
+        matches: matches between both, best first.
         rules: thresholds.
 
     Returns:
-        None if no pose is plausible.
+        The pose; None if no pose is plausible.
     """
     pairs = _Pairs.of(query, element.keypoints, matches)
     side = float(max(element.width, element.height))
@@ -104,12 +104,12 @@ def estimate_pose(
 def _proposals(pairs: _Pairs, side: float, rules: Rules) -> list[Bools]:
     """Return the inliers of the best similarity transforms that the best matches propose.
 
-    Proposals are ranked twice, with a loose and with a strict tolerance. A single match determines
-    a transform only roughly; but where a pattern repeats, matches that are off by one repeat are
-    loose inliers, too, and blur the fit.
+    Proposals are ranked twice, with a loose and with a strict tolerance. The loose tolerance is
+    needed because a single match determines a transform only roughly, the strict tolerance because
+    in a repeating pattern, matches that are off by one period are loose inliers and blur the fit.
 
     Returns:
-        Masks of `pairs`, [n] each.
+        Inlier masks of `pairs`, each [n].
     """
     agrees, squared_errors, scales = _similarity_errors(pairs, rules)
     found: list[Bools] = []
@@ -198,13 +198,13 @@ def _affine_inliers(
     """Return the matches that agree with an affine map, [n].
 
     Args:
-        pairs: the matches.
-        affine: [2, 3].
+        pairs: matches.
+        affine: affine map, [2, 3].
         tolerance_px: maximum error, pixels of the element.
         rules: thresholds.
 
     Returns:
-        None if the map mirrors or its scale is out of range.
+        The inlier mask; None if the map mirrors the element or its scale is out of range.
     """
     determinant = affine[0, 0] * affine[1, 1] - affine[0, 1] * affine[1, 0]
     scale = np.sqrt(abs(determinant))
@@ -227,7 +227,7 @@ def _spread(points: Doubles, element: StoredElement) -> float:
 
 
 def _distinct(pairs: _Pairs, rows: Ints) -> Ints:
-    """Keep the best match at each position in either picture: repeats are no further evidence."""
+    """Keep the best match at each position in either picture; others are no further evidence."""
     _, first = np.unique(np.rint(pairs.target[rows] / QUERY_CELL_PX), axis=0, return_index=True)
     rows = rows[np.sort(first)]
     _, first = np.unique(np.rint(pairs.source[rows] / ELEMENT_CELL_PX), axis=0, return_index=True)
@@ -254,5 +254,5 @@ def _fit_affine(source: Doubles, target: Doubles) -> Doubles:
 
 
 def _wrapped(angles: Doubles) -> Doubles:
-    """Wrap angles to -π to π."""
+    """Wrap angles to [-π, π)."""
     return (angles + np.pi) % (2 * np.pi) - np.pi

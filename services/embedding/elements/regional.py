@@ -1,8 +1,8 @@
-"""Regional descriptors: a dense model's vectors of an element, and of the windows of a query.
+"""Describes elements, and the windows of a query, by the vectors of a dense model.
 
 One pass of the model over a query yields a vector for each of many windows. The regional similarity
-of an element is that of its nearest window. (Subtracting the element's similarity to unrelated
-windows, as copies are judged, was tried: it is no better together with local features.)
+of an element is the similarity of its nearest window. Subtracting the element's similarity to
+unrelated windows, as for copies, does not improve the results in combination with local features.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Floats = npt.NDArray[np.float32]
 
 MAGIC = b"R1"
 HEADER = struct.Struct("<2sHHI")
-"""Magic, number of vectors, their components, length of the local features in bytes."""
+"""Magic, number of vectors, number of their components, length of the local features in bytes."""
 EDGES = 4
-"""Edges of a box."""
+"""Number of edges of a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class NearestWindow(NamedTuple):
     """The window of a query that is most similar to an element."""
 
     similarity: float
-    """Cosine similarity."""
+    """Cosine similarity to the element, -1 to 1."""
     row: int
-    """Row of the query's vectors."""
+    """Row of the window in the query's vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class DenseModel:
 
     @property
     def input_pixels(self) -> int:
-        """Maximum pixels of the model's input."""
+        """Upper bound of the pixels of the model's input."""
         return self.model.input.pixels if self.windows is None else self.windows.max_pixels
 
     def view(self, picture: Picture, region: Box) -> DenseView:
-        """Resize a region to the model's input; a query keeps its aspect ratio, approximately."""
+        """Resize a region to the model's input; a query keeps about its aspect ratio."""
         spec = self.model.input if self.windows is None else self.windows.input_for(region)
         return DenseView(self, region, preprocess(picture, [region], spec))
 
@@ -124,11 +124,11 @@ class RegionalDescriber:
 
 
 def pack_regional(local: bytes, regional: Regional | None) -> bytes:
-    """Serialize local and regional features in one blob; vectors as int8 scaled by their maximum.
+    """Serialize local and regional features in one blob; vectors are quantized to int8.
 
     Args:
         local: serialized local features.
-        regional: None returns `local` itself.
+        regional: regional features; None: `local` is returned unchanged.
     """
     if regional is None:
         return local
@@ -161,7 +161,7 @@ def unpack_regional(raw: bytes, *, field: str) -> tuple[bytes, Regional | None]:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     boxes = np.frombuffer(box_bytes.tobytes(), "<f4").reshape(count, EDGES)
     if not (lengths.all() and np.isfinite(boxes).all()):
-        raise field_error(field, "describes no picture: a vector is zero or a box is not finite")
+        raise field_error(field, "has a zero vector, or a box with NaN or infinity")
     return local.tobytes(), Regional(vectors / lengths, boxes)
 
 
@@ -170,7 +170,7 @@ def nearest_windows(
 ) -> list[NearestWindow | None]:
     """Return the query's nearest window to each element.
 
-    None for an element without vectors, or with vectors of another model.
+    The window is None for an element without vectors, or with vectors of another model.
     """
     return [
         None

@@ -1,8 +1,8 @@
 """Finds segments of uniform color: bare logos, letters and other glyphs.
 
 A photo has few regions of one color with a sharp edge all around. Colors that many flat pixels near
-edges share are segmented one by one. Connected components of a color that lie near each other form
-one segment, since most glyphs have several components.
+edges share are segmented one after the other. Neighboring connected components of a color form one
+segment, since many glyphs have several components.
 """
 
 from __future__ import annotations
@@ -32,26 +32,27 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 SIDE_PX = 560
-"""Long side at which a picture is segmented."""
+"""Maximum long side of a picture when it is segmented, pixels."""
 MAX_SEGMENTS = 24
-"""Maximum segments of a picture, the best ones."""
+"""Maximum segments of a picture; the best are kept."""
 
 TOLERANCE = np.array((16, 9, 9))
-"""Maximum distance of a pixel from a segment's color, in CIE Lab as OpenCV scales it to bytes."""
+"""Maximum distance of a pixel from a segment's color, by channel of CIE Lab as OpenCV scales it to
+bytes."""
 SHARP_TOLERANCE_FACTOR = 2
-"""Factor of `TOLERANCE` that the color beyond a sharp edge exceeds."""
+"""Multiple of `TOLERANCE` by which the color beyond a sharp edge differs at least."""
 GAPS_PX = (0, 5, 12, 24)
-"""Maximum distances between the components of a segment; each is tried."""
+"""Maximum distances between the components of a segment, pixels; each of them is tried."""
 MIN_COMPONENT_PX = 12
 """Minimum area of a component, pixels."""
 MIN_SIDE_PX = 32
-"""Minimum long side of a segment, and minimum short side of a picture."""
+"""Minimum long side of a segment, and minimum short side of a picture, pixels."""
 AREA_SHARES = (0.0015, 0.4)
 """Minimum and maximum area of a segment, as a share of the picture."""
 MIN_QUALITY = 0.1
 """Minimum quality of a segment."""
 BACKGROUND_SHARE = 0.9
-"""A component that is wider and taller than this share of the picture is background."""
+"""Share of the picture's sides; a component that is wider and taller is background."""
 PADDING = 0.08
 """Padding around a segment's mask, as a share of the segment's long side."""
 
@@ -61,15 +62,15 @@ class _Components:
     """Connected components of one color."""
 
     labels: npt.NDArray[np.int32]
-    """Label of each pixel, 0 for none, [height, width]."""
+    """Label of each pixel, 0 outside the components, [height, width]."""
     boxes: npt.NDArray[np.int32]
     """Left, top, width, height, area, by label, [labels, 5]."""
     flat: Ints
     """Number of flat pixels, by label."""
     rim: Ints
-    """Number of pixels in the rim around the component, by label."""
+    """Number of pixels in the rim, a narrow band around the component, by label."""
     sharp_rim: Ints
-    """Number of rim pixels with a clearly different color, by label."""
+    """Number of pixels in the rim whose color differs clearly, by label."""
     kept: Bools
     """Whether a component is large enough and not background, by label."""
 
@@ -86,7 +87,7 @@ class _Group:
     """Labels of the group's components."""
 
     def mask(self) -> Pixels:
-        """Return 1 in the group and 0 elsewhere, uint8, of the size of its box."""
+        """Return the group's mask over its box, uint8: 1 in the group, 0 elsewhere."""
         x_min, y_min, x_max, y_max = self.box
         is_member = np.zeros(len(self.components.kept), np.uint8)
         is_member[self.members] = 1
@@ -94,7 +95,7 @@ class _Group:
 
 
 def find_segments(rgb: Pixels) -> list[Segment]:
-    """Find segments of uniform color, best first, at most `MAX_SEGMENTS`.
+    """Find at most `MAX_SEGMENTS` segments of uniform color, best first.
 
     Args:
         rgb: uint8, [height, width, 3].
@@ -132,7 +133,7 @@ def _components(lab: Pixels, flat: Bools, color: Doubles) -> _Components:
     )
     kept = (boxes[:, 4] >= MIN_COMPONENT_PX) & ~is_background
     kept[0] = False
-    # The rim is kept as indices: it has far fewer pixels than the picture.
+    # The rim is represented by indices, since it has far fewer pixels than the picture.
     dilated = cv2.dilate(labels.astype(np.float32), np.ones((7, 7), np.uint8))
     rim = np.flatnonzero((dilated > 0) & (cv2.dilate(similar, np.ones((5, 5), np.uint8)) == 0))
     rim_labels = dilated.ravel()[rim].astype(np.int64)
@@ -148,8 +149,8 @@ def _components(lab: Pixels, flat: Bools, color: Doubles) -> _Components:
 
 
 def _groups(components: _Components) -> Iterator[_Group]:
-    """Yield groups of components whose gaps are at most each of `GAPS_PX`."""
-    # At half of the resolution; any pixel of a component tells the group of the component.
+    """Yield the groups of components that are at most a gap apart, for each of `GAPS_PX`."""
+    # Groups are found at half resolution; any pixel of a component identifies its group.
     halved = components.labels[::2, ::2], components.labels[1::2, 1::2]
     height, width = halved[1].shape
     outside = np.ones((height, width), np.uint8)
@@ -182,9 +183,9 @@ def _measured_groups(
     """Measure groups of components; skip groups of the wrong size or of low quality.
 
     Args:
-        components: of one color.
-        kept: labels of components.
-        groups: the group of each of them.
+        components: components of one color.
+        kept: labels of the components to group.
+        groups: group of each of these components.
 
     Yields:
         Box and area (left, top, right, bottom, area), quality, and labels of each group.
@@ -217,12 +218,12 @@ def _measured_groups(
 
 
 def _segment(rgb: Pixels, group: _Group, factor: float) -> Segment | None:
-    """Return the soft mask of a group, from the full-size picture; None if nothing remains of it.
+    """Compute the soft mask of a group in the full-size picture; None if the mask is empty.
 
     Args:
         rgb: the picture.
-        group: found in the reduced picture.
-        factor: by which the picture was reduced.
+        group: group that was found in the reduced picture.
+        factor: scale factor of the reduced picture, at most 1.
     """
     x_min, y_min, x_max, y_max = group.box
     padding = int(PADDING * max(x_max - x_min, y_max - y_min)) + 3

@@ -1,17 +1,17 @@
-"""Shapes of one color, compared independently of color, position, rotation, size and shear.
+"""Compares shapes of one color independently of color, position, rotation, size and shear.
 
-Local features describe bare logos poorly, which consist of an outline only. A shape is normalized
+Bare logos consist of an outline only, which local features describe poorly. A shape is normalized
 by its second moments, so that an affine map leaves only a rotation (Rothe, Süsse and Voss, "The
 method of normalization to determine invariants", PAMI 1996), and sampled on rings around its
 centroid.
 
-- The words of a shape come from the magnitudes of the rings' Fourier coefficients, which are
-  rotation invariant. Linear discriminant analysis reduces them to what distinguishes icons and is
-  stable under edits; several tables then quantize them in different directions. Words of shapes are
-  used together with the words of local features.
+- The words of a shape are computed from the magnitudes of the rings' Fourier coefficients, which
+  are rotation invariant. Linear discriminant analysis reduces them to components that distinguish
+  icons and are stable under edits; several tables quantize them in different directions. Words of
+  shapes are used together with the words of local features.
 - The similarity of two shapes is the correlation of their rings at the best rotation. The evidence
-  is how much it exceeds the similarity to any landmark (flat parts of photos, and letters), since
-  many things resemble a V.
+  is its excess over the similarity to the nearest landmark (flat parts of photos, and letters),
+  since simple shapes such as a V resemble many objects.
 
 The learned parameters are committed; `services/models/elements/shapes.py` learns them.
 """
@@ -36,14 +36,14 @@ Complexes = npt.NDArray[np.complex64]
 Ints = npt.NDArray[np.int64]
 
 FILE = Path(__file__).parent / "shapes.npz"
-"""The learned parameters."""
+"""Archive of the learned parameters."""
 
 RADII = np.linspace(0.15, 2.8, 16)
 """Radii of the rings in the normalized frame, where a disc has radius 2."""
 DIRECTIONS = 64
-"""Samples on each ring."""
+"""Number of samples on each ring."""
 ORDERS = 16
-"""Fourier coefficients of a ring that are described."""
+"""Number of Fourier coefficients of a ring that describe a shape, from the lowest."""
 SMOOTHING_PX = 1.5
 """Standard deviation of the blur before sampling, pixels of the mask."""
 MIN_VARIANCE_PX = 1.0
@@ -51,23 +51,25 @@ MIN_VARIANCE_PX = 1.0
 MAX_ELONGATION = 60.0
 """Maximum ratio of the variances along the axes; more elongated masks are lines without a shape."""
 LEVELS = 15
-"""Quantization levels of a stored profile, above zero."""
+"""Highest quantization level of a stored profile, whose samples take four bits."""
 
 FIRST_WORD = 1 << 24
-"""First word of shapes; words of local features are smaller."""
-WORDS_TRIED = 3
-"""Nearest words of a query's shape in each table."""
+"""Smallest id of a word of shapes; the ids of words of local features are smaller."""
+QUERY_WORDS_PER_TABLE = 3
+"""Number of nearest words that a query's shape is assigned to in each table."""
 WORD_WEIGHT = 0.5
 """Total weight of a stored shape's words; the local words' expected score in a photo is below 1."""
 CORRELATION_FLOOR = 0.005
-"""Added to the distance from a perfect correlation, which pixels cannot resolve better."""
+"""Constant added to the distance from a perfect correlation, about the resolution of pixels."""
 
 MAX_NUMBER = 65_536
-"""Upper bound for coordinates and sizes in a picture, pixels."""
+"""Upper bound of the absolute values of the numbers in a serialized shape."""
 NUMBERS = np.dtype("<f4")
+"""Type of the numbers in a serialized shape."""
 PROFILE_BYTES = len(RADII) * DIRECTIONS // 2
+"""Length of a serialized profile, bytes."""
 SHAPE_BYTES = 8 * NUMBERS.itemsize + PROFILE_BYTES
-"""Length of a serialized shape."""
+"""Length of a serialized shape, bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Shape:
     """Quality of the segment, 0 to 1."""
 
     def to_bytes(self) -> bytes:
-        """Serialize the shape; the profile with four bits per sample."""
+        """Serialize the shape, with four bits per sample of the profile."""
         levels = np.rint(np.clip(self.profile, 0, 1) * LEVELS).astype(np.uint8).ravel()
         numbers = np.array([*self.center, *self.frame.ravel(), self.noise, self.quality], NUMBERS)
         return numbers.tobytes() + (levels[::2] << 4 | levels[1::2]).tobytes()
@@ -96,7 +98,7 @@ class Shape:
         """Deserialize a shape.
 
         Args:
-            raw: written by `to_bytes`.
+            raw: bytes that `to_bytes` wrote.
             field: the request field that errors name.
 
         Raises:
@@ -123,13 +125,13 @@ class ShapeBook:
     mean: Floats
     """Mean of the ring magnitudes, [rings × orders]."""
     projection: Floats
-    """[rings × orders, components]."""
+    """Projection of the ring magnitudes to components, [rings × orders, components]."""
     tables: Floats
-    """Directions that each table quantizes, [tables, components, table components]."""
+    """Projection that each table quantizes, [tables, components, table components]."""
     books: Floats
-    """Centers of each table, [tables, centers, table components]."""
+    """Cluster centers of each table, [tables, centers, table components]."""
     landmarks: Floats
-    """Profiles, [landmarks, rings, directions]."""
+    """Profiles of the landmarks, [landmarks, rings, directions]."""
 
     @classmethod
     def load(cls, file: Path = FILE) -> ShapeBook:
@@ -164,12 +166,12 @@ class ShapeBook:
         """Return the nearest words of shapes in each table.
 
         Args:
-            shapes: to assign words to.
-            count: words of each shape in each table.
+            shapes: shapes to assign words to.
+            count: number of words of each shape in each table.
 
         Returns:
-            Words and their fits, 1 for the nearest word of a shape in a table, less for others;
-            both [tables × shapes × count].
+            Words, and their fits: 1 for the nearest word of a shape in a table, less for the other
+            words. Both [tables × shapes × count].
         """
         if not shapes:
             return np.empty(0, np.int64), np.empty(0, np.float32)
@@ -205,7 +207,7 @@ def sample_rings(mask: Floats) -> tuple[Floats, Doubles, Doubles] | None:
     """Normalize a mask by its second moments and sample it on rings.
 
     Args:
-        mask: 0 to 1, [height, width].
+        mask: share of the color in each pixel, 0 to 1, [height, width].
 
     Returns:
         The profile [rings, directions], the centroid [2] and the frame [2, 2], both in pixels of
@@ -236,13 +238,13 @@ def _unit_rings() -> Doubles:
 
 
 def ring_magnitudes(profiles: Floats) -> Floats:
-    """Return root magnitudes of the rings' Fourier coefficients as unit vectors.
+    """Return the square roots of the magnitudes of the rings' Fourier coefficients, normalized.
 
     Args:
         profiles: [n, rings, directions].
 
     Returns:
-        [n, rings × orders].
+        Unit vectors, [n, rings × orders].
     """
     magnitudes = np.abs(np.fft.rfft(profiles, axis=2))[..., :ORDERS] * np.sqrt(RADII)[:, None]
     flat = np.sqrt(magnitudes.reshape(len(profiles), -1))
@@ -251,7 +253,7 @@ def ring_magnitudes(profiles: Floats) -> Floats:
 
 
 def spectra(profiles: Floats) -> Complexes:
-    """Prepare profiles for `correlations`: zero mean, unit length, Fourier transformed.
+    """Prepare profiles for `correlations`: normalize to zero mean and unit length, then transform.
 
     Rings are weighted by their circumference.
 
@@ -291,9 +293,9 @@ def compare_shapes(stored: Sequence[Shape], query: Sequence[Shape]) -> tuple[Flo
     """Compare stored shapes with a query's shapes.
 
     Returns:
-        The closeness of each pair: the logarithm of how many times nearer to a perfect correlation
-        it is than the nearest landmark; and the rotation of the query's shape against the stored
-        shape, in steps of `DIRECTIONS` per turn. Both [stored, query].
+        The closeness of each pair, log((1 - correlation with the nearest landmark) / (1 -
+        correlation of the pair)); and the rotation of the query's shape against the stored shape,
+        in steps of `DIRECTIONS` per turn. Both [stored, query].
     """
     stored_spectra, query_spectra = (
         spectra(np.stack([shape.profile for shape in shapes])) for shapes in (stored, query)
@@ -309,7 +311,7 @@ def shape_transform(stored: Shape, query: Shape, rotation: int) -> Doubles:
     Args:
         stored: a shape in the stored picture.
         query: the same shape in the query.
-        rotation: of the query's shape against the stored shape, see `compare_shapes`.
+        rotation: rotation of the query's shape against the stored shape, see `compare_shapes`.
     """
     angle = rotation * 2 * np.pi / DIRECTIONS
     cosine, sine = np.cos(angle), np.sin(angle)

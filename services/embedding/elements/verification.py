@@ -1,6 +1,6 @@
-"""Finds which stored elements appear in a query, and where.
+"""Finds the stored elements that appear in a query, and their positions.
 
-Local features that match propose poses (see `pose`). The matches that one instance explains are
+Matches of local features propose poses (see `pose`). The matches that one instance explains are
 removed before the next instance is estimated. Elements of two colors are also found by their
 shapes.
 """
@@ -47,7 +47,7 @@ class Outline:
     """Corners of the element in the query's working image, clockwise from the element's own top
     left, [4, 2]."""
     closeness: float
-    """See `compare_shapes`."""
+    """Closeness of the shapes, see `compare_shapes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,14 @@ def verify(
 ) -> list[Verified]:
     """Find elements in a query.
 
-    Elements with few keypoints are searched for as negatives, too. Only the elements with the
-    highest priority are localized: by agreement of the matches, and by regional similarity.
+    The negatives of elements with few keypoints are searched for, too. Only the elements with the
+    highest priority are localized: the agreement of the matches plus the weighted regional
+    similarity.
 
     Args:
         query: features of the query.
         elements: candidates.
-        vocabulary: of both.
+        vocabulary: vocabulary that describes both.
         rules: thresholds.
         similarities: regional similarity of each element to the nearest window of the query; empty
             if unknown.
@@ -109,7 +110,7 @@ def verify(
 def _views(
     query: QueryFeatures, elements: Sequence[StoredElement], vocabulary: Vocabulary
 ) -> list[tuple[QueryFeatures, GalleryMatches]]:
-    """Return the query and, if elements are searched for inverted, its negative, with matches."""
+    """Match the elements with the query and, for those searched for inverted, with its negative."""
     gallery = Gallery.of(elements, vocabulary)
     inverted = np.array(
         [is_searched_inverted(len(element.keypoints)) for element in elements], bool
@@ -124,7 +125,7 @@ def _views(
 def find_outlines(
     query: QueryFeatures, elements: Sequence[StoredElement], rules: Rules
 ) -> dict[int, list[Outline]]:
-    """Find the shapes of elements in a query; returns the outlines of each by its row."""
+    """Find the shapes of elements in a query. Returns the outlines by the row of the element."""
     rows = [row for row, element in enumerate(elements) if element.shape is not None]
     stored = [element.shape for element in elements if element.shape is not None]
     if not query.shapes or not rows:
@@ -147,10 +148,10 @@ def _outlines(
     """Return the outlines of one element after non-maximum suppression.
 
     Args:
-        element: to localize.
-        stored: its shape.
-        shapes: of the query.
-        comparison: closeness and rotation of each of them, [shapes].
+        element: element to localize.
+        stored: shape of the element.
+        shapes: shapes of the query.
+        comparison: closeness and rotation of each shape of the query, both [shapes].
         rules: thresholds.
     """
     kept: list[Outline] = []
@@ -189,7 +190,7 @@ def find_instances(
 
 
 def _explained(query: QueryFeatures, element: StoredElement, matches: Matches, pose: Pose) -> Bools:
-    """Return the matches whose points in the query lie on an instance, [n]."""
+    """Return the mask of the matches whose points in the query lie on an instance, [n]."""
     inverse = np.linalg.inv(pose.affine[:, :2])
     local = (query.keypoints.points[matches.query] - pose.affine[:, 2]) @ inverse.T
     margin = EXPLAINED_MARGIN * max(element.width, element.height)

@@ -1,19 +1,19 @@
-"""The vocabulary of visual words and the codes of local features: learned once and committed.
+"""Assigns visual words and codes to local features, by parameters that are learned and committed.
 
 Descriptors are projected to 64 components: principal components, then a rotation that equalizes
 their variance.
 
 - The word of a descriptor is the pair of the nearest centers of its two halves (Babenko and
   Lempitsky, "The inverted multi-index", CVPR 2012): two books of a thousand centers make a million
-  words. A large vocabulary is needed to tell many elements apart by words alone (Sivic and
+  words. A large vocabulary is needed to distinguish many elements by words alone (Sivic and
   Zisserman, "Video Google", ICCV 2003).
-- The mean weight of each word in photos is learned, too: a word that is in every photo carries no
-  information (inverse document frequency).
+- The mean weight of each word in photos is learned, too: a word that occurs in every photo carries
+  no information (inverse document frequency).
 - The code of a descriptor takes 16 bytes and approximates it (Jégou et al., "Product quantization
   for nearest neighbor search", PAMI 2011).
-- The distance of a descriptor to its nearest landmarks, centers of descriptors in general, is the
-  distance beyond which a match is no evidence. It is the same for every library, so that evidence
-  is comparable.
+- The noise distance of a descriptor is its distance to the nearest landmarks (cluster centers of
+  descriptors in general). A match beyond it is no evidence. It is the same for every library, so
+  that evidence is comparable.
 
 A different vocabulary needs a new version, since libraries store words and codes.
 `services/models/elements/vocabulary.py` learns it.
@@ -35,20 +35,21 @@ Ints = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 
 FILE = Path(__file__).parent / "vocabulary.npz"
+"""Archive of the learned parameters."""
 
 NAME = "rootsift_words"
 VERSION = "2"
 SPACE = f"{NAME}@{VERSION}"
-"""Space of the bags of words, as stored in libraries."""
+"""Vector space of the bags of words, as stored in libraries."""
 
 PHOTO_WEIGHT_STEPS = 128
-"""Quantization steps of the root of a word's mean weight in photos."""
+"""Quantization steps of the square root of a word's mean weight in photos."""
 NOISE_RANK = 8
 """Rank of the nearest landmark whose distance is the noise distance."""
 NOISE_GROUPS = 64
 """Number of groups of landmarks, of equal size."""
 ROWS_PER_BLOCK = 512
-"""Descriptors that are compared with all centers at once; bounds the memory."""
+"""Number of descriptors that are compared with all centers at once, which bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,14 @@ class Vocabulary:
     mean: Floats
     """Mean of RootSIFT descriptors, [128]."""
     projection: Floats
-    """[128, components]."""
+    """Projection of descriptors to components, [128, components]."""
     halves: Floats
-    """Centers of the first and the second half, [2, centers, components of a half]."""
+    """Centers of the first and the second half of the components, [2, centers, components of a
+    half]."""
     landmarks: Floats
-    """[landmarks, components]."""
+    """Projected landmarks, [landmarks, components]."""
     codebooks: Floats
-    """[parts, 256, components of a part]."""
+    """Product quantization codebooks, [parts, 256, components of a part]."""
     photo_weights: Floats
     """Mean weight of each word in the bag of a photo, [words]."""
     inversion: tuple[Floats, Floats]
@@ -102,7 +104,7 @@ class Vocabulary:
 
     @property
     def code_bytes(self) -> int:
-        """Length of a descriptor's code."""
+        """Length of a descriptor's code, bytes."""
         return int(self.codebooks.shape[0])
 
     def project(self, descriptors: Floats) -> Floats:
@@ -147,17 +149,17 @@ class Vocabulary:
         return np.take_along_axis(pairs, order, 1), np.take_along_axis(squared, order, 1)
 
     def noise(self, projected: Floats) -> Floats:
-        """Return the squared distances beyond which a match is no evidence, [n].
+        """Return the squared noise distances, beyond which a match is no evidence, [n].
 
-        The distance to the landmark of rank `NOISE_RANK` is approximated: of each group of
-        landmarks, only the nearest one is ranked. The nearest landmarks are hardly ever in the same
-        group, and sorting all landmarks would take five times as long.
+        The distance to the landmark of rank `NOISE_RANK` is approximated: only the nearest landmark
+        of each group is ranked. The nearest landmarks are hardly ever in the same group, and
+        sorting all landmarks would take five times as long.
 
         Args:
-            projected: [n, components].
+            projected: descriptors, [n, components].
         """
         squared = np.empty(len(projected), np.float32)
-        # Interleave the groups, so that their minima are minima of whole rows.
+        # The groups are interleaved, so that their minima are elementwise minima of whole rows.
         interleaved = self.landmarks.reshape(NOISE_GROUPS, -1, self.components).transpose(1, 0, 2)
         landmarks = interleaved.reshape(-1, self.components)
         landmark_norms = np.einsum("ij,ij->i", landmarks, landmarks)
@@ -190,7 +192,8 @@ class Vocabulary:
 def _inversion(mean: Floats, projection: Floats) -> tuple[Floats, Floats]:
     """Return the matrix and offset of `Vocabulary.inversion`.
 
-    Relative to the reversed keypoint, a descriptor's spatial bins are rotated by 180 degrees.
+    In the negative, the direction of a keypoint is reversed, so that the spatial bins of its
+    descriptor are rotated by 180 degrees.
     """
     bins = np.arange(DIMENSIONS).reshape(BINS, BINS, DIRECTIONS)
     rotated = bins[::-1, ::-1].ravel()
@@ -206,7 +209,7 @@ def _nearest(points: Floats, centers: Floats, count: int) -> tuple[Ints, Floats]
     Args:
         points: [n, components].
         centers: [m, components].
-        count: centers per point.
+        count: number of centers per point.
 
     Returns:
         Rows of the centers, nearest first, and squared distances to them; both [n, count].

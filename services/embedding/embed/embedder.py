@@ -1,4 +1,4 @@
-"""Embeddings of pictures, regions and subjects; detection of subjects."""
+"""Embeds pictures, regions and subjects, and detects subjects."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from imagesearch_services.embedding.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The result of a call."""
+    """The embedded pictures of a call."""
 
     pictures: Sequence[EmbeddedPicture | ServiceError]
-    """In the order of the items; the error of a picture at fault."""
+    """Embeddings or error of each picture, in the order of the items."""
     timings: Sequence[StepTiming]
     detection_models: Sequence[ModelVersion]
     """Models that searched for subjects; empty if no item needed it."""
@@ -57,7 +57,7 @@ class Detection:
 
 
 class Embedder:
-    """Embeds pictures with the models that serve, and detects their subjects."""
+    """Embeds pictures with the served models, and detects their subjects."""
 
     def __init__(
         self, runtime: Runtime, registry: ModelRegistry, backgrounds: Mapping[str, Background]
@@ -66,7 +66,7 @@ class Embedder:
 
         Args:
             runtime: threads and pixel budget.
-            registry: models that serve.
+            registry: served models.
             backgrounds: background sets of models, by vector space.
         """
         self._runtime = runtime
@@ -81,7 +81,7 @@ class Embedder:
         Args:
             items: the pictures.
             spaces: names of the vector spaces.
-            thumbnail_max_side_px: long side of a thumbnail of each picture; 0: no thumbnails.
+            thumbnail_max_side_px: maximum long side of the thumbnails, pixels; 0: no thumbnails.
 
         Raises:
             ServiceError: for all pictures: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,
@@ -91,7 +91,9 @@ class Embedder:
         validate(items, spaces)
         validate_thumbnail(thumbnail_max_side_px)
         resolved = vector_spaces.resolve(self._registry, spaces)
-        inputs = {each.key: each for space in resolved for each in space.inputs}
+        inputs = {
+            model_input.key: model_input for space in resolved for model_input in space.inputs
+        }
         parser = None
         if any(item.subject_detection for item in items):
             parser = self._registry.with_role(roles.SUBJECTS)
@@ -101,8 +103,8 @@ class Embedder:
             are_colors_named=any(space.labels for space in resolved),
             thumbnail_max_side_px=thumbnail_max_side_px,
         )
-        by_place = {f"items[{index}].": item for index, item in enumerate(items)}
-        outcomes = await self._process(by_place, plan, stopwatch)
+        items_by_field = {f"items[{index}].": item for index, item in enumerate(items)}
+        outcomes = await self._process(items_by_field, plan, stopwatch)
         pictures = [
             outcome if isinstance(outcome, ServiceError) else self._embedded(outcome, resolved)
             for outcome in outcomes
@@ -116,13 +118,13 @@ class Embedder:
         """Detect and describe the subjects of a picture.
 
         Args:
-            content: the file.
+            content: the picture file.
             region: region to search; None: the whole picture.
-            category: return only subjects of this category; None: all.
+            category: category of the subjects to return; None: all subjects.
 
         Raises:
-            ServiceError: the fault of the picture, OVERLOADED, MODEL_NOT_SERVED,
-                MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
+            ServiceError: FIELD_REQUIRED, an IMAGE_… reason, REGION_INVALID, OVERLOADED,
+                MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         stopwatch = Stopwatch()
         parser = self._registry.with_role(roles.SUBJECTS)
@@ -185,7 +187,7 @@ class Embedder:
 
 
 def _vectors(space: Space, processed: Processed) -> Rows:
-    own, *joined = (_embeddings(each, processed) for each in space.inputs)
+    own, *joined = (_embeddings(model_input, processed) for model_input in space.inputs)
     return space.vectors(own, joined[0] if joined else None)
 
 

@@ -1,4 +1,4 @@
-"""Requests for embeddings and their results: pictures, regions, subjects."""
+"""Items to embed, their validation, and the embedded pictures and regions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_REGIONS = 100
 MAX_PROPOSED_REGIONS = 64
 """Maximum proposed regions per picture."""
 
-PICTURE_FAULTS = {
+PICTURE_ERRORS = {
     Reason.FIELD_REQUIRED,
     Reason.IMAGE_UNREADABLE,
     Reason.IMAGE_TRUNCATED,
@@ -28,7 +28,7 @@ PICTURE_FAULTS = {
     Reason.IMAGE_TOO_SMALL,
     Reason.REGION_INVALID,
 }
-"""Reasons that concern one picture of a call; the other pictures are still embedded."""
+"""Reasons of the errors that concern one picture of a call; the other pictures are processed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +36,19 @@ class Item:
     """A picture, and the parts of it to embed."""
 
     content: bytes
-    """The file."""
+    """The picture file."""
     regions: Sequence[Box] = ()
     """Regions to embed; empty: the whole picture."""
     max_proposed_regions: int = 0
-    """If positive, embed instead up to this many regions that look like a picture of their own,
-    found inside the first of `regions` or in the whole picture."""
+    """Maximum regions to propose and embed, inside the first of `regions` or in the whole picture:
+    regions that look like an inserted picture. 0: no regions are proposed."""
     subject_detection: bool = False
-    """Embed instead the subject that is found inside the first of `regions` or in the whole
+    """Whether to embed the subject that is found inside the first of `regions` or in the whole
     picture."""
     category: Category | None = None
-    """Embed the first subject of this category if there is one; None: the main subject."""
+    """Category of the subject to embed, if such a subject is found; None: the main subject."""
     file: PictureFile | None = None
-    """The file whose header was read; None: the header is read from `content`."""
+    """The file with its header already read; None: the header is read from `content`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +61,23 @@ class EmbeddedRegion:
     background_similarities: Sequence[float]
     """Background similarity of each vector; 0 if its model has no background set."""
     source: str
-    """Rule that proposed the region; empty for a requested region."""
+    """Name of the rule that proposed the region; empty for a requested region."""
     subject: Subject | None = None
-    """The subject that the region shows, if a model of one of the spaces labels regions."""
+    """The subject that the region shows; None if no model of the spaces labels regions."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedPicture:
-    """The result for one picture."""
+    """A picture's embedded regions and detected subjects."""
 
     info: PictureInfo
     regions: Sequence[EmbeddedRegion]
     subjects: Sequence[Subject] = ()
     """Detected subjects, the main subject first; only the chosen subject has attributes."""
     chosen_subject: int | None = None
-    """Index of the subject that was embedded."""
+    """Index of the subject that was embedded; None if no subject was requested or found."""
     thumbnail: bytes = b""
-    """JPEG of the whole picture, if requested."""
+    """JPEG of the whole picture; empty if not requested."""
 
 
 def validate(items: Sequence[Item], spaces: Sequence[str]) -> None:
@@ -89,11 +89,11 @@ def validate(items: Sequence[Item], spaces: Sequence[str]) -> None:
     if not items:
         raise missing_field("items")
     if len(items) > MAX_ITEMS:
-        raise field_error("items", f"has {len(items)} items; at most {MAX_ITEMS} are allowed")
+        raise field_error("items", f"has {len(items)} items; the maximum is {MAX_ITEMS}")
     if not spaces:
         raise missing_field("spaces")
     if len(set(spaces)) != len(spaces):
-        raise field_error("spaces", "names a space twice")
+        raise field_error("spaces", "lists a space twice; each space must be listed once")
     for index, item in enumerate(items):
         _validate_item(item, f"items[{index}]")
 
@@ -102,7 +102,7 @@ def _validate_item(item: Item, name: str) -> None:
     if len(item.regions) > MAX_REGIONS:
         raise field_error(
             f"{name}.regions",
-            f"has {len(item.regions)} regions; at most {MAX_REGIONS} are allowed",
+            f"has {len(item.regions)} regions; the maximum is {MAX_REGIONS}",
         )
     if item.subject_detection and item.max_proposed_regions:
         raise field_error(
@@ -116,7 +116,7 @@ def _validate_item(item: Item, name: str) -> None:
 
 
 def validate_thumbnail(max_side_px: int) -> None:
-    """Check the requested side of thumbnails; 0: none are requested.
+    """Check the requested maximum side of the thumbnails; 0: no thumbnails.
 
     Raises:
         ServiceError: FIELD_INVALID.
@@ -124,5 +124,5 @@ def validate_thumbnail(max_side_px: int) -> None:
     if max_side_px and not MIN_SIDE_PX <= max_side_px <= MAX_SIDE_PX:
         raise field_error(
             "thumbnail_max_side_px",
-            f"is {max_side_px}; must be 0, or {MIN_SIDE_PX} to {MAX_SIDE_PX}",
+            f"is {max_side_px}; must be 0, or {MIN_SIDE_PX} to {MAX_SIDE_PX:,}",
         )

@@ -1,4 +1,4 @@
-"""Labels and subjects of processed pictures, from the outputs of a product model."""
+"""Labels the regions and subjects of processed pictures from the outputs of a product model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from imagesearch_services.embedding.subjects.labels import Classification, Label
 
 
 def label_regions(space: Space, labels: Labels, processed: Processed) -> list[Classification]:
-    """Return the labels of each region.
+    """Classify each embedded region of a picture.
 
     Args:
-        space: space whose model labels regions.
-        labels: names of the model's outputs.
-        processed: picture.
+        space: vector space whose model labels regions.
+        labels: names of the values in the model's outputs.
+        processed: processed picture.
     """
     outputs = space.own.model.outputs_in(processed.rows[space.own.key])
     prepared = processed.prepared
@@ -38,7 +38,7 @@ def label_regions(space: Space, labels: Labels, processed: Processed) -> list[Cl
 
 
 def subject_at(processed: Processed, row: int, label: Classification | None) -> Subject:
-    """Return a subject that was found; `label` is None if its crop was not embedded."""
+    """Return a detected subject; `label` is None if its crop was not embedded."""
     found = processed.prepared.found[row]
     colors = processed.described.subject_colors[row]
     if label is None:
@@ -50,12 +50,12 @@ def subject_at(processed: Processed, row: int, label: Classification | None) -> 
 def with_subjects(
     picture: EmbeddedPicture, processed: Processed, labels: Sequence[Classification]
 ) -> EmbeddedPicture:
-    """Return the picture with the subject of each region, and with all subjects if any was found.
+    """Return the picture with the subject of each region and with all detected subjects.
 
     Args:
         picture: embedded picture without subjects.
-        processed: the same picture.
-        labels: labels of each region.
+        processed: the same picture, as it was processed.
+        labels: classification of each region.
     """
     prepared, described = processed.prepared, processed.described
     if prepared.chosen is None:

@@ -1,4 +1,4 @@
-"""The way of one call's pictures: read the header, decode, preprocess, infer, describe."""
+"""Processes the pictures of one call: read the header, decode, preprocess, infer, describe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imagesearch_services.common.concurrency import task_group
 from imagesearch_services.common.errors import ServiceError, missing_field
 from imagesearch_services.common.stopwatch import Stopwatch
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.embed.items import PICTURE_FAULTS, Item
+from imagesearch_services.embedding.embed.items import PICTURE_ERRORS, Item
 from imagesearch_services.embedding.embed.preparing import (
     Described,
     ItemFile,
@@ -32,7 +32,7 @@ from imagesearch_services.embedding.inference.stacking import Inputs, Rows, Stac
 from imagesearch_services.embedding.runtime import Runtime
 
 MAX_PARSED_PARTS = 3
-"""Maximum runs of the parser for one picture: the whole, and the two halves of a person."""
+"""Maximum runs of the parser for one picture: the whole picture, and two halves of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Processed:
     prepared: Prepared
     described: Described
     rows: Mapping[tuple[str, str, float], Rows]
-    """By `ModelInput.key`."""
+    """Outputs of each model for all regions, by `ModelInput.key`."""
 
 
 async def process(
@@ -59,11 +59,11 @@ async def process(
         items: pictures, by the prefix of their field names in errors.
         plan: work to do on each picture.
         runtime: threads and pixel budget.
-        registry: models that serve.
-        stopwatch: times the steps.
+        registry: served models.
+        stopwatch: stopwatch that times the steps.
 
     Returns:
-        The result of each picture, or its error if only that picture is at fault.
+        The outputs for each picture, or its error if the error concerns only that picture.
 
     Raises:
         ServiceError: for all pictures: OVERLOADED, MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or
@@ -80,7 +80,7 @@ async def process(
 
 
 class _Pipeline:
-    """Processes the pictures of one call; inference of all of them is stacked."""
+    """Processes the pictures of one call and stacks their regions into batches for inference."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class _Pipeline:
         try:
             return await self._process(place, item)
         except ServiceError as error:
-            if error.reason in PICTURE_FAULTS:
+            if error.reason in PICTURE_ERRORS:
                 return error
             raise
 
@@ -133,11 +133,13 @@ class _Pipeline:
         )
 
     def _input_pixels(self, item: Item) -> int:
-        """Return the maximum pixels of the model inputs of a picture."""
+        """Return an upper bound of the pixels in the model inputs of a picture."""
         max_regions = item.max_proposed_regions or len(item.regions) or 1
         if self._plan.are_all_described:
             max_regions = MAX_SUBJECTS
-        pixels = max_regions * sum(each.model.input.pixels for each in self._plan.inputs)
+        pixels = max_regions * sum(
+            model_input.model.input.pixels for model_input in self._plan.inputs
+        )
         if item.subject_detection and self._plan.parser is not None:
             pixels += MAX_PARSED_PARTS * self._plan.parser.input.pixels
         return pixels

@@ -1,4 +1,4 @@
-"""The work of threads on one picture: decode it, choose its regions, make model inputs of them."""
+"""Steps for one picture that run in threads: decode, choose regions, preprocess, describe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.subjects.finding import FoundSubject, box_colors, subject_colors
 
 ANALYSIS_SIDE_PX = 1600
-"""Long side at which a picture is decoded for the search for regions or subjects, pixels; smaller
+"""Long side at which a JPEG is decoded when regions or subjects are searched for, pixels; smaller
 pictures keep their size."""
 
 
@@ -45,10 +45,11 @@ class Plan:
     parser: Model | None = None
     """Model that finds subjects, if a picture of the call needs it."""
     are_all_described: bool = False
-    """Prepare every subject, not only the subject to embed."""
+    """Whether to prepare every subject, not only the subject to embed."""
     are_colors_named: bool = False
+    """Whether to name the colors of regions or subjects."""
     thumbnail_max_side_px: int = 0
-    """Long side of thumbnails; 0: none are made."""
+    """Maximum long side of the thumbnails, pixels; 0: no thumbnails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,18 @@ class Prepared:
     boxes: Sequence[Box]
     """Regions to embed."""
     sources: Sequence[str]
-    """Rule that proposed each region; empty for a requested region."""
+    """Name of the rule that proposed each region; empty for a requested region."""
     inputs: Sequence[Inputs]
-    """For each of the plan's inputs, all regions."""
+    """All regions, preprocessed for each of the plan's models."""
     found: Sequence[FoundSubject] = ()
-    """Subjects, the main subject first."""
+    """Detected subjects, the main subject first."""
     chosen: int | None = None
-    """Index of the subject that is the only region; None if no subject was found or searched."""
+    """Index of the subject to embed; None if no subject was requested or found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """Properties of a picture that need no model."""
+    """Properties of a picture that are computed without a model."""
 
     info: PictureInfo
     thumbnail: bytes
@@ -81,7 +82,7 @@ class Described:
 
 
 def prepare(source: ItemFile, plan: Plan, stopwatch: Stopwatch) -> Prepared:
-    """Decode a picture, choose its regions and make model inputs of them.
+    """Decode a picture, choose its regions and make their model inputs.
 
     Raises:
         ServiceError: IMAGE_UNREADABLE, IMAGE_TRUNCATED or REGION_INVALID.
@@ -111,7 +112,7 @@ def describe(file: PictureFile, prepared: Prepared, plan: Plan) -> Described:
 
 
 def decode(source: ItemFile, plan: Plan, stopwatch: Stopwatch) -> Picture:
-    """Decode a picture as small as its regions and models allow."""
+    """Decode a picture at the lowest resolution that its regions and models allow."""
     with stopwatch.step("decode"):
         return source.file.decode(_reduction(source.file, source.item, plan))
 
@@ -132,7 +133,7 @@ def clipped_region(region: Box, picture: Picture, field_name: str) -> Box:
     """Return the part of a region that lies in a picture.
 
     Raises:
-        ServiceError: REGION_INVALID, if less than one pixel does.
+        ServiceError: REGION_INVALID if that part is smaller than a pixel.
     """
     inside = region.clipped(picture.width, picture.height)
     if inside is None:
@@ -140,7 +141,7 @@ def clipped_region(region: Box, picture: Picture, field_name: str) -> Box:
         raise field_error(
             field_name,
             f"{edges} covers less than one pixel of the picture, which has "
-            f"{picture.width} × {picture.height}",
+            f"{picture.width} × {picture.height} pixels",
             reason=Reason.REGION_INVALID,
         )
     return inside
@@ -168,9 +169,9 @@ def _with_margin(box: Box, margin: float, picture: Picture) -> Box:
 
 
 def _reduction(file: PictureFile, item: Item, plan: Plan) -> float:
-    """Return the factor by which the sides may be divided while decoding.
+    """Return the maximum factor by which decoding may divide the sides.
 
-    The orientation is not known yet, so that the factor suits both.
+    The factor suits both orientations, since the EXIF orientation is not known yet.
     """
     long_side_px = max(file.width, file.height)
     if item.max_proposed_regions or item.subject_detection:
@@ -192,7 +193,11 @@ def _inside(regions: Sequence[Box], width: int, height: int) -> list[Box]:
 
 
 def _propose(picture: Picture, within: Box, max_regions: int) -> tuple[list[Box], list[str]]:
-    """Return regions that look like a picture of their own, best first, and their rules."""
+    """Propose regions that look like an inserted picture, best first.
+
+    Returns:
+        The regions in pixels of the picture as shown, and the rule that proposed each.
+    """
     inner = within.scaled(picture.x_scale, picture.y_scale)
     left, top = math.floor(inner.x_min), math.floor(inner.y_min)
     right = min(picture.image.width, math.ceil(inner.x_max))

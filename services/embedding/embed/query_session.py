@@ -1,4 +1,4 @@
-"""A query picture that is embedded in steps: sent once, and decoded once if possible."""
+"""Embeds a query picture in steps: the picture is sent once, and decoded once if possible."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from imagesearch_services.embedding.pictures.reusable_file import ReusableFile
 from imagesearch_services.embedding.runtime import Runtime
 
 KEEP_S = 2.0
-"""Seconds for which decoded pixels are kept between two steps. A search of the Catalog takes a
-small part of it."""
+"""Seconds for which decoded pixels are kept between two steps; a search in the Catalog takes a
+fraction of them."""
 
 
 class QuerySession:
-    """One stream of steps. Close it to give its pixels back.
+    """The steps of one stream; a context manager, which gives the held pixels back at its end.
 
-    Between two steps the decoded picture is kept if the pixel budget has room for it. A step is
-    admitted like any other call: the pixels that were kept are given back before.
+    Between two steps the decoded picture is kept if the pixel budget has room for it. Each step is
+    admitted like any other call, after the held pixels have been given back.
     """
 
     def __init__(self, embedder: Embedder, runtime: Runtime, *, keep_s: float = KEEP_S) -> None:
@@ -51,12 +51,13 @@ class QuerySession:
         """Embed the whole picture or its proposed regions.
 
         Args:
-            content: the file in the first step, empty in later steps.
+            content: the picture file in the first step, empty in later steps.
             spaces: names of the vector spaces.
-            max_proposed_regions: 0: embed the whole picture.
+            max_proposed_regions: maximum regions to propose and embed; 0: the whole picture is
+                embedded.
 
         Raises:
-            ServiceError: FIELD_REQUIRED, FIELD_INVALID, the fault of the picture, OVERLOADED,
+            ServiceError: FIELD_REQUIRED, FIELD_INVALID, an IMAGE_… reason, OVERLOADED,
                 MODEL_NOT_SERVED, MODEL_SERVER_UNAVAILABLE or DEADLINE_EXCEEDED.
         """
         if not 0 <= max_proposed_regions <= MAX_PROPOSED_REGIONS:
@@ -78,7 +79,7 @@ class QuerySession:
                 raise missing_field("image.content")
             self._file = await self._runtime.read_reusable_header(content)
         elif content:
-            raise field_error("image", "is allowed only in the first request of the stream")
+            raise field_error("image", "must be sent only in the first request of the stream")
         return self._file
 
     def _hold(self, file: ReusableFile) -> None:
@@ -91,7 +92,7 @@ class QuerySession:
         self._expiry = asyncio.get_running_loop().call_later(self._keep_s, self._drop)
 
     def _give_back(self) -> None:
-        """Give the held pixels back to the budget; the picture stays for the next step."""
+        """Give the held pixels back to the budget, but keep the picture for the next step."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None

@@ -1,7 +1,7 @@
-"""Region proposals: parts of a picture that look like a picture: pasted in, on a screen, framed.
+"""Proposes regions that look like an inserted picture: pasted in, shown on a screen, or framed.
 
-A copy descriptor recognizes edited copies of a whole picture, and fails if the copy is only a part
-of another picture. An inserted picture has straight sides. So the proposals are rectangles whose
+A copy descriptor recognizes edited copies of a whole picture, but not a copy that is only a part of
+another picture. Since an inserted picture has straight sides, the proposals are rectangles whose
 four sides are edges, then blocks of detail on a flat background, then a grid of windows.
 """
 
@@ -21,49 +21,51 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 
 ANALYSIS_SIDE_PX = 512
-"""Long side at which edges are detected, pixels; sides of inserted pictures stay clear at it."""
+"""Maximum long side of a picture when edges are detected, pixels; the sides of inserted pictures
+are still visible at this size."""
 
 MIN_SIDE = 0.1
 """Minimum side of a proposal, as a share of the picture's long side."""
 
 MAX_AREA = 0.92
-"""Maximum area of a proposal, as a share of the picture; larger regions are the picture itself."""
+"""Maximum area of a proposal, as a share of the picture; a larger region is nearly the picture."""
 
 MAX_STEP = 48
 """Difference of neighboring pixels at which the strength of an edge is capped, levels."""
 
 LINE_STRETCH_PX = 31
-"""Length over which the strength of a line is averaged, analysis pixels."""
+"""Length over which the strength of a line is averaged, pixels at analysis size."""
 
 ADJACENT_PX = (3, 4)
-"""Distances from a line at which the adjacent texture is measured: outside the line's own blur."""
+"""Distances from a line at which the adjacent texture is measured, outside the line's own blur,
+pixels at analysis size."""
 
 MIN_LINENESS = 4.0
 """Minimum contrast of a line to the adjacent texture, averaged over its length, levels."""
 
 SAME_LINE_PX = 2
-"""Maximum distance of lines that are merged, analysis pixels."""
+"""Maximum distance of lines that are merged, pixels at analysis size."""
 
 MAX_LINES = 28
 """Maximum lines in each direction."""
 
 MIN_SUPPORT = 0.55
-"""Minimum share of a side that is an edge, for the weakest of the four sides."""
+"""Minimum share of edge pixels on each of a rectangle's four sides."""
 
 FLAT_SPREAD = 6
 """Maximum difference of neighboring pixels in a flat background, levels."""
 
 MIN_FLAT_SHARE = 0.03
-"""Minimum share of flat background in a picture for which blocks are proposed."""
+"""Minimum share of flat background for blocks to be proposed in a picture."""
 
 SAME_IOU = 0.75
-"""Intersection over union from which two proposals are the same."""
+"""Minimum intersection over union of two proposals that count as the same."""
 
 INSET = 0.01
-"""Share that is cut off each side, so that a frame or a shadow stays outside."""
+"""Share of a proposal that is cut off at each side, to exclude a frame or a shadow."""
 
 MIN_CONTRAST = 8.0
-"""Minimum standard deviation of a proposal, grey levels; flat regions resemble each other."""
+"""Minimum standard deviation of a proposal, grey levels; embeddings of flat regions are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,14 @@ class Region:
     """A part of a picture that may be a picture itself."""
 
     box: Box
-    """Pixels of the given picture."""
+    """The region, pixels of the analyzed picture."""
     source: str
-    """The rule that proposed it: "rectangle", "block" or "grid"."""
+    """Name of the rule that proposed the region: "rectangle", "block" or "grid"."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A box in analysis pixels, with its score."""
+    """A box in pixels at analysis size, and its score."""
 
     box: tuple[int, int, int, int]
     score: float
@@ -133,9 +135,9 @@ def _rectangles(small: Pixels) -> list[_Candidate]:
 def _lineness(small: Pixels) -> npt.NDArray[np.float32]:
     """Return the strength of a vertical line through each pixel, [height, width].
 
-    A line is a column where horizontal neighbors differ over a length, and more than in adjacent
-    columns: texture has edges everywhere, the side of a pasted picture in one column only. The
-    value at [y, x] is the difference between the columns x - 1 and x.
+    A line is a column along which horizontal neighbors differ more than in adjacent columns:
+    texture has edges in many columns, the side of a pasted picture in a single column. The value at
+    [y, x] is the difference between the columns x - 1 and x.
     """
     height, width = small.shape[:2]
     steps = np.zeros((height, width), np.float32)
@@ -164,7 +166,7 @@ def _lines(lineness: npt.NDArray[np.float32]) -> Ints:
 def _boxes_between(
     columns: Ints, rows: Ints, vertical: Mask, horizontal: Mask, shortest: int
 ) -> list[_Candidate]:
-    """Return boxes between two columns and two rows, scored by the support of their sides."""
+    """Return boxes bounded by two columns and two rows, scored by the edges along their sides."""
     height, width = vertical.shape
     x0, x1 = _pairs(columns, shortest)
     y0, y1 = _pairs(rows, shortest)

@@ -1,4 +1,4 @@
-"""The work of threads on a picture whose subject is embedded: parse it, choose the subject."""
+"""Steps that run in threads for a picture whose subject is embedded: open it, choose a subject."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRESS_OUTPUT = "dress"
 """Optional output of a parser: log odds that a person in the picture wears a dress, [1]."""
 
 MAX_SUBJECTS = 20
-"""Maximum subjects per picture; the main ones are kept."""
+"""Maximum subjects per picture; the most prominent are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Opened:
     within: Box
     """Region to search."""
     parser_input: Inputs
-    """[1, height, width, 3]."""
+    """The region, preprocessed for the parser, [1, height, width, 3]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class ParsedPart:
 
     box: Box
     outputs: Mapping[str, npt.NDArray[np.float32]]
-    """By name, without the batch dimension."""
+    """Outputs of the parser by name, without the batch dimension."""
 
 
 def open_for_parser(source: ItemFile, plan: Plan, parser: Model, stopwatch: Stopwatch) -> Opened:
-    """Decode a picture and make the parser's input of the region to search.
+    """Decode a picture and preprocess the region to search for the parser.
 
     Raises:
         ServiceError: IMAGE_UNREADABLE, IMAGE_TRUNCATED or REGION_INVALID.
@@ -69,7 +69,7 @@ def open_for_parser(source: ItemFile, plan: Plan, parser: Model, stopwatch: Stop
 def second_pass_inputs(
     opened: Opened, whole: ParsedPart, parser: Model
 ) -> tuple[Sequence[Box], Inputs]:
-    """Return the parts for the second pass of the parser, and its inputs of them."""
+    """Return the parts of the picture for the parser's second pass, and their inputs."""
     boxes = second_pass_boxes(
         whole.box, whole.outputs[parser.output_name], parser.input, parser.stride
     )
@@ -83,14 +83,14 @@ def prepare_subjects(
     parser: Model,
     stopwatch: Stopwatch,
 ) -> Prepared:
-    """Find subjects in the parser's maps, choose among them, and make model inputs of the chosen.
+    """Find subjects in the parser's maps, choose the subject to embed, and make its model inputs.
 
     Args:
-        opened: picture.
+        opened: decoded picture.
         parts: the searched region, then the parts of the second pass.
         plan: models to make inputs for.
-        parser: model that made the maps.
-        stopwatch: times the steps.
+        parser: model that computed the maps.
+        stopwatch: stopwatch that times the steps.
     """
     picture, category = opened.picture, opened.item.category
     with stopwatch.step("find_subjects"):

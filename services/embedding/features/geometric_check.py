@@ -1,7 +1,7 @@
 """Estimates the transform between two pictures from matches of local features.
 
 Each match proposes a similarity transform by the positions, sizes and angles of its two keypoints,
-so that one correct match among hundreds of wrong ones is enough and no random sampling is needed
+so that one correct match among hundreds of outliers suffices, without random sampling
 (Philbin et al., "Object retrieval with large vocabularies and fast spatial matching", CVPR 2007).
 The best hypotheses are refined to affine transforms, and on request simplified to a similarity or
 refined to a homography. Implausible transforms are rejected.
@@ -23,26 +23,27 @@ Points = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
 _COORDINATE_BITS = 24
-"""Bits of a pixel coordinate; no picture is that wide."""
+"""Bits of a coordinate when x and y are packed into one integer; no picture has a longer side."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeometricRules:
-    """Which matches are inliers, and which transforms are plausible."""
+    """Rules for inliers and plausible transforms."""
 
     tolerance_px: float = 4.0
     """Maximum reprojection error of an inlier in the second picture, pixels."""
     loose_tolerance_px: float = 20.0
     """Maximum error before refinement, pixels: the transform of a single match is rough."""
     max_hypotheses: int = 160
-    """Number of matches, the best first, that propose a transform."""
+    """Maximum matches that propose a transform, best first."""
     refined_hypotheses: int = 6
-    """Number of hypotheses, the best first, that are refined."""
+    """Maximum hypotheses that are refined, best first."""
     min_inliers: int = 4
+    """Minimum inliers of an alignment."""
     scale_range: tuple[float, float] = (0.08, 12.0)
-    """Range of the scale from the first picture to the second."""
+    """Minimum and maximum scale from the first picture to the second."""
     max_anisotropy: float = 3.0
-    """Maximum ratio of the larger singular value to the smaller."""
+    """Maximum ratio of a transform's larger singular value to the smaller."""
     min_spread: float = 0.02
     """Minimum area of the inliers' convex hull, as a share of the overlap."""
 
@@ -78,7 +79,7 @@ def align(
         matches: matches between the features, best first.
         first_size: width and height of the first picture, pixels.
         second_size: width and height of the second picture, pixels.
-        rules: which matches are inliers, and which transforms are plausible.
+        rules: rules for inliers and plausible transforms.
 
     Returns:
         The alignment; None if no plausible transform has enough inliers.
@@ -109,11 +110,11 @@ def as_similarity(
 ) -> Alignment | None:
     """Simplify an affine alignment to a rotation, one scale and a translation.
 
-    An affine transform fitted to few matches, or to matches in one corner, would skew the parts of
-    the picture that are far from them.
+    An affine transform that is fitted to few matches, or to matches in one corner, would skew the
+    parts of the picture far from these matches.
 
     Returns:
-        The least-squares fit to the alignment's inliers; None if they coincide.
+        The least-squares fit to the alignment's inliers; None if all inliers coincide.
     """
     source, target = _matched_points(first, second, matches)
     fitted = _fit_similarity(source[alignment.inliers], target[alignment.inliers])
@@ -169,15 +170,15 @@ def corners(size: Size) -> Points:
 
 
 def quadrilateral_area(quadrilateral: Points) -> float:
-    """Return the area, negative if the corners run counter-clockwise."""
+    """Return the area of a quadrilateral, negative if its corners run counter-clockwise."""
     x, y = quadrilateral[:, 0], quadrilateral[:, 1]
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
 
 
 def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
-    """Return whether a camera or an editor may have transformed a picture of that size.
+    """Return whether a camera or an editor may have transformed a picture of this size like this.
 
-    The outline must stay convex and unmirrored, its scale and anisotropy within the rules.
+    The outline must stay convex and unmirrored, with scale and anisotropy within the rules.
     """
     outline = corners(size)
     depths = outline @ matrix[2, :2] + matrix[2, 2]
@@ -200,8 +201,8 @@ def local_affine(matrix: Matrix, size: Size) -> Matrix:
     """Return the linear part of a homography at the center of a picture, [2, 2]."""
     x, y = size[0] / 2, size[1] / 2
     depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-    image = (matrix[:2] @ np.array([x, y, 1.0])) / depth
-    linear: Matrix = (matrix[:2, :2] - np.outer(image, matrix[2, :2])) / depth
+    projected = (matrix[:2] @ np.array([x, y, 1.0])) / depth
+    linear: Matrix = (matrix[:2, :2] - np.outer(projected, matrix[2, :2])) / depth
     return linear
 
 
@@ -274,21 +275,21 @@ def _refine(
 def _inliers(
     matrix: Matrix, source: Points, target: Points, tolerance_px: float
 ) -> npt.NDArray[np.intp]:
-    """Return the rows of matches within the tolerance, at most one at each pixel."""
+    """Return the rows of the matches within the tolerance, at most one row for each pixel."""
     is_homography = len(matrix) == 3  # noqa: PLR2004
     projected = (
         transform(matrix, source) if is_homography else source @ matrix[:, :2].T + matrix[:, 2]
     )
     offsets = projected - target
     near = np.flatnonzero((offsets * offsets).sum(axis=1) <= tolerance_px**2)
-    # SIFT gives a keypoint several angles; its repeats are no further evidence.
+    # SIFT may assign several angles to a keypoint; its duplicates are no further evidence.
     near = near[_first_at_each_pixel(source[near])]
     distinct: npt.NDArray[np.intp] = near[_first_at_each_pixel(target[near])]
     return distinct
 
 
 def _first_at_each_pixel(points: Points) -> npt.NDArray[np.intp]:
-    """Return the rows of the points whose pixel no earlier point has, ascending."""
+    """Return the row of the first point at each pixel, ascending."""
     x, y = np.round(points).astype(np.int64).T
     _, rows = np.unique((x << _COORDINATE_BITS) + y, return_index=True)
     return np.sort(rows)

@@ -1,8 +1,9 @@
-"""Local features of a picture, and matches between the features of two pictures.
+"""Extracts the local features of a picture, and matches the features of two pictures.
 
-SIFT (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004) with the square
-root of its descriptors (RootSIFT: Arandjelović and Zisserman, "Three things everyone should know to
-improve object retrieval", CVPR 2012). The same pixels give the same features in the same order.
+Features are SIFT (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004)
+with the square root of the descriptors (RootSIFT: Arandjelović and Zisserman, "Three things
+everyone should know to improve object retrieval", CVPR 2012). Extraction is deterministic,
+including the order of the features.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 BINS = 4
-"""Bins of a descriptor along each side."""
+"""Number of spatial bins of a descriptor along each side."""
 DIRECTIONS = 8
-"""Gradient directions in each bin."""
+"""Number of gradient directions in each bin."""
 DIMENSIONS = BINS * BINS * DIRECTIONS
+"""Number of components of a descriptor."""
 
 FROM_EDGE_PX = 0.25
-"""Offset from OpenCV's positions to pixels from the picture's edge: OpenCV counts from the center
-of the first pixel, and a quarter pixel too far, since it doubles the picture first."""
+"""Offset that converts OpenCV's positions to distances from the picture's edge, pixels: 0.5, since
+OpenCV counts from the center of the first pixel, minus 0.25, by which OpenCV is off because it
+doubles the picture first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,9 @@ class ExtractionLimits:
     contrast_threshold: float = 0.02
     """Minimum contrast of a keypoint, as OpenCV defines it; low values suit faint pictures."""
     edge_threshold: float = 15.0
-    """Edge threshold of OpenCV; higher values keep more keypoints on edges."""
+    """Edge threshold, as OpenCV defines it; higher values keep more keypoints on edges."""
     border_px: int = 16
-    """Width of the replicated border, which allows keypoints near the picture's edge."""
+    """Width of the replicated border, which allows keypoints near the picture's edge, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,10 @@ def extract(grey: Grey, limits: ExtractionLimits) -> LocalFeatures:
 
     Args:
         grey: uint8 [height, width].
-        limits: parameters.
+        limits: parameters of the extraction.
 
     Returns:
-        At most `limits.max_features` features; none for a picture without texture.
+        At most `limits.max_features` features; empty for a picture without texture.
     """
     border = limits.border_px
     padded = cv2.copyMakeBorder(grey, border, border, border, border, cv2.BORDER_REPLICATE)
@@ -128,7 +131,7 @@ def match(
 ) -> Matches:
     """Match features that are mutual nearest neighbors or pass the ratio test.
 
-    The ratio test rejects features of repeating patterns, mutual neighbors keep some of them.
+    The ratio test rejects features of repeating patterns; the mutual neighbors keep some of them.
 
     Args:
         first: features of a picture.
@@ -162,7 +165,7 @@ def _strongest(
         return 0 <= point[0] - offset_px < width and 0 <= point[1] - offset_px < height
 
     def strength(row: int) -> tuple[float, ...]:
-        # All properties take part, so that the order is defined for equal responses.
+        # The other properties break ties, so that the order is deterministic.
         keypoint = keypoints[row]
         return -keypoint.response, *keypoint.pt, keypoint.size, keypoint.angle
 

@@ -1,7 +1,7 @@
-"""Background similarity: how similar an embedding is to a fixed set of unrelated pictures.
+"""Computes background similarities: how similar an embedding is to a set of unrelated pictures.
 
 Some pictures resemble many others (a garment on a wooden floor, a page of text), so that the same
-cosine means a copy for one query and chance for another. The similarity to a background set
+cosine indicates a copy for one query and chance for another. The similarity to a background set
 normalizes scores, as in "A Self-Supervised Descriptor for Image Copy Detection" (Pizzi et al.,
 CVPR 2022) and the Image Similarity Challenge 2021.
 """
@@ -17,12 +17,12 @@ import numpy.typing as npt
 BUILT_IN = Path(__file__).parent / "background_vectors"
 """Folder of the background sets that are part of the distribution."""
 
-SKIPPED = 2
-"""Nearest pictures that are skipped: the set may contain the query's original and a
+SKIPPED_COUNT = 2
+"""Number of nearest pictures that are skipped, since the set may contain the query's original and a
 near-duplicate of it."""
 
-AVERAGED = 5
-"""Next nearest pictures, whose similarities are averaged."""
+AVERAGED_COUNT = 5
+"""Number of next nearest pictures, whose similarities are averaged."""
 
 MAX_SIMILARITY = 0.95
 """Upper bound of the background similarity; the range up to 1 still separates copies."""
@@ -36,7 +36,7 @@ class Background:
     def __init__(self, vectors: npt.NDArray[np.int8]) -> None:
         """Build the set from embeddings of unrelated pictures, int8 [pictures, dimensions].
 
-        Only their directions count.
+        Their lengths do not matter.
         """
         rows = vectors.astype(np.float32)
         self._vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -51,12 +51,12 @@ class Background:
             float32 [regions].
         """
         cosines = embeddings @ self._vectors.T
-        last = SKIPPED + AVERAGED
-        nearest = -np.partition(-cosines, range(last), axis=1)[:, SKIPPED:last]
+        end = SKIPPED_COUNT + AVERAGED_COUNT
+        nearest = -np.partition(-cosines, range(end), axis=1)[:, SKIPPED_COUNT:end]
         clipped: Floats = np.clip(nearest.mean(axis=1), 0.0, MAX_SIMILARITY)
         return clipped
 
 
 def load_backgrounds(folder: Path = BUILT_IN) -> Mapping[str, Background]:
-    """Read the sets in a folder, by vector space; the files are named `NAME@VERSION.npy`."""
+    """Read the background sets in a folder, by vector space, from files `NAME@VERSION.npy`."""
     return {path.stem: Background(np.load(path)) for path in sorted(folder.glob("*.npy"))}

@@ -1,4 +1,4 @@
-"""Models as their configuration on Triton describes them."""
+"""Reads descriptions of models from their configuration on Triton."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from imagesearch_services.embedding.subjects.labels import Labels
 
 
 class ModelDescriptionError(Exception):
-    """A model's configuration lacks something or contradicts itself."""
+    """A model's configuration is incomplete or inconsistent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Another model whose embedding of the same crop is joined to a model's own."""
+    """Another model whose embedding of the same crop is joined to a model's own embedding."""
 
     space: str
     """Vector space of the other model."""
@@ -38,9 +38,9 @@ class Model:
     name: str
     version: str
     role: str
-    """One of `common.roles`."""
+    """Role of the model, one of `common.roles`."""
     library_types: tuple[LibraryType, ...]
-    """Library types whose new libraries use the model."""
+    """Types of the libraries that use the model when they are created."""
     input: InputSpec
     input_name: str
     output_name: str
@@ -52,16 +52,17 @@ class Model:
     probe: npt.NDArray[np.float32] = field(repr=False)
     """Known answer to the probe picture, unit length, see `probe_answer`."""
     probe_min_cosine: float
-    """Least cosine of the model's answer to the known answer."""
+    """Minimum cosine of the model's answer and the known answer."""
     crop_margin: float = 0.0
     """Margin that is kept around a region, as a share of the region's sides."""
     joined: Joined | None = None
+    """The joined model; None if the model's embeddings are used alone."""
     labels: Labels | None = field(default=None, repr=False)
-    """Names of the outputs of a product model."""
+    """Names of the values in a product model's outputs; None for other models."""
     stride: int = 0
-    """Input pixels for each cell of a parser's maps; 0 for other models."""
+    """Input pixels per cell of a parser's maps, along each side; 0 for other models."""
     windows: Windows | None = None
-    """Windows that a dense model describes in one pass."""
+    """Windows that a dense model describes in one pass; None for other models."""
 
     @property
     def model_version(self) -> ModelVersion:
@@ -74,11 +75,11 @@ class Model:
 
     @property
     def row_length(self) -> int:
-        """Numbers in all outputs for one region."""
+        """Number of values in all outputs for one region."""
         return sum(map(math.prod, self.outputs.values()))
 
     def outputs_in(self, rows: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """Split rows into the outputs: [regions, row length] → [regions, *shape] of each."""
+        """Split rows into outputs by name, [regions, row length] → [regions, *shape] of each."""
         found, start = {}, 0
         for name, shape in self.outputs.items():
             end = start + math.prod(shape)
@@ -168,4 +169,4 @@ def _check_tensor(tensors: Mapping[str, Tensor], name: str, expected: Tensor) ->
         or len(found.dims) != len(expected.dims)
         or any(dim not in {-1, size} for dim, size in zip(found.dims, expected.dims, strict=True))
     ):
-        raise ModelDescriptionError(f"tensor {name} is {found}, but must be {expected}")
+        raise ModelDescriptionError(f"tensor {name} is {found or 'missing'}; must be {expected}")

@@ -1,8 +1,8 @@
-"""A probe picture with a known answer, which detects models that return wrong results.
+"""Makes a probe picture with a known answer, which detects models that return wrong results.
 
 A model can be loaded, ready and fast and still return garbage, for example if the backend misreads
-its input. So the configuration of each model has its answer to a synthetic picture, and a model
-with another answer never serves.
+its input. Therefore the configuration of each model contains its answer to a synthetic picture, and
+a model that returns another answer is not served.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_ANSWER_LENGTH = 2048
-"""Maximum numbers of a known answer in a model's configuration."""
+"""Maximum length of a known answer in a model's configuration, numbers."""
 
 
 def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
     """Return the probe picture, uint8 RGB [height, width, 3].
 
-    It shows shading, a checkered band, a disc and a bar. Integer arithmetic gives the same pixels
-    with any version of NumPy on any machine. Edges, textures, flat parts and different color
+    The picture shows shading, a checkered band, a disc and a bar. Integer arithmetic makes it the
+    same with any version of NumPy on any machine. Edges, textures, flat parts and different color
     channels make the answer depend on the order of channels, axes and rows.
     """
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
@@ -47,22 +47,22 @@ def probe_picture(width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def probe_answer(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Flatten an output and subsample it evenly to at most 2048 numbers.
+    """Flatten an output and subsample it evenly to at most 2,048 numbers.
 
-    An embedding stays complete; maps keep enough numbers to be recognized.
+    Embeddings are shorter and stay complete; maps keep enough numbers to be recognized.
     """
     flat = output.reshape(-1)
     return flat[:: max(1, -(-flat.size // MAX_ANSWER_LENGTH))]
 
 
 def encode_answer(embedding: npt.NDArray[np.float32]) -> str:
-    """Encode an answer [D] to the probe: unit length, float16 little-endian, base64."""
+    """Encode an answer [D] to the probe as base64 of little-endian float16, at unit length."""
     unit = embedding / math.sqrt(float(np.dot(embedding, embedding)))
     return base64.b64encode(unit.astype("<f2").tobytes()).decode("ascii")
 
 
 def decode_answer(text: str) -> npt.NDArray[np.float32]:
-    """Decode the text of `encode_answer`, as float32 [D].
+    """Decode a text of `encode_answer` to float32 [D].
 
     Raises:
         ValueError: the text is not base64 of complete float16 numbers.
@@ -73,7 +73,7 @@ def decode_answer(text: str) -> npt.NDArray[np.float32]:
 def agreement(embedding: npt.NDArray[np.float32], answer: npt.NDArray[np.float32]) -> float:
     """Return the cosine of an embedding [D] and the known answer [D].
 
-    Returns -1, the minimum, for invalid embeddings: another length, zeros, NaN or infinity.
+    Returns -1, the minimum, for an invalid embedding: wrong length, all zeros, NaN or infinity.
     """
     if embedding.shape != answer.shape or not np.isfinite(embedding).all():
         return -1.0

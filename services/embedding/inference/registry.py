@@ -1,8 +1,8 @@
-"""The models that serve now: discovered on Triton, probed, and run.
+"""Keeps the registry of served models: discovers them on Triton, probes and runs them.
 
-A model serves only after it has given the known answer to its probe picture, and until it gives
-another answer. When the connection to Triton is lost all models are forgotten: another Triton may
-come back.
+A model is served once it has returned the known answer to its probe picture, until it returns
+another answer. When the connection to Triton is lost, all models are removed from the registry,
+since another Triton may answer next.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from imagesearch_services.embedding.inference.triton import (
 )
 
 RETRY_INTERVAL_S = 0.1
-"""Interval between attempts while Triton does not answer; short, since callers are waiting."""
+"""Interval between attempts while Triton does not answer, seconds; short, since callers wait."""
 
 
 class ModelRegistry:
-    """The models that serve now; watches Triton while it runs."""
+    """The served models, kept up to date by watching Triton."""
 
     def __init__(
         self, triton: TritonClient, *, watch_interval_s: float, probe_interval_s: float
@@ -39,7 +39,7 @@ class ModelRegistry:
         self._watch_interval_s = watch_interval_s
         self._probe_interval_s = probe_interval_s
         self._is_reachable = False
-        self._serving: dict[str, Model] = {}
+        self._served: dict[str, Model] = {}
         self._probed_at_s: dict[str, float] = {}
         self._refused: dict[str, str] = {}
         self._watcher: asyncio.Task[None] | None = None
@@ -56,14 +56,14 @@ class ModelRegistry:
                 await self._watcher
 
     def models(self) -> list[Model]:
-        """Return the models that serve, by role, name and version.
+        """Return the served models, ordered by role, name and version.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
         """
         self._check_reachable()
         return sorted(
-            self._serving.values(), key=lambda model: (model.role, model.name, int(model.version))
+            self._served.values(), key=lambda model: (model.role, model.name, int(model.version))
         )
 
     def resolve(self, spaces: Sequence[str]) -> list[Model]:
@@ -76,7 +76,7 @@ class ModelRegistry:
         return [self._resolve(space) for space in spaces]
 
     def with_role(self, role: str) -> Model:
-        """Return the model of a role: the last by name and version if there are several.
+        """Return the model with a role; of several models, the last by name and version.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED.
@@ -91,10 +91,14 @@ class ModelRegistry:
         return found[-1]
 
     def check(self) -> None:
-        """Raise ServiceError while Triton does not answer or no model serves."""
+        """Check that Triton answers and that a model is served.
+
+        Raises:
+            ServiceError: MODEL_SERVER_UNAVAILABLE.
+        """
         self._check_reachable()
-        if not self._serving:
-            raise ServiceError(Reason.MODEL_SERVER_UNAVAILABLE, "no model serves")
+        if not self._served:
+            raise ServiceError(Reason.MODEL_SERVER_UNAVAILABLE, "no model is served")
 
     async def run(self, model: Model, inputs: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run a model on preprocessed regions.
@@ -108,8 +112,8 @@ class ModelRegistry:
             Embeddings have unit length.
 
         Raises:
-            ServiceError: as `TritonClient.infer`; MODEL_SERVER_UNAVAILABLE also for outputs of
-                another shape, embeddings of length zero, and NaN or infinity.
+            ServiceError: as `TritonClient.infer`; MODEL_SERVER_UNAVAILABLE also for outputs of a
+                wrong shape, embeddings of length zero, NaN or infinity.
         """
         names = list(model.outputs)
         outputs = await self._triton.infer(
@@ -119,7 +123,7 @@ class ModelRegistry:
         for name, output in zip(names, outputs, strict=True):
             if output.shape != (len(inputs), *model.outputs[name]) or not np.isfinite(output).all():
                 raise WrongAnswerError(
-                    f"model {model.name} returned a wrong shape, NaN or infinity as {name}"
+                    f"model {model.name} returned a wrong shape, NaN or infinity in output {name}"
                 )
             parts.append(output.reshape(len(inputs), -1))
         if model.dimensions:
@@ -130,20 +134,22 @@ class ModelRegistry:
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     async def refresh(self) -> None:
-        """Read which models Triton has loaded, and probe those that are new or due.
+        """Read the list of models that Triton has loaded, and probe models that are new or due.
 
         Raises:
-            ServiceError: Triton does not answer; then no model serves.
+            ServiceError: MODEL_SERVER_UNAVAILABLE; then no model is served.
         """
         try:
             loaded = await self._triton.ready_models()
             spaces = {f"{name}@{version}": (name, version) for name, version in loaded}
-            for gone in self._serving.keys() - spaces.keys():
-                logger().warning("model.unloaded", space=gone)
-                del self._serving[gone]
-            self._refused = {space: why for space, why in self._refused.items() if space in spaces}
+            for space in self._served.keys() - spaces.keys():
+                logger().warning("model.unloaded", space=space)
+                del self._served[space]
+            self._refused = {
+                space: reason for space, reason in self._refused.items() if space in spaces
+            }
             for space, (name, version) in spaces.items():
-                if space not in self._serving or self._is_due(space):
+                if space not in self._served or self._is_due(space):
                     await self._verify(space, name, version)
         except ServiceError:
             self._forget()
@@ -156,7 +162,7 @@ class ModelRegistry:
     async def _verify(self, space: str, name: str, version: str) -> None:
         config = await self._triton.model_config(name, version)
         if "role" not in config.parameters:
-            return  # not a model of this project
+            return  # the model belongs to another project
         try:
             model = read_model(config)
         except ModelDescriptionError as error:
@@ -168,22 +174,22 @@ class ModelRegistry:
             self._refuse(space, error.message)
             return
         except ServiceError as error:
-            if space not in self._serving:
+            if space not in self._served:
                 self._refuse(space, error.message)
-            # A serving model that is slow or overloaded has not answered wrongly.
+            # A served model stays served, since a slow or overloaded model is not a wrong model.
             return
         cosine = agreement(answer, model.probe)
         if cosine < model.probe_min_cosine:
             self._refuse(
                 space,
-                f"the cosine of its answer to the probe and the known answer is {cosine:.4f}, "
-                f"at least {model.probe_min_cosine} is required",
+                f"the cosine of its answer to the probe and the known answer is {cosine:.4f}; "
+                f"must be at least {model.probe_min_cosine}",
             )
             return
-        if space not in self._serving:
-            logger().info("model.serves", space=space, role=model.role, cosine=round(cosine, 4))
+        if space not in self._served:
+            logger().info("model.served", space=space, role=model.role, cosine=round(cosine, 4))
         self._refused.pop(space, None)
-        self._serving[space] = model
+        self._served[space] = model
         self._probed_at_s[space] = time.monotonic()
 
     async def _probe(self, model: Model) -> npt.NDArray[np.float32]:
@@ -191,19 +197,20 @@ class ModelRegistry:
         outputs = model.outputs_in(await self.run(model, picture))
         return probe_answer(outputs[model.output_name])
 
-    def _refuse(self, space: str, why: str) -> None:
-        self._serving.pop(space, None)
-        if self._refused.get(space) != why:
-            logger().error("model.refused", space=space, why=why)
-        self._refused[space] = why
+    def _refuse(self, space: str, reason: str) -> None:
+        self._served.pop(space, None)
+        if self._refused.get(space) != reason:
+            logger().error("model.refused", space=space, reason=reason)
+        self._refused[space] = reason
 
     def _resolve(self, space: str) -> Model:
-        model = self._serving.get(space)
+        model = self._served.get(space)
         if model is not None and model.dimensions:
             return model
         if space in self._refused:
             raise ServiceError(
-                Reason.MODEL_SERVER_UNAVAILABLE, f"model {space} is refused: {self._refused[space]}"
+                Reason.MODEL_SERVER_UNAVAILABLE,
+                f"model {space} is not served: {self._refused[space]}",
             )
         name, _, version = space.partition("@")
         raise model_not_served(name, version)
@@ -214,9 +221,9 @@ class ModelRegistry:
 
     def _forget(self) -> None:
         if self._is_reachable:
-            logger().warning("triton.lost")
+            logger().warning("triton.connection_lost")
         self._is_reachable = False
-        self._serving.clear()
+        self._served.clear()
         self._refused.clear()
 
     async def _watch(self) -> None:

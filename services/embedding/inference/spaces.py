@@ -1,10 +1,10 @@
-"""Vector spaces: the embedding of one model, or the joined embeddings of two models.
+"""Resolves vector spaces: the embedding of one model, or the joined embeddings of two models.
 
-Two embeddings a, b of the same crop, each of unit length, are joined to
+Two embeddings a and b of the same crop, each of unit length, are joined to
 
     [a, sqrt(weight) · b] / sqrt(1 + weight)
 
-so that the cosine of two joined embeddings is the weighted mean of the cosines.
+so that the cosine of two joined embeddings is the weighted mean of the cosines of a and of b.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Embeddings = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
-    """A model, and the margin around the regions that it is given."""
+    """A model, and the margin around its input regions."""
 
     model: Model
     margin: float
-    """Share of the region's sides."""
+    """Margin around a region, as a share of the region's sides."""
 
     @property
     def key(self) -> tuple[str, str, float]:
-        """Identifies the input among those of a call."""
+        """Key of the input, unique within a call."""
         return self.model.name, self.model.version, self.margin
 
 
@@ -45,6 +45,7 @@ class Space:
     own: ModelInput
     """The model that the space is named after."""
     joined: ModelInput | None
+    """The joined model; None if the space has one model."""
     weight: float
     """Weight of the joined model's cosine."""
 
@@ -54,7 +55,7 @@ class Space:
 
     @property
     def labels(self) -> Labels | None:
-        """Names of the outputs by which the model labels a region."""
+        """Names of the values by which the model labels a region; None if it labels no regions."""
         return self.own.model.labels
 
     @property
@@ -87,8 +88,7 @@ def space_of(registry: ModelRegistry, model: Model) -> Space:
     """Return the space that a model embeds into.
 
     Raises:
-        ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED, also if the model to join with
-            is not served.
+        ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED, for the joined model.
     """
     own = ModelInput(model, model.crop_margin)
     if model.joined is None:
@@ -98,7 +98,7 @@ def space_of(registry: ModelRegistry, model: Model) -> Space:
 
 
 def served(registry: ModelRegistry) -> list[tuple[Model, int]]:
-    """Return the models that serve, with the dimensions of their spaces; 0: they do not embed.
+    """Return the served models with the dimensions of their spaces; 0 for a model without a space.
 
     Raises:
         ServiceError: MODEL_SERVER_UNAVAILABLE.
@@ -111,5 +111,5 @@ def served(registry: ModelRegistry) -> list[tuple[Model, int]]:
         try:
             found.append((model, space_of(registry, model).dimensions))
         except ServiceError:
-            continue  # the model to join with is not served (yet)
+            continue  # the joined model is not served, or not yet
     return found

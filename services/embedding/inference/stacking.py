@@ -1,4 +1,4 @@
-"""Inference of one call: regions of its pictures go to Triton in stacks, as they get ready."""
+"""Stacks the regions of one call's pictures into batches for Triton, as they become ready."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.registry import ModelRegistry
 
 MAX_IN_FLIGHT = 2
-"""Stacks of one call and model that Triton has at once: one runs while the next one is ready."""
+"""Maximum stacks of one call and model at Triton: one stack runs while the next is queued."""
 
 Inputs = npt.NDArray[np.uint8]
 """Preprocessed regions, RGB [regions, height, width, 3]."""
@@ -22,9 +22,9 @@ Rows = npt.NDArray[np.float32]
 
 
 class Stacker:
-    """Runs one model for one call: all regions that wait when Triton is free go as one stack.
+    """Runs one model for one call; the regions that wait when Triton is free are sent as one stack.
 
-    Nothing waits for a stack to fill, so that a single picture is not delayed.
+    Regions never wait for a stack to fill, so that a single picture is not delayed.
     """
 
     def __init__(self, registry: ModelRegistry, model: Model, tasks: asyncio.TaskGroup) -> None:
@@ -34,9 +34,9 @@ class Stacker:
         self._waiting: deque[tuple[Inputs, asyncio.Future[Rows]]] = deque()
         self._in_flight = 0
         self.first_sent_s: float | None = None
-        """When the first stack was sent, on the clock of `time.perf_counter`."""
+        """Time at which the first stack was sent, on the clock of `time.perf_counter`."""
         self.last_answered_s: float | None = None
-        """When the last stack was answered, on the same clock."""
+        """Time at which the last stack was answered, on the same clock."""
 
     async def run(self, inputs: Inputs) -> Rows:
         """Run the model on preprocessed regions, [regions, …] → [regions, row length].

@@ -1,4 +1,4 @@
-"""Client of Triton (KServe v2 over gRPC): returns arrays and raises ServiceError."""
+"""Calls Triton (KServe v2 over gRPC); returns arrays and raises ServiceError."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 
 CONTROL_TIMEOUT_S = 5.0
-"""Deadline of calls that run no model."""
+"""Deadline of calls that run no model, seconds."""
 
 DEADLINE_MARGIN_S = 0.01
-"""Part of the caller's remaining time that is reserved for the response."""
+"""Part of the caller's remaining time that is reserved for the response, seconds."""
 
 READY = "READY"
 """State of a model in Triton's repository index."""
@@ -39,7 +39,7 @@ class WrongAnswerError(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output that a model's configuration declares."""
+    """An input or output tensor that a model's configuration declares."""
 
     data_type: str
     """Name of the enum value, such as "TYPE_UINT8"."""
@@ -60,15 +60,15 @@ class ModelConfig:
 
 
 class TritonClient:
-    """Client of one Triton; connects on first use and reconnects by itself."""
+    """Client of one Triton server; connects on first use and reconnects automatically."""
 
     def __init__(self, target: str, *, infer_timeout_s: float) -> None:
         """Create the client without connecting.
 
         Args:
             target: gRPC name, such as `127.0.0.1:8001`.
-            infer_timeout_s: maximum duration of an inference; the deadline of the caller may be
-                shorter.
+            infer_timeout_s: maximum duration of an inference, seconds; the deadline of the caller
+                may be earlier.
         """
         self._infer_timeout_s = infer_timeout_s
         self._channel = grpc.aio.insecure_channel(
@@ -88,7 +88,7 @@ class TritonClient:
         await self._channel.close()
 
     async def connection_lost(self) -> None:
-        """Return when the connection is lost, at once if there is no connection."""
+        """Wait until the connection is lost; return at once if there is no connection."""
         state = self._channel.get_state()
         while state is grpc.ChannelConnectivity.READY:
             await self._channel.wait_for_state_change(state)
@@ -100,7 +100,7 @@ class TritonClient:
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
         """
-        index = await self._ask(
+        index = await self._call(
             self._stub.RepositoryIndex, service_pb2.RepositoryIndexRequest(ready=True)
         )
         return [(model.name, model.version) for model in index.models if model.state == READY]
@@ -111,7 +111,7 @@ class TritonClient:
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
         """
-        response = await self._ask(
+        response = await self._call(
             self._stub.ModelConfig, service_pb2.ModelConfigRequest(name=name, version=version)
         )
         config = response.config
@@ -136,9 +136,9 @@ class TritonClient:
         """Run a model.
 
         Args:
-            name: model.
+            name: name of the model.
             version: version of the model.
-            inputs: uint8, batch first, at most the model's largest batch.
+            inputs: uint8, batch first, at most the model's maximum batch size.
             input_name: name of the input tensor.
             output_names: names of the output tensors.
 
@@ -167,7 +167,7 @@ class TritonClient:
             ) from error
         return _outputs(response, output_names)
 
-    async def _ask(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+    async def _call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
         try:
             return await method(request, timeout=CONTROL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -182,10 +182,10 @@ def _tensors(tensors: Any) -> dict[str, Tensor]:
 
 
 def _outputs(response: Any, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-    """Read the outputs and check them strictly: backends have returned garbage without an error."""
+    """Read the outputs, with strict checks: backends have returned garbage without an error."""
     if not len(response.outputs) == len(response.raw_output_contents) == len(names):
         raise WrongAnswerError(
-            f"Triton returned {len(response.outputs)} outputs, {len(names)} were requested"
+            f"Triton returned {len(response.outputs)} outputs; {len(names)} were requested"
         )
     outputs = {
         output.name: _output(output, content)
@@ -193,7 +193,7 @@ def _outputs(response: Any, names: Sequence[str]) -> list[npt.NDArray[np.float32
     }
     if outputs.keys() != set(names):
         raise WrongAnswerError(
-            f"Triton returned the outputs {', '.join(outputs)}, {', '.join(names)} were requested"
+            f"Triton returned the outputs {', '.join(outputs)}; {', '.join(names)} were requested"
         )
     return [outputs[name] for name in names]
 
@@ -202,8 +202,8 @@ def _output(output: Any, content: bytes) -> npt.NDArray[np.float32]:
     shape = tuple(output.shape)
     if output.datatype != "FP32" or len(content) != 4 * math.prod(shape):
         raise WrongAnswerError(
-            f"Triton returned {len(content)} bytes for {output.name}, "
-            f"{output.datatype} {list(shape)}"
+            f"Triton returned {len(content)} bytes of {output.datatype} with shape {list(shape)} "
+            f"for output {output.name}; must be FP32 with 4 bytes per value"
         )
     return np.frombuffer(content, dtype="<f4").reshape(shape)
 
@@ -214,17 +214,18 @@ def _infer_error(
     """Return the ServiceError for a failed inference.
 
     Args:
-        error: raised by the stub.
-        name: model.
+        error: error that the stub raised.
+        name: name of the model.
         version: version of the model.
-        is_callers_deadline: the caller's deadline, not the own timeout, limited the duration.
+        is_callers_deadline: whether the caller's deadline limited the duration, not the client's
+            timeout.
     """
     code, details = error.code(), (error.details() or "").lower()
     timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED
     if timed_out and is_callers_deadline:
         return _deadline_exceeded()
     if timed_out:
-        return _unavailable("Triton does not answer in time")
+        return _unavailable("Triton did not answer in time")
     if "maximum queue size" in details or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return ServiceError(Reason.OVERLOADED, f"the queue of model {name} is full")
     if code is grpc.StatusCode.NOT_FOUND or "unknown model" in details:
@@ -241,7 +242,7 @@ def model_not_served(name: str, version: str) -> ServiceError:
 
 
 def _deadline_exceeded() -> ServiceError:
-    return ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline passed")
+    return ServiceError(Reason.DEADLINE_EXCEEDED, "the deadline of the call was exceeded")
 
 
 def _unavailable(message: str) -> ServiceError:

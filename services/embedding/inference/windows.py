@@ -1,4 +1,4 @@
-"""Windows: the boxes of a picture that a dense model describes in one pass."""
+"""Defines the windows of a picture, boxes that a dense model describes in one pass."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Level:
     """A grid of windows of one size, spaced evenly from edge to edge."""
 
     width: float
-    """Share of the region's width."""
+    """Width of a window, as a share of the region's width."""
     height: float
-    """Share of the region's height."""
+    """Height of a window, as a share of the region's height."""
     columns: int
     """Number of windows in each row."""
     rows: int
@@ -32,7 +32,7 @@ class Windows:
 
     levels: tuple[Level, ...]
     side_px: int
-    """Long side of the model's input."""
+    """Long side of the model's input, pixels."""
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Windows:
@@ -57,11 +57,11 @@ class Windows:
 
     @property
     def max_pixels(self) -> int:
-        """Upper bound for the pixels of the model's input."""
+        """Upper bound of the pixels of the model's input."""
         return self.side_px**2
 
     def input_for(self, region: Box) -> InputSpec:
-        """Return the model's input for a region: its aspect ratio, with sides in `STEP_PX`."""
+        """Return the model's input for a region: about its aspect ratio, in steps of `STEP_PX`."""
         factor = self.side_px / max(region.width, region.height)
         return InputSpec(
             _rounded_to_step(region.width * factor),
@@ -85,13 +85,13 @@ def _read_level(text: str) -> Level:
     columns, rows = (int(count) for count in counts.split("x"))
     if not (0 < width <= 1 and 0 < height <= 1 and columns > 0 and rows > 0):
         raise ValueError(
-            f"windows {text!r}: shares must be above 0 and at most 1, counts at least 1"
+            f"windows has {text!r}; shares must be above 0 and at most 1, counts at least 1"
         )
     return Level(width, height, columns, rows)
 
 
 def _starts(first: float, length: float, count: int) -> list[float]:
-    """Return evenly spaced positions from `first` to `first + length`; only `first` for one."""
+    """Return evenly spaced positions from `first` to `first + length`; `first` if `count` is 1."""
     return [first + length * number / max(1, count - 1) for number in range(count)]
 
 

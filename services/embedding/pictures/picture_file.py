@@ -1,4 +1,4 @@
-"""Picture files: checks of the header, decoding, conversion to RGB."""
+"""Reads picture files: checks the header, decodes the pixels and converts them to RGB."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding.pictures import formats
 
 MAX_BYTES = 10 * 1024 * 1024
-"""Maximum size of a file."""
+"""Maximum size of a picture file, bytes."""
 MAX_PIXELS = 50_000_000
 """Maximum pixels of a picture."""
 MIN_SIDE_PX = 16
-"""Minimum shorter side of a picture."""
+"""Minimum shorter side of a picture, pixels."""
 
 MAX_JPEG_SCANS = 64
-"""Maximum scans of a progressive JPEG. Encoders write about ten; each scan costs a pass over the
-whole picture, however few bytes it has."""
+"""Maximum scans of a progressive JPEG. Encoders write about ten; a scan of a few bytes, too, costs
+a pass over the whole picture."""
 
 MAX_TIFF_STRIPS = 100_000
-"""Maximum strips or tiles of a TIFF. Encoders write some thousands for 50 megapixels."""
+"""Maximum strips or tiles of a TIFF. Encoders write a few thousand for 50 megapixels."""
 
 REDUCTIONS = (8, 4, 2)
-"""Divisors of both sides at which a JPEG can be decoded, in less time than at full size."""
+"""Divisors of both sides at which a JPEG can be decoded, faster than at full size."""
 
 SHARPNESS_SIDE_PX = 512
 """Long side at which sharpness is measured, pixels."""
 
 WHITE = (255, 255, 255)
+"""Color behind transparent pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,15 @@ class PictureFile:
         """
         if len(content) > MAX_BYTES:
             raise _too_large(len(content), MAX_BYTES, "bytes")
-        known = formats.recognize(content)
-        if known is None:
+        picture_format = formats.recognize(content)
+        if picture_format is None:
             raise _unreadable(f"the file is not a picture in a supported format: {formats.NAMES}")
         self.content = content
-        self._format = known
-        if known.media_type == "image/tiff" and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS:
+        self._format = picture_format
+        if (
+            picture_format.media_type == "image/tiff"
+            and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS
+        ):
             raise _unreadable(f"the TIFF has more than {MAX_TIFF_STRIPS:,} strips")
         self._image = self._open()
         _check_size(*self._image.size)
@@ -92,21 +96,21 @@ class PictureFile:
 
     @property
     def pixels(self) -> int:
-        """Maximum pixels that decoding holds."""
+        """Upper bound of the decoded pixels."""
         return self.width * self.height
 
     @property
     def shown_size(self) -> tuple[int, int]:
-        """Width and height as shown, by the orientation in the header; valid before decoding."""
+        """Width and height as shown, by the EXIF orientation in the header, before decoding."""
         if _turn(self._image) in SIDEWAYS:
             return self.height, self.width
         return self.width, self.height
 
     def decode(self, reduction: float = 1.0) -> Picture:
-        """Decode the first frame, upright, as RGB over white. Call this method once.
+        """Decode the first frame, upright, as RGB over white; may be called only once.
 
-        A JPEG may be decoded at a half, a quarter or an eighth of its sides, which takes a fraction
-        of the time.
+        A JPEG is decoded at a half, a quarter or an eighth of its sides if the reduction allows it,
+        which takes a fraction of the time.
 
         Args:
             reduction: maximum factor by which the sides may be divided.
@@ -115,7 +119,7 @@ class PictureFile:
             ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
         """
         image = self._image
-        del self._image  # it holds the pixels in their original mode and the decoder's memory
+        del self._image  # frees the pixels in their original mode and the decoder's memory
         try:
             factor = next((divisor for divisor in REDUCTIONS if divisor <= reduction), 1)
             if factor > 1:  # has an effect on JPEG only
@@ -155,7 +159,7 @@ class PictureFile:
             raise error  # an internal error, not a fault of the picture
         if isinstance(error, Image.DecompressionBombError):
             return _too_many_pixels()
-        if self._format.ends_early(self.content):
+        if self._format.is_truncated(self.content):
             return ServiceError(Reason.IMAGE_TRUNCATED, "the picture file is truncated")
         return _unreadable(f"the {self._format.media_type} file is damaged")
 
@@ -177,7 +181,7 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""Transposition that makes the stored picture upright, by EXIF orientation (EXIF 2.32, tag 274)."""
+"""Transposition that makes a stored picture upright, by EXIF orientation (EXIF 2.32, tag 274)."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -204,9 +208,9 @@ def sharpness(image: Image.Image) -> float:
     """
     factor = SHARPNESS_SIDE_PX / max(image.size)
     size = (max(3, round(image.width * factor)), max(3, round(image.height * factor)))
-    # INTER_AREA averages when it shrinks, interpolates when it enlarges, and is faster than Pillow.
-    small = cv2.resize(np.asarray(image.convert("L")), size, interpolation=cv2.INTER_AREA)
-    grey = small.astype(np.int16)
+    # INTER_AREA averages when it reduces, interpolates when it enlarges, and is faster than Pillow.
+    resized = cv2.resize(np.asarray(image.convert("L")), size, interpolation=cv2.INTER_AREA)
+    grey = resized.astype(np.int16)
     laplacian = (
         grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
     )
@@ -214,11 +218,11 @@ def sharpness(image: Image.Image) -> float:
 
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Convert grey levels of more than eight bits to RGB; Pillow itself would clip them.
+    """Convert grey levels of more than eight bits to RGB, which Pillow would clip.
 
-    Sixteen-bit levels keep their scale. 32-bit integers and floats have no defined range: 0 … 1
-    (floats), 0 … 255 and 0 … 65,535 are recognized by the largest value, any other range is
-    stretched from its smallest value to its largest.
+    Sixteen-bit levels keep their scale. 32-bit integers and floats have no defined range: the
+    ranges 0 to 1 (floats), 0 to 255 and 0 to 65,535 are recognized by the largest value; any other
+    range is mapped from its smallest and largest value to 0 and 255.
     """
     levels: npt.NDArray[Any] = np.asarray(image)
     if image.mode.startswith("I;16"):
@@ -237,7 +241,10 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return the transposition that makes a picture upright; None also for unreadable EXIF."""
+    """Return the transposition that makes a picture upright.
+
+    Returns None if the picture is upright or has no readable EXIF orientation.
+    """
     with contextlib.suppress(Exception):
         return ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return None
@@ -250,7 +257,7 @@ def _check_size(width: int, height: int) -> None:
         raise ServiceError(
             Reason.IMAGE_TOO_SMALL,
             f"the picture has {width} × {height} pixels; "
-            f"its shorter side must have at least {MIN_SIDE_PX}",
+            f"its shorter side must have at least {MIN_SIDE_PX} pixels",
             metadata={
                 "limit": str(MIN_SIDE_PX),
                 "actual": str(min(width, height)),
@@ -262,15 +269,18 @@ def _check_size(width: int, height: int) -> None:
 def _too_large(actual: int, limit: int, unit: str) -> ServiceError:
     return ServiceError(
         Reason.IMAGE_TOO_LARGE,
-        f"the picture has {actual:,} {unit}; at most {limit:,} are allowed",
+        f"the picture has {actual:,} {unit}; the maximum is {limit:,}",
         metadata={"limit": str(limit), "actual": str(actual), "unit": unit},
     )
 
 
 def _too_many_pixels() -> ServiceError:
-    """Return the error for a size that Pillow refused unseen: it is over twice Pillow's limit."""
-    least = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
-    return _too_large(int(least), MAX_PIXELS, "pixels")
+    """Return the error for a picture that Pillow refused before it reported the size.
+
+    Pillow refuses pictures of more than twice its limit.
+    """
+    min_pixels = 2 * (Image.MAX_IMAGE_PIXELS or math.inf)
+    return _too_large(int(min_pixels), MAX_PIXELS, "pixels")
 
 
 def _unreadable(message: str) -> ServiceError:

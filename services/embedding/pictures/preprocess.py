@@ -1,4 +1,4 @@
-"""Preprocessing: crops and resizes regions of a decoded picture to the input of a model."""
+"""Crops and resizes regions of a decoded picture to the input of a model."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures.picture_file import Picture
 
 LETTERBOX_COLOR = (124, 116, 104)
-"""Fill color around a letterboxed region: the mean of ImageNet, which models ignore."""
+"""Color around a letterboxed region: the mean color of ImageNet, which is neutral to the models."""
 
 
 class Resize(enum.StrEnum):
     """How a region is resized to the model's input."""
 
     SQUASH = enum.auto()
-    """Both sides are resized to the model's, whatever the aspect ratio."""
+    """Each side is resized to the model's; the aspect ratio is not kept."""
     LETTERBOX = enum.auto()
-    """The aspect ratio is kept; the rest is filled."""
+    """The aspect ratio is kept; the rest of the input is filled with `LETTERBOX_COLOR`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,15 @@ def preprocess(picture: Picture, boxes: Sequence[Box], spec: InputSpec) -> npt.N
 
     Args:
         picture: decoded picture.
-        boxes: regions inside the picture, in its pixels as shown; edges may lie between pixels.
+        boxes: regions inside the picture, pixels of the picture as shown; may be fractional.
         spec: input of the model.
 
     Returns:
         uint8 RGB, [boxes, height, width, 3].
     """
     inputs = np.empty((len(boxes), spec.height, spec.width, 3), np.uint8)
-    for box, into in zip(boxes, inputs, strict=True):
-        into[:] = np.asarray(_resized(picture, box, spec))
+    for box, target in zip(boxes, inputs, strict=True):
+        target[:] = np.asarray(_resized(picture, box, spec))
     return inputs
 
 
@@ -80,7 +80,7 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
     right = min(image.width, math.ceil(box.x_max))
     bottom = min(image.height, math.ceil(box.y_max))
     if (left, top, right, bottom) != (0, 0, *image.size):
-        # Cropped first: at the edges of a box, Pillow's filter would read pixels outside it.
+        # Pillow's filter would read pixels outside the box at its edges, so the box is cropped.
         image = image.crop((left, top, right, bottom))
     inner = box.moved(-left, -top)
     edges = (
@@ -97,11 +97,11 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
 def harmless_reduction(
     width: int, height: int, boxes: Sequence[Box], specs: Sequence[InputSpec]
 ) -> float:
-    """Return the factor by which a picture's sides may be divided without harm to its embeddings.
+    """Return the factor by which a picture's sides may be divided without harming its embeddings.
 
     Each region keeps at least twice the model's sides, so that the following resize still averages.
-    The cosine of SSCD embeddings then changes by .003, as little as by noise of one grey level in
-    a tenth of the pixels, and the similarity to edited copies by .0005 on average.
+    The cosine of SSCD embeddings then changes by .003, as much as with noise of one grey level in a
+    tenth of the pixels, and the similarity to edited copies by .0005 on average.
 
     Args:
         width: width of the picture, pixels.

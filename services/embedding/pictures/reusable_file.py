@@ -1,4 +1,4 @@
-"""A picture file that several steps of a call work on: its pixels are decoded once if possible."""
+"""Reads a picture file for several steps of a call, and decodes it once if possible."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class ReusableFile(PictureFile):
     """A picture file that keeps its decoded picture until `drop_picture` is called.
 
     A JPEG is decoded at the lowest resolution that a step allows. A later step that needs a higher
-    resolution decodes the file again: to decode every picture at the higher one would make the
-    first step slower, and often it is the only step.
+    resolution decodes the file again. Decoding every picture at the higher resolution would slow
+    down the first step, which often is the only step.
     """
 
     def __init__(self, content: bytes) -> None:
@@ -31,7 +31,7 @@ class ReusableFile(PictureFile):
     def decode(self, reduction: float = 1.0) -> Picture:
         """Return the picture at a resolution that the reduction allows.
 
-        It may be called several times, but not by two threads at once. See `PictureFile.decode`.
+        May be called several times, but not by two threads at once. See `PictureFile.decode`.
         """
         if self._picture is not None and _is_sufficient(self._picture, reduction):
             return self._picture
@@ -43,7 +43,7 @@ class ReusableFile(PictureFile):
         return self._picture
 
     def describe(self, picture: Picture) -> PictureInfo:
-        """Return the facts of the file, which are those of the first decoded picture."""
+        """Return the properties of the file, computed from the first decoded picture."""
         if self._info is None:
             self._info = super().describe(picture)
         return self._info

@@ -1,4 +1,4 @@
-"""Thumbnails of pictures that were decoded for the models."""
+"""Makes thumbnails of decoded pictures."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import numpy as np
 from PIL import Image
 
 MIN_SIDE_PX = 16
+"""Minimum of the requested long side, pixels."""
 MAX_SIDE_PX = 1024
-"""Range of the long side that may be requested, pixels."""
+"""Maximum of the requested long side, pixels."""
 
 QUALITY = 80
 """JPEG quality: about 15 kB for a street photograph at 320 pixels, 7 kB for a package."""
 
 
 def thumbnail(image: Image.Image, max_side_px: int) -> bytes:
-    """Return a JPEG of a whole picture, without any metadata of its file.
+    """Return a JPEG of a whole picture, without metadata of its file; never enlarged.
 
     Args:
-        image: RGB, upright, decoded at any reduction; never enlarged.
-        max_side_px: maximum long side.
+        image: RGB, upright, decoded at any reduction.
+        max_side_px: maximum long side, pixels.
     """
     scale = min(1.0, max_side_px / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    # INTER_AREA averages, and is faster here than Pillow.
+    # INTER_AREA averages pixels, and is faster here than Pillow.
     pixels = cv2.resize(np.asarray(image), (width, height), interpolation=cv2.INTER_AREA)
     # Optimized Huffman tables would make the file 3 % smaller and take 50 % longer.
     _, file = cv2.imencode(

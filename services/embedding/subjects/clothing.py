@@ -22,44 +22,46 @@ CATEGORIES = (
     Category.BAG,
     Category.ACCESSORIES,
 )
+"""Categories of garments and accessories that the parser segments."""
 CATEGORY_CLASSES = ((2, 3), (4,), (5,), (6,), (7,), (8,))
 """Classes of the parser that make up each of `CATEGORIES`. Class 0 is background, class 1 person
 (skin and hair)."""
 SUBJECT_MAP = 9
-"""Index of the parser's saliency map: the subject of the picture, clothing or not."""
+"""Index of the parser's saliency map, which shows the subject whether it is clothing or not."""
 
 LONG_SIDE_CELLS = 256
 """Long side to which maps are enlarged before segmentation, cells."""
 LINK_DISTANCE = (0.10, 0.10, 0.10, 0.10, 0.03, 0.03)
-"""Distance below which components of a category are one garment, as a share of the picture's long
-side, by category. Links the two halves of an open jacket, and a pair of shoes."""
+"""Maximum distance of the components of one garment, as a share of the picture's long side, by
+category. It links the two halves of an open jacket, and a pair of shoes."""
 MIN_COMPONENT_SHARE = 0.0004
 """Minimum area of a component, as a share of the picture; smaller components are noise."""
 MIN_GARMENT_SHARE = (0.006, 0.006, 0.006, 0.0015, 0.002, 0.002)
 """Minimum area of a garment, as a share of the picture, by category; smaller garments have too few
-pixels to search with."""
+pixels to be searched for."""
 MIN_SHARE_OF_LARGEST = 0.04
 """Minimum area of a component, as a share of the garment's largest component; smaller components do
 not extend its box."""
 MIN_SCORES = (0.60, 0.84, 0.80, 0.70, 0.75, 0.70)
-"""Minimum score of a garment where the parser sees no person, by category. The score of shoes was
-chosen on photos without shoes: cups and wheels reach 0.68."""
+"""Minimum score of a garment if the parser finds no person, by category. The score of shoes was
+chosen on photos without shoes, in which cups and wheels reach 0.68."""
 MIN_SCORES_WITH_PERSON = (0.60, 0.80, 0.70, 0.45, 0.66, 0.70)
-"""Minimum score of a garment where the parser sees a person, by category. Chosen on street photos
-that neither train the parser nor measure it, for a precision of .86."""
+"""Minimum score of a garment if the parser finds a person, by category. The scores were chosen for
+a precision of .86 on street photos (the validation set: neither training nor test photos)."""
 
 TOPS, DRESS, BOTTOMS, ACCESSORIES = 2, 4, 5, 8
 """Classes of the parser."""
 ACCESSORIES_WEIGHT = 2.0
-"""Factor for the probability of accessories, which are small and outvoted by the cells around them.
-Chosen on the same photos as `MIN_SCORES_WITH_PERSON`."""
+"""Factor of the probability of accessories, which are small and outvoted by the cells around them.
+It was chosen on the same photos as `MIN_SCORES_WITH_PERSON`."""
 OUTFITS = (((TOPS, BOTTOMS), 0.0), ((DRESS,), 0.0), ((TOPS, DRESS), -0.2))
-"""Classes that a body may wear, without outerwear, and the log prior of each outfit: a top with
-trousers or a skirt, a dress, a top over a dress."""
+"""Classes of each possible outfit, without outerwear, and its log prior: a top with trousers or a
+skirt, a dress, a top over a dress."""
 DRESS_WEIGHT = 0.6
-"""Weight of the log odds of a dress next to the maps, which are overconfident."""
+"""Weight of the log odds of a dress, relative to the log probabilities of the maps, which are
+overconfident."""
 MIN_PROBABILITY = 1e-3
-"""Lower bound of a cell's probability: a single confident cell must not outvote the others."""
+"""Lower bound of a cell's probability, so that a single cell cannot outvote the other cells."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Garment:
     box: tuple[float, float, float, float]
     """x_min, y_min, x_max, y_max as shares of the map's sides."""
     area: float
-    """Share of the map."""
+    """Area of the garment, as a share of the map."""
     mask: npt.NDArray[np.bool_]
     """Cells of the garment, [height, width]."""
 
@@ -95,7 +97,7 @@ def find_garments(
             picture (without the letterbox) and with the picture's aspect ratio.
         min_scores: minimum score, by category.
         dress_log_odds: log odds that the person wears a dress, from the parser's other output; None
-            if the parser sees no person.
+            if the parser finds no person.
 
     Returns:
         The garments, the main one first.
@@ -110,9 +112,9 @@ def find_garments(
 def segment_garments(
     probabilities: npt.NDArray[np.float32], min_scores: tuple[float, ...] = (0.0,) * 6
 ) -> list[Garment]:
-    """Segment maps as they are: ground-truth labels, or maps with consistent outfits.
+    """Segment maps without changing them: ground-truth labels, or maps with consistent outfits.
 
-    Args and result are those of `find_garments`.
+    The arguments and the result are those of `find_garments`.
     """
     by_category = np.stack(
         [probabilities[0] + probabilities[1]]
@@ -141,7 +143,7 @@ def _with_consistent_outfits(
 ) -> npt.NDArray[np.float32]:
     """Choose the likeliest outfit for each body as a whole, instead of for each cell.
 
-    The probabilities of the classes that the outfit lacks move to its own classes.
+    The probabilities of classes outside the outfit are redistributed to the classes of the outfit.
     """
     consistent = probabilities.copy()
     outfit_classes = [TOPS, DRESS, BOTTOMS]
@@ -167,8 +169,8 @@ def _likeliest_outfit(
     """Return the classes of the outfit that explains a body best.
 
     Args:
-        log_probabilities: of the body's cells, [classes, cells].
-        dress_log_odds: log odds of a dress from another source.
+        log_probabilities: log probabilities of the body's cells, [classes, cells].
+        dress_log_odds: log odds of a dress, from the parser's other output.
     """
 
     def score(outfit: tuple[tuple[int, ...], float]) -> float:
@@ -188,8 +190,8 @@ def _garments(
     """Group the connected components of a category's mask into garments.
 
     Args:
-        mask: cells of the category, [height, width].
-        probability: of the category, [height, width].
+        mask: mask of the category, [height, width].
+        probability: probability of the category, [height, width].
         category: index into `CATEGORIES`.
     """
     height, width = mask.shape
@@ -240,7 +242,7 @@ def _linked(components: list[int], stats: Stats, max_distance: float) -> list[li
 
 
 def _gap(a: Stats, b: Stats) -> float:
-    """Return the Chebyshev distance of two components' boxes; 0 if they overlap."""
+    """Return the Chebyshev distance of two components' boxes, cells; 0 if they overlap."""
     horizontal = max(a[0], b[0]) - min(a[0] + a[2], b[0] + b[2])
     vertical = max(a[1], b[1]) - min(a[1] + a[3], b[1] + b[3])
     return float(max(0, horizontal, vertical))

@@ -1,6 +1,6 @@
 """Names the colors of a subject.
 
-Each pixel votes for the nearest of twelve basic colors, by its CIE Lab distance from prototypes of
+Each pixel votes for the nearest of twelve basic colors, by the CIE Lab distance to prototypes of
 the color. The share of a color is its share of the votes; its `hex` is the median of its pixels.
 """
 
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Color
 
 LONG_SIDE_PX = 192
-"""Long side at which pixels vote. Sufficient for shares; edges that mix two colors are thin at this
-size."""
+"""Maximum long side at which pixels vote, pixels. It suffices to measure shares; edges, whose
+pixels mix two colors, are thin at this size."""
 MAX_COLORS = 3
 """Maximum colors per subject."""
 MIN_SHARE = 0.12
@@ -24,24 +24,24 @@ MIN_SHARE = 0.12
 MIN_PIXELS = 24
 """Minimum pixels of a mask; a smaller mask has no colors."""
 MIN_CORE_SHARE = 0.3
-"""Minimum share of a mask that must remain for its rim to be left out."""
+"""Minimum share of a mask that must remain after erosion; otherwise the mask is not eroded."""
 LIGHTNESS_WEIGHT = 0.6
-"""Weight of the difference in lightness, which folds and shadows change more than the hue."""
+"""Weight of the difference in lightness, which varies more with folds and shadows than the hue."""
 MAX_ACHROMATIC_CHROMA = 9.0
-"""CIE Lab chroma up to which a pixel may be black, grey or white without a penalty."""
+"""Maximum CIE Lab chroma of a pixel that is black, grey or white without a penalty."""
 MIN_CHROMATIC_CHROMA = 5.0
-"""CIE Lab chroma below which a pixel gets a penalty for every color with a hue."""
+"""Minimum CIE Lab chroma of a pixel that has a color with a hue without a penalty."""
 
 ILLUMINANT_SIDE_PX = 64
-"""Long side at which the illuminant is estimated."""
+"""Long side at which the illuminant is estimated, pixels."""
 ILLUMINANT_SHARE = 0.05
-"""Share of a picture's pixels, the brightest, that estimate the illuminant: white objects, if there
-are any."""
+"""Share of the brightest pixels, from which the illuminant is estimated: white objects, if the
+picture has any."""
 ADAPTATION = 0.5
-"""Degree of chromatic adaptation, 0 to 1; human vision adapts by about as much."""
+"""Degree of chromatic adaptation, 0 to 1, about that of human vision."""
 ILLUMINANT_CHROMA = (16.0, 30.0)
-"""CIE Lab chroma of the brightest pixels up to which they are trusted, and from which they are
-ignored."""
+"""CIE Lab chroma of the brightest pixels up to which they are trusted fully, and above which they
+are ignored."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
 
@@ -81,16 +81,17 @@ PROTOTYPES: dict[str, tuple[tuple[int, int, int], ...]] = {
 }  # fmt: skip
 """RGB prototypes of each basic color."""
 ACHROMATIC = ("black", "grey", "white")
+"""Colors without a hue."""
 TABLE_BITS = 5
-"""Bits of each channel that index the lookup table: a step of eight levels is hardly visible."""
+"""Bits of each channel that index the lookup table; a step of eight levels is hardly visible."""
 
 
 def illuminant_gains(picture: npt.NDArray[np.uint8]) -> Gains:
-    """Estimate the factors that compensate the color of a picture's illuminant.
+    """Estimate the factors that compensate for the color of a picture's illuminant.
 
-    The factors make the brightest pixels half as colorful (`ADAPTATION`). They are closer to 1 the
-    more colorful the brightest pixels are, since these may be colored objects. Parameters were
-    chosen on `color_training_labels.json`.
+    The factors make the brightest pixels half as colorful (`ADAPTATION`). The more colorful these
+    pixels are, the closer the factors are to 1, since they may be colored objects. The parameters
+    were chosen on `services/models/product/color_training_labels.json`.
 
     Args:
         picture: the whole picture, uint8 RGB, [height, width, 3].
@@ -120,8 +121,8 @@ def name_colors(
     Args:
         picture: uint8 RGB, [height, width, 3].
         mask: the pixels of the subject, [height, width].
-        gains: of the whole picture that this is a part of, see `illuminant_gains`; None: the
-            illuminant is white.
+        gains: factors that compensate for the illuminant of the whole picture, see
+            `illuminant_gains`; None: the illuminant is white.
 
     Returns:
         At most `MAX_COLORS` colors with a share of at least `MIN_SHARE`, largest first; empty if
@@ -131,7 +132,7 @@ def name_colors(
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
     reduced = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     inside = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    # Pixels on the rim mix the subject with the background.
+    # Pixels at the border of the mask mix the subject with the background.
     core = cv2.erode(inside, np.ones((3, 3), np.uint8))
     if core.sum() >= max(MIN_PIXELS, MIN_CORE_SHARE * inside.sum()):
         inside = core
@@ -163,7 +164,7 @@ def _color_indices(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
 
 @functools.cache
 def _lookup_table() -> npt.NDArray[np.intp]:
-    """Return the color index of each combination of the channels' high bits; takes 0.2 s, once."""
+    """Return the color index of each combination of the channels' high bits; computed in 0.2 s."""
     levels = (np.arange(1 << TABLE_BITS) << (8 - TABLE_BITS)) + (1 << (7 - TABLE_BITS))
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1)
     return _nearest_colors(_lab(grid.reshape(-1, 3).astype(np.uint8)))

@@ -34,24 +34,23 @@ MIN_OBJECT_PROBABILITY = 0.5
 MIN_OBJECT_AREA = 0.01
 """Minimum area of an object's largest component, as a share of the searched box."""
 COMPONENT_SHARE = 0.1
-"""Minimum area of a connected component, as a share of the largest component's area, to belong to
-the object."""
+"""Minimum area of a connected component of an object, as a share of the largest component's area.
+"""
 MAX_DETAIL_AREA = 0.2
-"""Total area of garments, as a share of the searched box, below which they may be a detail of a
-larger object, such as a print on a package."""
+"""Total area of garments, as a share of the searched box, below which they may be details of a
+larger object, such as prints on a package."""
 MIN_WORN_SHARE = 0.3
-"""Minimum share of an object's cells that are clothing or person for the object to be a dressed
-person."""
+"""Minimum share of clothing and person among the cells of an object that is a dressed person."""
 MIN_GARMENTS_SHARE = 0.05
-"""Minimum area of garments, as a share of the object, for the object to be a dressed person: fur
-resembles skin and hair, but wears no garments."""
+"""Minimum area of garments on a dressed person, as a share of the object. It excludes animals,
+whose fur resembles skin and hair."""
 MIN_FOREGROUND_SHARE = 0.2
-"""Minimum foreground of a box that a caller drew, as a share of the box, for the foreground to be
-its subject; a smaller foreground is a mark on the subject."""
+"""Minimum area of the foreground in a requested box, as a share of the box, for the foreground to
+be the subject; a smaller foreground is a mark on the subject."""
 MASK_SIDE_PX = 256
-"""Long side at which an object that is not clothing is segmented."""
+"""Maximum long side at which an object that is not clothing is segmented, pixels."""
 COLORS_SIDE_PX = 256
-"""Maximum long side of a picture whose colors are named."""
+"""Maximum long side of a picture whose colors are named, pixels."""
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -62,22 +61,22 @@ class FoundSubject:
     """A subject before its colors and attributes are known."""
 
     box: Box
-    """Pixels of the picture as shown."""
+    """Bounding box of the subject, pixels of the picture as shown."""
     garment_category: Category | None
-    """Category of a garment by the parser; None for other objects."""
+    """Category of a garment, from the parser; None for other objects."""
     score: float
-    """Confidence that the box shows a subject, of that category; 0 to 1."""
+    """Confidence that the box shows a subject (of that category), 0 to 1."""
     mask: Mask
-    """Mask of the subject over the box, of any resolution, [rows, columns]."""
+    """Mask of the subject over the box, at any resolution, [rows, columns]."""
 
 
 def second_pass_boxes(within: Box, maps: Floats, spec: InputSpec, stride: int) -> list[Box]:
-    """Return the boxes that the parser should see enlarged, in a second pass.
+    """Return the boxes for the parser's second pass, in which it processes them enlarged.
 
     The arguments are those of `find_subjects`.
 
     Returns:
-        Boxes in pixels of the picture as shown; empty if the parser sees no person.
+        Boxes in pixels of the picture as shown; empty if the parser finds no person.
     """
     halves = body_halves(without_letterbox(maps, within, spec, stride))
     return [_absolute_box(within, half) for half in halves]
@@ -96,16 +95,16 @@ def find_subjects(
     """Find garments or, if nobody wears any, the most salient object.
 
     Args:
-        picture: decoded.
+        picture: decoded picture.
         within: the searched box, pixels of the picture as shown.
-        maps: of the parser for `within`, letterboxed, float32 [maps, height, width].
+        maps: the parser's maps of `within`, letterboxed, float32 [maps, height, width].
         spec: input of the parser.
-        stride: pixels of the parser's input per cell of its maps.
+        stride: pixels of the parser's input per cell of its maps, along each side.
         second_pass: the boxes of the second pass (see `second_pass_boxes`) and their maps.
-        dress_log_odds: log odds that the person wears a dress, by the parser.
+        dress_log_odds: log odds that the person wears a dress, from the parser.
 
     Returns:
-        The main subject first; empty if there is no salient object.
+        The subjects, the main subject first; empty if there is no salient object.
     """
     merged = merge_maps(
         without_letterbox(maps, within, spec, stride),
@@ -142,7 +141,7 @@ def subject_colors(picture: Picture, subject: FoundSubject) -> list[Color]:
 
 
 def box_colors(picture: Picture, box: Box) -> list[Color]:
-    """Name the colors in a box, without a plain background."""
+    """Name the colors in a box; a plain background is ignored."""
     pixels = crop_box(picture, box, COLORS_SIDE_PX)
     mask = foreground_mask(pixels)
     if mask is None or mask.mean() < MIN_FOREGROUND_SHARE:
@@ -208,7 +207,7 @@ class _Object:
     """An object that is not clothing."""
 
     mask: Mask
-    """Over the searched box, [rows, columns]."""
+    """Mask of the object over the searched box, [rows, columns]."""
     score: float
 
 

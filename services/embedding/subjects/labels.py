@@ -1,4 +1,4 @@
-"""Classifies crops from a product model's probabilities: category and attributes."""
+"""Derives the category and the attributes of crops from a product model's probabilities."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Attribute, Category
 
 KIND = "kind"
-"""The attribute for the kind of garment, which the category and the other attributes depend on."""
+"""Attribute for the kind of a garment, which determines its category and its other attributes."""
 SLEEVE_LENGTH = "sleeve_length"
+"""Attribute for the length of the sleeves."""
 
 MIN_KIND_SCORE = 0.5
 """Minimum probability of a kind for it to be returned and to decide the category."""
 MIN_ATTRIBUTE_SCORE = 0.6
-"""Minimum probability of another attribute's value; with two values, chance is a half."""
+"""Minimum probability of another attribute's value; of two values, chance gives one half."""
 MIN_CLOTHING_SCORE = 0.1
-"""Minimum probability of all categories of garments together for a crop without a parsed garment to
-be clothing. Most of the probability is always on the thousand classes that are no goods: 95 % of
-garments are above .14, 95 % of groceries below .06."""
+"""Minimum total probability of the categories of garments for a crop to be clothing if the parser
+found no garment. Most of the probability is always on the thousand classes that are not goods: 95 %
+of garments are above .14, 95 % of groceries below .06."""
 MIN_CATEGORY_SCORE = 0.06
 """Minimum probability of a category other than clothing: 95 % of groceries are above it; animals,
-textures and rockets are below."""
+textures and rockets are below it."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,21 +36,23 @@ class Classification:
 
     category: Category
     score: float
-    """Probability of the category, 0 to 1: among garments, or among the categories of goods."""
+    """Probability of the category among garments or among the categories of goods, 0 to 1."""
     attributes: tuple[Attribute, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Names of a product model's outputs `attributes` and `categories`."""
+    """Names of the values in a product model's outputs `attributes` and `categories`."""
 
     attributes: Mapping[str, tuple[str, ...]]
     """Values of each attribute. The output holds the values of each attribute contiguously, and
     their probabilities sum to 1."""
     category_of_kind: Mapping[str, Category]
+    """Category of each kind of garment."""
     sleeved_kinds: frozenset[str]
     """Kinds of garments that have a sleeve length."""
     categories: tuple[Category, ...]
+    """Categories in the order of the output `categories`."""
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Labels:
@@ -118,7 +121,7 @@ class Labels:
         return Classification(self.categories[best], float(scores[best]) / total, ())
 
     def _garment_probabilities(self, attributes: Floats) -> dict[Category, float]:
-        """Return the probability of each category of garments: the sum of those of its kinds."""
+        """Return the probability of each category of garments, summed over its kinds."""
         by_category: dict[Category, float] = {}
         for kind, score in zip(self.attributes[KIND], self._scores(KIND, attributes), strict=True):
             category = self.category_of_kind[kind]

@@ -1,4 +1,4 @@
-"""Segments a shop picture: the foreground differs from a border of uniform color."""
+"""Segments pictures with a plain background, such as shop pictures: a border of uniform color."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE_PX = 256
-"""Long side at which the picture is segmented."""
+"""Long side at which the picture is segmented, pixels."""
 BORDER_PX = 4
 """Width of the border, pixels of the reduced picture."""
 BORDER_DISTANCE = 10.0
-"""Maximum CIE Lab distance from the median border color of a pixel that has the border's color."""
+"""CIE Lab distance from the median border color below which a pixel has the border's color."""
 BORDER_SHARE = 0.75
-"""Minimum share of border pixels with the border's color for the background to be plain."""
+"""Minimum share of border pixels with the border's color on a plain background."""
 FOREGROUND_DISTANCE = 10.8
 """CIE Lab distance from the median border color above which a pixel is foreground."""
 COMPONENT_SHARE = 0.1
-"""Minimum area of a connected component, as a share of the largest component's area; smaller
-components are not foreground."""
+"""Minimum area of a connected component of the foreground, as a share of the largest component's
+area."""
 MIN_AREA_SHARE = 0.01
 """Minimum area of the largest component, as a share of the picture."""
 

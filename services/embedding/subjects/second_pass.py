@@ -1,4 +1,4 @@
-"""The parser's second pass over a person: the enlarged upper and lower half of the body."""
+"""Prepares the parser's second pass over the enlarged halves of a body, and merges its maps."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ HALF = 0.58
 """Height of each half, as a share of the body's height. The halves overlap so that garments at the
 waist are whole in one of them."""
 BACKGROUND, PERSON, CLASSES = 0, 1, 9
-"""Indices of the parser's maps for background and person (skin and hair), and the number of its
-mutually exclusive classes."""
+"""Indices of the parser's maps for background and person (skin and hair), and the number of the
+parser's mutually exclusive classes."""
 MAX_BACKGROUND_PROBABILITY = 0.5
 """Probability of background below which a cell belongs to the body."""
 MIN_PERSON_SHARE = 0.01
-"""Minimum share of person cells for a second pass."""
+"""Minimum share of person cells in a picture for a second pass."""
 LONG_SIDE_CELLS = 128
 """Long side of merged maps, cells: about the resolution of the halves."""
 WEIGHT = 0.5
-"""Weight of a half relative to the first pass, which sees more context."""
+"""Weight of a half relative to the first pass, which has more context."""
 
 
 def split_body(body: Shares, margin: float = MARGIN) -> tuple[Shares, Shares]:
     """Split a body into an upper and a lower half that overlap.
 
     Args:
-        body: its box.
-        margin: around the body, as a share of the long side of its box.
+        body: bounding box of the body.
+        margin: margin around the body, as a share of the long side of its box.
 
     Returns:
         The upper and the lower half, clipped to the picture.
@@ -52,10 +52,10 @@ def body_halves(maps: Floats) -> Sequence[Shares]:
     """Return the halves of the bodies in a picture, for a second pass.
 
     Args:
-        maps: of the parser, cropped to the picture, float32 [maps, height, width].
+        maps: the parser's maps, cropped to the picture, float32 [maps, height, width].
 
     Returns:
-        The upper and the lower half; empty if the parser sees no person.
+        The upper and the lower half; empty if the parser finds no person.
     """
     if (maps[:CLASSES].argmax(axis=0) == PERSON).mean() < MIN_PERSON_SHARE:
         return ()

@@ -95,7 +95,7 @@ def test_truncated_vectors_are_refused() -> None:
 
 def test_zero_vectors_are_refused() -> None:
     zero = replace(regional(1, 1), vectors=np.zeros((1, 64), np.float32))
-    with pytest.raises(ServiceError, match="no picture"):
+    with pytest.raises(ServiceError, match="zero vector"):
         unpack_regional(pack_regional(b"", zero), field=FIELD)
 
 
