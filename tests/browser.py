@@ -77,10 +77,10 @@ CUT_TEXT = """
         || line.left < -1 || line.right > innerWidth + 1;
       if (isOut) found.push(`outside of ${block.tagName}.${block.className}: ${node.data.trim()}`);
     }
-    for (let each = node.parentElement; each !== document.body; each = each.parentElement)
-      if (each.clientWidth && each.scrollWidth > each.clientWidth + 1
-          && !getComputedStyle(each).display.startsWith('inline'))
-        found.push(`${each.tagName}.${each.className} is too narrow: ${node.data.trim()}`);
+    for (let outer = node.parentElement; outer !== document.body; outer = outer.parentElement)
+      if (outer.clientWidth && outer.scrollWidth > outer.clientWidth + 1
+          && !getComputedStyle(outer).display.startsWith('inline'))
+        found.push(`${outer.tagName}.${outer.className} is too narrow: ${node.data.trim()}`);
   }
   if (document.documentElement.scrollWidth > innerWidth) found.push('the page scrolls sideways');
   return found;
@@ -94,9 +94,9 @@ FAINT_TEXT = """
     const parts = text.match(/[0-9.]+/g).map(Number);
     return parts.length < 4 ? [...parts, 1] : parts;
   };
-  const light = (color) => {
-    const [r, g, b] = color.slice(0, 3).map((each) => each / 255)
-      .map((each) => each <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+  const luminance = (color) => {
+    const [r, g, b] = color.slice(0, 3).map((level) => level / 255)
+      .map((level) => level <= 0.03928 ? level / 12.92 : ((level + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const found = [];
@@ -106,10 +106,10 @@ FAINT_TEXT = """
     const isHidden = element.closest('.visually-hidden, .skip, style');
     if (!node.data.trim() || !element.checkVisibility() || isHidden) continue;
     let behind = element;
-    const isClear = (each) => parse(getComputedStyle(each).backgroundColor)[3] < 1;
+    const isClear = (block) => parse(getComputedStyle(block).backgroundColor)[3] < 1;
     while (behind !== document.documentElement && isClear(behind)) behind = behind.parentElement;
     const [a, b] = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor]
-      .map((each) => light(parse(each))).sort((x, y) => y - x);
+      .map((color) => luminance(parse(color))).sort((x, y) => y - x);
     const contrast = (a + 0.05) / (b + 0.05);
     if (contrast < 4.5) found.push(`${contrast.toFixed(2)}: ${node.data.trim()}`);
   }
@@ -123,4 +123,4 @@ def unreadable(page: Page) -> list[str]:
     """Open collapsed sections and return every text that is cut or faint."""
     page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
     cut, faint = page.evaluate(CUT_TEXT), page.evaluate(FAINT_TEXT)
-    return [*(f"cut: {each}" for each in cut), *(f"faint: {each}" for each in faint)]
+    return [*(f"cut: {text}" for text in cut), *(f"faint: {text}" for text in faint)]

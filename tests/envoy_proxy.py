@@ -53,11 +53,11 @@ class EnvoyProxy:
 
 @contextlib.contextmanager
 def running_envoy(gateways: Sequence[str], folder: Path) -> Iterator[EnvoyProxy]:
-    """Run Envoy in front of Gateways; start when all of them pass its health checks.
+    """Run Envoy in front of Gateways; yield it when all of them pass its health checks.
 
     Args:
-        gateways: `host:port` each.
-        folder: for its configuration and log.
+        gateways: addresses of the Gateways, `host:port`.
+        folder: folder for the configuration and the log.
     """
     envoy = EnvoyProxy(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     file, log = folder / "envoy.yaml", folder / "envoy.log"
@@ -108,7 +108,7 @@ def answers(envoy: EnvoyProxy, process: subprocess.Popen[bytes]) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], log: Path | None = None) -> None:
-    """Return when the condition holds."""
+    """Wait until the condition holds; fail with the end of the log after `TIMEOUT_S`."""
     deadline_s = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline_s, log.read_text()[-2000:] if log else "timed out"

@@ -33,6 +33,6 @@ def shirt(color: str) -> Image.Image:
     return picture
 
 
-def nothing() -> Image.Image:
+def blank_picture() -> Image.Image:
     """Draw a plain picture without a product."""
     return Image.new("RGB", SIZE, "#9a9a9a")

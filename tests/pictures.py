@@ -32,7 +32,8 @@ PHOTOGRAPHS = (
 """Real photographs, all different, from the wheel of scikit-image."""
 
 SMALLEST_CROP = 0.6
-"""Smallest crop, as a share of each side. To a copy descriptor, its crops are copies."""
+"""Minimum sides of a crop, as a share of the sides of its photograph. A copy descriptor finds such
+crops to be copies of each other."""
 
 
 @functools.cache
@@ -44,7 +45,7 @@ def photograph(name: str) -> Image.Image:
 def photo(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:
     """Return a real picture that is the same for the same seed.
 
-    Seeds below 16 are different photographs, larger seeds are crops of them.
+    Seeds below 16 are different photographs; larger seeds are crops of them.
 
     Args:
         seed: number of the picture.

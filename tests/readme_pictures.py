@@ -1,7 +1,7 @@
-"""Makes the pictures of the READMEs from real searches: `make readme-pictures`.
+"""Creates the pictures of the READMEs from real searches: `make readme-pictures`.
 
-Photographs from the wheel of scikit-image are stored and edits of them searched. The answers are
-saved as a drawing and as a page. Chromium takes screenshots of the page.
+It stores photographs from the wheel of scikit-image, searches with edits of them, and saves the
+answers as a drawing and as a page. Chromium takes screenshots of the page.
 """
 
 from __future__ import annotations

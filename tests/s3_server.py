@@ -1,6 +1,6 @@
 """An S3 server for tests: moto, with buckets in memory.
 
-It checks the signature (version 4) of every request, and whether its user is allowed to do it.
+It checks the signature (version 4) of every request, and the permissions of its user.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # Triton uses this folder
 
 @contextmanager
 def running_triton() -> Iterator[TritonProcess]:
-    """Run Triton with all models on free ports; `.ports` has the addresses.
+    """Run Triton with all models on free ports, which are in `.ports`.
 
     As a fixture:
 

@@ -22,7 +22,7 @@ async def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
 
 
 def eventually(attempt: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Call until it no longer fails with UNAVAILABLE."""
+    """Repeat an attempt while it fails with UNAVAILABLE, for at most `timeout_s`."""
     deadline_s = time.monotonic() + timeout_s
     while True:
         try:

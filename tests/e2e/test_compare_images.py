@@ -95,7 +95,7 @@ def test_blank_pages_are_the_same_only_with_equal_colors(gateway: Stub) -> None:
     assert compare(gateway, white, blue).verdict != SAME
 
 
-def test_a_very_wide_picture_can_be_compared_with_a_very_high_picture(gateway: Stub) -> None:
+def test_a_very_wide_picture_can_be_compared_with_a_very_tall_picture(gateway: Stub) -> None:
     answer = compare(
         gateway, encoded(photo(3, (4000, 20)), "PNG"), encoded(photo(4, (20, 4000)), "PNG")
     )

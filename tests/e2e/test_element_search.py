@@ -19,7 +19,8 @@ from tests.pictures import encoded, photo
 ELEMENTS = (0, 1, 3, 5, 8, 10, 11)
 """Seeds of the photographs that are stored as elements."""
 HOST = 9
-STRANGERS = (9, 4, 2)
+"""Seed of the photograph that elements are pasted into."""
+UNRELATED = (9, 4, 2)
 """Seeds of the photographs without a stored element."""
 
 
@@ -105,11 +106,11 @@ def test_every_instance_of_an_element_is_returned(gateway: Stub, stocked: str) -
     assert match.image.image_id == "element-1"
     assert len(match.instances) == 2
     for true in truth:
-        nearest = min(abs(points(one) - true).max() for one in match.instances)
+        nearest = min(abs(points(outline) - true).max() for outline in match.instances)
         assert nearest < 12
 
 
-@pytest.mark.parametrize("seed", STRANGERS)
+@pytest.mark.parametrize("seed", UNRELATED)
 def test_a_photo_without_any_element_has_no_match(gateway: Stub, stocked: str, seed: int) -> None:
     answer = search(gateway, stocked, photo(seed, (900, 700)))
     assert not answer.matches
@@ -183,8 +184,8 @@ def test_the_next_page_has_corners_too(gateway: Stub, stocked: str) -> None:
 
 def test_filter_and_distinct_entities_apply_to_elements(gateway: Stub, stocked: str) -> None:
     picture, _ = scene((3, (250, 250), 0), (5, (800, 600), 0))
-    one = search(gateway, stocked, picture, distinct_entities=True)
-    assert len(one.matches) == 1
+    distinct = search(gateway, stocked, picture, distinct_entities=True)
+    assert len(distinct.matches) == 1
     filtered = search(gateway, stocked, picture, filter='entity_id = "brand-0"')
     assert not filtered.matches
 

@@ -23,7 +23,7 @@ from tests.pictures import encoded, photo, png_header
 from tests.waiting import eventually
 
 AT_ONCE_S = 5.0
-"""Deadline of calls that must fail earlier, for another reason."""
+"""Deadline of calls that must fail before it, with another error; seconds."""
 
 
 @pytest.fixture(scope="module")

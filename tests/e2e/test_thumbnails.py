@@ -208,7 +208,7 @@ def test_a_killed_catalog_loses_no_thumbnail(
     assert get(calls, stocked, "a") == before
 
 
-def test_a_short_deadline_gives_no_partial_answer(gateway: Stub, library: str) -> None:
+def test_a_short_deadline_returns_no_partial_answer(gateway: Stub, library: str) -> None:
     gateway.AddImage(add(library, "a"))
     request = image_pb2.GetThumbnailRequest(name=f"{library}/images/a")
     with pytest.raises(grpc.RpcError) as caught:

@@ -1,4 +1,4 @@
-"""Whole-image search through every service: copies are found, strangers are not."""
+"""Whole-image search through every service: copies are found, unrelated pictures are not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.conftest import Stub, temporary_library
 from tests.pictures import encoded, photo
 
 STORED = 12
-STRANGER = 14
+UNRELATED = 14
 
 
 @pytest.fixture(scope="module")
@@ -77,24 +77,24 @@ def test_an_edited_copy_finds_its_original(gateway: Stub, stocked: str, edit: st
     assert best.score >= answer.thresholds[0].min_score
 
 
-def test_a_stranger_finds_nothing(gateway: Stub, stocked: str) -> None:
-    answer = search(gateway, stocked, photo(STRANGER))
+def test_an_unrelated_picture_has_no_match(gateway: Stub, stocked: str) -> None:
+    answer = search(gateway, stocked, photo(UNRELATED))
     assert not answer.matches
     assert answer.total_found == 0
     assert not answer.total_is_lower_bound
 
 
 def test_a_pasted_copy_is_found_with_its_bounding_box(gateway: Stub, stocked: str) -> None:
-    host = photo(STRANGER, (1000, 800))
+    host = photo(UNRELATED, (1000, 800))
     host.paste(photo(3).resize((400, 300)), (520, 120))
     answer = search(gateway, stocked, host)
     assert [match.image.image_id for match in answer.matches] == ["photo-3"]
-    found = answer.matches[0].query_box
-    assert overlap(found, (520, 120, 920, 420)) > 0.7
+    box = answer.matches[0].query_box
+    assert overlap(box, (520, 120, 920, 420)) > 0.7
 
 
 def overlap(box: geometry_pb2.Box, truth: tuple[float, float, float, float]) -> float:
-    """Intersection over union."""
+    """Return the intersection over union of two boxes."""
     width = min(box.x_max, truth[2]) - max(box.x_min, truth[0])
     height = min(box.y_max, truth[3]) - max(box.y_min, truth[1])
     common = max(0.0, width) * max(0.0, height)
@@ -137,11 +137,11 @@ def test_a_search_for_both_relations_returns_each_image_once(gateway: Stub, stoc
 
 
 def test_consecutive_pages_do_not_repeat_matches(gateway: Stub, stocked: str) -> None:
-    seen: list[str] = []
+    listed: list[str] = []
     answer = search(gateway, stocked, photo(0), relation=search_pb2.RELATION_SIMILAR, page_size=5)
     assert answer.total_found == STORED
     while True:
-        seen += [match.image.image_id for match in answer.matches]
+        listed += [match.image.image_id for match in answer.matches]
         if not answer.next_page_token:
             break
         answer = gateway.SearchImages(
@@ -149,7 +149,7 @@ def test_consecutive_pages_do_not_repeat_matches(gateway: Stub, stocked: str) ->
                 parent=stocked, page_token=answer.next_page_token, page_size=5
             )
         )
-    assert len(seen) == len(set(seen)) == STORED
+    assert len(listed) == len(set(listed)) == STORED
 
 
 def test_a_filter_narrows_the_search(gateway: Stub, stocked: str) -> None:

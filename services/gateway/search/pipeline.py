@@ -155,8 +155,8 @@ class Pipeline:
         full = [row for row, hits in enumerate(hits_by_vector) if len(hits) >= limit]
         if full:
             with run.stopwatch.step(f"{step}_all"):
-                deep = await self._nearest(run, query.part(full), MAX_ITEMS + 1, image_count=0)
-            for row, hits in zip(full, deep, strict=True):
+                all_hits = await self._nearest(run, query.part(full), MAX_ITEMS + 1, image_count=0)
+            for row, hits in zip(full, all_hits, strict=True):
                 hits_by_vector[row] = hits
         return hits_by_vector
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cli.conftest import Program
-from tests.goods import BLUE, BOX, RED, carton, nothing
+from tests.goods import BLUE, BOX, RED, blank_picture, carton
 from tests.pictures import encoded
 
 TOLERANCE_PX = 12
@@ -23,7 +23,7 @@ def goods(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "cola.png").write_bytes(encoded(carton(RED, "cola"), "PNG"))
     (folder / "milk.png").write_bytes(encoded(carton(BLUE, "milk"), "PNG"))
-    (folder / "nothing.png").write_bytes(encoded(nothing(), "PNG"))
+    (folder / "nothing.png").write_bytes(encoded(blank_picture(), "PNG"))
     return folder
 
 

@@ -14,7 +14,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.type.v1 import category_pb2, geometry_pb2, picture_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error, from_status
-from tests.goods import BLUE, BOX, RED, SIZE, carton, nothing, shirt
+from tests.goods import BLUE, BOX, RED, SIZE, blank_picture, carton, shirt
 from tests.integration.embedding.harness import Client
 from tests.pictures import encoded
 
@@ -108,7 +108,7 @@ async def test_only_embeddings_of_clothing_contain_kinds_of_garment(client: Clie
 async def test_a_picture_without_a_subject_is_embedded_whole(
     client: Client,
 ) -> None:
-    blank = encoded(nothing())
+    blank = encoded(blank_picture())
     (result,) = (await embed(client, item(blank, subject_detection=True))).results
     assert not result.subjects
     assert not result.HasField("chosen_subject")

@@ -70,8 +70,8 @@ def running(
     """Run a service during a test; yield its address once its health is as expected."""
 
     async def begin() -> tuple[RunningServer, int]:
-        made = await make()
-        return await start(made), made.settings.port
+        service = await make()
+        return await start(service), service.settings.port
 
     server, port = loop.run(begin)
     target = f"127.0.0.1:{port}"

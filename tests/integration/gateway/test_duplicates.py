@@ -137,9 +137,11 @@ def reject(gateway: Stub, parent: str, *pairs: tuple[str, str], request_id: str 
 def stocked(gateway: Stub) -> Iterator[str]:
     """Return a read-only library of photographs and edited copies of three of them."""
     with temporary_library(gateway) as name:
-        originals = {image_id: made for image_id, made in PICTURES.items() if not made[1]}
+        originals = {image_id: source for image_id, source in PICTURES.items() if not source[1]}
         add(gateway, name, originals)
-        add(gateway, name, {key: made for key, made in PICTURES.items() if key not in originals})
+        add(
+            gateway, name, {key: source for key, source in PICTURES.items() if key not in originals}
+        )
         yield name
 
 

@@ -222,7 +222,7 @@ def test_images_are_listed_once_each_in_pages_that_a_filter_narrows(
         ('create_time > "2000-01-01T00:00:00Z" AND tags.n < 1.5', {"p0", "p1"}),
         ("category = Bag", set()),
     ):
-        seen: list[str] = []
+        listed: list[str] = []
         token = ""
         while True:
             page = gateway.ListImages(
@@ -231,12 +231,12 @@ def test_images_are_listed_once_each_in_pages_that_a_filter_narrows(
                 )
             )
             assert page.total_size == len(expected)
-            seen += [image.image_id for image in page.images]
+            listed += [image.image_id for image in page.images]
             token = page.next_page_token
             if not token:
                 break
-        assert len(seen) == len(expected)
-        assert set(seen) == expected, text
+        assert len(listed) == len(expected)
+        assert set(listed) == expected, text
 
 
 def test_an_invalid_list_request_is_rejected(gateway: Stub, library: str) -> None:
@@ -291,9 +291,9 @@ def test_an_update_changes_the_fields_of_its_mask(gateway: Stub, library: str) -
 
 
 def test_an_invalid_update_is_rejected(gateway: Stub, library: str) -> None:
-    gone = refused(gateway.UpdateImage, update(library, custom_content="c"))
-    assert gone.reason is Reason.IMAGE_NOT_FOUND
-    assert gone.metadata == {"image": f"{library}/images/a"}
+    error = refused(gateway.UpdateImage, update(library, custom_content="c"))
+    assert error.reason is Reason.IMAGE_NOT_FOUND
+    assert error.metadata == {"image": f"{library}/images/a"}
     for path in ("info", "nothing", "tags.1x"):
         error = refused(gateway.UpdateImage, update(library, path))
         assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "update_mask")

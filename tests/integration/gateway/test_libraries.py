@@ -37,26 +37,26 @@ def name(gateway: Stub) -> Iterator[str]:
 def test_a_library_has_its_given_fields_and_the_models_of_its_type(
     gateway: Stub, name: str
 ) -> None:
-    made = gateway.CreateLibrary(
+    created = gateway.CreateLibrary(
         create("made-by-test", display_name="Mine", description="d", capacity=7)
     )
-    assert made.name == name
-    assert (made.type, made.display_name, made.description) == (WHOLE_IMAGE, "Mine", "d")
-    assert (made.capacity, made.image_count) == (7, 0)
-    assert [(model.role, model.name) for model in made.models] == [
+    assert created.name == name
+    assert (created.type, created.display_name, created.description) == (WHOLE_IMAGE, "Mine", "d")
+    assert (created.capacity, created.image_count) == (7, 0)
+    assert [(model.role, model.name) for model in created.models] == [
         ("copy", "sscd"),
         ("semantic", "efficientnet_lite2"),
     ]
-    assert made.create_time == made.update_time
-    assert made.create_time.seconds > 0
-    assert gateway.GetLibrary(library_pb2.GetLibraryRequest(name=name)) == made
+    assert created.create_time == created.update_time
+    assert created.create_time.seconds > 0
+    assert gateway.GetLibrary(library_pb2.GetLibraryRequest(name=name)) == created
 
 
 def test_a_repeated_creation_returns_the_first_response(gateway: Stub, name: str) -> None:
     request = create("made-by-test", request_id="made-once")
-    made = gateway.CreateLibrary(request)
-    assert gateway.CreateLibrary(request) == made
-    assert made.name == name
+    created = gateway.CreateLibrary(request)
+    assert gateway.CreateLibrary(request) == created
+    assert created.name == name
     error = refused(gateway.CreateLibrary, create("made-by-test"))
     assert error.reason is Reason.LIBRARY_ALREADY_EXISTS
     assert error.metadata == {"library": name}
@@ -87,23 +87,23 @@ def test_an_invalid_creation_is_rejected_by_field(
 
 def test_libraries_are_listed_by_name_in_pages(gateway: Stub) -> None:
     with (
-        temporary_library(gateway) as one,
-        temporary_library(gateway) as two,
-        temporary_library(gateway) as three,
+        temporary_library(gateway) as first,
+        temporary_library(gateway) as second,
+        temporary_library(gateway) as third,
     ):
-        seen: list[str] = []
+        listed: list[str] = []
         token = ""
         while True:
             page = gateway.ListLibraries(
                 library_pb2.ListLibrariesRequest(page_size=2, page_token=token)
             )
             assert len(page.libraries) <= 2
-            seen += [library.name for library in page.libraries]
+            listed += [library.name for library in page.libraries]
             token = page.next_page_token
             if not token:
                 break
-        assert seen == sorted(seen)
-        assert {one, two, three} <= set(seen)
+        assert listed == sorted(listed)
+        assert {first, second, third} <= set(listed)
     bad = library_pb2.ListLibrariesRequest(page_token="nonsense")  # noqa: S106
     assert refused(gateway.ListLibraries, bad).reason is Reason.PAGE_TOKEN_INVALID
     negative = library_pb2.ListLibrariesRequest(page_size=-1)
@@ -125,10 +125,10 @@ def test_an_update_changes_the_fields_of_its_mask(gateway: Stub, library: str) -
     )
     after = gateway.UpdateLibrary(unmasked)
     assert (after.display_name, after.capacity) == ("New", 9)
-    nothing = library_pb2.UpdateLibraryRequest(library=library_pb2.Library(name=library))
-    assert gateway.UpdateLibrary(nothing) == after
-    nothing.update_mask.paths.append("image_count")
-    error = refused(gateway.UpdateLibrary, nothing)
+    unchanged = library_pb2.UpdateLibraryRequest(library=library_pb2.Library(name=library))
+    assert gateway.UpdateLibrary(unchanged) == after
+    unchanged.update_mask.paths.append("image_count")
+    error = refused(gateway.UpdateLibrary, unchanged)
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "update_mask")
 
 

@@ -17,7 +17,7 @@ from imagesearch.type.v1 import (
 )
 from imagesearch_services.common.errors import Reason
 from tests.e2e.errors import refused
-from tests.goods import BLUE, BOX, GREEN, RED, SIZE, carton, nothing
+from tests.goods import BLUE, BOX, GREEN, RED, SIZE, blank_picture, carton
 from tests.integration.gateway.conftest import Stub, temporary_library
 from tests.integration.gateway.pictures import image
 from tests.pictures import encoded
@@ -32,7 +32,7 @@ def drawn(name: str) -> picture_pb2.ImageContent:
     return picture_pb2.ImageContent(content=encoded(carton(GOODS[name], name)))
 
 
-BLANK = picture_pb2.ImageContent(content=encoded(nothing()))
+BLANK = picture_pb2.ImageContent(content=encoded(blank_picture()))
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,13 @@ def shop(gateway: Stub) -> Iterator[str]:
             image_pb2.AddImageRequest(
                 image_id=f"{good}-{row}",
                 image=picture_pb2.ImageContent(
-                    content=encoded(carton(colour, good, background=ground))
+                    content=encoded(carton(color, good, background=ground))
                 ),
                 entity_id=good,
                 tags={"row": tag_pb2.TagValue(int_value=row)},
                 category=category_pb2.CATEGORY_SNACK if good == "tea" else 0,  # type: ignore[arg-type]
             )
-            for good, colour in GOODS.items()
+            for good, color in GOODS.items()
             for row, ground in enumerate(("#ffffff", "#d8d8d8"))
         ]
         answer = gateway.BatchAddImages(
@@ -90,8 +90,8 @@ def is_near(box: geometry_pb2.Box, expected: tuple[float, float, float, float]) 
 
 
 def test_a_product_library_has_the_product_model(gateway: Stub, shop: str) -> None:
-    made = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=shop))
-    assert [model.role for model in made.models] == ["product"]
+    library = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=shop))
+    assert [model.role for model in library.models] == ["product"]
 
 
 def test_the_subject_is_stored_with_its_box_category_and_colors(gateway: Stub, shop: str) -> None:
@@ -216,8 +216,8 @@ def test_a_region_is_clipped_to_the_picture_or_rejected_outside_it(
     vast = geometry_pb2.Box(x_min=0, y_min=0, x_max=90_000, y_max=90_000)
     assert search(gateway, shop, region=vast).searched_region == WHOLE
     outside = geometry_pb2.Box(x_min=9_000, y_min=0, x_max=9_100, y_max=90)
-    asked = search_pb2.SearchImagesRequest(parent=shop, image=drawn("cola"), region=outside)
-    assert refused(gateway.SearchImages, asked).reason is Reason.REGION_INVALID
+    request = search_pb2.SearchImagesRequest(parent=shop, image=drawn("cola"), region=outside)
+    assert refused(gateway.SearchImages, request).reason is Reason.REGION_INVALID
     described = search_pb2.DetectSubjectsRequest(image=drawn("cola"), region=outside)
     assert refused(gateway.DetectSubjects, described).reason is Reason.REGION_INVALID
 
@@ -231,8 +231,8 @@ def test_a_tiny_region_is_searched(gateway: Stub, shop: str) -> None:
 
 
 def test_an_unknown_category_is_rejected_by_field(gateway: Stub, shop: str) -> None:
-    asked = search_pb2.SearchImagesRequest(parent=shop, image=BLANK, category=77)  # type: ignore[arg-type]
-    error = refused(gateway.SearchImages, asked)
+    request = search_pb2.SearchImagesRequest(parent=shop, image=BLANK, category=77)  # type: ignore[arg-type]
+    error = refused(gateway.SearchImages, request)
     assert (error.reason, error.fields[0].field) == (Reason.FIELD_INVALID, "category")
     described = search_pb2.DetectSubjectsRequest(image=BLANK, category=77)  # type: ignore[arg-type]
     assert refused(gateway.DetectSubjects, described).fields[0].field == "category"
@@ -250,8 +250,8 @@ def test_options_of_other_library_types_are_rejected(gateway: Stub, shop: str) -
     )
     assert refused(gateway.SearchImages, related).reason is Reason.LIBRARY_TYPE_MISMATCH
     with temporary_library(gateway) as photos:
-        asked = search_pb2.SearchImagesRequest(parent=photos, image=BLANK, subject_detection=True)
-        assert refused(gateway.SearchImages, asked).reason is Reason.LIBRARY_TYPE_MISMATCH
+        request = search_pb2.SearchImagesRequest(parent=photos, image=BLANK, subject_detection=True)
+        assert refused(gateway.SearchImages, request).reason is Reason.LIBRARY_TYPE_MISMATCH
         new = image_pb2.AddImageRequest(parent=photos, image=BLANK, subject_detection=True)
         assert refused(gateway.AddImage, new).reason is Reason.LIBRARY_TYPE_MISMATCH
 

@@ -20,7 +20,7 @@ from tests.integration.gateway.pictures import image
 from tests.pictures import encoded, photo
 
 STORED = 15
-STRANGER = 15
+UNRELATED = 15
 SIMILAR = search_pb2.RELATION_SIMILAR
 
 
@@ -80,11 +80,11 @@ def test_a_stored_picture_is_the_first_match_with_all_fields_set(
 
 
 def test_an_unrelated_picture_has_no_match(gateway: Stub, stocked: str) -> None:
-    answer = gateway.SearchImages(request(stocked, STRANGER))
+    answer = gateway.SearchImages(request(stocked, UNRELATED))
     assert (len(answer.matches), answer.total_found, answer.total_is_lower_bound) == (0, 0, False)
-    answer = gateway.SearchImages(request(stocked, STRANGER, max_false_positive_rate=0.5))
+    answer = gateway.SearchImages(request(stocked, UNRELATED, max_false_positive_rate=0.5))
     assert not answer.thresholds[0].extrapolated
-    answer = gateway.SearchImages(request(stocked, STRANGER, max_false_positive_rate=1e-9))
+    answer = gateway.SearchImages(request(stocked, UNRELATED, max_false_positive_rate=1e-9))
     assert answer.thresholds[0].extrapolated
 
 
@@ -117,7 +117,7 @@ def test_a_region_of_the_query_is_searched(gateway: Stub, stocked: str) -> None:
 
 
 def test_a_pasted_picture_is_found_with_its_place(gateway: Stub, stocked: str) -> None:
-    host = photo(STRANGER, (1000, 800))
+    host = photo(UNRELATED, (1000, 800))
     host.paste(photo(3).resize((300, 225)), (520, 120))
     content = picture_pb2.ImageContent(content=encoded(host, "JPEG", quality=90))
     answer = gateway.SearchImages(request(stocked, image=content))
@@ -191,9 +191,9 @@ def test_later_pages_are_served_by_any_gateway_and_do_not_change(
     whole = ids(gateway.SearchImages(request(library, relation=SIMILAR)))
     answer = gateway.SearchImages(request(library, relation=SIMILAR, page_size=4))
     gateway.AddImage(add(20))
-    gone = whole[5]
-    gateway.DeleteImage(image_pb2.DeleteImageRequest(name=f"{library}/images/{gone}"))
-    seen = ids(answer)
+    deleted = whole[5]
+    gateway.DeleteImage(image_pb2.DeleteImageRequest(name=f"{library}/images/{deleted}"))
+    listed = ids(answer)
     other = gateways.start()
     while answer.next_page_token:
         answer = other.SearchImages(
@@ -203,8 +203,8 @@ def test_later_pages_are_served_by_any_gateway_and_do_not_change(
         )
         assert answer.total_found == 9
         assert answer.query_info.width == 320
-        seen += ids(answer)
-    assert seen == [name for name in whole if name != gone]
+        listed += ids(answer)
+    assert listed == [name for name in whole if name != deleted]
 
 
 def test_a_foreign_or_expired_page_token_is_refused(gateway: Stub, stocked: str) -> None:

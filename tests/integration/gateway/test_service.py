@@ -1,4 +1,4 @@
-"""Access, admission, deadlines, and unavailable services and recreated libraries."""
+"""Access, admission, deadlines, unavailable services and recreated libraries."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_a_retry_after_a_deadline_adds_no_second_image(gateway: Stub, library: s
 def test_an_unavailable_service_is_named_and_makes_the_gateway_unhealthy(
     gateways: Gateways, library: str, variable: str, reason: Reason
 ) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
-    gateway = gateways.start(until=NOT_SERVING, **{variable: nobody})
+    unused = f"127.0.0.1:{free_port()}"
+    gateway = gateways.start(until=NOT_SERVING, **{variable: unused})
     error = refused(gateway.SearchImages, search(library), timeout=10)
     assert error.reason is reason
     assert error.retry_after_s

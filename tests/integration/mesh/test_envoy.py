@@ -25,12 +25,12 @@ NAME = "imagesearch.gateway.v1.ImageSearchService"
 
 
 class Upstream(gateway_grpc.ImageSearchServiceServicer):
-    """Server with the name of the Gateway that fails on demand."""
+    """Server of the Gateway's gRPC service that fails on demand."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.well = True
-        self.answering = True
+        self.is_healthy = True
+        self.is_available = True
         self.calls = 0
 
     async def GetLibrary(  # noqa: N802
@@ -46,14 +46,14 @@ class Upstream(gateway_grpc.ImageSearchServiceServicer):
     def answer(self) -> library_pb2.Library:
         """Return the name of this server and the remaining time of the call."""
         self.calls += 1
-        if not self.answering:
+        if not self.is_available:
             raise ServiceError(Reason.CATALOG_UNAVAILABLE, "the Catalog does not answer")
         return library_pb2.Library(
             name=str(self.port), display_name=f"{time_remaining_s(default=1e6):.0f}"
         )
 
     async def check(self) -> None:
-        if not self.well:
+        if not self.is_healthy:
             raise ConnectionError
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ def gateway(channel: grpc.aio.Channel) -> gateway_grpc.ImageSearchServiceAsyncSt
     return gateway_grpc.ImageSearchServiceStub(channel)
 
 
-async def held_for_well(envoy: EnvoyProxy, *upstreams: Upstream) -> None:
+async def wait_until_healthy(envoy: EnvoyProxy, *upstreams: Upstream) -> None:
     ports = {upstream.port for upstream in upstreams}
     await asyncio.to_thread(wait_until, lambda: envoy.healthy() == ports)
 
@@ -129,13 +129,13 @@ async def test_an_unhealthy_gateway_gets_no_calls_until_it_recovers(
     envoy: EnvoyProxy,
 ) -> None:
     first, second = upstreams
-    first.well = False
-    await held_for_well(envoy, second)
+    first.is_healthy = False
+    await wait_until_healthy(envoy, second)
     for _ in range(4):
         await gateway.GetLibrary(library_pb2.GetLibraryRequest())
     assert (first.calls, second.calls) == (0, 4)
-    first.well = True
-    await held_for_well(envoy, first, second)
+    first.is_healthy = True
+    await wait_until_healthy(envoy, first, second)
     for _ in range(4):
         await gateway.GetLibrary(library_pb2.GetLibraryRequest())
     assert (first.calls, second.calls) == (2, 6)
@@ -145,8 +145,8 @@ async def test_calls_are_unavailable_without_a_healthy_gateway(
     channel: grpc.aio.Channel, upstreams: tuple[Upstream, Upstream], envoy: EnvoyProxy
 ) -> None:
     for upstream in upstreams:
-        upstream.well = False
-    await held_for_well(envoy)
+        upstream.is_healthy = False
+    await wait_until_healthy(envoy)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -158,7 +158,7 @@ async def test_a_failed_read_is_retried_on_another_gateway(
     envoy: EnvoyProxy,
 ) -> None:
     first, second = upstreams
-    first.answering = False
+    first.is_available = False
     names = {(await gateway.GetLibrary(library_pb2.GetLibraryRequest())).name for _ in range(6)}
     assert names == {str(second.port)}
     assert first.calls > 0
@@ -169,7 +169,7 @@ async def test_a_write_that_reached_a_gateway_is_not_retried(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for upstream in upstreams:
-        upstream.answering = False
+        upstream.is_available = False
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await gateway.CreateLibrary(library_pb2.CreateLibraryRequest())
     assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -180,7 +180,7 @@ async def test_envoy_passes_on_error_details(
     gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
 ) -> None:
     for upstream in upstreams:
-        upstream.answering = False
+        upstream.is_available = False
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await gateway.CreateLibrary(library_pb2.CreateLibraryRequest())
     trailers = dict(raised.value.trailing_metadata())

@@ -1,3 +1,5 @@
+"""A Triton server for all tests of this folder."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

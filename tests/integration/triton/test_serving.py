@@ -1,3 +1,5 @@
+"""Models on a real Triton: outputs, probes, batching, errors, metrics and restarts."""
+
 from __future__ import annotations
 
 import asyncio
@@ -80,15 +82,17 @@ async def test_each_model_describes_itself_and_passes_the_probe(
 ) -> None:
     async with InferenceServerClient(triton.ports.grpc_address) as client:
         config = (await client.get_model_config(model)).config
-        told = {key: value.string_value for key, value in config.parameters.items()}
-        width, height = int(told["input_width"]), int(told["input_height"])
+        settings = {key: value.string_value for key, value in config.parameters.items()}
+        width, height = int(settings["input_width"]), int(settings["input_height"])
         answer = await infer(client, model, probe_picture(width, height)[None])
-    assert told["input_layout"] == "NHWC"
+    assert settings["input_layout"] == "NHWC"
     assert list(config.input[0].dims) == [height, width, 3]
-    assert told["input_name"] == config.input[0].name
-    assert told["output_name"] == config.output[0].name
-    assert int(told["dimensions"]) == config.output[0].dims[0]
-    assert agreement(answer[0], decode_answer(told["probe"])) > float(told["probe_min_cosine"])
+    assert settings["input_name"] == config.input[0].name
+    assert settings["output_name"] == config.output[0].name
+    assert int(settings["dimensions"]) == config.output[0].dims[0]
+    assert agreement(answer[0], decode_answer(settings["probe"])) > float(
+        settings["probe_min_cosine"]
+    )
 
 
 @each_model
@@ -109,7 +113,7 @@ async def test_only_requested_outputs_are_returned(
 ) -> None:
     image = InferInput("image", [2, 384, 384, 3], "UINT8")
     image.set_data_from_numpy(pictures("product", 2))
-    asked = [["attributes"], ["categories", "embedding"]]
+    requested = [["attributes"], ["categories", "embedding"]]
     async with InferenceServerClient(triton.ports.grpc_address) as client:
         answers = await asyncio.gather(
             *(
@@ -119,11 +123,11 @@ async def test_only_requested_outputs_are_returned(
                     outputs=[InferRequestedOutput(name) for name in names],
                     client_timeout=DEADLINE_S,
                 )
-                for names in asked
+                for names in requested
             )
         )
-    told = [{output.name for output in answer.get_response().outputs} for answer in answers]
-    assert told == [set(names) for names in asked]
+    returned = [{output.name for output in answer.get_response().outputs} for answer in answers]
+    assert returned == [set(names) for names in requested]
     assert answers[0].as_numpy("attributes")[:, :10].sum(axis=1) == pytest.approx([1, 1], abs=1e-3)
     assert answers[1].as_numpy("categories").shape == (2, 14)
 
@@ -134,13 +138,15 @@ async def test_the_parser_classifies_every_cell_and_passes_the_probe(
     image = InferInput("image", [1, 512, 352, 3], "UINT8")
     image.set_data_from_numpy(probe_picture(352, 512)[None])
     async with InferenceServerClient(triton.ports.grpc_address) as client:
-        told = (await client.get_model_config("subject_parser")).config.parameters
+        settings = (await client.get_model_config("subject_parser")).config.parameters
         answer = await client.infer("subject_parser", [image], client_timeout=DEADLINE_S)
     maps = answer.as_numpy("maps")
     assert maps.shape == (1, 10, 64, 44)
     assert maps[:, :9].sum(axis=1) == pytest.approx(1, abs=1e-3)
-    known = decode_answer(told["probe"].string_value)
-    assert agreement(probe_answer(maps[0]), known) > float(told["probe_min_cosine"].string_value)
+    known = decode_answer(settings["probe"].string_value)
+    assert agreement(probe_answer(maps[0]), known) > float(
+        settings["probe_min_cosine"].string_value
+    )
 
 
 async def test_queued_requests_run_as_one_batch_and_each_gets_its_own_output(

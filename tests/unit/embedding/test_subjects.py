@@ -26,7 +26,7 @@ from imagesearch_services.embedding.subjects.finding import (
 )
 from imagesearch_services.embedding.subjects.labels import Labels
 from imagesearch_services.embedding.subjects.plain_background import foreground_box, foreground_mask
-from tests.goods import BOX, RED, SIZE, carton, nothing
+from tests.goods import BOX, RED, SIZE, blank_picture, carton
 
 SPEC = InputSpec(352, 512, Resize.LETTERBOX)
 STRIDE = 8
@@ -130,7 +130,7 @@ def test_an_object_on_a_busy_background_is_found_by_the_saliency_map() -> None:
 
 
 def test_a_picture_without_foreground_has_no_subjects() -> None:
-    image = nothing()
+    image = blank_picture()
     assert find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE) == []
 
 

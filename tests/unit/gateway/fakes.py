@@ -93,7 +93,7 @@ class FakeEmbedding:
     """Embeds a picture into its own bytes, so that a test can define its neighbors."""
 
     proposals: Mapping[Box, bytes] = field(default_factory=dict)
-    """Content of the regions that it proposes."""
+    """Content of each region that it proposes."""
     backgrounds: Mapping[bytes, float] = field(default_factory=dict)
     """Similarity to unrelated pictures, by content."""
     failures: Mapping[bytes, ServiceError] = field(default_factory=dict)
@@ -104,6 +104,7 @@ class FakeEmbedding:
         ServedModel(model, 4, frozenset({LibraryType.WHOLE_IMAGE})) for model in (COPY, SEMANTIC)
     )
     before: Callable[[], object] = lambda: None
+    """Called at the start of each call of `embed`."""
 
     async def list_models(self) -> Sequence[ServedModel]:
         return self.models
@@ -176,8 +177,8 @@ class FakeCatalog:
     """One library, and the similarities of its images to each picture."""
 
     library: Library = field(default_factory=library)
-    near: dict[tuple[str, bytes], dict[str, float]] = field(default_factory=dict)
-    """Similarities by image id, by vector space and content of the query."""
+    similarities: dict[tuple[str, bytes], dict[str, float]] = field(default_factory=dict)
+    """Similarity by image id, for each vector space and query content."""
     images: dict[str, StoredImage] = field(default_factory=dict)
     queries: list[NearestQuery] = field(default_factory=list)
     library_reads: int = 0
@@ -201,10 +202,10 @@ class FakeCatalog:
         return [self._hits(query, vector) for vector in query.vectors]
 
     def _hits(self, query: NearestQuery, vector: Vector) -> list[Hit]:
-        near = self.near.get((vector.space, vector.values), {})
+        similarities = self.similarities.get((vector.space, vector.values), {})
         floor = -1.0 if query.min_similarity is None else query.min_similarity
         best: dict[str, Hit] = {}
-        for image_id, similarity in sorted(near.items(), key=lambda item: -item[1]):
+        for image_id, similarity in sorted(similarities.items(), key=lambda item: -item[1]):
             image = self.images.get(image_id) or stored(image_id)
             key = (query.distinct_entities and image.fields.entity_id) or image_id
             if similarity >= floor:

@@ -81,9 +81,9 @@ def test_a_score_above_the_table_is_out_of_reach() -> None:
 
 @given(st.floats(1e-9, 0.999), st.integers(1, 10_000_000))
 def test_rates_of_one_and_of_many_comparisons_are_inverse(rate: float, comparisons: int) -> None:
-    one = rate_of_one(rate, comparisons)
-    assert 0 < one <= rate * (1 + 1e-12)
-    assert rate_of_many(one, comparisons) == pytest.approx(rate)
+    single_rate = rate_of_one(rate, comparisons)
+    assert 0 < single_rate <= rate * (1 + 1e-12)
+    assert rate_of_many(single_rate, comparisons) == pytest.approx(rate)
 
 
 def test_comparisons_count_as_independent() -> None:
@@ -118,18 +118,18 @@ def test_the_stricter_of_two_bounds_applies() -> None:
     assert by_score.min_score == pytest.approx(0.5, abs=1e-4)
 
 
-def test_the_shares_of_a_rate_add_up_to_it() -> None:
+def test_passes_that_share_a_rate_have_it_together() -> None:
     whole = strictest(stored=1000, share=0.5, rate=0.01)
     regions = strictest(stored=24_000, share=0.5, rate=0.01)
     assert whole.min_similarity is not None
     assert regions.min_similarity is not None
     assert whole.min_similarity < regions.min_similarity
-    chance = [
-        rate_of_many(TABLE.false_positive_rate(one.min_similarity), one.comparisons)
-        for one in (whole, regions)
-        if one.min_similarity is not None
+    rates = [
+        rate_of_many(TABLE.false_positive_rate(threshold.min_similarity), threshold.comparisons)
+        for threshold in (whole, regions)
+        if threshold.min_similarity is not None
     ]
-    assert sum(chance) == pytest.approx(0.01, rel=1e-3)
+    assert sum(rates) == pytest.approx(0.01, rel=1e-3)
     assert whole.applied_rate == pytest.approx(0.01, rel=1e-3)
 
 

@@ -38,7 +38,7 @@ COPY = {
     "bend": 0.0,
     "displacement_px": 0.1,
 }
-ALIKE = {
+RELATED = {
     "mse": 4000.0,
     "copy_closeness": 0.3,
     "inlier_count": 12.0,
@@ -48,12 +48,12 @@ ALIKE = {
     "bend": 0.05,
     "semantic_similarity": 0.8,
 }
-STRANGERS = {"mse": 9000.0, "copy_closeness": -0.2, "semantic_similarity": 0.2}
+UNRELATED = {"mse": 9000.0, "copy_closeness": -0.2, "semantic_similarity": 0.2}
 
 
 @dataclass
-class Measuring:
-    """An Embedding service that returns one fixed measurement."""
+class FakeEmbedding:
+    """An Embedding service that returns the same measures for every pair."""
 
     pair: MeasuredPair
     drawn: list[bool] = field(default_factory=list)
@@ -81,15 +81,15 @@ def measured(measures: Mapping[str, float], *, same_file: bool = False) -> Measu
 
 
 def comparisons(pair: MeasuredPair) -> Comparisons:
-    return Comparisons(Measuring(pair), {SPACE: JUDGE})
+    return Comparisons(FakeEmbedding(pair), {SPACE: JUDGE})
 
 
 @pytest.mark.parametrize(
     ("measures", "verdict"),
     [
         (COPY, Verdict.SAME_PICTURE),
-        (ALIKE, Verdict.RELATED),
-        (STRANGERS, Verdict.DIFFERENT),
+        (RELATED, Verdict.RELATED),
+        (UNRELATED, Verdict.DIFFERENT),
         ({}, Verdict.DIFFERENT),
     ],
 )
@@ -105,7 +105,7 @@ async def test_the_verdict_follows_from_the_measures(
 
 
 async def test_identical_files_have_the_verdict_identical_file() -> None:
-    answer = await comparisons(measured(STRANGERS, same_file=True)).compare(b"a", b"a", draw=False)
+    answer = await comparisons(measured(UNRELATED, same_file=True)).compare(b"a", b"a", draw=False)
     assert answer.verdict is Verdict.IDENTICAL_FILE
     assert answer.score == 1
     assert not answer.likely_edits

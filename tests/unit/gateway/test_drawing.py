@@ -1,4 +1,4 @@
-"""Annotated images: what is drawn, and that a failed drawing is a warning."""
+"""Annotated images: their content, and the warnings for failed drawings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BAG = Subject(Box(50, 5, 90, 40), Category.DIGITAL_DEVICE, 0.4)
 
 @dataclass
 class FakeRenderer:
-    """Records the drawings that are ordered."""
+    """Records the requested drawings."""
 
     orders: list[DrawingOrder] = field(default_factory=list)
     error: ServiceError | None = None
@@ -101,7 +101,7 @@ def request(
 
 
 PICTURE = PictureQuery(b"picture")
-TWO = DrawingOptions(match_count=2)
+TWO_MATCHES = DrawingOptions(match_count=2)
 THREE_MATCHES = (match("a", 0.984), match("b", 0.7), match("c", 0.6))
 
 
@@ -116,7 +116,7 @@ async def test_nothing_is_drawn_unless_requested() -> None:
 async def test_the_first_matches_are_drawn_with_rank_score_and_id() -> None:
     renderer = FakeRenderer()
     drawn = await Drawings(renderer, FakeThumbnailStore(without=["b"])).add_to_search(
-        answer(*THREE_MATCHES), request(PICTURE, TWO)
+        answer(*THREE_MATCHES), request(PICTURE, TWO_MATCHES)
     )
     assert drawn.annotated_image == b"drawing"
     assert list(drawn.warnings) == []
@@ -132,7 +132,7 @@ async def test_the_first_matches_are_drawn_with_rank_score_and_id() -> None:
 async def test_drawing_is_a_step_and_part_of_the_total() -> None:
     started_s = time.perf_counter()
     drawn = await Drawings(FakeRenderer(), FakeThumbnailStore()).add_to_search(
-        answer(), request(PICTURE, TWO)
+        answer(), request(PICTURE, TWO_MATCHES)
     )
     elapsed_ms = 1e3 * (time.perf_counter() - started_s)
     times = {timing.step: timing.duration_ms for timing in drawn.timings}
@@ -143,7 +143,7 @@ async def test_drawing_is_a_step_and_part_of_the_total() -> None:
 async def test_thumbnails_that_came_with_the_hits_are_not_loaded_again() -> None:
     renderer, store = FakeRenderer(), FakeThumbnailStore()
     found = answer(match("a"), match("b"), thumbnails={"a": b"held", "b": b""})
-    await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO))
+    await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO_MATCHES))
     assert store.loaded == []
     assert [thumbnail.content for thumbnail in renderer.orders[0].matches] == [b"held", b""]
 
@@ -151,7 +151,7 @@ async def test_thumbnails_that_came_with_the_hits_are_not_loaded_again() -> None
 async def test_a_store_that_failed_during_the_search_is_not_called_again() -> None:
     renderer, store = FakeRenderer(), FakeThumbnailStore()
     found = answer(match("a"), match("b"), thumbnails={"a": UNAVAILABLE, "b": UNAVAILABLE})
-    drawn = await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO))
+    drawn = await Drawings(renderer, store).add_to_search(found, request(PICTURE, TWO_MATCHES))
     assert store.loaded == []
     assert drawn.annotated_image == b"drawing"
     assert drawn.warnings == ["annotated_image: drawn without thumbnails: the store is unavailable"]
@@ -160,7 +160,7 @@ async def test_a_store_that_failed_during_the_search_is_not_called_again() -> No
 async def test_an_unavailable_store_leaves_empty_frames_and_a_warning() -> None:
     renderer = FakeRenderer()
     drawn = await Drawings(renderer, FakeThumbnailStore(error=UNAVAILABLE)).add_to_search(
-        answer(*THREE_MATCHES), request(PICTURE, TWO)
+        answer(*THREE_MATCHES), request(PICTURE, TWO_MATCHES)
     )
     assert drawn.annotated_image == b"drawing"
     assert [thumbnail.content for thumbnail in renderer.orders[0].matches] == [b"", b""]
@@ -172,7 +172,7 @@ async def test_a_drawing_that_fails_leaves_the_answer_with_a_warning() -> None:
     renderer = FakeRenderer(error=ServiceError(Reason.OVERLOADED, "too much to do"))
     plain = answer(*THREE_MATCHES, warnings=["first"])
     drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_search(
-        plain, request(PICTURE, TWO)
+        plain, request(PICTURE, TWO_MATCHES)
     )
     assert drawn.matches == plain.matches
     assert drawn.annotated_image == b""
@@ -183,12 +183,12 @@ async def test_a_stored_query_is_drawn_as_its_thumbnail() -> None:
     renderer = FakeRenderer()
     found = answer(*THREE_MATCHES, searched_region=None, query_info=None)
     drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_search(
-        found, request(StoredQuery("q"), TWO)
+        found, request(StoredQuery("q"), TWO_MATCHES)
     )
     assert drawn.annotated_image == b"drawing"
     assert renderer.orders[0].content == b"thumbnail q"
     without = await Drawings(renderer, FakeThumbnailStore(without=["q"])).add_to_search(
-        found, request(StoredQuery("q"), TWO)
+        found, request(StoredQuery("q"), TWO_MATCHES)
     )
     assert without.annotated_image == b""
     assert "pixels are not kept" in without.warnings[0]
@@ -196,16 +196,18 @@ async def test_a_stored_query_is_drawn_as_its_thumbnail() -> None:
 
 async def test_a_later_page_is_drawn_if_the_picture_is_sent_again() -> None:
     drawings = Drawings(FakeRenderer(), FakeThumbnailStore())
-    later = await drawings.add_to_search(answer(match("k")), request(None, TWO))
+    later = await drawings.add_to_search(answer(match("k")), request(None, TWO_MATCHES))
     assert "send the picture again with the page token" in later.warnings[0]
-    again = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO))
-    assert again.annotated_image == b"drawing"
+    with_query = await drawings.add_to_search(answer(match("k")), request(PICTURE, TWO_MATCHES))
+    assert with_query.annotated_image == b"drawing"
 
 
 async def test_the_ranks_of_a_later_page_continue() -> None:
     renderer = FakeRenderer()
     later = answer(match("k", query_box=SHOE.box), match("l"), first_rank=11)
-    await Drawings(renderer, FakeThumbnailStore()).add_to_search(later, request(PICTURE, TWO))
+    await Drawings(renderer, FakeThumbnailStore()).add_to_search(
+        later, request(PICTURE, TWO_MATCHES)
+    )
     (order,) = renderer.orders
     assert [thumbnail.lines[0] for thumbnail in order.matches] == ["11 · 0.50", "12 · 0.50"]
     assert order.outlines[0].lines == ["11 · 0.50 · k"]
@@ -246,10 +248,10 @@ def test_matched_parts_of_the_query_are_outlined_but_not_the_whole_query() -> No
 
 def test_every_instance_of_an_element_is_outlined_by_its_corners() -> None:
     tilted = ((10.0, 12.0), (40.0, 20.0), (35.0, 50.0), (6.0, 44.0))
-    again = ((60.0, 12.0), (90.0, 20.0), (85.0, 50.0), (56.0, 44.0))
-    found = replace(match("logo", 0.9, Box(6, 12, 40, 50)), instances=(tilted, again))
+    second = ((60.0, 12.0), (90.0, 20.0), (85.0, 50.0), (56.0, 44.0))
+    found = replace(match("logo", 0.9, Box(6, 12, 40, 50)), instances=(tilted, second))
     outlines = search_outlines(answer(found))
-    assert [outline.shape for outline in outlines] == [tilted, again]
+    assert [outline.shape for outline in outlines] == [tilted, second]
     assert [list(outline.lines) for outline in outlines] == [["1 · 0.90 · logo"]] * 2
 
 
@@ -275,12 +277,14 @@ async def test_detected_subjects_are_drawn_and_a_failed_drawing_is_an_error() ->
         subjects=[SHOE, BAG], info=INFO, models=(), timings=[StepTiming("total", 5.0)]
     )
     renderer = FakeRenderer()
-    drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_detection(found, PICTURE, TWO)
+    drawn = await Drawings(renderer, FakeThumbnailStore()).add_to_detection(
+        found, PICTURE, TWO_MATCHES
+    )
     assert drawn.annotated_image == b"drawing"
     assert [outline.is_highlighted for outline in renderer.orders[0].outlines] == [True, False]
     with pytest.raises(ServiceError, match="store is unavailable"):
         await Drawings(FakeRenderer(error=UNAVAILABLE), FakeThumbnailStore()).add_to_detection(
-            found, PICTURE, TWO
+            found, PICTURE, TWO_MATCHES
         )
     with pytest.raises(ServiceError, match="7 bytes and the answer has room for 6") as caught:
         await Drawings(FakeRenderer(), FakeThumbnailStore()).add_to_detection(

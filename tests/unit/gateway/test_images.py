@@ -25,7 +25,10 @@ def picture(image_id: str, content: bytes = b"good", **changes: object) -> NewIm
 
 
 def outcomes(results: list[StoredImage | ServiceError]) -> list[str]:
-    return [one.reason.value if isinstance(one, ServiceError) else one.image_id for one in results]
+    return [
+        result.reason.value if isinstance(result, ServiceError) else result.image_id
+        for result in results
+    ]
 
 
 async def test_a_picture_is_embedded_into_all_spaces_and_stored_with_its_fields() -> None:
@@ -95,8 +98,8 @@ async def test_an_invalid_picture_does_not_fail_the_others() -> None:
 
 async def test_a_batch_of_invalid_items_calls_no_service() -> None:
     embedding, catalog = FakeEmbedding(), FakeCatalog()
-    fault = ServiceError(Reason.FIELD_INVALID, "not even tried")
-    assert await images(embedding, catalog).add_all("shop", [fault, fault]) == [fault, fault]
+    error = ServiceError(Reason.FIELD_INVALID, "not even tried")
+    assert await images(embedding, catalog).add_all("shop", [error, error]) == [error, error]
     assert not embedding.calls
     assert not catalog.puts
 

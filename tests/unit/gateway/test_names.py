@@ -1,4 +1,4 @@
-"""Resource names: valid and invalid ones."""
+"""Valid and invalid resource names."""
 
 from __future__ import annotations
 

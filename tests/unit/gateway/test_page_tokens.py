@@ -60,11 +60,11 @@ def ranking(matches: list[PinnedMatch] | None = None) -> PinnedRanking:
         query_info=PictureInfo(640, 480, 12345, "ab" * 32, "image/jpeg", 17.25),
         thresholds=[AppliedThreshold(Relation.SAME, 0.25, 0.01, True)],
         regions=[Box(1, 2, 3.5, 4), Box(10, 20, 30, 40)],
-        matches=many(3) if matches is None else matches,
+        matches=matches_of(3) if matches is None else matches,
     )
 
 
-def many(count: int) -> list[PinnedMatch]:
+def matches_of(count: int) -> list[PinnedMatch]:
     return [
         PinnedMatch(
             uuid.uuid5(uuid.NAMESPACE_OID, str(row)).bytes, Relation.SAME, 0.5, 0.25, 0.125, None
@@ -96,12 +96,12 @@ def test_only_a_gateway_with_the_same_key_reads_a_token() -> None:
 
 
 def test_a_thousand_matches_fit_into_fifty_kilobytes() -> None:
-    token = PageTokens(b"", Clock()).encode(ranking(many(MAX_ITEMS)))
+    token = PageTokens(b"", Clock()).encode(ranking(matches_of(MAX_ITEMS)))
     assert len(token) < 50_000
     assert len(PageTokens(b"", Clock()).decode(token).matches) == MAX_ITEMS
 
 
-def test_a_token_lives_ten_minutes_from_the_first_page() -> None:
+def test_a_token_is_valid_for_ten_minutes_from_the_first_page() -> None:
     clock = Clock()
     tokens = PageTokens(b"", clock)
     first = tokens.encode(ranking())
@@ -114,7 +114,7 @@ def test_a_token_lives_ten_minutes_from_the_first_page() -> None:
 
 def test_every_altered_byte_is_detected() -> None:
     tokens = PageTokens(b"", Clock())
-    token = bytearray(base64.urlsafe_b64decode(tokens.encode(ranking(many(2))) + "=="))
+    token = bytearray(base64.urlsafe_b64decode(tokens.encode(ranking(matches_of(2))) + "=="))
     for position in range(len(token)):
         altered = bytearray(token)
         altered[position] ^= 1
@@ -134,7 +134,7 @@ def test_random_bytes_with_a_valid_checksum_are_refused(body: bytes) -> None:
     assert refusal(PageTokens(b"", Clock()), packed) is Reason.PAGE_TOKEN_INVALID
 
 
-def test_a_decompression_bomb_is_refused_before_it_unpacks() -> None:
+def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
     bomb = forged(zlib.compress(bytes(64 << 20)))
     tracemalloc.start()
     try:
@@ -145,7 +145,7 @@ def test_a_decompression_bomb_is_refused_before_it_unpacks() -> None:
 
 
 def forged(body: bytes) -> str:
-    """Return a token with a valid checksum, which anybody can make if no key is set."""
+    """Return a token with a valid checksum, as anybody can make it if no key is set."""
     version = b"\x01"
     mac = PageTokens(b"", Clock())._mac(version + body)
     return base64.urlsafe_b64encode(version + mac + body).decode()

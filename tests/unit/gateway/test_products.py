@@ -59,7 +59,7 @@ def shop() -> Library:
 
 
 @dataclass
-class SeeingEmbedding(FakeEmbedding):
+class DetectingEmbedding(FakeEmbedding):
     """Detects the same subjects in every picture."""
 
     subjects: Sequence[Subject] = SUBJECTS
@@ -75,19 +75,21 @@ class SeeingEmbedding(FakeEmbedding):
             pictures, spaces, thumbnail_max_side_px=thumbnail_max_side_px
         )
         outcomes = [
-            outcome if isinstance(outcome, ServiceError) else self._seen(picture, outcome)
+            outcome if isinstance(outcome, ServiceError) else self._detected(picture, outcome)
             for picture, outcome in zip(pictures, embedded.pictures, strict=True)
         ]
-        looked = any(picture.subject_detection for picture in pictures)
-        return replace(embedded, pictures=outcomes, detection_models=[PARSER] if looked else [])
+        detects = any(picture.subject_detection for picture in pictures)
+        return replace(embedded, pictures=outcomes, detection_models=[PARSER] if detects else [])
 
-    def _seen(self, picture: PictureToEmbed, outcome: EmbeddedPicture) -> EmbeddedPicture:
+    def _detected(self, picture: PictureToEmbed, outcome: EmbeddedPicture) -> EmbeddedPicture:
         (region,) = outcome.regions
         if not picture.subject_detection or not self.subjects:
-            said = Subject(box=region.box, category=Category.OTHER, score=0.4)
-            return replace(outcome, regions=[replace(region, subject=said)])
-        fitting = (row for row, one in enumerate(self.subjects) if one.category is picture.category)
-        chosen = next(fitting, 0)
+            subject = Subject(box=region.box, category=Category.OTHER, score=0.4)
+            return replace(outcome, regions=[replace(region, subject=subject)])
+        in_category = (
+            row for row, subject in enumerate(self.subjects) if subject.category is picture.category
+        )
+        chosen = next(in_category, 0)
         subject = self.subjects[chosen]
         return replace(
             outcome,
@@ -99,14 +101,14 @@ class SeeingEmbedding(FakeEmbedding):
 
 @dataclass
 class Bench:
-    """Searching and adding on fakes."""
+    """Services that search and add images, on fakes."""
 
-    embedding: SeeingEmbedding = field(default_factory=SeeingEmbedding)
+    embedding: DetectingEmbedding = field(default_factory=DetectingEmbedding)
     catalog: FakeCatalog = field(default_factory=lambda: FakeCatalog(shop()))
 
     def __post_init__(self) -> None:
         cache = LibraryCache(self.catalog, lambda: 0.0)
-        self.catalog.near[(GOODS.space, b"photo")] = {"a": 0.9, "b": 0.5, "c": 0.1}
+        self.catalog.similarities[(GOODS.space, b"photo")] = {"a": 0.9, "b": 0.5, "c": 0.1}
         self.images = Images(self.embedding, self.catalog, cache, AddSettings())
         self.searches = Searches(
             embedding=self.embedding,
@@ -131,7 +133,7 @@ class Bench:
         return self.catalog.puts[-1][0], stored
 
     @property
-    def asked(self) -> PictureToEmbed:
+    def requested(self) -> PictureToEmbed:
         return self.embedding.calls[-1][0][0]
 
 
@@ -144,7 +146,7 @@ async def test_a_search_costs_one_embedding_and_one_query() -> None:
     answer = await bench.search()
     assert len(bench.embedding.calls) == len(bench.catalog.queries) == 1
     assert bench.embedding.calls[0][1] == [GOODS.space]
-    assert bench.asked.subject_detection
+    assert bench.requested.subject_detection
     assert (answer.subjects, answer.chosen_subject) == (SUBJECTS, 0)
     assert answer.searched_region == COAT
     assert answer.models == [GOODS, PARSER]
@@ -178,30 +180,30 @@ async def test_a_category_without_a_subject_is_a_warning() -> None:
 async def test_a_region_is_searched_as_drawn_unless_detection_is_requested() -> None:
     bench = Bench()
     answer = await bench.search(region=REGION)
-    assert not bench.asked.subject_detection
+    assert not bench.requested.subject_detection
     assert answer.searched_region == REGION
     assert [subject.box for subject in answer.subjects] == [REGION]
     assert answer.chosen_subject == 0
     await bench.search(region=REGION, subject_detection=True)
-    assert (bench.asked.subject_detection, bench.asked.region) == (True, REGION)
+    assert (bench.requested.subject_detection, bench.requested.region) == (True, REGION)
 
 
 async def test_detection_can_be_disabled() -> None:
     bench = Bench()
     answer = await bench.search(subject_detection=False)
-    assert not bench.asked.subject_detection
+    assert not bench.requested.subject_detection
     assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
     assert not answer.warnings
 
 
 async def test_a_picture_without_a_subject_is_a_warning() -> None:
-    bench = Bench(SeeingEmbedding(subjects=()))
+    bench = Bench(DetectingEmbedding(subjects=()))
     answer = await bench.search()
     assert (answer.searched_region, answer.chosen_subject) == (WHOLE, None)
     assert answer.warnings
-    entry, told = await bench.add()
+    entry, stored = await bench.add()
     assert (entry.region, entry.subject, entry.fields.category) == (WHOLE, None, None)
-    assert told.warnings == answer.warnings
+    assert stored.warnings == answer.warnings
 
 
 async def test_a_stored_query_has_no_subject_detection() -> None:
@@ -225,7 +227,7 @@ async def test_later_pages_repeat_the_subjects_and_warnings_of_the_query() -> No
     second = await bench.search(
         page_size=1, query=None, page_token=first.next_page_token, category=Category.BAG
     )
-    assert [one.box for one in second.subjects] == [COAT, SHOE]
+    assert [subject.box for subject in second.subjects] == [COAT, SHOE]
     assert second.chosen_subject == first.chosen_subject
     assert list(second.warnings) == list(first.warnings)
     assert second.models[0] == GOODS
@@ -234,7 +236,7 @@ async def test_later_pages_repeat_the_subjects_and_warnings_of_the_query() -> No
 async def test_the_main_subject_is_stored_with_its_category() -> None:
     bench = Bench()
     entry, answer = await bench.add()
-    assert bench.asked.subject_detection
+    assert bench.requested.subject_detection
     assert (entry.region, entry.subject) == (COAT, SUBJECTS[0])
     assert entry.fields.category is Category.TOPS
     assert not answer.warnings
@@ -256,7 +258,7 @@ async def test_the_callers_category_chooses_the_subject_and_is_stored() -> None:
 async def test_a_region_of_the_caller_is_the_subject(changes: dict[str, object], box: Box) -> None:
     bench = Bench()
     entry, answer = await bench.add(**changes)
-    assert not bench.asked.subject_detection
+    assert not bench.requested.subject_detection
     assert entry.region == box
     assert entry.subject is not None
     assert entry.subject.box == box

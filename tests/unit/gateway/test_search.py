@@ -74,7 +74,7 @@ async def refusal(bench: Bench, **changes: object) -> ServiceError:
 
 async def test_a_sure_query_costs_one_embedding_and_one_query() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {"a": 0.95, "b": 0.2}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.95, "b": 0.2}
     answer = await bench.search()
     assert ids(answer) == ["a"]
     assert len(bench.embedding.calls) == len(bench.catalog.queries) == 1
@@ -85,7 +85,7 @@ async def test_a_sure_query_costs_one_embedding_and_one_query() -> None:
 
 async def test_an_unsure_query_is_searched_by_its_regions_too() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
-    bench.catalog.near[IN_PART] = {"pasted": 0.8}
+    bench.catalog.similarities[IN_PART] = {"pasted": 0.8}
     answer = await bench.search()
     assert ids(answer) == ["pasted"]
     assert answer.matches[0].query_box == PART
@@ -101,18 +101,18 @@ async def test_a_match_that_is_sure_only_in_a_small_library_is_searched_by_its_r
     None
 ):
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
-    bench.catalog.near[SAME_CAT] = {"holds it": 0.55}
-    bench.catalog.near[IN_PART] = {"holds it": 0.9}
+    bench.catalog.similarities[SAME_CAT] = {"holds it": 0.55}
+    bench.catalog.similarities[IN_PART] = {"holds it": 0.9}
     answer = await bench.search()
     assert len(bench.embedding.calls) == 2
     assert answer.matches[0].query_box == PART
 
 
 async def test_a_query_that_resembles_unrelated_pictures_needs_a_higher_similarity() -> None:
-    near = {"a": 0.6, "b": 0.9}
+    similarities = {"a": 0.6, "b": 0.9}
     plain, common = Bench(), Bench(FakeEmbedding(backgrounds={CAT: 0.5}))
     for bench in (plain, common):
-        bench.catalog.near[SAME_CAT] = near
+        bench.catalog.similarities[SAME_CAT] = similarities
     assert ids(await plain.search()) == ["b", "a"]
     answer = await common.search()
     assert ids(answer) == ["b"]
@@ -138,8 +138,8 @@ async def test_the_threshold_of_a_small_library_is_that_of_a_thousand_images() -
 
 async def test_the_rate_of_a_match_covers_its_whole_query() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
-    bench.catalog.near[SAME_CAT] = {"a": 0.35}
-    bench.catalog.near[IN_PART] = {"b": 0.5}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.35}
+    bench.catalog.similarities[IN_PART] = {"b": 0.5}
     by_region, by_whole = (await bench.search()).matches
     assert by_whole.false_positive_rate == pytest.approx(10 * 10**-3.5 / 0.5, rel=0.01)
     assert by_region.false_positive_rate == pytest.approx(20 * 10**-5 / 0.5, rel=0.01)
@@ -147,8 +147,8 @@ async def test_the_rate_of_a_match_covers_its_whole_query() -> None:
 
 async def test_an_image_found_by_whole_and_region_is_returned_once_with_its_better_hit() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part"}))
-    bench.catalog.near[SAME_CAT] = {"a": 0.36, "b": 0.35}
-    bench.catalog.near[IN_PART] = {"b": 0.7}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.36, "b": 0.35}
+    bench.catalog.similarities[IN_PART] = {"b": 0.7}
     answer = await bench.search()
     assert [(match.image.image_id, match.query_box) for match in answer.matches] == [
         ("b", PART),
@@ -181,14 +181,14 @@ async def test_the_search_of_regions_can_be_disabled() -> None:
 
 async def test_a_query_without_proposed_regions_is_answered_by_the_whole() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {"a": 0.35}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.35}
     assert ids(await bench.search()) == ["a"]
     assert len(bench.catalog.queries) == 1
 
 
 async def test_similar_without_a_bound_returns_the_nearest_images() -> None:
     bench = Bench()
-    bench.catalog.near[LIKE_CAT] = {"a": 0.5, "b": -0.5}
+    bench.catalog.similarities[LIKE_CAT] = {"a": 0.5, "b": -0.5}
     answer = await bench.search(relations=(Relation.SIMILAR,))
     assert ids(answer) == ["a", "b"]
     assert bench.catalog.queries[0].min_similarity is None
@@ -206,8 +206,8 @@ async def test_same_without_a_bound_applies_the_default_rate() -> None:
 
 async def test_both_relations_share_one_embedding_and_return_each_image_once() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {"a": 0.9}
-    bench.catalog.near[LIKE_CAT] = {"a": 0.99, "b": 0.98, "c": 0.5}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.9}
+    bench.catalog.similarities[LIKE_CAT] = {"a": 0.99, "b": 0.98, "c": 0.5}
     answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR))
     assert [(match.image.image_id, match.relation) for match in answer.matches] == [
         ("a", Relation.SAME),
@@ -228,9 +228,9 @@ async def test_an_entity_is_returned_once_over_all_rankings() -> None:
         name: stored(name, entity_id=entity)
         for name, entity in {"a1": "a", "a2": "a", "b1": "b", "free1": "", "free2": ""}.items()
     }
-    bench.catalog.near[SAME_CAT] = {"a1": 0.35, "free1": 0.34}
-    bench.catalog.near[IN_PART] = {"a2": 0.8, "free2": 0.5}
-    bench.catalog.near[LIKE_CAT] = {"a1": 0.9, "b1": 0.8}
+    bench.catalog.similarities[SAME_CAT] = {"a1": 0.35, "free1": 0.34}
+    bench.catalog.similarities[IN_PART] = {"a2": 0.8, "free2": 0.5}
+    bench.catalog.similarities[LIKE_CAT] = {"a1": 0.9, "b1": 0.8}
     answer = await bench.search(relations=(Relation.SAME, Relation.SIMILAR), distinct_entities=True)
     assert ids(answer) == ["a2", "free2", "free1", "b1"]
     assert answer.total_found == 4
@@ -239,7 +239,7 @@ async def test_an_entity_is_returned_once_over_all_rankings() -> None:
 async def test_a_stored_query_uses_its_vectors_and_excludes_itself() -> None:
     bench = Bench()
     bench.catalog.images["me"] = replace(stored("me"), vectors=[Vector(COPY.space, CAT)])
-    bench.catalog.near[SAME_CAT] = {"a": 0.9}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.9}
     answer = await bench.search(query=StoredQuery("me"), filter=FILTER)
     assert ids(answer) == ["a"]
     assert not bench.embedding.calls
@@ -254,16 +254,18 @@ async def test_a_stored_query_uses_its_vectors_and_excludes_itself() -> None:
 async def test_all_matches_are_counted_and_can_be_paged() -> None:
     bench = Bench()
     bench.catalog.images = {f"{row:03}": stored(f"{row:03}") for row in range(25)}
-    bench.catalog.near[LIKE_CAT] = {name: 1 - int(name) / 100 for name in bench.catalog.images}
+    bench.catalog.similarities[LIKE_CAT] = {
+        name: 1 - int(name) / 100 for name in bench.catalog.images
+    }
     request: dict[str, object] = {"relations": (Relation.SIMILAR,)}
     answer = await bench.search(**request)
-    seen, pages = ids(answer), [answer]
+    listed, pages = ids(answer), [answer]
     while pages[-1].next_page_token:
         pages.append(
             await bench.search(query=None, page_token=pages[-1].next_page_token, **request)
         )
-        seen += ids(pages[-1])
-    assert seen == sorted(bench.catalog.images)
+        listed += ids(pages[-1])
+    assert listed == sorted(bench.catalog.images)
     assert [len(page.matches) for page in pages] == [10, 10, 5]
     for page in pages:
         assert (page.total_found, page.total_is_lower_bound) == (25, False)
@@ -276,7 +278,7 @@ async def test_all_matches_are_counted_and_can_be_paged() -> None:
 
 async def test_a_full_last_page_has_no_token() -> None:
     bench = Bench()
-    bench.catalog.near[LIKE_CAT] = {f"{row}": 0.5 for row in range(10)}
+    bench.catalog.similarities[LIKE_CAT] = {f"{row}": 0.5 for row in range(10)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
     assert len(answer.matches) == answer.total_found == 10
     assert answer.next_page_token == ""
@@ -291,7 +293,7 @@ async def test_the_total_is_exact_up_to_a_thousand_and_a_lower_bound_above(
     matches: int, total: int, is_lower_bound: bool
 ) -> None:
     bench = Bench()
-    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(matches)}
+    bench.catalog.similarities[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(matches)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
     assert (answer.total_found, answer.total_is_lower_bound) == (total, is_lower_bound)
     assert bench.catalog.queries[1].image_count == 0
@@ -299,7 +301,7 @@ async def test_the_total_is_exact_up_to_a_thousand_and_a_lower_bound_above(
 
 async def test_a_page_that_unrelated_images_fill_costs_one_query() -> None:
     bench = Bench(catalog=FakeCatalog(library(image_count=1500)))
-    bench.catalog.near[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(1500)}
+    bench.catalog.similarities[LIKE_CAT] = {f"{row:04}": 1 - row / 2000 for row in range(1500)}
     answer = await bench.search(relations=(Relation.SIMILAR,))
     assert (len(answer.matches), answer.total_found) == (10, 1000)
     assert answer.total_is_lower_bound
@@ -311,7 +313,7 @@ async def test_a_page_that_unrelated_images_fill_costs_one_query() -> None:
 
 async def test_a_bound_that_few_unrelated_images_reach_queries_one_page_first() -> None:
     bench = Bench(catalog=FakeCatalog(library(image_count=1500)))
-    bench.catalog.near[LIKE_CAT] = {"a": 0.5}
+    bench.catalog.similarities[LIKE_CAT] = {"a": 0.5}
     await bench.search(relations=(Relation.SIMILAR,), min_score=0.3)
     (query,) = bench.catalog.queries
     assert (query.limit, query.image_count) == (11, 11)
@@ -320,10 +322,10 @@ async def test_a_bound_that_few_unrelated_images_reach_queries_one_page_first() 
 async def test_a_later_page_skips_deleted_images() -> None:
     bench = Bench()
     bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
-    bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
+    bench.catalog.similarities[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
     answer = await bench.search(relations=(Relation.SIMILAR,))
-    for gone in ("11", "12", "29"):
-        del bench.catalog.images[gone]
+    for image_id in ("11", "12", "29"):
+        del bench.catalog.images[image_id]
     answer = await bench.search(page_token=answer.next_page_token, query=None)
     assert ids(answer) == ["10", *(f"{row}" for row in range(13, 22))]
     answer = await bench.search(page_token=answer.next_page_token, query=None)
@@ -334,7 +336,7 @@ async def test_a_later_page_skips_deleted_images() -> None:
 async def paged() -> tuple[Bench, str]:
     bench = Bench()
     bench.catalog.images = {f"{row:02}": stored(f"{row:02}") for row in range(30)}
-    bench.catalog.near[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
+    bench.catalog.similarities[LIKE_CAT] = dict.fromkeys(bench.catalog.images, 0.5)
     answer = await bench.search(relations=(Relation.SIMILAR,), field_fingerprints={"filter": "f"})
     return bench, answer.next_page_token
 
@@ -374,7 +376,7 @@ async def test_a_token_expires_after_ten_minutes() -> None:
 
 async def test_a_library_recreated_between_searches_is_searched() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {"a": 0.9}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.9}
     await bench.search()
     bench.catalog.library = library(uid="2" * 32)
     assert ids(await bench.search()) == ["a"]
@@ -388,7 +390,7 @@ async def test_a_library_recreated_with_other_models_is_searched_with_these() ->
     await bench.search()
     new_copy = ModelVersion("copy", "copies", "2")
     bench.catalog.library = library(uid="2" * 32, models=(new_copy, SEMANTIC))
-    bench.catalog.near[new_copy.space, CAT] = {"a": 0.9}
+    bench.catalog.similarities[new_copy.space, CAT] = {"a": 0.9}
     bench.now_s += 5
     answer = await bench.search()
     assert ids(answer) == ["a"]
@@ -452,7 +454,7 @@ async def test_fields_of_other_library_types_are_refused() -> None:
 
 async def test_thumbnails_of_the_page_come_with_the_hits() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {"a": 0.95, "b": 0.94, "c": 0.93}
+    bench.catalog.similarities[SAME_CAT] = {"a": 0.95, "b": 0.94, "c": 0.93}
     bench.catalog.thumbnails = {"a": b"A", "c": b"C"}
     plain = await bench.search(page_size=2)
     assert bench.catalog.queries[-1].thumbnail_count == 0
@@ -468,7 +470,7 @@ async def test_thumbnails_of_the_page_come_with_the_hits() -> None:
 
 async def test_thumbnails_of_matches_in_regions_are_loaded_once_the_page_is_known() -> None:
     bench = Bench(FakeEmbedding(proposals={PART: b"part", WHOLE: b"nothing"}))
-    bench.catalog.near[IN_PART] = {"pasted": 0.8}
+    bench.catalog.similarities[IN_PART] = {"pasted": 0.8}
     bench.catalog.thumbnails = {"pasted": b"P"}
     answer = await bench.search(thumbnail_bytes=100)
     assert [match.thumbnail for match in answer.matches] == [b"P"]
@@ -478,7 +480,7 @@ async def test_thumbnails_of_matches_in_regions_are_loaded_once_the_page_is_know
 
 async def test_every_page_has_the_rank_of_its_first_match() -> None:
     bench = Bench()
-    bench.catalog.near[SAME_CAT] = {f"{row}": 0.95 - 0.01 * row for row in range(5)}
+    bench.catalog.similarities[SAME_CAT] = {f"{row}": 0.95 - 0.01 * row for row in range(5)}
     bench.catalog.images = {f"{row}": stored(f"{row}") for row in range(5)}
     page, ranks = await bench.search(page_size=2), []
     while page.next_page_token:

@@ -1,4 +1,4 @@
-"""Thumbnails in the Gateway: when they are loaded, and that a missing thumbnail is a warning."""
+"""Thumbnails in the Gateway: when they are loaded, and the warnings for missing thumbnails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Valid requests, which tests change."""
+"""Valid requests for tests to modify."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ PICTURE = picture_pb2.ImageContent(content=b"picture")
 
 
 def refusal(read: Any, *arguments: Any) -> ServiceError:
+    """Read a request that must be rejected and return the error."""
     with pytest.raises(ServiceError) as caught:
         read(*arguments)
     return caught.value

@@ -1,4 +1,4 @@
-"""Reading of batches: items, and errors in the place of invalid items."""
+"""Reading of batches: valid items, and errors in the place of invalid items."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def test_an_invalid_search_of_a_batch_becomes_an_error_in_its_place() -> None:
     batch = search_pb2.BatchSearchImagesRequest(
         parent="libraries/shop", requests=[search(parent=""), search(filter="(")]
     )
-    good, bad = read_searches(batch)
-    assert isinstance(good, SearchRequest)
-    assert isinstance(bad, ServiceError)
+    valid, invalid = read_searches(batch)
+    assert isinstance(valid, SearchRequest)
+    assert isinstance(invalid, ServiceError)

@@ -86,8 +86,8 @@ def test_an_invalid_added_picture_is_rejected_by_field(field: str, fields: dict[
 def test_a_picture_file_may_have_ten_mebibytes() -> None:
     full = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES))
     assert read_new_image(add(image=full))
-    more = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES + 1))
-    error = refusal(read_new_image, add(image=more))
+    too_large = picture_pb2.ImageContent(content=bytes(MAX_IMAGE_BYTES + 1))
+    error = refusal(read_new_image, add(image=too_large))
     assert error.reason is Reason.IMAGE_TOO_LARGE
     assert error.metadata == {"limit": "10485760", "actual": "10485761", "unit": "bytes"}
 
@@ -116,7 +116,7 @@ def test_an_image_update_of_another_field_is_rejected(path: str) -> None:
 
 
 @pytest.mark.parametrize("paths", [("tags.1",), ("tags.",), ("tags", "tags.a")])
-def test_tags_are_set_together_or_by_name(paths: tuple[str, ...]) -> None:
+def test_invalid_tags_in_an_update_mask_are_rejected(paths: tuple[str, ...]) -> None:
     error = refusal(read_image_changes, image_pb2.UpdateImageRequest(update_mask=mask(*paths)))
     assert error.fields[0].field == "update_mask"
 
@@ -128,10 +128,10 @@ def test_images_to_delete_are_selected_by_exactly_one_field() -> None:
     assert read(names=["libraries/shop/images/a"]) == ["a"]
     assert read(entity_id="e") == Comparison("entity_id", Operator.EQUAL, "e")
     assert read(filter="width = 1") == Comparison("width", Operator.EQUAL, 1)
-    for nothing in ({}, {"filter": "  "}):
-        assert refusal(lambda: read(**nothing)).reason is Reason.FIELD_REQUIRED  # noqa: B023
+    for selection in ({}, {"filter": "  "}):
+        assert refusal(lambda: read(**selection)).reason is Reason.FIELD_REQUIRED  # noqa: B023
     assert refusal(lambda: read(entity_id="e", filter="f")).fields[0].field == "filter"
-    other = ["libraries/shop/images/a", "libraries/other/images/a"]
-    assert refusal(lambda: read(names=other)).fields[0].field == "names[1]"
-    many = [f"libraries/shop/images/{row}" for row in range(1001)]
-    assert refusal(lambda: read(names=many)).fields[0].field == "names"
+    names = ["libraries/shop/images/a", "libraries/other/images/a"]
+    assert refusal(lambda: read(names=names)).fields[0].field == "names[1]"
+    too_many = [f"libraries/shop/images/{row}" for row in range(1001)]
+    assert refusal(lambda: read(names=too_many)).fields[0].field == "names"
