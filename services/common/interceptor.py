@@ -67,7 +67,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     self._check(call)
                     return await serve(request, context)
-                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the last resort
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
         return served
@@ -80,7 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     async with aclosing(serve(request, context)) as responses:
                         async for response in responses:
                             yield response
-                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the last resort
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
         return served

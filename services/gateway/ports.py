@@ -33,7 +33,7 @@ from imagesearch_services.gateway.model import (
 )
 
 Changes = Mapping[str, object]
-"""New values by field path; None under `tags.NAME` removes that tag."""
+"""New values by field path; the value None of `tags.NAME` removes that tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class CandidatesQuery:
 
     library_id: str
     library_uid: str
-    by: SparseVector | Sequence[Vector]
+    descriptors: SparseVector | Sequence[Vector]
     """Visual words of the picture, or descriptors of its windows."""
     filter: Filter | None
     limit: int

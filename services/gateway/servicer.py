@@ -228,7 +228,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         searches = read_searches(request)
         with self._admission.admit(request.ByteSize()):
             async with aclosing(
-                in_order(self._search_or_fail, searches, ahead=self._batch_concurrency)
+                in_order(self._search_or_error, searches, ahead=self._batch_concurrency)
             ) as results:
                 return write_search_answers([result async for result in results])
 
@@ -270,7 +270,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         library_id, image_id = names.parse_image_name(request.name, field="name")
         return write_thumbnail(await self._images.thumbnail(library_id, image_id))
 
-    async def _search_or_fail(
+    async def _search_or_error(
         self, search: SearchRequest | ServiceError
     ) -> SearchAnswer | ServiceError:
         if isinstance(search, ServiceError):

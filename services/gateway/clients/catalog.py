@@ -238,11 +238,13 @@ class CatalogClient:
             limit=query.limit,
             merged=True,
         )
-        if isinstance(query.by, SparseVector):
-            request.sparse_vector.CopyFrom(type_messages.write_sparse_vector(query.by))
+        if isinstance(query.descriptors, SparseVector):
+            request.sparse_vector.CopyFrom(type_messages.write_sparse_vector(query.descriptors))
         else:
             request.merged_hits_per_vector = query.limit_per_vector
-            request.vectors.extend(type_messages.write_vector(vector) for vector in query.by)
+            request.vectors.extend(
+                type_messages.write_vector(vector) for vector in query.descriptors
+            )
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
             raise ServiceError(Reason.INTERNAL, "the Catalog did not return exactly one result")
@@ -251,19 +253,19 @@ class CatalogClient:
     async def get_features(
         self, library_id: str, uids: Sequence[bytes], *, library_uid: str
     ) -> Sequence[FeaturesHit]:
-        found: list[FeaturesHit] = []
+        features: list[FeaturesHit] = []
         for start in range(0, len(uids), MAX_ENTRIES):
             request = pb.GetEntriesRequest(
                 library_id=library_id,
                 library_uid=library_uid,
                 uids=uids[start : start + MAX_ENTRIES],
-                # For older Catalogs, which ignore features_only.
+                # Older Catalogs ignore features_only and need this field.
                 include_features=True,
                 features_only=True,
             )
             response = await self._call(self._stub.GetEntries, request)
-            found += (FeaturesHit(entry.uid, entry.features) for entry in response.entries)
-        return found
+            features += (FeaturesHit(entry.uid, entry.features) for entry in response.entries)
+        return features
 
     async def reject_pairs(
         self, library_id: str, pairs: Sequence[tuple[str, str]], request_id: str

@@ -132,7 +132,7 @@ class EmbeddingClient:
         response = await call(
             self._stub.VerifyFeatures, request, peer=PEER, timeout_s=self._timeout_s
         )
-        found = [
+        detected = [
             FoundElement(
                 element.id,
                 element.evidence,
@@ -143,7 +143,7 @@ class EmbeddingClient:
             )
             for element in response.elements
         ]
-        return Verified(found, type_messages.read_timings(response.timings))
+        return Verified(detected, type_messages.read_timings(response.timings))
 
     async def draw(self, order: DrawingOrder) -> bytes:
         request = pb.DrawAnnotationsRequest(

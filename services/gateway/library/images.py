@@ -69,13 +69,13 @@ class Images:
         results: list[StoredImage | ServiceError] = []
         async with aclosing(
             in_order(
-                lambda chunk: self._embed_or_fail(library, chunk),
+                lambda chunk: self._embed_or_errors(library, chunk),
                 chunks,
                 ahead=self._settings.chunks_in_flight,
             )
         ) as embedded:
             async for entries in embedded:
-                results += await self._store_or_fail(library, entries)
+                results += await self._store_or_errors(library, entries)
         return results
 
     async def get(self, library_id: str, image_id: str) -> StoredImage:
@@ -145,7 +145,7 @@ class Images:
             for image in checked
         ]
 
-    async def _embed_or_fail(
+    async def _embed_or_errors(
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
         try:
@@ -165,7 +165,7 @@ class Images:
             for entry in entries
         ]
 
-    async def _store_or_fail(
+    async def _store_or_errors(
         self, library: Library, entries: Sequence[NewEntry | ServiceError]
     ) -> list[StoredImage | ServiceError]:
         try:

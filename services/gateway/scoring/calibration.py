@@ -1,7 +1,7 @@
 """Calibration: the score and the false-positive rate of a raw similarity.
 
-The table of a model version lists both at ascending raw similarities, for one comparison of two
-unrelated pictures. A search makes many comparisons; its false-positive rate is
+The table of a model version lists score and rate at ascending raw similarities. The rate is that of
+one comparison of two unrelated pictures. A search makes many comparisons; its rate is
 
     1 - (1 - rate of one comparison) ** (number of comparisons)
 

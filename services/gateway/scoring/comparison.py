@@ -60,7 +60,7 @@ class LikelyEdit:
     amount: float | None
 
     @property
-    def word(self) -> str:
+    def public_name(self) -> str:
         """Name of the edit in the public contract; a rotation includes its degrees."""
         if self.name == "rotated" and self.amount is not None:
             return f"rotated_{round(self.amount) % 360}"
@@ -259,4 +259,4 @@ def _likely_edits(verdict: Verdict, edits: Sequence[LikelyEdit]) -> list[str]:
     """Return the names of the edits if the pictures are the same."""
     if verdict is not Verdict.SAME_PICTURE:
         return []
-    return [edit.word for edit in edits] or ["re_encoded"]
+    return [edit.public_name for edit in edits] or ["re_encoded"]

@@ -113,14 +113,14 @@ class ElementStrategy:
         return await load_candidates(queries, load_features)
 
     async def _nearest(
-        self, run: SearchRun, by: SparseVector | Sequence[Vector], limit: int, *, step: str
+        self, run: SearchRun, descriptors: SparseVector | Sequence[Vector], limit: int, *, step: str
     ) -> Sequence[bytes]:
         with run.stopwatch.step(step):
             return await self._catalog.candidates(
                 CandidatesQuery(
                     library_id=run.library.library_id,
                     library_uid=run.library.uid,
-                    by=by,
+                    descriptors=descriptors,
                     filter=run.filter,
                     limit=limit,
                     limit_per_vector=math.ceil(limit * MAX_SHARE_PER_WINDOW),

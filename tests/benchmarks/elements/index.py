@@ -184,7 +184,7 @@ class CatalogIndex:
             CandidatesQuery(
                 library_id=LIBRARY,
                 library_uid="",
-                by=vectors,
+                descriptors=vectors,
                 filter=None,
                 limit=limit,
                 limit_per_vector=math.ceil(limit * MAX_SHARE_PER_WINDOW),

@@ -59,11 +59,13 @@ def client(catalog: Catalog) -> CatalogClient:
     return CatalogClient(catalog.channel, 10)
 
 
-def query(by: SparseVector | list[Vector], limit: int, limit_per_vector: int) -> CandidatesQuery:
+def query(
+    descriptors: SparseVector | list[Vector], limit: int, limit_per_vector: int
+) -> CandidatesQuery:
     return CandidatesQuery(
         library_id="logos",
         library_uid="",
-        by=by,
+        descriptors=descriptors,
         filter=None,
         limit=limit,
         limit_per_vector=limit_per_vector,

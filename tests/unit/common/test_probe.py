@@ -28,14 +28,14 @@ async def test_the_probe_returns_the_status_of_the_server_and_of_each_service() 
     async with running(dependency) as (target, _):
         for service in ("", NAME):
             await reaches(target, service, "SERVING")
-        dependency.well = False
+        dependency.is_healthy = False
         for service in ("", NAME):
             await reaches(target, service, "NOT_SERVING")
 
 
 async def test_liveness_is_serving_while_a_dependency_is_unhealthy() -> None:
     dependency = Dependency()
-    dependency.well = False
+    dependency.is_healthy = False
     async with running(dependency) as (target, _):
         await reaches(target, NAME, "NOT_SERVING")
         assert await status(target, LIVENESS) == "SERVING"

@@ -40,11 +40,11 @@ class Dependency:
     """Dependency of the service that can become unhealthy."""
 
     def __init__(self) -> None:
-        self.well = True
+        self.is_healthy = True
         self.closed = False
 
     async def check(self) -> None:
-        if not self.well:
+        if not self.is_healthy:
             raise ConnectionError
 
     async def close(self) -> None:
@@ -101,9 +101,9 @@ async def test_health_reflects_the_dependency() -> None:
     dependency = Dependency()
     async with running(dependency) as (target, _):
         await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
-        dependency.well = False
+        dependency.is_healthy = False
         await wait_for_health(target, health_pb2.HealthCheckResponse.NOT_SERVING)
-        dependency.well = True
+        dependency.is_healthy = True
         await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
 
 
