@@ -133,7 +133,7 @@ class Drawings:
         else:
             content, outlines = thumbnails.pop(query.image_id, b""), []
         if not content:
-            reason = "a stored image's pixels are not kept, and it has no thumbnail"
+            reason = "stored images have no pixels, and this image has no thumbnail"
             return _Drawn(warnings=[*warnings, f"{NOT_DRAWN}: {reason}"])
         captioned = [
             CaptionedThumbnail(thumbnails.get(match.image.image_id, b""), match_lines(rank, match))
@@ -168,8 +168,8 @@ class Drawings:
 def search_outlines(answer: SearchAnswer) -> list[Outline]:
     """Return the outlines of the searched region, the query's subjects and the matched parts.
 
-    Matches in the same place share an outline. The chosen subject is highlighted; without a chosen
-    subject, the place of the first match.
+    Matches in the same place share an outline. The chosen subject is highlighted; without subjects,
+    the place of the first match.
     """
     outlines = subject_outlines(answer.subjects, answer.chosen_subject)
     region, info = answer.searched_region, answer.query_info

@@ -154,8 +154,8 @@ def _check(run: SearchRun) -> None:
     if isinstance(run.request.query, StoredQuery):
         raise library_type_mismatch(
             run.library,
-            "image_name: an element library is searched with a picture (image), and the pixels of "
-            "stored elements are not kept",
+            "image_name: element libraries are searched with a picture (image); stored elements "
+            "have no pixels",
         )
 
 

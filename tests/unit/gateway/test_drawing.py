@@ -191,7 +191,7 @@ async def test_a_stored_query_is_drawn_as_its_thumbnail() -> None:
         found, request(StoredQuery("q"), TWO_MATCHES)
     )
     assert without.annotated_image == b""
-    assert "pixels are not kept" in without.warnings[0]
+    assert "stored images have no pixels" in without.warnings[0]
 
 
 async def test_a_later_page_is_drawn_if_the_picture_is_sent_again() -> None:
