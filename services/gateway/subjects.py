@@ -19,7 +19,7 @@ def detection_warnings(picture: EmbeddedPicture, category: Category | None) -> S
         return ["no subject was detected: the whole picture or region was embedded"]
     chosen = picture.subjects[picture.chosen_subject].category
     if category is not None and chosen is not category:
-        name = chosen.name if chosen else "of no known category"
-        warning = f"no subject is a {category.name}: the main subject, {name}, was embedded instead"
-        return [warning]
+        name = chosen.name if chosen else "of unknown category"
+        missing = f"no subject of the category {category.name} was detected"
+        return [f"{missing}: the main subject ({name}) was embedded instead"]
     return []

@@ -31,7 +31,7 @@ from imagesearch_services.gateway.clients.catalog_messages import (
     write_library_changes,
     write_new_library,
 )
-from imagesearch_services.gateway.clients.peers import check_health, item_error
+from imagesearch_services.gateway.clients.peers import check_health, item_error, wrong_result_count
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.model import (
     FeaturesHit,
@@ -111,7 +111,7 @@ class CatalogClient:
         )
         response = await self._call(self._stub.PutEntries, request)
         if len(response.results) != len(entries):
-            raise ServiceError(Reason.INTERNAL, "the Catalog returned fewer results than entries")
+            raise wrong_result_count("the Catalog", len(response.results), len(entries))
         return [
             with_full_names(item_error(result.error), library_id)
             if result.HasField("error")
@@ -196,7 +196,7 @@ class CatalogClient:
         timeout_s = THUMBNAIL_TIME_SHARE * time_remaining_s(self._timeout_s)
         response = await self._call(self._stub.GetThumbnails, request, timeout_s=timeout_s)
         if len(response.thumbnails) != len(image_ids):
-            raise ServiceError(Reason.INTERNAL, "the Catalog returned fewer thumbnails than images")
+            raise wrong_result_count("the Catalog", len(response.thumbnails), len(image_ids))
         return response.thumbnails
 
     async def nearest(self, query: NearestQuery) -> Sequence[Sequence[Hit]]:
@@ -214,7 +214,7 @@ class CatalogClient:
         )
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != len(query.vectors):
-            raise ServiceError(Reason.INTERNAL, "the Catalog returned fewer results than vectors")
+            raise wrong_result_count("the Catalog", len(response.results), len(query.vectors))
         error = None
         if response.HasField("thumbnails_error"):
             error = item_error(response.thumbnails_error)
@@ -247,7 +247,7 @@ class CatalogClient:
             )
         response = await self._call(self._stub.QueryEntries, request, query.filter)
         if len(response.results) != 1:
-            raise ServiceError(Reason.INTERNAL, "the Catalog did not return exactly one result")
+            raise wrong_result_count("the Catalog", len(response.results), 1)
         return [hit.uid for hit in response.results[0].hits]
 
     async def get_features(

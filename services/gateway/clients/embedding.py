@@ -12,7 +12,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common import type_messages
 from imagesearch_services.common.channels import call
-from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.errors import Reason
 from imagesearch_services.common.types import Box, Category
 from imagesearch_services.gateway.clients.embedding_messages import (
     read_copy_evidence,
@@ -21,7 +21,7 @@ from imagesearch_services.gateway.clients.embedding_messages import (
     read_served_model,
     write_item,
 )
-from imagesearch_services.gateway.clients.peers import check_health
+from imagesearch_services.gateway.clients.peers import check_health, wrong_result_count
 from imagesearch_services.gateway.clients.query_stream import QueryStream, QueryStreams
 from imagesearch_services.gateway.model import (
     DetectionAnswer,
@@ -68,7 +68,7 @@ class EmbeddingClient:
             write_item(picture, request.items.add())
         response = await call(self._stub.EmbedImages, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pictures):
-            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
+            raise wrong_result_count("Embedding", len(response.results), len(pictures))
         return Embedded(
             [read_embedded_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
@@ -115,7 +115,7 @@ class EmbeddingClient:
             self._stub.ExtractFeatures, request, peer=PEER, timeout_s=self._timeout_s
         )
         if len(response.results) != len(pictures):
-            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pictures")
+            raise wrong_result_count("Embedding", len(response.results), len(pictures))
         return Described(
             [read_described_picture(result) for result in response.results],
             type_messages.read_timings(response.timings),
@@ -197,7 +197,7 @@ class EmbeddingClient:
         )
         response = await call(self._stub.CheckCopies, request, peer=PEER, timeout_s=self._timeout_s)
         if len(response.results) != len(pairs):
-            raise ServiceError(Reason.INTERNAL, "Embedding returned fewer results than pairs")
+            raise wrong_result_count("Embedding", len(response.results), len(pairs))
         return [read_copy_evidence(result) for result in response.results]
 
     async def check(self) -> None:

@@ -40,6 +40,11 @@ def item_error(status: status_pb2.Status) -> ServiceError:
     return with_public_fields(error)
 
 
+def wrong_result_count(peer: str, count: int, expected: int) -> ServiceError:
+    """Return the error for a response of another service with the wrong number of results."""
+    return ServiceError(Reason.INTERNAL, f"{peer} returned {count} results instead of {expected}")
+
+
 def with_public_fields(error: ServiceError) -> ServiceError:
     """Replace paths of fields in internal requests by paths in the public request of one image."""
     return ServiceError(

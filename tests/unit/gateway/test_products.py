@@ -177,7 +177,7 @@ async def test_a_category_without_a_subject_is_a_warning() -> None:
     assert "TOPS" in answer.warnings[0]
 
 
-async def test_a_region_is_searched_as_drawn_unless_detection_is_requested() -> None:
+async def test_a_region_is_searched_as_given_unless_detection_is_requested() -> None:
     bench = Bench()
     answer = await bench.search(region=REGION)
     assert not bench.requested.subject_detection
