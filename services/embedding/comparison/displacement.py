@@ -41,7 +41,7 @@ PERCENTILE = 75.0
 
 
 def displacement_px(first: View, second: View, aligned: Aligned) -> float | None:
-    """Return how far matching parts of two pictures deviate from a single homography.
+    """Measure how far matching parts of two pictures deviate from a single homography.
 
     Returns:
         The 75th percentile of the distances, in pixels of the overlap, which has the resolution of

@@ -126,7 +126,7 @@ def embedding_measures(vectors: Vectors, background: Background | None) -> dict[
 def alignment_measures(
     first: ComparedPicture, second: ComparedPicture, aligned: Aligned | None
 ) -> dict[str, float]:
-    """Return how well the pixels of the aligned pictures agree, by name."""
+    """Return the measures of how well the pixels of aligned pictures agree, by name."""
     if aligned is None:
         return {"inlier_count": 0.0}
     displacement = (

@@ -105,7 +105,7 @@ class Drawer:
         side_px = request.max_side_px or DEFAULT_SIDE_PX
         file = await self._runtime.read_header(request.content)
         call = self._runtime.start_call()
-        # Thumbnails are decoded one after the other.
+        # Thumbnails are decoded one after the other, so the budget counts only one of them.
         thumbnail_pixels = MAX_THUMBNAIL_PIXELS if request.thumbnails else 0
         async with call.admit(file.pixels + 2 * side_px**2 + thumbnail_pixels):
             # One task for all thumbnails: switching threads costs more than decoding a thumbnail.

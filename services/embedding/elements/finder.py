@@ -92,7 +92,7 @@ class Purpose:
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """Results of an extraction."""
+    """The features of the pictures of one call."""
 
     pictures: Sequence[Extracted | ServiceError]
     """Features or error of each picture, in the order of the items."""
@@ -101,7 +101,7 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Results of a verification."""
+    """The elements that appear in a query."""
 
     elements: Sequence[FoundElement]
     """Elements that appear in the query, best first."""
@@ -167,18 +167,20 @@ class ElementFinder:
             )
         return Verification(found, stopwatch.timings())
 
-    async def _outcome(self, work: _Work, item: Item, place: str) -> Extracted | ServiceError:
+    async def _outcome(
+        self, work: _Work, item: Item, field_prefix: str
+    ) -> Extracted | ServiceError:
         try:
-            return await self._extract(work, item, place)
+            return await self._extract(work, item, field_prefix)
         except ServiceError as error:
             if error.reason in PICTURE_ERRORS:
                 return error
             raise
 
-    async def _extract(self, work: _Work, item: Item, place: str) -> Extracted:
+    async def _extract(self, work: _Work, item: Item, field_prefix: str) -> Extracted:
         call, purpose, stopwatch = work.call, work.purpose, work.stopwatch
         if not item.content:
-            raise missing_field(f"{place}image.content")
+            raise missing_field(f"{field_prefix}image.content")
         dense = None
         if purpose.regional_space:
             dense = self._regional.dense(purpose.regional_space, for_query=purpose.for_query)
@@ -186,7 +188,9 @@ class ElementFinder:
         working_pixels = WORKING_PIXELS + (dense.input_pixels if dense else 0)
         async with call.admit(file.pixels + working_pixels) as grant:
             with stopwatch.step("decode"):
-                opened = await call.lane_for(file).run(_opened, file, item, place, purpose, dense)
+                opened = await call.lane_for(file).run(
+                    _open_picture, file, item, field_prefix, purpose, dense
+                )
             grant.shrink_to(working_pixels)
             async with task_group() as tasks:
                 inference = tasks.create_task(self._describe_regions(opened, stopwatch))
@@ -244,15 +248,15 @@ class _Opened:
     dense: DenseView | None
 
 
-def _opened(
-    file: PictureFile, item: Item, place: str, purpose: Purpose, dense: DenseModel | None
+def _open_picture(
+    file: PictureFile, item: Item, field_prefix: str, purpose: Purpose, dense: DenseModel | None
 ) -> _Opened:
     """Decode a picture and resize its region for description.
 
     Args:
         file: the picture file.
         item: item with at most one region.
-        place: prefix of the request fields that errors name.
+        field_prefix: prefix of the request fields that errors name.
         purpose: options of the extraction.
         dense: model of the regional features.
     """
@@ -260,7 +264,7 @@ def _opened(
     picture = file.decode(reduction)
     box = Box(0, 0, picture.width, picture.height)
     if item.regions:
-        box = clipped_region(item.regions[0], picture, f"{place}regions[0]")
+        box = clipped_region(item.regions[0], picture, f"{field_prefix}regions[0]")
     thumbnail_px = purpose.thumbnail_max_side_px
     return _Opened(
         file.describe(picture),

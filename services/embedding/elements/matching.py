@@ -220,7 +220,7 @@ def _agreement(query: Keypoints, best: Matches, gallery: Gallery) -> Doubles:
     bins = gallery.elements[best.element] * SCALE_BINS + scale_bin.astype(int)
     bins = bins * ROTATION_BINS + rotation_bin.astype(int)
     sums = np.bincount(bins, best.weights, int(np.prod(shape)))
-    votes = sums.astype(np.float64).reshape(shape)  # bincount returns integers without matches
+    votes = sums.astype(np.float64).reshape(shape)  # without matches, bincount returns integers
     votes[:, :-1] += votes[:, 1:].copy()
     return np.asarray((votes + np.roll(votes, -1, axis=2)).max(axis=(1, 2), initial=0))
 

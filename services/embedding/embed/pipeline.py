@@ -56,7 +56,7 @@ async def process(
     """Process the pictures of one call.
 
     Args:
-        items: pictures, by the prefix of their field names in errors.
+        items: items, by the prefix of their request fields in errors.
         plan: work to do on each picture.
         runtime: threads and pixel budget.
         registry: served models.
@@ -72,7 +72,8 @@ async def process(
     async with task_group() as tasks:
         pipeline = _Pipeline(plan, runtime, registry, stopwatch, tasks)
         outcomes = [
-            tasks.create_task(pipeline.outcome(place, item)) for place, item in items.items()
+            tasks.create_task(pipeline.outcome(field_prefix, item))
+            for field_prefix, item in items.items()
         ]
     if inference_s := pipeline.inference_s():
         stopwatch.add("infer", inference_s)
@@ -99,21 +100,21 @@ class _Pipeline:
             models.append(plan.parser)
         self._stackers = {model.model_version: Stacker(registry, model, tasks) for model in models}
 
-    async def outcome(self, place: str, item: Item) -> Processed | ServiceError:
+    async def outcome(self, field_prefix: str, item: Item) -> Processed | ServiceError:
         try:
-            return await self._process(place, item)
+            return await self._process(field_prefix, item)
         except ServiceError as error:
             if error.reason in PICTURE_ERRORS:
                 return error
             raise
 
-    async def _process(self, place: str, item: Item) -> Processed:
+    async def _process(self, field_prefix: str, item: Item) -> Processed:
         if not item.content:
-            raise missing_field(f"{place}image.content")
+            raise missing_field(f"{field_prefix}image.content")
         file = item.file or await self._runtime.read_header(item.content)
         input_pixels = self._input_pixels(item)
         async with self._call.admit(file.pixels + input_pixels) as grant:
-            prepared = await self._prepare(ItemFile(item, file, place))
+            prepared = await self._prepare(ItemFile(item, file, field_prefix))
 
             async def describe_picture() -> Described:
                 described = await self._call.lane_for(file).run(

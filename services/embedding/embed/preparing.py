@@ -32,8 +32,8 @@ class ItemFile:
 
     item: Item
     file: PictureFile
-    place: str
-    """Prefix of the item's field names in errors."""
+    field_prefix: str
+    """Prefix of the item's request fields in errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def requested_regions(source: ItemFile, picture: Picture) -> list[Box]:
         ServiceError: REGION_INVALID.
     """
     return [
-        clipped_region(region, picture, f"{source.place}regions[{number}]")
+        clipped_region(region, picture, f"{source.field_prefix}regions[{number}]")
         for number, region in enumerate(source.item.regions)
     ] or [Box(0, 0, picture.width, picture.height)]
 

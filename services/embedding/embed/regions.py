@@ -172,7 +172,7 @@ def _boxes_between(
     y0, y1 = _pairs(rows, shortest)
     if not len(x0) or not len(y0):
         return []
-    # Share of edge pixels along column c between rows y0 and y1, for all combinations.
+    # Shares of edge pixels on each line between all pairs of positions, [lines, pairs].
     side_v = _support(vertical, columns, y0, y1)
     side_h = _support(horizontal.T, rows, x0, x1)
     at_column = {int(column): index for index, column in enumerate(columns)}

@@ -1,4 +1,4 @@
-"""Steps that run in threads for a picture whose subject is embedded: open it, choose a subject."""
+"""Steps in threads for a picture whose subject is embedded: open, find subjects, choose one."""
 
 from __future__ import annotations
 

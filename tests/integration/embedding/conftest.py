@@ -13,7 +13,7 @@ from tests.triton_server import TritonProcess, running_triton
 
 @pytest.fixture(scope="session")
 def triton() -> Iterator[TritonProcess]:
-    """Run Triton with all models; tests share it and must not change it."""
+    """Run a Triton with all models, which tests share and must not change."""
     with running_triton() as triton:
         yield triton
 
@@ -28,7 +28,7 @@ async def client(triton: TritonProcess) -> AsyncIterator[Client]:
 
 @pytest.fixture
 def repository_with_wrong_answer(models_dir: Path, tmp_path: Path) -> Callable[[str, str], Path]:
-    """Make a models folder in which the known answer of a model is wrong."""
+    """Return a function that makes a models folder with a wrong known answer for one model."""
 
     def make(model: str, answer: str) -> Path:
         for entry in models_dir.iterdir():

@@ -1,4 +1,4 @@
-"""The Embedding service in this process."""
+"""Runs the Embedding service in the process of the tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Client:
         self._health = health_pb2_grpc.HealthStub(channel)
 
     async def until(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
-        """Wait for a health status."""
+        """Wait until the service has a health status."""
         watch = self._health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60)
         async for answer in watch:
             if answer.status == status:
@@ -38,7 +38,7 @@ class Client:
 
 @asynccontextmanager
 async def running_embedding(triton_target: str, **variables: str) -> AsyncIterator[Client]:
-    """Run the service with these settings on a free port; it may not be healthy yet."""
+    """Run the service with these settings on a free port, without waiting until it is healthy."""
     port = free_port()
     variables = {
         "PORT": str(port),

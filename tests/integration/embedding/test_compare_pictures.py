@@ -21,16 +21,16 @@ from tests.pictures import encoded, photo, png_header
 PHOTO = photo(1, (480, 360))
 JPEG = encoded(PHOTO, quality=92)
 
-QUARTERS = Image.Transpose
 ORIENTATIONS = {
-    "rotated 90": QUARTERS.ROTATE_270,  # Pillow rotates counter-clockwise
-    "rotated 180": QUARTERS.ROTATE_180,
-    "rotated 270": QUARTERS.ROTATE_90,
-    "flipped_horizontally": QUARTERS.FLIP_LEFT_RIGHT,
-    "flipped_vertically": QUARTERS.FLIP_TOP_BOTTOM,
-    "flipped_horizontally, rotated 270": QUARTERS.TRANSPOSE,
-    "flipped_horizontally, rotated 90": QUARTERS.TRANSVERSE,
+    "rotated 90": Image.Transpose.ROTATE_270,  # Pillow rotates counter-clockwise
+    "rotated 180": Image.Transpose.ROTATE_180,
+    "rotated 270": Image.Transpose.ROTATE_90,
+    "flipped_horizontally": Image.Transpose.FLIP_LEFT_RIGHT,
+    "flipped_vertically": Image.Transpose.FLIP_TOP_BOTTOM,
+    "flipped_horizontally, rotated 270": Image.Transpose.TRANSPOSE,
+    "flipped_horizontally, rotated 90": Image.Transpose.TRANSVERSE,
 }
+"""Pillow's transpositions by the names of the edits that they are reported as."""
 
 
 def request(first: bytes, second: bytes, *, draw: bool = False) -> pb.ComparePicturesRequest:
@@ -50,14 +50,14 @@ async def compare(
     return response
 
 
-def words(response: pb.ComparePicturesResponse) -> str:
+def edit_names(response: pb.ComparePicturesResponse) -> str:
     return ", ".join(
         edit.name + (f" {edit.amount:.0f}" if edit.name == "rotated" else "")
         for edit in response.edits
     )
 
 
-async def test_a_picture_does_not_differ_from_itself(client: Client) -> None:
+async def test_a_picture_compared_with_itself_has_no_difference(client: Client) -> None:
     response = await compare(client, JPEG, JPEG)
     measures = response.measures
     assert measures["mse"] == 0
@@ -72,11 +72,11 @@ async def test_a_picture_does_not_differ_from_itself(client: Client) -> None:
     assert not response.overlay
 
 
-@pytest.mark.parametrize("named", ORIENTATIONS)
-async def test_each_orientation_is_named(client: Client, named: str) -> None:
-    turned = encoded(PHOTO.transpose(ORIENTATIONS[named]), quality=92)
+@pytest.mark.parametrize("names", ORIENTATIONS)
+async def test_each_orientation_is_reported(client: Client, names: str) -> None:
+    turned = encoded(PHOTO.transpose(ORIENTATIONS[names]), quality=92)
     response = await compare(client, JPEG, turned)
-    assert words(response) == named
+    assert edit_names(response) == names
     assert response.measures["inlier_count"] > 50
     assert response.measures["agreement"] > 0.95
     assert response.measures["pdq_distance_turned"] < 20
@@ -103,7 +103,7 @@ async def test_a_pasted_picture_is_reported_as_embedded(client: Client) -> None:
 
 async def test_greyscale_is_reported(client: Client) -> None:
     response = await compare(client, JPEG, encoded(PHOTO.convert("L")))
-    assert "greyscale" in words(response)
+    assert "greyscale" in edit_names(response)
 
 
 async def test_different_pictures_have_low_similarities(client: Client) -> None:
@@ -122,7 +122,7 @@ async def test_the_overlay_is_a_picture(client: Client) -> None:
             assert overlay.height > 200
 
 
-AWKWARD = {
+EXTREME_PICTURES = {
     "one color": Image.new("RGB", (200, 200), (200, 30, 30)),
     "another color": Image.new("RGB", (64, 300), (30, 30, 200)),
     "very wide": photo(3, (4000, 16)),
@@ -132,12 +132,12 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("name", AWKWARD)
-async def test_awkward_pictures_are_compared_with_a_photo_and_themselves(
+@pytest.mark.parametrize("name", EXTREME_PICTURES)
+async def test_extreme_pictures_are_compared_with_a_photo_and_themselves(
     client: Client, name: str
 ) -> None:
-    awkward = encoded(AWKWARD[name], "PNG")
-    for first, second in ((awkward, JPEG), (JPEG, awkward), (awkward, awkward)):
+    extreme = encoded(EXTREME_PICTURES[name], "PNG")
+    for first, second in ((extreme, JPEG), (JPEG, extreme), (extreme, extreme)):
         response = await compare(client, first, second, draw=True)
         finite = {name: value for name, value in response.measures.items() if name != "psnr_db"}
         assert all(math.isfinite(value) for value in finite.values()), finite
@@ -150,18 +150,18 @@ async def refusal(client: Client, first: bytes, second: bytes) -> ServiceError:
     return from_rpc_error(caught.value, peer=Reason.EMBEDDING_UNAVAILABLE)
 
 
-BAD = {
+INVALID_PICTURES = {
     "no bytes": (b"", Reason.FIELD_REQUIRED),
-    "no picture": (b"hello, world", Reason.IMAGE_UNREADABLE),
+    "not a picture": (b"hello, world", Reason.IMAGE_UNREADABLE),
     "half a JPEG": (JPEG[: len(JPEG) // 2], Reason.IMAGE_TRUNCATED),
     "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), Reason.IMAGE_TOO_SMALL),
-    "a bomb": (png_header(60_000, 60_000), Reason.IMAGE_TOO_LARGE),
+    "decompression bomb": (png_header(60_000, 60_000), Reason.IMAGE_TOO_LARGE),
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-async def test_the_picture_at_fault_is_named(client: Client, name: str) -> None:
-    content, reason = BAD[name]
+@pytest.mark.parametrize("name", INVALID_PICTURES)
+async def test_the_error_names_the_invalid_picture(client: Client, name: str) -> None:
+    content, reason = INVALID_PICTURES[name]
     for first, second, field in ((content, JPEG, "image_a"), (JPEG, content, "image_b")):
         error = await refusal(client, first, second)
         assert error.reason is reason
@@ -177,7 +177,7 @@ async def test_concurrent_comparisons_get_their_own_results(client: Client) -> N
 
 
 async def test_calls_whose_two_pictures_fill_the_budget_do_not_deadlock(client: Client) -> None:
-    # Admitted one by one, two calls would wait for each other's half of the budget.
+    # If the pictures were admitted one by one, two calls could wait for each other's pixels.
     large = encoded(Image.new("L", (7000, 7000), 128), "PNG")
     assert MAX_PIXELS < 2 * 7000 * 7000
     response = await compare(client, large, large)

@@ -34,7 +34,7 @@ def box(*edges: float) -> geometry_pb2.Box:
     return geometry_pb2.Box(**dict(zip(("x_min", "y_min", "x_max", "y_max"), edges, strict=True)))
 
 
-def order(**fields: Any) -> pb.DrawAnnotationsRequest:
+def drawing_request(**fields: Any) -> pb.DrawAnnotationsRequest:
     return pb.DrawAnnotationsRequest(**{"image": PICTURE, **fields})
 
 
@@ -55,14 +55,14 @@ async def refusal(client: Client, request: pb.DrawAnnotationsRequest) -> Service
 async def test_boxes_and_thumbnails_are_drawn_in_each_format(
     client: Client, media_type: str
 ) -> None:
-    small = pb.CaptionedPicture(content=encoded(photo(1)), lines=["1 · 0.98", "кошка.jpg"])
+    thumbnail = pb.CaptionedPicture(content=encoded(photo(1)), lines=["1 · 0.98", "кошка.jpg"])
     picture = await drawn(
         client,
-        order(
+        drawing_request(
             annotations=[
                 pb.Annotation(box=box(100, 100, 400, 300), lines=["shoes 0.93"], highlighted=True)
             ],
-            beside=[small, pb.CaptionedPicture(lines=["2 · 0.90", "gone.jpg"])],
+            beside=[thumbnail, pb.CaptionedPicture(lines=["2 · 0.90", "gone.jpg"])],
             media_type=media_type,
         ),
     )
@@ -72,17 +72,17 @@ async def test_boxes_and_thumbnails_are_drawn_in_each_format(
 
 
 async def test_a_drawing_is_a_jpeg_by_default(client: Client) -> None:
-    response = await client.embedding.DrawAnnotations(order(), timeout=30)
+    response = await client.embedding.DrawAnnotations(drawing_request(), timeout=30)
     assert response.media_type == "image/jpeg"
 
 
-async def test_a_rotated_photo_is_drawn_upright_with_its_boxes_as_shown(
+async def test_a_rotated_photo_is_drawn_upright_with_boxes_in_shown_pixels(
     client: Client,
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     turned = encoded(Image.new("RGB", (400, 200), "grey"), "JPEG", exif=exif)
-    request = order(
+    request = drawing_request(
         image=picture_pb2.ImageContent(content=turned),
         annotations=[pb.Annotation(box=box(20, 300, 180, 380), highlighted=True)],
     )
@@ -94,7 +94,7 @@ async def test_a_rotated_photo_is_drawn_upright_with_its_boxes_as_shown(
     assert amber.max(axis=0) == pytest.approx(np.array([380, 180]) * factor, abs=4)
 
 
-BAD: dict[str, list[dict[str, Any]]] = {
+INVALID_FIELDS: dict[str, list[dict[str, Any]]] = {
     "image.content": [{"image": picture_pb2.ImageContent()}],
     "media_type": [{"media_type": "image/gif"}, {"media_type": "png"}],
     "max_side_px": [{"max_side_px": side} for side in (-1, 63, 4097)],
@@ -120,12 +120,13 @@ BAD: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    ("field", "fields"), [(field, fields) for field, requests in BAD.items() for fields in requests]
+    ("field", "fields"),
+    [(field, fields) for field, requests in INVALID_FIELDS.items() for fields in requests],
 )
 async def test_an_invalid_request_is_refused_with_its_field(
     client: Client, field: str, fields: dict[str, Any]
 ) -> None:
-    error = await refusal(client, order(**fields))
+    error = await refusal(client, drawing_request(**fields))
     assert error.reason in {Reason.FIELD_INVALID, Reason.FIELD_REQUIRED}
     assert error.fields[0].field == field
 
@@ -142,15 +143,15 @@ async def test_an_unreadable_picture_is_refused_and_an_unreadable_thumbnail_leav
     client: Client, content: bytes, reason: Reason
 ) -> None:
     image = picture_pb2.ImageContent(content=content)
-    assert (await refusal(client, order(image=image))).reason is reason
+    assert (await refusal(client, drawing_request(image=image))).reason is reason
     beside = [pb.CaptionedPicture(content=content, lines=["1 · 0.5", "broken"])]
-    assert max((await drawn(client, order(beside=beside))).size) <= 1280
+    assert max((await drawn(client, drawing_request(beside=beside))).size) <= 1280
 
 
 async def test_concurrent_drawings_are_correct(client: Client) -> None:
     labels = ["shoes 0.93", "обувь", "أحذية", "รองเท้า", "鞋"]
     requests = [
-        order(
+        drawing_request(
             annotations=[pb.Annotation(box=box(9, 9, 300, 300), lines=[labels[row % 5], str(row)])],
             max_side_px=320,
         )

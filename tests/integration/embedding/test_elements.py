@@ -41,7 +41,7 @@ async def query_features(client: Client, picture: pb.EmbedImageItem) -> bytes:
     return query.features
 
 
-def units(result: pb.ExtractFeaturesResult) -> np.ndarray:
+def regional_vectors(result: pb.ExtractFeaturesResult) -> np.ndarray:
     return np.stack([np.frombuffer(vector.values, "<f4") for vector in result.vectors])
 
 
@@ -82,7 +82,7 @@ async def test_features_are_returned_with_words_and_the_described_box(client: Cl
     assert whole.thumbnail.startswith(b"\xff\xd8")
 
 
-async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
+async def test_an_invalid_picture_does_not_affect_the_others(client: Client) -> None:
     bad, outside, good = await extract(
         client,
         item(b"no picture"),
@@ -138,9 +138,12 @@ async def test_with_a_dense_model_an_element_has_a_vector_and_a_query_has_one_fo
     element, other = await extract(client, item(ELEMENT), item(OTHER), regional_space=DENSE)
     (query,) = await extract(client, item(PICTURE), for_query=True, regional_space=DENSE)
     assert [len(result.vectors) for result in (element, other, query)] == [1, 1, 126]
-    windows = units(query)
+    windows = regional_vectors(query)
     np.testing.assert_allclose(np.linalg.norm(windows, axis=1), 1, atol=1e-3)
-    assert (windows @ units(element)[0]).max() > (windows @ units(other)[0]).max() + 0.2
+    similarity, other_similarity = (
+        (windows @ regional_vectors(result)[0]).max() for result in (element, other)
+    )
+    assert similarity > other_similarity + 0.2
 
 
 async def test_regional_similarity_adds_to_the_evidence(client: Client) -> None:

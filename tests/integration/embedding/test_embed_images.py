@@ -70,7 +70,7 @@ def reason(result: pb.EmbedImageResult) -> Reason | None:
 
 
 def in_process(models_dir: Path, model: str, inputs: list[Image.Image]) -> np.ndarray[Any, Any]:
-    """Return the embeddings of ONNX Runtime for pictures of the model's size, unit length."""
+    """Embed pictures of the model's input size with ONNX Runtime, at unit length."""
     session = onnxruntime.InferenceSession(models_dir / "repository" / model / "1/model.onnx")
     raw = session.run(
         ["embedding"], {"image": np.stack([np.asarray(pixels) for pixels in inputs])}
@@ -96,9 +96,8 @@ async def test_embeddings_equal_those_of_onnx_runtime(client: Client, models_dir
     response = await embed(client, [item(file) for file in files])
     found = np.stack([vector(result.regions[0]) for result in response.results])
     decoded = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-    expected = in_process(
-        models_dir, "sscd", [each.resize((288, 288), Image.Resampling.BILINEAR) for each in decoded]
-    )
+    resized = [image.resize((288, 288), Image.Resampling.BILINEAR) for image in decoded]
+    expected = in_process(models_dir, "sscd", resized)
     assert np.einsum("ij,ij->i", found, expected).min() > 0.9999
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-6)
 
@@ -128,7 +127,7 @@ async def test_vectors_are_in_the_order_of_the_spaces(client: Client) -> None:
     assert np.array_equal(vector(both, 1), vector(alone))
 
 
-async def test_a_region_has_the_embedding_of_the_picture_that_it_shows(client: Client) -> None:
+async def test_a_region_has_the_embedding_of_the_picture_pasted_there(client: Client) -> None:
     pasted = photo(7, (300, 200))
     page = Image.new("RGB", (900, 700), "white")
     page.paste(pasted, (400, 300))
@@ -164,7 +163,7 @@ async def test_a_pasted_picture_is_proposed_as_a_region(client: Client) -> None:
     assert vector(response.results[2].regions[0]) @ alone < 0.9
 
 
-async def test_no_region_of_a_flat_picture_is_proposed(client: Client) -> None:
+async def test_no_regions_are_proposed_in_a_flat_picture(client: Client) -> None:
     flat = encoded(Image.new("RGB", (400, 300), "white"), "PNG")
     result = (await embed(client, [item(flat, proposed=8)])).results[0]
     assert reason(result) is None
@@ -172,9 +171,9 @@ async def test_no_region_of_a_flat_picture_is_proposed(client: Client) -> None:
     assert result.info.width == 400
 
 
-async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
+async def test_an_invalid_picture_does_not_affect_the_others(client: Client) -> None:
     good = encoded(photo(1))
-    faults = {
+    invalid_items = {
         Reason.FIELD_REQUIRED: item(b""),
         Reason.IMAGE_UNREADABLE: item(b"no picture at all"),
         Reason.IMAGE_TRUNCATED: item(good[: len(good) // 2]),
@@ -182,9 +181,9 @@ async def test_a_picture_at_fault_fails_alone(client: Client) -> None:
         Reason.IMAGE_TOO_SMALL: item(encoded(Image.new("RGB", (15, 100)), "PNG")),
         Reason.REGION_INVALID: item(good, [(0, 0, 50, 50), (320, 0, 400, 50)]),
     }
-    items = [entry for fault in faults.values() for entry in (fault, item(good))]
+    items = [entry for invalid in invalid_items.values() for entry in (invalid, item(good))]
     response = await embed(client, items)
-    assert [reason(result) for result in response.results[::2]] == list(faults)
+    assert [reason(result) for result in response.results[::2]] == list(invalid_items)
     expected = vector(response.results[1].regions[0])
     for result in response.results[1::2]:
         assert np.array_equal(vector(result.regions[0]), expected)
@@ -250,13 +249,13 @@ async def test_an_invalid_request_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize("space", ["sscd@2", "nothing@1", "sscd", ""])
-async def test_a_space_that_no_model_serves_is_named(client: Client, space: str) -> None:
+async def test_the_error_names_a_space_that_is_not_served(client: Client, space: str) -> None:
     error = await refusal(
         client, pb.EmbedImagesRequest(items=[item(encoded(photo(1)))], spaces=[COPY, space])
     )
     assert error.reason is Reason.MODEL_NOT_SERVED
-    assert error.metadata["model"] == (space.partition("@")[0])
-    assert error.metadata["version"] == (space.partition("@")[2])
+    model, _, version = space.partition("@")
+    assert (error.metadata["model"], error.metadata["version"]) == (model, version)
 
 
 async def test_each_step_is_timed(client: Client) -> None:

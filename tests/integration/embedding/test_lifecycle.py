@@ -40,7 +40,7 @@ from tests.triton_server import TritonProcess
 COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@2"
 
 FAST_S = 1.0
-"""Maximum duration of an immediate error."""
+"""Maximum duration of a call that fails at once, seconds."""
 
 
 def request(content: bytes, space: str = COPY) -> pb.EmbedImagesRequest:
@@ -69,7 +69,7 @@ def fragile_triton(models_dir: Path, tmp_path: Path) -> Iterator[TritonProcess]:
 
 @dataclass
 class Domain:
-    """The domain of the service, with models that serve."""
+    """The domain of the service, with served models."""
 
     triton: TritonClient
     runtime: Runtime
@@ -145,13 +145,13 @@ async def test_calls_to_a_stuck_triton_time_out(fragile_triton: TritonProcess) -
         await client.until(SERVING)
         os.kill(fragile_triton.pid, signal.SIGSTOP)
         try:
-            callers = await asyncio.create_task(reason_of_stuck_inference(target, 0.3))
-            assert callers is Reason.DEADLINE_EXCEEDED
+            reason = await asyncio.create_task(reason_of_stuck_inference(target, 0.3))
+            assert reason is Reason.DEADLINE_EXCEEDED
             started_s = time.monotonic()
-            ours = await refusal(client, message)
+            error = await refusal(client, message)
             assert time.monotonic() - started_s < 1 + FAST_S
-            assert ours is not None
-            assert ours.reason is Reason.MODEL_SERVER_UNAVAILABLE
+            assert error is not None
+            assert error.reason is Reason.MODEL_SERVER_UNAVAILABLE
             await client.until(NOT_SERVING)
         finally:
             os.kill(fragile_triton.pid, signal.SIGCONT)
@@ -159,7 +159,7 @@ async def test_calls_to_a_stuck_triton_time_out(fragile_triton: TritonProcess) -
         assert await refusal(client, message) is None
 
 
-async def test_a_model_with_a_wrong_answer_to_its_probe_never_serves(
+async def test_a_model_with_a_wrong_answer_to_its_probe_is_not_served(
     repository_with_wrong_answer: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
@@ -180,14 +180,14 @@ async def test_a_model_with_a_wrong_answer_to_its_probe_never_serves(
             assert COPY in error.message
 
 
-async def test_a_model_that_starts_to_answer_wrongly_stops_serving(triton: TritonProcess) -> None:
+async def test_a_model_is_no_longer_served_once_it_answers_wrongly(triton: TritonProcess) -> None:
     client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
     registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=0)
     await registry.refresh()
     assert [model.space for model in registry.resolve([COPY])] == [COPY]
 
     class ZeroAnswers(TritonClient):
-        """A client that replaces the answers of a model by zeros."""
+        """A client that replaces the outputs of one model by zeros."""
 
         async def infer(self, name, version, inputs, **names):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN003, ANN202
             answers = await super().infer(name, version, inputs, **names)
@@ -221,12 +221,12 @@ async def test_a_failed_call_gives_its_pixels_back(domain: Domain) -> None:
     whole = domain.runtime.budget.free
     await domain.triton.close()
     items = [Item(encoded(photo(seed))) for seed in range(20)]
-    with pytest.raises(Exception):  # noqa: B017, PT011  # any error of a closed channel
+    with pytest.raises(Exception):  # noqa: B017, PT011  # a closed channel may raise any error
         await domain.embedder.embed(items, [COPY, SEMANTIC])
     assert domain.runtime.budget.free == whole
 
 
-async def test_a_batch_larger_than_the_budget_passes_through_it(domain: Domain) -> None:
+async def test_a_batch_larger_than_the_budget_is_embedded(domain: Domain) -> None:
     content = encoded(photo(1, (4000, 3000)))
     embedded = await domain.embedder.embed([Item(content)] * 12, [COPY])
     assert not [picture for picture in embedded.pictures if isinstance(picture, ServiceError)]
@@ -255,7 +255,7 @@ async def test_two_hundred_pictures_of_fifty_megapixels_are_admitted_by_budget(
             await asyncio.wait_for(channel.channel_ready(), 30)
             client = Client(channel)
             await client.until(SERVING)
-            # Small files, which arrive faster than they can be decoded.
+            # The files are small and arrive faster than they can be decoded.
             message = request(encoded(Image.new("RGB", (10_000, 5_000), "teal"), "PNG"))
             errors = await asyncio.gather(*(refusal(client, message) for _ in range(200)))
             reasons = Counter(error and error.reason for error in errors)

@@ -25,8 +25,9 @@ MARGIN = 0.05
 JOINED_WEIGHT = 0.3
 JOINED_DIMENSIONS = 512
 KINDS = slice(246, 256)
-"""Components of the embedding for the kinds of garment, in the order of the attribute."""
+"""Components of the embedding for the kinds of garment, in the order of the attribute's values."""
 T_SHIRT = 9
+"""Index of the kind t-shirt."""
 
 
 def item(content: bytes = GOODS, **fields: Any) -> pb.EmbedImageItem:
@@ -71,8 +72,8 @@ async def test_a_detected_subject_has_the_embedding_of_its_box(client: Client) -
     assert result.subjects[0] == region.subject
     assert region.box == region.subject.box
     assert [model.role for model in response.detection_models] == ["subjects"]
-    asked = await embed(client, item(regions=[region.box]))
-    assert values(region) @ values(asked.results[0].regions[0]) > 0.999
+    requested = await embed(client, item(regions=[region.box]))
+    assert values(region) @ values(requested.results[0].regions[0]) > 0.999
     assert np.linalg.norm(values(region)) == pytest.approx(1, abs=1e-3)
 
 
@@ -101,7 +102,7 @@ async def test_only_embeddings_of_clothing_contain_kinds_of_garment(client: Clie
     of_goods, of_shirt = (values(result.regions[0])[KINDS] for result in response.results)
     np.testing.assert_array_equal(of_goods, 0)
     assert of_shirt.argmax() == T_SHIRT
-    # In addition to the projection and the copy descriptor.
+    # The kinds of garment are a substantial part, next to the projection and the copy descriptor.
     assert np.linalg.norm(of_shirt) > 1 / 3
 
 

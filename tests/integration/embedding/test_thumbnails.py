@@ -51,7 +51,7 @@ async def test_no_thumbnail_is_made_unless_requested(client: Client) -> None:
 
 
 async def test_a_picture_is_decoded_large_enough_for_its_thumbnail(client: Client) -> None:
-    """Decoding for the models alone would use 640 pixels here."""
+    """The models alone would need only 640 pixels here."""
     response = await client.embedding.EmbedImages(
         pb.EmbedImagesRequest(
             items=[item(encoded(photo(1, (2560, 2560))))],

@@ -39,7 +39,7 @@ async def test_a_picture_may_take_the_whole_budget() -> None:
         assert budget.free == 0
 
 
-async def test_a_picture_larger_than_the_budget_passes_alone() -> None:
+async def test_a_picture_larger_than_the_budget_is_admitted_alone() -> None:
     budget = PixelBudget(100)
     async with call(budget).admit(1000):
         assert budget.free == 0
@@ -49,20 +49,20 @@ async def test_a_picture_larger_than_the_budget_passes_alone() -> None:
 async def test_the_other_pictures_of_a_batch_wait_for_each_other() -> None:
     budget = PixelBudget(100)
     batch = call(budget)
-    in_work, most_in_work, done = 0, 0, 0
+    active, max_active, done = 0, 0, 0
 
     async def work() -> None:
-        nonlocal in_work, most_in_work, done
+        nonlocal active, max_active, done
         async with batch.admit(20):
-            in_work += 1
-            most_in_work = max(most_in_work, in_work)
+            active += 1
+            max_active = max(max_active, active)
             await settled()
-            in_work -= 1
+            active -= 1
             done += 1
 
     await asyncio.gather(*(work() for _ in range(50)))
     assert done == 50
-    assert most_in_work == 2  # half of the budget
+    assert max_active == 2  # two pictures fit in half of the budget
     assert budget.free == 100
 
 
@@ -107,7 +107,7 @@ async def test_waiting_callers_are_served_in_order() -> None:
     assert served == ["large", "small", "medium"]
 
 
-async def test_a_cancelled_caller_lets_the_next_caller_pass() -> None:
+async def test_after_a_cancelled_caller_the_next_caller_is_served() -> None:
     budget = PixelBudget(100)
     assert budget.try_take(50)
     large = asyncio.create_task(budget.take(90))

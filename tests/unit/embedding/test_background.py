@@ -25,7 +25,7 @@ def as_bytes(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     return scaled
 
 
-def test_background_similarity_is_the_mean_of_the_third_to_the_seventh_nearest() -> None:
+def test_background_similarity_is_the_mean_over_the_third_to_seventh_nearest_pictures() -> None:
     others, queries = unit_rows(1, 50), unit_rows(2, 3)
     expected = np.sort(queries @ others.T, axis=1)[:, ::-1][:, 2:7].mean(axis=1)
     found = Background(as_bytes(others)).similarities(queries)

@@ -16,7 +16,7 @@ from imagesearch_services.embedding.subjects.clothing import (
 
 
 def body(upper: dict[int, float], lower: dict[int, float]) -> npt.NDArray[np.float32]:
-    """Return maps [9, 64, 44] of a body in two halves, each with its probabilities by class."""
+    """Return maps [9, 64, 44] of a body whose halves have these probabilities by class."""
     maps = np.zeros((9, 64, 44), np.float32)
     maps[0] = 1
     for rows, probabilities in ((slice(10, 30), upper), (slice(30, 54), lower)):

@@ -14,8 +14,8 @@ from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.runtime import Runtime
 
 
-class Serving:
-    """A registry whose models are never run."""
+class FakeRegistry:
+    """A registry of models that are never run."""
 
     def with_role(self, role: str) -> Any:
         return role
@@ -23,7 +23,7 @@ class Serving:
 
 async def test_an_unreadable_picture_is_refused_while_all_threads_are_busy() -> None:
     runtime = Runtime(workers=1, pixel_budget=50_000_000, overload_retry_s=0.5)
-    comparer = Comparer(runtime, cast("ModelRegistry", Serving()), {})
+    comparer = Comparer(runtime, cast("ModelRegistry", FakeRegistry()), {})
     done = threading.Event()
     call = runtime.start_call()
     busy = [asyncio.create_task(lane.run(done.wait)) for lane in (call.short, call.long)]

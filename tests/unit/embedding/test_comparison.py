@@ -69,7 +69,7 @@ def test_a_picture_without_features_is_aligned_by_its_thumbnail() -> None:
     assert found.agreement > 0.95
 
 
-def test_a_crop_of_a_faint_picture_is_its_only_edit() -> None:
+def test_the_only_edit_of_a_cropped_faint_picture_is_the_crop() -> None:
     faint = Image.blend(Image.new("RGB", PHOTO.size, "beige"), PHOTO, 0.05)
     assert [edit.name for edit in edits(faint, faint.crop((60, 45, 300, 225)))] == ["cropped"]
 
@@ -84,14 +84,14 @@ def test_a_cover_is_reported_and_changes_no_colors() -> None:
     assert [edit.name for edit in edits(PHOTO, with_a_word(PHOTO))] == ["overlaid"]
 
 
-def test_a_cover_on_a_blurred_picture_is_reported_and_blur_alone_is_no_cover() -> None:
+def test_a_cover_on_a_blurred_picture_is_reported_and_blur_alone_is_not_a_cover() -> None:
     blurred = PHOTO.filter(ImageFilter.GaussianBlur(3))
     assert [edit.name for edit in edits(PHOTO, blurred)] == ["blurred"]
     assert [edit.name for edit in edits(PHOTO, with_a_word(blurred))] == ["blurred", "overlaid"]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_encoding_a_picture_again_is_no_edit(seed: int) -> None:
+def test_a_re_encoded_picture_has_no_edits(seed: int) -> None:
     picture = photo(seed, (225, 300))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=90)
@@ -102,7 +102,7 @@ def test_a_uniform_picture_is_not_aligned() -> None:
     assert align(view(Image.new("RGB", (90, 90), "red")), view(PHOTO)) is None
 
 
-def test_a_bent_copy_agrees_after_the_refinement() -> None:
+def test_a_bent_copy_agrees_after_refinement() -> None:
     pixels = np.asarray(PHOTO)
     y, x = np.mgrid[:270, :360].astype(np.float32)
     bent = cv2.remap(pixels, x + 7 * np.sin(y / 40), y + 7 * np.sin(x / 50), cv2.INTER_LINEAR)
@@ -116,9 +116,9 @@ def test_an_edit_causes_no_displacement() -> None:
     edited = view(PHOTO.crop((30, 20, 340, 260)).resize((400, 310)))
     found = align(original, edited)
     assert found is not None
-    off_px = displacement_px(original, edited, found)
-    assert off_px is not None
-    assert off_px < 0.2
+    displacement = displacement_px(original, edited, found)
+    assert displacement is not None
+    assert displacement < 0.2
 
 
 def test_parallax_causes_displacement() -> None:
@@ -127,9 +127,9 @@ def test_parallax_causes_displacement() -> None:
     original, moved = view(PHOTO), view(Image.fromarray(pixels))
     found = align(original, moved)
     assert found is not None
-    off_px = displacement_px(original, moved, found)
-    assert off_px is not None
-    assert off_px > 0.6
+    displacement = displacement_px(original, moved, found)
+    assert displacement is not None
+    assert displacement > 0.6
 
 
 def test_displacement_is_unknown_without_texture() -> None:
@@ -144,7 +144,7 @@ def with_noise(picture: Image.Image) -> Image.Image:
 
 
 def skewed(picture: Image.Image) -> Image.Image:
-    """Return the picture seen from the side."""
+    """Return the picture as if photographed from the side."""
     width, height = picture.size
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     inwards = np.array([(40, 20), (-10, 0), (-80, -60), (60, -20)], np.float32)
@@ -154,7 +154,7 @@ def skewed(picture: Image.Image) -> Image.Image:
     )
 
 
-NAMED = {
+EDITED = {
     "cropped": PHOTO.crop((40, 40, 240, 200)),
     "flipped_horizontally": ImageOps.mirror(PHOTO),
     "flipped_vertically": ImageOps.flip(PHOTO),
@@ -171,9 +171,9 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("name", NAMED)
-def test_an_edit_is_named(name: str) -> None:
-    assert name in {edit.name for edit in edits(PHOTO, NAMED[name])}
+@pytest.mark.parametrize("name", EDITED)
+def test_each_edit_is_reported(name: str) -> None:
+    assert name in {edit.name for edit in edits(PHOTO, EDITED[name])}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_equal_pixels_have_no_error() -> None:
     assert measures["ssim"] == pytest.approx(1)
 
 
-def test_the_error_of_black_and_white_is_the_maximum() -> None:
+def test_black_and_white_have_the_maximum_error() -> None:
     black, white = (
         pixels(Image.new("RGB", size, color))
         for size, color in (((30, 20), "black"), ((64, 64), "white"))
@@ -251,7 +251,7 @@ def test_hash_distances_count_bits_and_consider_rotations() -> None:
 
 
 @pytest.mark.parametrize("other", [PHOTO.rotate(30), Image.new("RGB", (16, 500), "red")])
-def test_an_overlay_is_drawn_of_any_two_pictures(other: Image.Image) -> None:
+def test_an_overlay_of_any_two_pictures_is_drawn(other: Image.Image) -> None:
     first, second = view(PHOTO), view(other)
     file = draw_overlay(first, second, align(first, second))
     with Image.open(io.BytesIO(file)) as overlay:

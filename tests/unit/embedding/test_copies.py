@@ -74,7 +74,7 @@ async def test_a_picture_without_texture_agrees_with_no_other(checker: CopyCheck
     ],
     ids=["not a picture", "truncated", "too long", "decompression bomb", "too small"],
 )
-async def test_a_file_that_is_no_thumbnail_does_not_affect_other_pairs(
+async def test_an_invalid_thumbnail_does_not_affect_other_pairs(
     checker: CopyChecker, content: bytes
 ) -> None:
     pictures = [encoded(photo(1)), content, encoded(photo(1))]
@@ -91,14 +91,14 @@ async def test_the_error_of_an_empty_picture_names_its_field(checker: CopyChecke
 
 
 @pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 2)], [(-1, 0)], [(0, 1)] * 1001])
-async def test_pairs_that_are_no_two_different_indices_or_too_many_are_refused(
+async def test_invalid_pairs_and_too_many_pairs_are_refused(
     checker: CopyChecker, pairs: list[tuple[int, int]]
 ) -> None:
     small = encoded(photo(1, (32, 32)))
     assert (await refusal(checker, [small, small], pairs)).reason is Reason.FIELD_INVALID
 
 
-async def test_no_pair_or_more_than_a_hundred_pictures_are_refused(
+async def test_a_call_without_pairs_or_with_more_than_a_hundred_pictures_is_refused(
     checker: CopyChecker,
 ) -> None:
     small = encoded(photo(1, (32, 32)))

@@ -55,8 +55,8 @@ def warped(pixels: Grey, matrix: np.ndarray, size: tuple[int, int] = (800, 600))
 def test_codes_approximate_their_descriptors(vocabulary: Vocabulary) -> None:
     projected = describe_query(view(grey(3, 400, 300)), vocabulary)[0].projected
     decoded = vocabulary.decode(vocabulary.encode(projected))
-    misses = np.linalg.norm(decoded - projected, axis=1)
-    assert np.median(misses) < np.sqrt(np.median(vocabulary.noise(projected)))
+    errors = np.linalg.norm(decoded - projected, axis=1)
+    assert np.median(errors) < np.sqrt(np.median(vocabulary.noise(projected)))
 
 
 def test_words_are_ordered_by_distance(vocabulary: Vocabulary) -> None:
@@ -167,7 +167,7 @@ def test_regional_similarity_adds_evidence(vocabulary: Vocabulary) -> None:
 
 
 def read_error(read: Callable[[], object]) -> ServiceError | None:
-    """Return the error that reading raises, if any."""
+    """Return the error that a function raises; None if it succeeds."""
     try:
         read()
     except ServiceError as error:
@@ -189,7 +189,7 @@ def test_arbitrary_bytes_are_refused(raw: bytes, is_tagged: bool) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_corrupted_features_are_refused_or_searched(data: st.DataObject) -> None:
+def test_corrupted_features_are_refused_or_verified(data: st.DataObject) -> None:
     vocabulary = Vocabulary.load()
     query, *_ = describe_query(view(grey(3, 120, 90)), vocabulary)
     stored, _ = element(vocabulary, grey(3, 120, 90))

@@ -1,4 +1,4 @@
-"""The transform that matches agree on, and which transforms are plausible."""
+"""Estimation of the transform that matches agree on, and plausibility of transforms."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def features(points: Matrix, scale: float = 1.0, degrees: float = 0.0) -> LocalF
 def matched(
     matrix: Matrix, *, scale: float, degrees: float, inliers: int, outliers: int
 ) -> tuple[LocalFeatures, LocalFeatures, Matches]:
-    """Return features of two pictures with matches that fit the matrix, and outliers."""
+    """Return features of two pictures, with matches that fit the matrix and outliers."""
     random = np.random.default_rng(1)
     count = inliers + outliers
     source = random.uniform((0, 0), SIZE, (count, 2))
@@ -87,14 +87,14 @@ def test_three_matches_give_no_alignment() -> None:
     assert estimate(np.eye(3), inliers=3, outliers=0) is None
 
 
-def test_matches_on_one_spot_give_no_alignment() -> None:
+def test_matches_in_a_small_area_give_no_alignment() -> None:
     source = np.random.default_rng(1).uniform(100, 110, (50, 2))
     both, order = features(source), np.arange(50)
     matches = Matches(order, order)
     assert align(both, both, matches, first_size=SIZE, second_size=SIZE, rules=RULES) is None
 
 
-def test_repeats_of_a_keypoint_count_once() -> None:
+def test_duplicates_of_a_keypoint_count_once() -> None:
     corner_points = np.array([(0, 0), (300, 10), (290, 250), (10, 240), (150, 100)], np.float64)
     both, order = features(np.repeat(corner_points, 10, axis=0)), np.arange(50)
     matches = Matches(order, order)
@@ -142,8 +142,8 @@ def test_coinciding_matches_give_no_similarity() -> None:
 IMPLAUSIBLE = {
     "mirrored": np.diag([-1.0, 1.0, 1.0]),
     "squeezed": np.diag([1.0, 0.2, 1.0]),
-    "vanishing": np.diag([0.01, 0.01, 1.0]),
-    "enormous": np.diag([50.0, 50.0, 1.0]),
+    "too small": np.diag([0.01, 0.01, 1.0]),
+    "too large": np.diag([50.0, 50.0, 1.0]),
     "beyond the horizon": np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]]),
     "not finite": np.full((3, 3), np.nan),
 }

@@ -40,5 +40,5 @@ def test_a_box_is_clipped_to_the_picture(box: Box, inside: Box) -> None:
         Box(0, 0, 50, NAN),
     ],
 )
-def test_a_box_without_a_whole_pixel_inside_is_clipped_to_nothing(box: Box) -> None:
+def test_a_box_with_less_than_a_pixel_inside_is_clipped_to_none(box: Box) -> None:
     assert box.clipped(100, 80) is None

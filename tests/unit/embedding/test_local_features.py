@@ -55,16 +55,16 @@ def test_a_uniform_picture_has_no_features(level: int) -> None:
     assert len(found.mirrored(60)) == 0
 
 
-def test_mirrored_features_are_those_of_the_mirrored_picture() -> None:
+def test_mirrored_features_equal_the_features_of_the_mirrored_picture() -> None:
     upright = grey(0)
     mirrored = extract(np.ascontiguousarray(upright[:, ::-1]), LIMITS)
-    made = extract(upright, LIMITS).mirrored(320)
-    pairs = match(made, mirrored, max_ratio=0.8, max_matches=300)
+    derived = extract(upright, LIMITS).mirrored(320)
+    pairs = match(derived, mirrored, max_ratio=0.8, max_matches=300)
     assert len(pairs) > 100
-    moved = np.linalg.norm(made.points[pairs.first] - mirrored.points[pairs.second], axis=1)
-    assert np.median(moved) < 0.1
-    turned = made.angles[pairs.first] - mirrored.angles[pairs.second]
-    assert np.median(np.abs(np.angle(np.exp(1j * turned)))) < 0.05
+    distances = np.linalg.norm(derived.points[pairs.first] - mirrored.points[pairs.second], axis=1)
+    assert np.median(distances) < 0.1
+    rotations = derived.angles[pairs.first] - mirrored.angles[pairs.second]
+    assert np.median(np.abs(np.angle(np.exp(1j * rotations)))) < 0.05
 
 
 def test_mirroring_twice_changes_nothing() -> None:

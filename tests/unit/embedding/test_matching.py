@@ -105,7 +105,7 @@ def test_matches_of_a_repeated_feature_are_limited(vocabulary: Vocabulary) -> No
     assert np.bincount(own.query).max() == MAX_MATCHES_PER_FEATURE
 
 
-def test_nothing_matches_without_features(
+def test_there_are_no_matches_without_features(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     plain, _ = describe_element(view(np.full((80, 90), 7, np.uint8)), vocabulary)
@@ -118,7 +118,7 @@ def test_nothing_matches_without_features(
     assert not verify(query, [], vocabulary, Rules())
 
 
-def test_the_element_with_most_agreement_is_localized_first(
+def test_the_element_with_the_greatest_agreement_is_localized_first(
     vocabulary: Vocabulary, elements: list[StoredElement], query: QueryFeatures
 ) -> None:
     (found,) = verify(query, elements, vocabulary, Rules(max_localized=1))

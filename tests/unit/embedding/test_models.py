@@ -1,4 +1,4 @@
-"""Models as their configuration describes them."""
+"""Reading of models from their configuration."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_model_without_dimensions_has_no_space() -> None:
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_missing_parameter_is_named(name: str) -> None:
+def test_the_error_names_a_missing_parameter(name: str) -> None:
     parameters = {key: value for key, value in PARAMETERS.items() if key != name}
     with pytest.raises(ModelDescriptionError, match=name):
         read_model(replace(CONFIG, parameters=parameters))

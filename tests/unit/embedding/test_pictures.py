@@ -1,4 +1,4 @@
-"""Decoding of all formats, modes and orientations, and refusals."""
+"""Decoding of all formats, modes and orientations, and refusal of invalid files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS = {
 
 
 def quadrants(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return quadrants of red, green / blue, white, which reveal any rotation or flip."""
+    """Return red, green, blue and white quadrants, which reveal any rotation or flip."""
     picture = Image.new("RGB", size, "white")
     width, height = size
     picture.paste("red", (0, 0, width // 2, height // 2))
@@ -57,9 +57,9 @@ def refusal(content: bytes) -> ServiceError:
 
 def assert_looks_like(content: bytes, expected: Image.Image, tolerance: float = 6.0) -> None:
     found = pixels(content)
-    wanted = np.asarray(expected.convert("RGB")).astype(np.int16)
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).mean() < tolerance
+    expected_pixels = np.asarray(expected.convert("RGB")).astype(np.int16)
+    assert found.shape == expected_pixels.shape
+    assert np.abs(found - expected_pixels).mean() < tolerance
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -145,7 +145,7 @@ def test_float_grey_is_scaled_by_its_range(low: float, high: float) -> None:
     assert np.abs(found[..., 0] - (levels - low) / (high - low) * 255).max() <= 1
 
 
-def test_float_grey_of_nan_and_infinity_is_read() -> None:
+def test_float_grey_with_nan_and_infinity_is_decoded() -> None:
     levels = np.full((64, 96), np.nan, dtype=np.float32)
     levels[0, 0] = np.inf
     assert pixels(encoded(Image.fromarray(levels), "TIFF")).max() == 0
@@ -266,12 +266,12 @@ def test_an_archive_is_unreadable() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.8])
-def test_a_cut_off_picture_is_truncated(name: str, share: float) -> None:
+def test_a_cut_off_file_is_reported_as_truncated(name: str, share: float) -> None:
     content = encoded(photo(1, (200, 150)), name)
     assert refusal(content[: int(len(content) * share)]).reason is Reason.IMAGE_TRUNCATED
 
 
-def test_a_jpeg_cut_off_after_its_thumbnail_is_truncated() -> None:
+def test_a_jpeg_cut_off_after_its_thumbnail_is_reported_as_truncated() -> None:
     plain = encoded(photo(1))
     thumbnail = encoded(photo(1, (32, 24)))
     segment = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 8) + b"Exif\0\0" + thumbnail
@@ -283,7 +283,7 @@ def test_a_jpeg_cut_off_after_its_thumbnail_is_truncated() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_a_damaged_file_is_decoded_or_refused_as_a_bad_image(
+def test_a_damaged_file_is_decoded_or_refused_as_an_invalid_image(
     name: str, data: st.DataObject
 ) -> None:
     content = bytearray(encoded(photo(2, (64, 48)), name))
@@ -298,7 +298,7 @@ def test_a_damaged_file_is_decoded_or_refused_as_a_bad_image(
 
 
 def huge_headers() -> dict[str, bytes]:
-    """Return files of a few bytes that declare a huge picture."""
+    """Return small files whose headers declare a huge picture, by format."""
     gif = bytearray(encoded(quadrants(), "GIF"))
     gif[6:10] = struct.pack("<HH", 65535, 65535)
     bmp = bytearray(encoded(quadrants(), "BMP"))
@@ -353,7 +353,7 @@ def test_ten_mebibytes_are_allowed_and_one_byte_more_is_refused() -> None:
     assert error.metadata == {"limit": "10485760", "actual": "10485761", "unit": "bytes"}
 
 
-def test_sixteen_pixels_are_allowed_and_fifteen_are_refused() -> None:
+def test_a_side_of_sixteen_pixels_is_allowed_and_of_fifteen_is_refused() -> None:
     assert PictureFile(encoded(quadrants((16, 500)), "PNG")).decode().width == 16
     error = refusal(encoded(quadrants((500, 15)), "PNG"))
     assert error.reason is Reason.IMAGE_TOO_SMALL
@@ -376,7 +376,7 @@ def test_a_tiff_with_a_million_tags_is_refused_quickly() -> None:
 
 
 def tiff_of_strips(count: int, *, big: bool) -> bytes:
-    """Return a grey TIFF 16 pixels wide with a strip for each row, all at the file's start."""
+    """Return a grey TIFF, 16 pixels wide, with one strip per row, all at offset 0."""
     entry, size = ("<HHQQ", 8) if big else ("<HHII", 4)
     table = 300
     fields = [
@@ -393,7 +393,7 @@ def tiff_of_strips(count: int, *, big: bool) -> bytes:
         head = b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(fields))
     else:
         head = b"II*\0" + struct.pack("<IH", 8, len(fields))
-    head += b"".join(struct.pack(entry, *each) for each in fields) + b"\0" * size
+    head += b"".join(struct.pack(entry, *field) for field in fields) + b"\0" * size
     return head.ljust(table, b"\0") + b"\0" * (4 * count)
 
 

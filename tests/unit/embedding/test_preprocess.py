@@ -51,11 +51,11 @@ def test_regions_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("size", [(400, 200), (200, 400), (400, 16), (16, 30_000)])
-def test_letterbox_keeps_the_aspect_and_fills_the_rest(size: tuple[int, int]) -> None:
+def test_letterbox_keeps_the_aspect_ratio_and_fills_the_rest(size: tuple[int, int]) -> None:
     framed = preprocess(picture(Image.new("RGB", size, "red")), [Box(0, 0, *size)], LETTERBOX)[0]
     red = (framed == (255, 0, 0)).all(axis=2)
-    rest = (framed == LETTERBOX_COLOR).all(axis=2)
-    assert (red | rest).all()
+    fill = (framed == LETTERBOX_COLOR).all(axis=2)
+    assert (red | fill).all()
     factor = 260 / max(size)
     assert red.sum() == max(1, round(size[0] * factor)) * max(1, round(size[1] * factor))
     rows, columns = np.nonzero(red)

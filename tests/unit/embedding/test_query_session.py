@@ -1,4 +1,4 @@
-"""A query picture that is embedded in steps: decoded pictures, pixel budget, refused requests."""
+"""Embedding of a query in steps: decoded pictures, pixel budget, refused requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACES = ("copies@1",)
 
 @dataclass
 class FakeEmbedder:
-    """Decodes each picture at a reduction and embeds nothing."""
+    """Decodes each picture at the next reduction, without embedding it."""
 
     reductions: list[float]
     decoded: list[Picture] = field(default_factory=list)
@@ -69,7 +69,7 @@ def test_a_picture_is_decoded_once_at_one_resolution() -> None:
     assert file.kept_pixels == 800 * 600
 
 
-def test_a_higher_resolution_is_decoded_again_and_kept() -> None:
+def test_a_picture_is_decoded_again_at_a_higher_resolution_and_kept() -> None:
     file = ReusableFile(LARGE)
     first = file.describe(file.decode(2.0))
     full = file.decode(1.0)
@@ -120,7 +120,7 @@ async def test_a_picture_is_dropped_if_the_budget_is_full(runtime: Runtime) -> N
     assert runtime.budget.free == 0
 
 
-async def test_a_picture_is_dropped_if_the_next_step_does_not_come(runtime: Runtime) -> None:
+async def test_a_picture_is_dropped_if_the_next_step_is_late(runtime: Runtime) -> None:
     with session(runtime, 1.0, 1.0, keep_s=0.01) as steps:
         await steps.embed(SMALL, SPACES, 0)
         async with asyncio.timeout(10):
@@ -132,7 +132,7 @@ async def test_a_picture_is_dropped_if_the_next_step_does_not_come(runtime: Runt
     assert held_pixels(runtime) == 0
 
 
-async def test_a_faulty_picture_is_an_error_and_holds_no_pixels(runtime: Runtime) -> None:
+async def test_an_invalid_picture_raises_its_error_and_holds_no_pixels(runtime: Runtime) -> None:
     with session(runtime, 1.0) as steps:
         cast("FakeEmbedder", steps._embedder).error = ServiceError(Reason.IMAGE_TRUNCATED, "short")
         with pytest.raises(ServiceError, match="short"):

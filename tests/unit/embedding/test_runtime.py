@@ -68,7 +68,7 @@ async def test_a_header_is_read_while_all_other_threads_are_busy(runtime: Runtim
         assert caught.value.reason is Reason.IMAGE_UNREADABLE
 
 
-async def test_a_call_with_many_tasks_leaves_turns_to_other_calls(runtime: Runtime) -> None:
+async def test_a_call_with_many_tasks_does_not_starve_other_calls(runtime: Runtime) -> None:
     order: list[str] = []
     many, single = runtime.start_call(), runtime.start_call()
     async with blocked(runtime.start_call().short):
@@ -97,7 +97,7 @@ async def test_calls_share_the_pixel_budget(runtime: Runtime) -> None:
     assert runtime.budget.free == runtime.budget.pixels
 
 
-async def test_a_closed_runtime_never_runs_tasks_that_wait(runtime: Runtime) -> None:
+async def test_a_closed_runtime_never_runs_queued_tasks(runtime: Runtime) -> None:
     ran = threading.Event()
     call = runtime.start_call()
     async with blocked(call.long):

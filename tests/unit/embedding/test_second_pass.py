@@ -1,4 +1,4 @@
-"""The boxes of the parser's second pass, and the merge of both passes' maps."""
+"""Boxes of the parser's second pass, and merging of the maps of both passes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BACKGROUND, PERSON, TOPS, SALIENCY = 0, 1, 2, 9
 
 
 def maps(height: int = 60, width: int = 40) -> Floats:
-    """Return maps that are all background."""
+    """Return maps in which all cells are background."""
     found = np.zeros((10, height, width), np.float32)
     found[BACKGROUND] = 1.0
     return found

@@ -1,4 +1,4 @@
-"""Bare glyphs, found by their shapes in any color, size and rotation."""
+"""Search for bare glyphs by their shapes, in any color, size and rotation."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def pasted(
     center: tuple[int, int] = (400, 350),
     onto: Pixels | None = None,
 ) -> tuple[Pixels, np.ndarray]:
-    """Return a photo with a glyph on it, and the true corners of the glyph."""
+    """Return a photo with a glyph pasted onto it, and the true corners of the glyph."""
     picture = np.asarray(photo(9, SIZE).convert("RGB")) if onto is None else onto
     matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), degrees, scale)
     matrix[:, 2] += np.array(center) - SIDE / 2
@@ -80,7 +80,7 @@ def vocabulary() -> Vocabulary:
 
 @pytest.fixture(scope="module")
 def elements(vocabulary: Vocabulary) -> list[StoredElement]:
-    """Glyphs without any local features, so that only shapes can find them."""
+    """Describe glyphs without local features, so that only their shapes can be found."""
     return [
         without_keypoints(describe_element(view(stored(letters)), vocabulary)[0])
         for letters in LETTERS
@@ -89,13 +89,13 @@ def elements(vocabulary: Vocabulary) -> list[StoredElement]:
 
 def without_keypoints(element: StoredElement) -> StoredElement:
     keypoints = element.keypoints
-    none = replace(
+    no_keypoints = replace(
         keypoints,
         points=keypoints.points[:0],
         sizes=keypoints.sizes[:0],
         angles=keypoints.angles[:0],
     )
-    return replace(element, keypoints=none, codes=element.codes[:0])
+    return replace(element, keypoints=no_keypoints, codes=element.codes[:0])
 
 
 @pytest.mark.parametrize("ink", [(10, 10, 10), (255, 255, 255), (200, 30, 60)])

@@ -31,7 +31,7 @@ from tests.goods import BOX, RED, SIZE, blank_picture, carton
 SPEC = InputSpec(352, 512, Resize.LETTERBOX)
 STRIDE = 8
 CELLS = (64, 44)
-BACKGROUND, PERSON, TOPS, BOTTOMS, THING = 0, 1, 2, 5, 9
+BACKGROUND, PERSON, TOPS, BOTTOMS, SALIENCY = 0, 1, 2, 5, 9
 PLAIN = {
     "black": (18, 18, 20),
     "grey": (120, 120, 121),
@@ -67,7 +67,7 @@ def maps(*boxes: tuple[int, tuple[float, float, float, float]], size: tuple[int,
             round((left + x_min / size[0] * width) / STRIDE),
             round((left + x_max / size[0] * width) / STRIDE),
         )
-        if index != THING:
+        if index != SALIENCY:
             found[:9, rows, columns] = 0.0
         found[index, rows, columns] = 0.9
     return found
@@ -122,7 +122,7 @@ def test_an_object_on_a_busy_background_is_found_by_the_saliency_map() -> None:
     image = Image.fromarray(noise)
     thing = (200.0, 90.0, 420.0, 300.0)
     (found,) = find_subjects(
-        picture(image), whole(image), maps((THING, thing), size=SIZE), SPEC, STRIDE
+        picture(image), whole(image), maps((SALIENCY, thing), size=SIZE), SPEC, STRIDE
     )
     assert found.garment_category is None
     assert overlap(found.box, thing) > 0.8
@@ -202,7 +202,7 @@ def test_black_pictures_have_finite_gains() -> None:
     assert np.isfinite(illuminant_gains(np.zeros((20, 20, 3), np.uint8))).all()
 
 
-def test_colors_are_those_of_the_mask_largest_first() -> None:
+def test_colors_inside_the_mask_are_named_largest_first() -> None:
     pixels = np.zeros((90, 90, 3), np.uint8)
     pixels[:, :60] = (200, 25, 35)
     pixels[:, 60:80] = (35, 85, 190)
@@ -213,7 +213,7 @@ def test_colors_are_those_of_the_mask_largest_first() -> None:
     assert named[0].share == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_background_has_no_part_in_the_colors_of_a_subject() -> None:
+def test_the_colors_of_a_subject_exclude_the_background() -> None:
     image = carton(RED, "cola", background="#e8f0e8")
     (found,) = find_subjects(picture(image), whole(image), maps(size=SIZE), SPEC, STRIDE)
     assert subject_colors(picture(image), found)[0].name == "red"
@@ -248,7 +248,7 @@ LABELS = Labels.from_parameters(
 TSHIRT = np.array([0.05, 0.1, 0.8, 0.05, 0.9, 0.1], np.float32)
 UNSURE = np.array([0.3, 0.3, 0.2, 0.2, 0.5, 0.5], np.float32)
 WORN = np.array([0.5, 0.1, 0.1, 0, 0.1, 0.1, 0.1], np.float32)
-NO_GOODS = np.array([0.02, 0.01, 0.01, 0.03, 0.03, 0.05, 0.85], np.float32)
+NOT_GOODS = np.array([0.02, 0.01, 0.01, 0.03, 0.03, 0.05, 0.85], np.float32)
 BOTTLE = np.array([0.05, 0, 0, 0.05, 0, 0.7, 0.2], np.float32)
 
 
@@ -261,17 +261,17 @@ def test_a_single_garment_has_the_category_of_its_kind() -> None:
     ]
 
 
-def test_a_garment_of_an_outfit_keeps_the_category_of_the_parser() -> None:
+def test_a_garment_of_an_outfit_keeps_the_parsers_category() -> None:
     classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.BOTTOMS, is_alone=False)
     assert (classified.category, classified.attributes) == (Category.BOTTOMS, ())
 
 
-def test_a_bag_keeps_the_category_of_the_parser() -> None:
+def test_a_bag_keeps_the_parsers_category() -> None:
     classified = LABELS.classify(TSHIRT, WORN, garment_category=Category.BAG, is_alone=True)
     assert (classified.category, classified.attributes) == (Category.BAG, ())
 
 
-def test_uncertain_attributes_are_left_out() -> None:
+def test_uncertain_attributes_are_not_returned() -> None:
     assert LABELS.classify(UNSURE, WORN, garment_category=Category.TOPS).attributes == ()
 
 
@@ -282,7 +282,7 @@ def test_other_goods_have_the_likeliest_category() -> None:
 
 
 def test_a_crop_that_resembles_no_goods_is_other() -> None:
-    classified = LABELS.classify(TSHIRT, NO_GOODS)
+    classified = LABELS.classify(TSHIRT, NOT_GOODS)
     assert (classified.category, classified.attributes) == (Category.OTHER, ())
     assert classified.score == pytest.approx(0.85)
 
@@ -328,7 +328,7 @@ def test_only_a_person_gets_a_second_pass() -> None:
     assert lower.y_max > 220
 
 
-def test_a_bag_that_only_the_second_pass_saw_is_found() -> None:
+def test_a_bag_that_only_the_second_pass_detects_is_found() -> None:
     image = Image.new("RGB", (430, 640), "#777777")
     shirt, bag = (130, 60, 300, 220), (150, 400, 260, 520)
     first = maps((TOPS, shirt), size=image.size)

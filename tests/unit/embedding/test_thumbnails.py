@@ -15,7 +15,7 @@ from tests.pictures import encoded, photo
 SECRET = b"somewhere in the garden"
 
 
-def made(content: bytes, max_side_px: int = 320) -> Image.Image:
+def decoded_thumbnail(content: bytes, max_side_px: int = 320) -> Image.Image:
     file = thumbnail(PictureFile(content).decode().image, max_side_px)
     picture = Image.open(io.BytesIO(file))
     assert picture.format == "JPEG"
@@ -36,7 +36,7 @@ def made(content: bytes, max_side_px: int = 320) -> Image.Image:
 def test_a_thumbnail_is_reduced_and_never_enlarged(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    assert made(encoded(photo(1).resize(size), "PNG")).size == expected
+    assert decoded_thumbnail(encoded(photo(1).resize(size), "PNG")).size == expected
 
 
 def test_a_thumbnail_is_upright() -> None:
@@ -44,7 +44,7 @@ def test_a_thumbnail_is_upright() -> None:
     exif[0x0112] = 6  # shown rotated by 90 degrees clockwise
     picture = Image.new("RGB", (400, 200), "red")
     picture.paste("blue", (200, 0, 400, 200))
-    small = made(encoded(picture, "JPEG", exif=exif, quality=95))
+    small = decoded_thumbnail(encoded(picture, "JPEG", exif=exif, quality=95))
     assert small.size == (160, 320)
     assert small.getpixel((80, 40)) == pytest.approx((254, 0, 0), abs=8)
     assert small.getpixel((80, 280)) == pytest.approx((0, 0, 254), abs=8)
@@ -52,7 +52,7 @@ def test_a_thumbnail_is_upright() -> None:
 
 def test_transparency_is_composited_over_white() -> None:
     clear = Image.new("RGBA", (64, 64), (200, 0, 0, 0))
-    assert np.asarray(made(encoded(clear, "PNG"))).min() > 250
+    assert np.asarray(decoded_thumbnail(encoded(clear, "PNG"))).min() > 250
 
 
 def test_a_thumbnail_has_no_metadata_of_the_file() -> None:
@@ -71,6 +71,6 @@ def test_a_thumbnail_has_no_metadata_of_the_file() -> None:
 
 def test_a_thumbnail_resembles_the_picture() -> None:
     original = photo(0, (640, 480))
-    small = np.asarray(made(encoded(original, "PNG"))).astype(float)
+    small = np.asarray(decoded_thumbnail(encoded(original, "PNG"))).astype(float)
     expected = np.asarray(original.resize((320, 240), Image.Resampling.BOX)).astype(float)
     assert np.abs(small - expected).mean() < 4

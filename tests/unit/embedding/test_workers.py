@@ -1,4 +1,4 @@
-"""Pool of threads."""
+"""Results, exceptions and cancellation of tasks in the pool of threads."""
 
 from __future__ import annotations
 

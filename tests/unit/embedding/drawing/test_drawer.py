@@ -1,4 +1,4 @@
-"""The Drawer: admission, validation, and decoding of thumbnails."""
+"""Admission and validation of drawings, and decoding of their thumbnails."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Layouts of a picture with thumbnails."""
+
 from __future__ import annotations
 
 import itertools

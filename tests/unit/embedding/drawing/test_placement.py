@@ -1,3 +1,5 @@
+"""Positions of labels."""
+
 from __future__ import annotations
 
 import itertools

@@ -52,10 +52,11 @@ def along(points: Sequence[Point], factor: float) -> list[tuple[int, int]]:
     ]
 
 
-def share_of(pixels: Pixels, places: Sequence[tuple[int, int]], color: str) -> float:
+def share_of(pixels: Pixels, positions: Sequence[tuple[int, int]], color: str) -> float:
+    """Return the share of positions (x, y) that nearly have a color."""
     near = [
         max(abs(int(a) - b) for a, b in zip(pixels[y, x], rgb(color), strict=True)) < 40
-        for x, y in places
+        for x, y in positions
     ]
     return sum(near) / len(near)
 
@@ -70,7 +71,7 @@ def test_outlines_lie_at_their_coordinates(side: int, background: tuple[int, int
     for row, shape in enumerate(shapes):
         color = HIGHLIGHT if row == 2 else COLORS[row]
         assert share_of(pixels, along(shape, factor), color) > 0.98
-        # and only there: slightly inside and outside, the background is unchanged
+        # Slightly inside and outside of the outline, the background is unchanged.
         off = (3 + 0.3 * Metrics.of(side).font) / factor
         center = np.mean(shape, axis=0)
         reach = np.abs(np.asarray(shape) - center).max(axis=0).min()

@@ -1,3 +1,5 @@
+"""Text in rows: scripts, breaks, truncation, and text without fonts."""
+
 from __future__ import annotations
 
 import os
@@ -65,8 +67,8 @@ def test_arabic_and_hebrew_are_right_to_left_and_shaped() -> None:
 @needs_fonts
 def test_emoji_keep_their_colors_and_letters_take_the_color_of_the_style() -> None:
     emoji = set_row("🦊", Style(40, "#ffffff")).pixels
-    seen = emoji[emoji[..., 3] > 200][:, :3].astype(int)
-    assert np.ptp(seen, axis=1).max() > 80
+    opaque = emoji[emoji[..., 3] > 200][:, :3].astype(int)
+    assert np.ptp(opaque, axis=1).max() > 80
     word = set_row("fox", Style(40, "#c02040")).pixels
     assert (word[word[..., 3] == 255][:, :3] == (0xC0, 0x20, 0x40)).all()
 
