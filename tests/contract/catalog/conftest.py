@@ -1,4 +1,4 @@
-"""A Catalog per backend: every test of this folder runs on both."""
+"""Fixtures of a Catalog on each backend: every test of this folder runs on both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def s3() -> Iterator[S3Server]:
 async def catalog(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, s3: S3Server
 ) -> AsyncIterator[Catalog]:
-    """Yield a Catalog on the embedded engine with a folder, and on a server with a bucket."""
+    """Yield a Catalog: first on the embedded engine and a folder, then on a server and a bucket."""
     folder = tmp_path_factory.mktemp("catalog")
     if request.param == "edge":
         settings, storage = settings_for(folder), None
@@ -41,7 +41,7 @@ async def catalog(
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def library(catalog: Catalog) -> str:
-    """Return the id of an empty library with one space."""
+    """Return the id of an empty library with one vector space."""
     library_id = f"library-{next(_numbers)}"
     await catalog.make_library(library_id)
     return library_id

@@ -1,4 +1,4 @@
-"""A running Catalog for tests, a client with shortcuts, and builders of messages."""
+"""A running Catalog for tests, a client with short methods, and functions that create messages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def settings_for(data_dir: Path, **changes: str) -> Settings:
 
 
 def make_local_cluster() -> ClusterStorage:
-    """Return the cluster backend on the client's local mode, without server and network."""
+    """Return the cluster backend in the client's local mode, without a server or a network."""
     return ClusterStorage(
         ClusterSettings(
             url="",
@@ -91,7 +91,7 @@ async def running_catalog(
 
 
 class Catalog:
-    """A client of the service with the calls that tests make most."""
+    """A client of the service with short methods for frequent calls."""
 
     def __init__(self, channel: grpc.aio.Channel, blobs: BlobStore | None = None) -> None:
         self.channel = channel
@@ -107,7 +107,7 @@ class Catalog:
     async def put(
         self, library_id: str, *entries: pb.Entry, **terms: Any
     ) -> Sequence[pb.PutEntryResult]:
-        """Store entries; return the result of each."""
+        """Store entries and return the result of each."""
         request = pb.PutEntriesRequest(library_id=library_id, entries=entries, **terms)
         return (await self.stub.PutEntries(request)).results
 
@@ -166,7 +166,7 @@ class Catalog:
 
     @property
     def blobs(self) -> BlobStore:
-        """The blob store of the service, for direct access."""
+        """The blob store of the service, for direct reads and writes."""
         assert self._blobs is not None
         return self._blobs
 
@@ -179,8 +179,8 @@ class Catalog:
         return list((await self.stub.GetThumbnails(request)).thumbnails)
 
 
-def turned(degrees: float) -> bytes:
-    """Return a unit vector of `SPACE` at this angle to the first axis."""
+def vector_at(degrees: float) -> bytes:
+    """Return the unit vector of `SPACE` at an angle to the first axis, in degrees."""
     vector = np.zeros(SPACE_DIMENSIONS, "<f4")
     vector[0], vector[1] = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return vector.tobytes()
@@ -196,7 +196,7 @@ def make_entry(image_id: str, values: bytes | None = None, **fields: Any) -> pb.
     """Return an entry with one vector of `SPACE`; tags may be plain Python values."""
     tags = {name: tag(value) for name, value in fields.pop("tags", {}).items()}
     entry = pb.Entry(image_id=image_id, tags=tags, **fields)
-    entry.vectors.add(space=SPACE, values=turned(0) if values is None else values)
+    entry.vectors.add(space=SPACE, values=vector_at(0) if values is None else values)
     return entry
 
 
@@ -230,21 +230,21 @@ def has(field: str) -> filter_pb2.Filter:
     return filter_pb2.Filter(condition=condition)
 
 
-def both(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
+def all_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
     return filter_pb2.Filter(all_of=filter_pb2.FilterList(filters=filters))
 
 
-def either(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
+def any_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
     return filter_pb2.Filter(any_of=filter_pb2.FilterList(filters=filters))
 
 
-def no(member: filter_pb2.Filter) -> filter_pb2.Filter:
+def negated(member: filter_pb2.Filter) -> filter_pb2.Filter:
     return filter_pb2.Filter(negation=member)
 
 
 @contextmanager
 def refused(reason: Reason) -> Iterator[list[ServiceError]]:
-    """Expect a call to fail with this reason; the list then holds the error."""
+    """Assert that a call fails with a reason. The yielded list then contains the error."""
     errors: list[ServiceError] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         yield errors

@@ -1,4 +1,4 @@
-"""Storing, reading, changing, deleting and listing entries, on both backends."""
+"""Storing, reading, updating, deleting and listing entries, on both backends."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.contract.catalog.support import (
     SPACE,
     SPACE_DIMENSIONS,
     Catalog,
-    both,
+    all_of,
     has,
     make_entry,
     random_units,
     refused,
     tag,
-    turned,
+    vector_at,
     where,
 )
 
@@ -44,7 +44,7 @@ def reason_of(result: pb.PutEntryResult) -> Reason | None:
 def full_entry() -> pb.Entry:
     return make_entry(
         "folder%2Fcat é.jpg",
-        turned(30),
+        vector_at(30),
         entity_id="cat",
         category=category_pb2.CATEGORY_BAG,
         tags={"brand": "acme", "stock": 2**62 + 1, "price": 7.0, "new": True, "old": False},
@@ -113,10 +113,10 @@ async def test_a_minimal_entry_has_only_ids_and_times(catalog: Catalog, library:
 
 
 async def test_an_existing_image_id_is_refused(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, make_entry("image", turned(0)))
-    (result,) = await catalog.put(library, make_entry("image", turned(90)))
+    await catalog.store(library, make_entry("image", vector_at(0)))
+    (result,) = await catalog.put(library, make_entry("image", vector_at(90)))
     assert reason_of(result) is Reason.IMAGE_ALREADY_EXISTS
-    (hit,) = (await catalog.query(library, turned(0)))[0]
+    (hit,) = (await catalog.query(library, vector_at(0)))[0]
     assert hit.similarity == pytest.approx(1)
 
 
@@ -125,7 +125,7 @@ async def test_overwriting_replaces_everything_but_the_create_time(
 ) -> None:
     (first,) = await catalog.store(library, make_entry("image", entity_id="a", tags={"n": 1}))
     (second,) = await catalog.store(
-        library, make_entry("image", turned(90), tags={"m": 2}), allow_overwrite=[True]
+        library, make_entry("image", vector_at(90), tags={"m": 2}), allow_overwrite=[True]
     )
     assert second.create_time == first.create_time
     assert second.update_time.ToNanoseconds() > first.update_time.ToNanoseconds()
@@ -133,12 +133,14 @@ async def test_overwriting_replaces_everything_but_the_create_time(
     assert read == second
     assert not read.entity_id
     assert set(read.tags) == {"m"}
-    (hit,) = (await catalog.query(library, turned(90)))[0]
+    (hit,) = (await catalog.query(library, vector_at(90)))[0]
     assert hit.similarity == pytest.approx(1)
     assert (await catalog.library(library)).entry_count == 1
 
 
-async def test_items_see_earlier_items_of_the_same_call(catalog: Catalog, library: str) -> None:
+async def test_an_item_can_overwrite_an_earlier_item_of_the_same_call(
+    catalog: Catalog, library: str
+) -> None:
     results = await catalog.put(
         library,
         make_entry("twice", entity_id="first"),
@@ -165,7 +167,7 @@ async def test_concurrent_puts_of_one_id_store_one_entry(catalog: Catalog, libra
     assert await catalog.get(library, "image") == stored
 
 
-async def test_a_repeated_put_counts_as_stored(catalog: Catalog, library: str) -> None:
+async def test_a_repeated_put_returns_the_stored_entry(catalog: Catalog, library: str) -> None:
     (first,) = await catalog.store(library, make_entry("image"), request_ids=["r1"])
     (again,) = await catalog.store(library, make_entry("image"), request_ids=["r1"])
     assert again == first
@@ -205,9 +207,9 @@ async def test_items_beyond_the_capacity_are_refused_in_order(
         ({"tags": {"unset": {}}}, Reason.FIELD_REQUIRED),
         ({"region": {"x_min": float("inf")}}, Reason.FIELD_INVALID),
         ({"vectors": []}, Reason.FIELD_INVALID),
-        ({"vectors": [{"space": "other@1", "values": turned(0)}]}, Reason.FIELD_INVALID),
-        ({"vectors": [{"space": SPACE, "values": turned(0)[4:]}]}, Reason.FIELD_INVALID),
-        ({"vectors": [{"space": SPACE, "values": turned(0)}] * 2}, Reason.FIELD_INVALID),
+        ({"vectors": [{"space": "other@1", "values": vector_at(0)}]}, Reason.FIELD_INVALID),
+        ({"vectors": [{"space": SPACE, "values": vector_at(0)[4:]}]}, Reason.FIELD_INVALID),
+        ({"vectors": [{"space": SPACE, "values": vector_at(0)}] * 2}, Reason.FIELD_INVALID),
         ({"vectors": [{"space": SPACE, "values": bytes(64)}]}, Reason.FIELD_INVALID),
         (
             {"vectors": [{"space": SPACE, "values": np.full(16, np.nan, "<f4").tobytes()}]},
@@ -223,7 +225,7 @@ async def test_an_invalid_item_does_not_fail_the_others(
     catalog: Catalog, library: str, change: dict[str, Any], reason: Reason
 ) -> None:
     bad = pb.Entry(
-        **{"image_id": "bad", "vectors": [{"space": SPACE, "values": turned(0)}]} | change
+        **{"image_id": "bad", "vectors": [{"space": SPACE, "values": vector_at(0)}]} | change
     )
     results = await catalog.put(library, make_entry("before"), bad, make_entry("after"))
     assert [reason_of(result) for result in results] == [None, reason, None]
@@ -233,7 +235,7 @@ async def test_an_invalid_item_does_not_fail_the_others(
     assert await catalog.find(library) == {"before", "after"}
 
 
-async def test_each_dense_space_needs_its_vector(catalog: Catalog, new_id: str) -> None:
+async def test_an_entry_needs_a_vector_of_each_dense_space(catalog: Catalog, new_id: str) -> None:
     spaces = [
         {"name": SPACE, "dimensions": SPACE_DIMENSIONS},
         {"name": OTHER_SPACE, "dimensions": OTHER_DIMENSIONS},
@@ -253,7 +255,7 @@ async def test_each_dense_space_needs_its_vector(catalog: Catalog, new_id: str) 
         {"entries": [make_entry("a")], "allow_overwrite": [True, False]},
         {"entries": [make_entry("a")], "request_ids": ["r", "s"]},
     ],
-    ids=["none", "too many", "terms of two", "request ids of two"],
+    ids=["no entry", "too many entries", "overwrite flags of two", "request ids of two"],
 )
 async def test_an_invalid_batch_is_refused_as_a_whole(
     catalog: Catalog, library: str, request_fields: dict[str, Any]
@@ -263,7 +265,7 @@ async def test_an_invalid_batch_is_refused_as_a_whole(
     assert await catalog.count(library) == 0
 
 
-async def test_the_first_use_fixes_a_tags_type(catalog: Catalog, library: str) -> None:
+async def test_the_first_use_of_a_tag_fixes_its_type(catalog: Catalog, library: str) -> None:
     results = await catalog.put(
         library,
         make_entry("float", tags={"price": 1.5}),
@@ -305,7 +307,7 @@ async def test_entries_are_returned_in_the_requested_order(catalog: Catalog, lib
     assert [entry.image_id for entry in read] == ["c", "a", "d", "a"]
 
 
-async def test_the_uid_of_an_entry_depends_on_its_image_id_only(
+async def test_the_uid_of_an_entry_depends_only_on_its_image_id(
     catalog: Catalog, library: str, new_id: str
 ) -> None:
     await catalog.make_library(new_id)
@@ -315,7 +317,7 @@ async def test_the_uid_of_an_entry_depends_on_its_image_id_only(
     assert here.uid == there.uid == uuid.uuid5(namespace, "image").bytes
 
 
-async def test_an_update_changes_the_fields_of_its_mask_only(
+async def test_an_update_changes_only_the_fields_of_its_mask(
     catalog: Catalog, library: str
 ) -> None:
     sent = full_entry()
@@ -383,11 +385,13 @@ async def test_a_repeated_update_returns_the_first_answer(catalog: Catalog, libr
     assert read.entity_id == "b"
 
 
-async def test_deleting_by_ids_counts_existing_entries_only(catalog: Catalog, library: str) -> None:
+async def test_a_deletion_by_ids_counts_only_existing_entries(
+    catalog: Catalog, library: str
+) -> None:
     await catalog.store(library, *(make_entry(name) for name in "abc"))
     assert await catalog.delete(library, "a", "gone", "b", "a") == 2
     assert await catalog.find(library) == {"c"}
-    assert await catalog.nearest(library, turned(0)) == ["c"]
+    assert await catalog.nearest(library, vector_at(0)) == ["c"]
 
 
 async def test_deleting_by_filter_deletes_every_matching_entry(
@@ -402,7 +406,7 @@ async def test_deleting_by_filter_deletes_every_matching_entry(
     assert await catalog.delete(library, filter=where("tags.odd", "=", True)) == 1200
     assert await catalog.count(library) == 500
     assert await catalog.delete(library, filter=where("tags.never", "=", 1)) == 0
-    assert await catalog.delete(library, filter=both()) == 500
+    assert await catalog.delete(library, filter=all_of()) == 500
     assert await catalog.count(library) == 0
 
 
@@ -411,7 +415,7 @@ async def test_deleting_needs_ids_or_a_filter(catalog: Catalog, library: str) ->
     with refused(Reason.FIELD_INVALID):
         await catalog.delete(library)
     with refused(Reason.FIELD_INVALID):
-        await catalog.delete(library, "a", filter=both())
+        await catalog.delete(library, "a", filter=all_of())
     with refused(Reason.FIELD_INVALID):
         await catalog.delete(library, filter=filter_pb2.Filter())
     assert await catalog.count(library) == 1
@@ -437,9 +441,9 @@ async def list_page(
 async def test_pages_list_each_entry_once_during_concurrent_writes(
     catalog: Catalog, library: str
 ) -> None:
-    steady = {f"steady {n}" for n in range(40)}
-    passing = [f"passing {n}" for n in range(40)]
-    await catalog.store(library, *(make_entry(name) for name in sorted(steady) + passing))
+    kept = {f"kept {n}" for n in range(40)}
+    to_delete = [f"to delete {n}" for n in range(40)]
+    await catalog.store(library, *(make_entry(name) for name in sorted(kept) + to_delete))
     listed: list[pb.Entry] = []
     token = ""
     for turn in range(100):
@@ -449,12 +453,12 @@ async def test_pages_list_each_entry_once_during_concurrent_writes(
         if not token:
             break
         await catalog.store(library, make_entry(f"new {turn}"))
-        # Delete also the entry that the next page starts after.
-        gone = {page.entries[-1].image_id, passing[turn]} - steady
-        await catalog.delete(library, *gone)
+        # Delete the entry that the page token refers to, too.
+        deleted = {page.entries[-1].image_id, to_delete[turn]} - kept
+        await catalog.delete(library, *deleted)
     names = [entry.image_id for entry in listed]
     assert len(set(names)) == len(names)
-    assert steady <= set(names)
+    assert kept <= set(names)
     uids = [entry.uid for entry in listed]
     assert uids == sorted(uids)
 
@@ -476,7 +480,7 @@ async def test_page_sizes_have_a_default_and_a_maximum(catalog: Catalog, library
         await list_page(catalog, library, page_size=-1)
 
 
-async def test_a_page_token_is_valid_for_one_list_only(
+async def test_a_page_token_is_valid_only_for_its_library_and_filter(
     catalog: Catalog, library: str, new_id: str
 ) -> None:
     await catalog.make_library(new_id)
@@ -495,10 +499,10 @@ async def test_a_page_token_is_valid_for_one_list_only(
 
 
 async def test_listed_entries_have_vectors_if_requested(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, make_entry("a", turned(20)))
+    await catalog.store(library, make_entry("a", vector_at(20)))
     page = await list_page(catalog, library, include_vectors=True)
     vector = np.frombuffer(page.entries[0].vectors[0].values, "<f4")
-    np.testing.assert_allclose(vector, np.frombuffer(turned(20), "<f4"), atol=1e-6)
+    np.testing.assert_allclose(vector, np.frombuffer(vector_at(20), "<f4"), atol=1e-6)
     assert not (await list_page(catalog, library)).entries[0].vectors
 
 

@@ -9,13 +9,13 @@ from imagesearch.catalog.v1 import filter_pb2
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import (
     Catalog,
-    both,
-    either,
+    all_of,
+    any_of,
     has,
     make_entry,
-    no,
+    negated,
     refused,
-    turned,
+    vector_at,
     where,
 )
 
@@ -56,14 +56,18 @@ CASES: list[tuple[str, Filter, str]] = [
     ("string", where("tags.brand", "=", "acme"), "a"),
     ("empty string", where("tags.brand", "=", ""), "b"),
     ("string not equal", where("tags.brand", "!=", "acme"), "bc"),
-    ("negation includes entries without the tag", no(where("tags.brand", "=", "acme")), "bcdef"),
+    (
+        "negation includes entries without the tag",
+        negated(where("tags.brand", "=", "acme")),
+        "bcdef",
+    ),
     ("has", has("tags.brand"), "abc"),
-    ("has, negated", no(has("tags.brand")), "def"),
+    ("has, negated", negated(has("tags.brand")), "def"),
     ("capital letters and digits in a name", where("tags.Brand_2", "=", "x"), "d"),
     ("shortest name", where("tags._", "=", "y"), "d"),
     ("never used tag", where("tags.never", "=", "x"), ""),
     ("never used tag, not equal", where("tags.never", "!=", "x"), ""),
-    ("never used tag, negated", no(where("tags.never", ">", 1)), "abcdef"),
+    ("never used tag, negated", negated(where("tags.never", ">", 1)), "abcdef"),
     ("has never used tag", has("tags.never"), ""),
     ("true", where("tags.new", "=", True), "a"),
     ("false", where("tags.new", "=", False), "b"),
@@ -74,15 +78,15 @@ CASES: list[tuple[str, Filter, str]] = [
     ("integer above a half", where("tags.stock", ">", 0.5), "acd"),
     ("integer below a half", where("tags.stock", "<", -0.5), "be"),
     ("integer beyond double", where("tags.stock", "=", 2**53 + 1), "c"),
-    ("integer next to it", where("tags.stock", "=", 2**53), ""),
-    ("integer above it", where("tags.stock", ">", 2**53 + 1), "d"),
-    ("integer from it", where("tags.stock", ">=", 2**53 + 1), "cd"),
-    ("integer from the next", where("tags.stock", ">=", 2**53 + 2), "d"),
-    ("integer below it", where("tags.stock", "<", 2**53 + 1), "abe"),
-    ("integer up to it", where("tags.stock", "<=", 2**53 + 1), "abce"),
+    ("neighbor of an integer beyond double", where("tags.stock", "=", 2**53), ""),
+    ("above an integer beyond double", where("tags.stock", ">", 2**53 + 1), "d"),
+    ("at least an integer beyond double", where("tags.stock", ">=", 2**53 + 1), "cd"),
+    ("at least the next integer", where("tags.stock", ">=", 2**53 + 2), "d"),
+    ("below an integer beyond double", where("tags.stock", "<", 2**53 + 1), "abe"),
+    ("at most an integer beyond double", where("tags.stock", "<=", 2**53 + 1), "abce"),
     ("largest integer", where("tags.stock", "=", 2**63 - 1), "d"),
     ("below the largest integer", where("tags.stock", "<", 2**63 - 1), "abce"),
-    ("from the largest integer", where("tags.stock", ">=", 2**63 - 1), "d"),
+    ("at least the largest integer", where("tags.stock", ">=", 2**63 - 1), "d"),
     ("above the largest integer", where("tags.stock", ">", 2**63 - 1), ""),
     ("smallest integer", where("tags.stock", "<=", -(2**63)), "e"),
     ("above the smallest integer", where("tags.stock", ">", -(2**63)), "abcd"),
@@ -91,7 +95,7 @@ CASES: list[tuple[str, Filter, str]] = [
     ("float equal to an integer", where("tags.price", "=", 7), "b"),
     ("float not equal", where("tags.price", "!=", 0.1), "bc"),
     ("float below itself", where("tags.price", "<", 0.1), ""),
-    ("float up to itself", where("tags.price", "<=", 0.1), "a"),
+    ("float at most itself", where("tags.price", "<=", 0.1), "a"),
     ("float above an integer", where("tags.price", ">", 0), "abc"),
     ("float above an integer that is not a double", where("tags.price", ">", 2**53 + 1), "c"),
     ("category", where("category", "=", 4), "a"),
@@ -103,48 +107,50 @@ CASES: list[tuple[str, Filter, str]] = [
     ("width", where("width", ">=", 100), "ab"),
     ("height", where("height", "=", 50), "a"),
     ("size", where("size_bytes", "<", 11), "ab"),
-    ("hash", where("sha256", "=", "aa"), "a"),
+    ("file hash", where("sha256", "=", "aa"), "a"),
     ("sharpness", where("sharpness", ">", 2), "b"),
     ("create time", where("create_time", ">", 1.7e9), "abcdef"),
     ("update time", where("update_time", "<", 1.7e9), ""),
     ("attribute", where("attributes.pattern", "=", "striped"), "c"),
-    ("one of several colors", where("attributes.color", "=", "navy"), "c"),
+    ("second of two colors", where("attributes.color", "=", "navy"), "c"),
     ("color", where("attributes.color", "=", "red"), "cd"),
     ("color not equal", where("attributes.color", "!=", "navy"), "d"),
     ("has color", has("attributes.color"), "cd"),
     ("unknown attribute", has("attributes.sleeve"), ""),
-    ("empty all_of", both(), "abcdef"),
-    ("empty any_of", either(), ""),
-    ("negated empty any_of", no(either()), "abcdef"),
-    ("empty any_of inside all_of", both(either(), has("category")), ""),
-    ("both", both(has("tags.brand"), where("tags.stock", "<", 2)), "ab"),
-    ("either", either(where("tags.brand", "=", "Acme"), where("category", "=", 4)), "ac"),
+    ("empty all_of", all_of(), "abcdef"),
+    ("empty any_of", any_of(), ""),
+    ("negated empty any_of", negated(any_of()), "abcdef"),
+    ("empty any_of inside all_of", all_of(any_of(), has("category")), ""),
+    ("both", all_of(has("tags.brand"), where("tags.stock", "<", 2)), "ab"),
+    ("either", any_of(where("tags.brand", "=", "Acme"), where("category", "=", 4)), "ac"),
     (
         "nested",
-        no(either(both(has("category"), has("tags.brand")), where("tags.stock", "<", 0))),
+        negated(any_of(all_of(has("category"), has("tags.brand")), where("tags.stock", "<", 0))),
         "df",
     ),
-    ("double negation", no(no(has("category"))), "ac"),
+    ("double negation", negated(negated(has("category"))), "ac"),
 ]
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
-async def shelf(catalog: Catalog) -> str:
+async def filled_library(catalog: Catalog) -> str:
     await catalog.make_library("shelf")
     await catalog.store(
-        "shelf", *(make_entry(name, turned(0), **fields) for name, fields in ENTRIES.items())
+        "shelf", *(make_entry(name, vector_at(0), **fields) for name, fields in ENTRIES.items())
     )
     return "shelf"
 
 
-@pytest.mark.parametrize(("tree", "taken"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("tree", "expected"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
 async def test_a_filter_matches_the_expected_entries(
-    catalog: Catalog, shelf: str, tree: Filter, taken: str
+    catalog: Catalog, filled_library: str, tree: Filter, expected: str
 ) -> None:
-    assert await catalog.find(shelf, tree) == set(taken)
-    assert await catalog.count(shelf, tree) == len(taken)
-    assert set(await catalog.nearest(shelf, turned(0), filter=tree)) == set(taken)
-    assert await catalog.find(shelf, no(tree)) == ALL - set(taken)
+    assert await catalog.find(filled_library, tree) == set(expected)
+    assert await catalog.count(filled_library, tree) == len(expected)
+    assert set(await catalog.nearest(filled_library, vector_at(0), filter=tree)) == set(expected)
+    assert await catalog.find(filled_library, negated(tree)) == ALL - set(expected)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +173,19 @@ async def test_a_filter_matches_the_expected_entries(
         where("tags.price", "<", float("inf")),
         where("category", "=", "Bag"),
         Filter(),
-        no(Filter()),
+        negated(Filter()),
         Filter(condition=filter_pb2.Condition(field="tags.stock")),
         Filter(condition=filter_pb2.Condition(field="tags.stock", operator=1)),
     ],
     ids=str,
 )
-async def test_an_invalid_filter_is_refused(catalog: Catalog, shelf: str, tree: Filter) -> None:
+async def test_an_invalid_filter_is_refused(
+    catalog: Catalog, filled_library: str, tree: Filter
+) -> None:
     with refused(
         Reason.FIELD_INVALID
         if tree.condition.operator != 1 or tree.condition.HasField("value")
         else Reason.FIELD_REQUIRED
     ) as errors:
-        await catalog.count(shelf, tree)
+        await catalog.count(filled_library, tree)
     assert errors[0].fields[0].field == "filter"

@@ -1,4 +1,4 @@
-"""Creating, listing, changing and deleting libraries, on both backends."""
+"""Creating, listing, updating and deleting libraries, on both backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.common.errors import Reason
-from tests.contract.catalog.support import Catalog, make_entry, refused, turned
+from tests.contract.catalog.support import Catalog, make_entry, refused, vector_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -100,7 +100,7 @@ async def test_a_repeated_creation_returns_the_first_answer(catalog: Catalog, ne
         )
 
 
-async def test_an_overlong_request_id_is_refused(catalog: Catalog, library: str) -> None:
+async def test_a_request_id_that_is_too_long_is_refused(catalog: Catalog, library: str) -> None:
     with refused(Reason.FIELD_INVALID):
         await catalog.stub.DeleteLibrary(
             pb.DeleteLibraryRequest(library_id=library, request_id="r" * 129)
@@ -127,12 +127,12 @@ async def test_pages_list_every_library_once_in_id_order(catalog: Catalog, new_i
 
 
 @pytest.mark.parametrize("token", ["x", "AAAA", "é", "a" * 200])
-async def test_a_foreign_page_token_is_refused(catalog: Catalog, token: str) -> None:
+async def test_an_invalid_page_token_is_refused(catalog: Catalog, token: str) -> None:
     with refused(Reason.PAGE_TOKEN_INVALID):
         await catalog.stub.ListLibraries(pb.ListLibrariesRequest(page_token=token))
 
 
-async def test_an_update_changes_the_fields_of_its_mask_only(catalog: Catalog, new_id: str) -> None:
+async def test_an_update_changes_only_the_fields_of_its_mask(catalog: Catalog, new_id: str) -> None:
     before = await catalog.make_library(new_id, display_name="old", description="kept")
     after = await catalog.stub.UpdateLibrary(
         pb.UpdateLibraryRequest(
@@ -147,7 +147,7 @@ async def test_an_update_changes_the_fields_of_its_mask_only(catalog: Catalog, n
 
 
 @pytest.mark.parametrize("path", ["uid", "spaces", "type", "entry_count", "nothing", "tag_types"])
-async def test_fixed_fields_of_a_library_can_not_be_changed(
+async def test_immutable_fields_of_a_library_can_not_be_updated(
     catalog: Catalog, library: str, path: str
 ) -> None:
     with refused(Reason.FIELD_INVALID):
@@ -158,7 +158,7 @@ async def test_fixed_fields_of_a_library_can_not_be_changed(
         )
 
 
-async def test_a_capacity_below_the_count_refuses_new_entries(
+async def test_new_entries_are_refused_if_the_capacity_is_below_the_count(
     catalog: Catalog, library: str
 ) -> None:
     await catalog.store(library, *(make_entry(f"image {number}") for number in range(3)))
@@ -182,7 +182,7 @@ async def test_deleting_a_library_deletes_its_entries(catalog: Catalog, new_id: 
     for call in (
         catalog.library(new_id),
         catalog.count(new_id),
-        catalog.query(new_id, turned(0)),
+        catalog.query(new_id, vector_at(0)),
         catalog.put(new_id, make_entry("another")),
         catalog.delete(new_id, "an image"),
     ):
@@ -193,7 +193,7 @@ async def test_deleting_a_library_deletes_its_entries(catalog: Catalog, new_id: 
     assert (await catalog.library(new_id)).entry_count == 0
     assert await catalog.get(new_id, "an image") == []
     with refused(Reason.LIBRARY_CHANGED):
-        await catalog.query(new_id, turned(0), library_uid=old.uid)
+        await catalog.query(new_id, vector_at(0), library_uid=old.uid)
     with refused(Reason.LIBRARY_CHANGED):
         await catalog.put(new_id, make_entry("another"), library_uid=old.uid)
 
@@ -206,7 +206,7 @@ async def test_a_repeated_deletion_succeeds(catalog: Catalog, library: str) -> N
         await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id=library))
 
 
-async def test_counts_follow_writes(catalog: Catalog, library: str) -> None:
+async def test_counts_are_current_after_writes(catalog: Catalog, library: str) -> None:
     await catalog.store(library, *(make_entry(f"image {number}") for number in range(5)))
     await catalog.store(library, make_entry("image 0"), allow_overwrite=[True])
     await catalog.delete(library, "image 1", "image 2")

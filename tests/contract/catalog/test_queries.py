@@ -18,7 +18,7 @@ from tests.contract.catalog.support import (
     make_entry,
     random_units,
     refused,
-    turned,
+    vector_at,
     where,
 )
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_hits_are_ordered_by_cosine_similarity(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 60, 20, 40)))
-    (hits,) = await catalog.query(library, turned(10), include_entries=True)
+    await catalog.store(library, *(make_entry(f"{n}", vector_at(n)) for n in (0, 60, 20, 40)))
+    (hits,) = await catalog.query(library, vector_at(10), include_entries=True)
     assert {hit.entry.image_id for hit in hits[:2]} == {"0", "20"}
     assert [hit.entry.image_id for hit in hits[2:]] == ["40", "60"]
     expected = [math.cos(math.radians(degrees)) for degrees in (10, 10, 30, 50)]
@@ -37,9 +37,9 @@ async def test_hits_are_ordered_by_cosine_similarity(catalog: Catalog, library: 
 async def test_the_first_hits_come_with_their_entries(catalog: Catalog, library: str) -> None:
     await catalog.store(
         library,
-        *(make_entry(f"{n}", turned(n), entity_id=f"{n // 20}") for n in (0, 10, 20, 30, 40)),
+        *(make_entry(f"{n}", vector_at(n), entity_id=f"{n // 20}") for n in (0, 10, 20, 30, 40)),
     )
-    queries = (turned(0), turned(40))
+    queries = (vector_at(0), vector_at(40))
     results = await catalog.query(library, *queries, include_entries=True, entry_count=2)
     assert [[hit.entry.image_id for hit in hits] for hits in results] == [
         ["0", "10", "", "", ""],
@@ -47,17 +47,19 @@ async def test_the_first_hits_come_with_their_entries(catalog: Catalog, library:
     ]
     assert [len({hit.uid for hit in hits}) for hits in results] == [5, 5]
     (hits,) = await catalog.query(
-        library, turned(0), include_entries=True, entry_count=2, distinct_entities=True
+        library, vector_at(0), include_entries=True, entry_count=2, distinct_entities=True
     )
     assert [hit.entry.image_id for hit in hits] == ["0", "20", ""]
     assert not hits[2].HasField("entry")
     with refused(Reason.FIELD_INVALID):
-        await catalog.query(library, turned(0), entry_count=2)
+        await catalog.query(library, vector_at(0), entry_count=2)
     with refused(Reason.FIELD_INVALID):
-        await catalog.query(library, turned(0), include_entries=True, entry_count=-1)
+        await catalog.query(library, vector_at(0), include_entries=True, entry_count=-1)
 
 
-async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) -> None:
+async def test_results_are_in_the_order_of_the_query_vectors(
+    catalog: Catalog, library: str
+) -> None:
     vectors = random_units(100, seed=1)
     await catalog.store(library, *(make_entry(f"{n}", v) for n, v in enumerate(vectors)))
     results = await catalog.query(library, *vectors, limit=3, include_entries=True)
@@ -68,38 +70,41 @@ async def test_each_vector_is_answered_in_order(catalog: Catalog, library: str) 
 async def test_a_merged_query_returns_each_entry_once_with_its_best_similarity(
     catalog: Catalog, library: str
 ) -> None:
-    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
+    await catalog.store(library, *(make_entry(f"{n}", vector_at(n)) for n in (0, 30, 60)))
     query = {"merged": True, "include_entries": True}
-    (hits,) = await catalog.query(library, turned(1), turned(32), turned(3), **query)
+    (hits,) = await catalog.query(library, vector_at(1), vector_at(32), vector_at(3), **query)
     assert [hit.entry.image_id for hit in hits] == ["0", "30", "60"]
     expected = [math.cos(math.radians(degrees)) for degrees in (1, 2, 28)]
     assert [hit.similarity for hit in hits] == pytest.approx(expected, abs=1e-5)
-    (hits,) = await catalog.query(library, turned(1), turned(32), merged=True, limit=2)
+    (hits,) = await catalog.query(library, vector_at(1), vector_at(32), merged=True, limit=2)
     assert len(hits) == 2
-    none = where("tags.unknown", "=", 1)
-    assert await catalog.query(library, turned(1), turned(3), merged=True, filter=none) == [[]]
+    unmatched = where("tags.unknown", "=", 1)
+    results = await catalog.query(
+        library, vector_at(1), vector_at(3), merged=True, filter=unmatched
+    )
+    assert results == [[]]
     with refused(Reason.FIELD_INVALID):
-        await catalog.query(library, turned(0), merged=True, distinct_entities=True)
+        await catalog.query(library, vector_at(0), merged=True, distinct_entities=True)
 
 
 async def test_a_merged_query_limits_the_hits_of_each_vector(
     catalog: Catalog, library: str
 ) -> None:
-    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 2, 4, 60, 62)))
+    await catalog.store(library, *(make_entry(f"{n}", vector_at(n)) for n in (0, 2, 4, 60, 62)))
     query = {"merged": True, "include_entries": True, "limit": 4}
-    (hits,) = await catalog.query(library, turned(-1), turned(66), **query)
+    (hits,) = await catalog.query(library, vector_at(-1), vector_at(66), **query)
     assert [hit.entry.image_id for hit in hits] == ["0", "2", "62", "4"]
     (hits,) = await catalog.query(
-        library, turned(-1), turned(66), merged_hits_per_vector=1, **query
+        library, vector_at(-1), vector_at(66), merged_hits_per_vector=1, **query
     )
     assert [hit.entry.image_id for hit in hits] == ["0", "62"]
-    (hits,) = await catalog.query(library, turned(-1), merged_hits_per_vector=9, **query)
+    (hits,) = await catalog.query(library, vector_at(-1), merged_hits_per_vector=9, **query)
     assert len(hits) == 4
     with refused(Reason.FIELD_INVALID):
-        await catalog.query(library, turned(0), merged=True, merged_hits_per_vector=-1)
+        await catalog.query(library, vector_at(0), merged=True, merged_hits_per_vector=-1)
 
 
-async def test_many_merged_vectors_find_the_same_as_separate_queries(
+async def test_a_merged_query_finds_the_same_hits_as_separate_queries(
     catalog: Catalog, library: str
 ) -> None:
     stored = random_units(300, seed=3)
@@ -128,28 +133,28 @@ async def test_hits_without_entries_have_only_uid_and_similarity(
     catalog: Catalog, library: str
 ) -> None:
     (stored,) = await catalog.store(library, make_entry("a", tags={"n": 1}))
-    ((hit,),) = await catalog.query(library, turned(0))
+    ((hit,),) = await catalog.query(library, vector_at(0))
     assert hit.uid == stored.uid
     assert not hit.HasField("entry")
-    ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
+    ((hit,),) = await catalog.query(library, vector_at(0), include_entries=True)
     assert hit.entry == stored
 
 
 async def test_hits_have_no_features(catalog: Catalog, library: str) -> None:
     await catalog.store(library, make_entry("a", features=b"\0blob"))
-    ((hit,),) = await catalog.query(library, turned(0), include_entries=True)
+    ((hit,),) = await catalog.query(library, vector_at(0), include_entries=True)
     assert hit.entry.image_id == "a"
     assert hit.entry.features == b""
 
 
 async def test_the_minimum_similarity_is_inclusive(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, *(make_entry(f"{n}", turned(n)) for n in (0, 30, 60)))
-    (hits,) = await catalog.query(library, turned(0))
+    await catalog.store(library, *(make_entry(f"{n}", vector_at(n)) for n in (0, 30, 60)))
+    (hits,) = await catalog.query(library, vector_at(0))
     for count, hit in enumerate(hits, start=1):
-        (above,) = await catalog.query(library, turned(0), min_similarity=hit.similarity)
+        (above,) = await catalog.query(library, vector_at(0), min_similarity=hit.similarity)
         assert len(above) == count
         higher = float(np.nextafter(np.float32(hit.similarity), np.float32(2)))
-        (above,) = await catalog.query(library, turned(0), min_similarity=higher)
+        (above,) = await catalog.query(library, vector_at(0), min_similarity=higher)
         assert len(above) == count - 1
 
 
@@ -164,11 +169,13 @@ async def test_the_limit_has_a_default_and_a_range(catalog: Catalog, library: st
             await catalog.query(library, vectors[0], limit=limit)
 
 
-async def test_a_filter_narrows_the_search(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, *(make_entry(f"{n}", turned(n), tags={"n": n}) for n in range(60)))
-    found = await catalog.nearest(library, turned(0), filter=where("tags.n", ">=", 30), limit=3)
+async def test_hits_match_the_filter(catalog: Catalog, library: str) -> None:
+    await catalog.store(
+        library, *(make_entry(f"{n}", vector_at(n), tags={"n": n}) for n in range(60))
+    )
+    found = await catalog.nearest(library, vector_at(0), filter=where("tags.n", ">=", 30), limit=3)
     assert found == ["30", "31", "32"]
-    assert await catalog.nearest(library, turned(0), filter=where("tags.n", ">", 99)) == []
+    assert await catalog.nearest(library, vector_at(0), filter=where("tags.n", ">", 99)) == []
 
 
 async def test_hits_are_the_nearest_entries_by_brute_force(catalog: Catalog, library: str) -> None:
@@ -187,7 +194,7 @@ async def test_distinct_entities_returns_the_best_hit_of_each_entity(
 
     def entries_of(count: int, entity_id: str, degrees: float) -> list[pb.Entry]:
         return [
-            make_entry(f"{next(numbers)}", turned(degrees + n / 100), entity_id=entity_id)
+            make_entry(f"{next(numbers)}", vector_at(degrees + n / 100), entity_id=entity_id)
             for n in range(count)
         ]
 
@@ -202,11 +209,11 @@ async def test_distinct_entities_returns_the_best_hit_of_each_entity(
         (50, ["crowd", "near", "", "", "far", "last"]),
     ):
         (hits,) = await catalog.query(
-            library, turned(0), limit=limit, distinct_entities=True, include_entries=True
+            library, vector_at(0), limit=limit, distinct_entities=True, include_entries=True
         )
         assert [hit.entry.entity_id for hit in hits] == expected
         assert hits[0].entry.image_id == "0"
-    (bare,) = await catalog.query(library, turned(0), limit=6, distinct_entities=True)
+    (bare,) = await catalog.query(library, vector_at(0), limit=6, distinct_entities=True)
     assert [hit.uid for hit in bare] == [hit.uid for hit in hits]
     assert not bare[0].HasField("entry")
 
@@ -216,11 +223,14 @@ async def test_distinct_entities_respects_filter_and_minimum_similarity(
 ) -> None:
     await catalog.store(
         library,
-        *(make_entry(f"{n}", turned(n), entity_id=f"{n // 10}", tags={"n": n}) for n in range(60)),
+        *(
+            make_entry(f"{n}", vector_at(n), entity_id=f"{n // 10}", tags={"n": n})
+            for n in range(60)
+        ),
     )
     (hits,) = await catalog.query(
         library,
-        turned(0),
+        vector_at(0),
         limit=5,
         distinct_entities=True,
         include_entries=True,
@@ -234,14 +244,27 @@ async def test_distinct_entities_respects_filter_and_minimum_similarity(
     "fields",
     [
         {"vectors": []},
-        {"vectors": [{"space": SPACE, "values": turned(0)}] * 201},
-        {"vectors": [{"space": "other@1", "values": turned(0)}]},
-        {"vectors": [{"space": SPACE, "values": turned(0)[4:]}]},
+        {"vectors": [{"space": SPACE, "values": vector_at(0)}] * 201},
+        {"vectors": [{"space": "other@1", "values": vector_at(0)}]},
+        {"vectors": [{"space": SPACE, "values": vector_at(0)[4:]}]},
         {"vectors": [{"space": SPACE, "values": bytes(64)}]},
-        {"vectors": [{"space": SPACE, "values": turned(0)}, {"space": "o@1", "values": turned(0)}]},
+        {
+            "vectors": [
+                {"space": SPACE, "values": vector_at(0)},
+                {"space": "o@1", "values": vector_at(0)},
+            ]
+        },
         {"sparse_vector": {"space": SPACE, "indices": [1], "values": [1]}},
     ],
-    ids=["none", "too many", "unknown space", "short", "zero", "two spaces", "sparse in dense"],
+    ids=[
+        "no vector",
+        "too many vectors",
+        "unknown space",
+        "too few dimensions",
+        "zero vector",
+        "two spaces",
+        "sparse vector for a dense space",
+    ],
 )
 async def test_an_invalid_query_is_refused(
     catalog: Catalog, library: str, fields: dict[str, Any]
@@ -251,7 +274,9 @@ async def test_an_invalid_query_is_refused(
         await catalog.stub.QueryEntries(pb.QueryEntriesRequest(library_id=library, **fields))
 
 
-async def test_rare_words_weigh_more_in_sparse_spaces(catalog: Catalog, new_id: str) -> None:
+async def test_rare_words_have_higher_weights_in_sparse_spaces(
+    catalog: Catalog, new_id: str
+) -> None:
     words = "words@1"
     await catalog.make_library(new_id, spaces=[{"name": words, "sparse": True}])
 
@@ -315,7 +340,7 @@ async def test_compact_weights_have_an_upper_bound(
 ) -> None:
     spaces = [{"name": "words@1", "sparse": True, "compact": compact}]
     await catalog.make_library(new_id, spaces=spaces)
-    bag = {"space": "words@1", "indices": [1], "values": [-65_505.0]}
-    (result,) = await catalog.put(new_id, pb.Entry(image_id="a", sparse_vectors=[bag]))
+    vector = {"space": "words@1", "indices": [1], "values": [-65_505.0]}
+    (result,) = await catalog.put(new_id, pb.Entry(image_id="a", sparse_vectors=[vector]))
     assert message in result.error.message
     assert result.HasField("error") == compact

@@ -1,4 +1,4 @@
-"""Rejected pairs last as long as both of their pictures, on both backends."""
+"""Rejected pairs are stored until one of their images is deleted or replaced, on both backends."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 A_B, B_C, C_D = ("a", "b"), ("b", "c"), ("c", "d")
 
 
-async def stock(catalog: Catalog, library: str) -> None:
-    await catalog.store(library, *(picture(image_id) for image_id in "abcd"))
+async def add_images(catalog: Catalog, library: str) -> None:
+    await catalog.store(library, *(image(image_id) for image_id in "abcd"))
 
 
-def picture(image_id: str, sha256: str = "0" * 64) -> pb.Entry:
+def image(image_id: str, sha256: str = "0" * 64) -> pb.Entry:
     info = picture_pb2.PictureInfo(width=1, height=1, sha256=sha256, media_type="image/png")
     return make_entry(image_id, info=info)
 
@@ -55,14 +55,14 @@ def unordered(*pairs: tuple[str, str]) -> set[frozenset[str]]:
 
 
 async def test_a_pair_is_stored_once_in_either_order(catalog: Catalog, library: str) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     assert await reject(catalog, library, A_B, ("b", "a"), B_C) == 2
     assert await reject(catalog, library, ("c", "b"), C_D) == 1
     assert await rejected_pairs(catalog, library) == unordered(A_B, B_C, C_D)
 
 
 async def test_rejected_pairs_are_listed_by_image(catalog: Catalog, library: str) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     await reject(catalog, library, A_B, B_C, C_D)
     assert await rejected_pairs(catalog, library, ["a", "missing"]) == unordered(A_B)
     assert await rejected_pairs(catalog, library, "bc") == unordered(A_B, B_C, C_D)
@@ -73,7 +73,7 @@ async def test_rejected_pairs_are_paged(
     catalog: Catalog, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rejections, "PAGE_PAIRS", 2)
-    await stock(catalog, library)
+    await add_images(catalog, library)
     pairs = [A_B, B_C, C_D, ("a", "c"), ("b", "d")]
     await reject(catalog, library, *pairs)
     request = pb.FilterRejectedPairsRequest(library_id=library, image_ids="abcd")
@@ -93,45 +93,47 @@ async def test_rejected_pairs_are_paged(
 async def test_pairs_belong_to_one_library(catalog: Catalog, library: str, new_id: str) -> None:
     await catalog.make_library(new_id)
     for library_id in (library, new_id):
-        await stock(catalog, library_id)
+        await add_images(catalog, library_id)
     await reject(catalog, library, A_B)
     assert await rejected_pairs(catalog, new_id) == set()
     assert await rejected_pairs(catalog, library) == unordered(A_B)
 
 
-async def test_deleting_an_image_deletes_its_pairs_for_good(catalog: Catalog, library: str) -> None:
-    await stock(catalog, library)
+async def test_deleting_an_image_deletes_its_pairs_permanently(
+    catalog: Catalog, library: str
+) -> None:
+    await add_images(catalog, library)
     await reject(catalog, library, A_B, B_C, C_D)
     await catalog.delete(library, "a")
-    await catalog.store(library, picture("a"))
+    await catalog.store(library, image("a"))
     assert await rejected_pairs(catalog, library) == unordered(B_C, C_D)
     assert await reject(catalog, library, A_B) == 1
 
 
-async def test_overwriting_with_another_file_ends_a_rejection(
+async def test_overwriting_an_image_with_another_file_deletes_its_pairs(
     catalog: Catalog, library: str
 ) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     await reject(catalog, library, A_B, C_D)
-    await catalog.store(library, picture("a", sha256="1" * 64), allow_overwrite=[True])
-    await catalog.store(library, picture("c"), allow_overwrite=[True])
+    await catalog.store(library, image("a", sha256="1" * 64), allow_overwrite=[True])
+    await catalog.store(library, image("c"), allow_overwrite=[True])
     assert await rejected_pairs(catalog, library) == unordered(C_D)
 
 
 async def test_deleting_a_library_deletes_its_pairs(catalog: Catalog, new_id: str) -> None:
     await catalog.make_library(new_id)
-    await stock(catalog, new_id)
+    await add_images(catalog, new_id)
     await reject(catalog, new_id, A_B)
     await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id=new_id))
     await catalog.make_library(new_id)
-    await stock(catalog, new_id)
+    await add_images(catalog, new_id)
     assert await rejected_pairs(catalog, new_id) == set()
 
 
 async def test_a_repeated_rejection_returns_the_first_answer(
     catalog: Catalog, library: str
 ) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     request_id = f"{library}-once"
     assert await reject(catalog, library, A_B, request_id=request_id) == 1
     assert await reject(catalog, library, A_B, request_id=request_id) == 1
@@ -141,7 +143,7 @@ async def test_a_repeated_rejection_returns_the_first_answer(
 
 
 async def test_a_missing_image_fails_the_whole_rejection(catalog: Catalog, library: str) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     with refused(Reason.IMAGE_NOT_FOUND) as errors:
         await reject(catalog, library, A_B, ("a", "gone"))
     assert errors[0].metadata["image"] == f"libraries/{library}/images/gone"
@@ -157,12 +159,12 @@ async def test_a_missing_image_fails_the_whole_rejection(catalog: Catalog, libra
         ([A_B] * 1001, Reason.FIELD_INVALID),
         ([("a", "x/y")], Reason.FIELD_INVALID),
     ],
-    ids=["none", "half a pair", "one image twice", "too many", "no id"],
+    ids=["no pair", "missing image id", "same image twice", "too many pairs", "invalid image id"],
 )
 async def test_invalid_pairs_are_refused(
     catalog: Catalog, library: str, pairs: list[tuple[str, str]], reason: Reason
 ) -> None:
-    await stock(catalog, library)
+    await add_images(catalog, library)
     with refused(reason):
         await reject(catalog, library, *pairs)
 

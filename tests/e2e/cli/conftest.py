@@ -38,7 +38,7 @@ def imagesearch(suite: Suite, tmp_path: Path) -> Program:
 
 @pytest.fixture
 def shop(imagesearch: Program) -> Iterator[str]:
-    """Return an empty whole-image library, created and deleted by the command line."""
+    """Yield the id of an empty whole-image library, created and deleted by the command line."""
     name = f"cli-{uuid.uuid4().hex[:12]}"
     created = imagesearch("library", "create", name, "--type", "whole-image")
     assert created.returncode == 0, created.stderr

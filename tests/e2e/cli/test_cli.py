@@ -31,7 +31,7 @@ def photograph(name: str) -> Image.Image:
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Return a folder with pictures, a subfolder, and files that are not added."""
+    """Return a folder with pictures, a subfolder, and files to skip."""
     folder = tmp_path / "album"
     (folder / "sub").mkdir(parents=True)
     for path, name in ALBUM.items():
@@ -105,7 +105,9 @@ def test_unreadable_pictures_are_reported_and_the_others_added(
     assert len(listed["images"]) == PICTURES
 
 
-def test_replacing_images_needs_overwrite(imagesearch: Program, shop: str, album: Path) -> None:
+def test_images_are_replaced_only_with_overwrite(
+    imagesearch: Program, shop: str, album: Path
+) -> None:
     assert imagesearch("add", shop, album).returncode == 0
     again = imagesearch("add", shop, album)
     assert again.returncode == 1

@@ -1,4 +1,4 @@
-"""The program of `make demo`, with its own pictures and with a folder."""
+"""The program of `make demo`, with the default pictures and with a folder of pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_demo_passes(suite: Suite) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_takes_a_folder(suite: Suite, tmp_path: Path) -> None:
+def test_the_demo_passes_with_a_folder_of_pictures(suite: Suite, tmp_path: Path) -> None:
     for name in ("astronaut.png", "chelsea.png", "rocket.jpg"):
         shutil.copy(data_folder() / name, tmp_path)
     open_picture(data_folder() / "rocket.jpg").save(tmp_path / "copy.jpg", quality=60)

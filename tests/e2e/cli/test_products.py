@@ -1,4 +1,4 @@
-"""Product libraries on the command line, with drawn products."""
+"""Product libraries on the command line, with drawings of products."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def goods(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(imagesearch: Program, goods: Path) -> Iterator[str]:
-    """Return a product library of these pictures."""
+    """Yield the id of a product library with these pictures."""
     name = f"cli-{uuid.uuid4().hex[:12]}"
     assert imagesearch("library", "create", name, "--type", "product").returncode == 0
     added = imagesearch("add", name, goods)
@@ -39,7 +39,7 @@ def store(imagesearch: Program, goods: Path) -> Iterator[str]:
     assert imagesearch("library", "delete", name).returncode == 0
 
 
-def test_goods_are_found_by_their_subject(imagesearch: Program, store: str, goods: Path) -> None:
+def test_products_are_found_by_their_subject(imagesearch: Program, store: str, goods: Path) -> None:
     shown = imagesearch("search", store, goods / "milk.png", "--limit", "1")
     assert shown.returncode == 0, shown.stderr
     assert "Subject 1 of 1" in shown.stdout

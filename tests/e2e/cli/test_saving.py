@@ -24,7 +24,7 @@ SCRIPTS = ("кошка", "قطة", "חתול", "बिल्ली", "แมว"
 
 @pytest.fixture(scope="module")
 def zoo(suite: Suite) -> Iterator[str]:
-    """Return a library of photographs with tags in several scripts."""
+    """Yield the id of a library of photographs with tags in several scripts."""
     with Client(suite.target) as client:
         library = client.create_library(
             library_id="saved-zoo", library_type=LibraryType.LIBRARY_TYPE_WHOLE_IMAGE
@@ -70,10 +70,10 @@ def test_save_outlines_the_matched_part_of_the_query(
         picture = opened_drawing.convert("RGB")
     assert max(picture.size) <= 1280
     amber = np.abs(np.asarray(picture).astype(int) - AMBER).max(axis=2) < 60
-    # Edges of the outline; its label is shorter.
+    # The longest amber rows and columns are the edges of the outline.
     rows, columns = (np.flatnonzero(amber.mean(axis=axis) > 0.2) for axis in (1, 0))
     scale = (columns.max() - columns.min()) / (found["xMax"] - found["xMin"])
-    assert 0.5 < scale < 1.2  # drawn size relative to the query
+    assert 0.5 < scale < 1.2  # size in the drawing relative to the query
     expected = scale * (found["yMax"] - found["yMin"])
     assert rows.max() - rows.min() == pytest.approx(expected, abs=10)
 

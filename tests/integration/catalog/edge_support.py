@@ -59,10 +59,10 @@ async def add_random_entries(
 
 
 async def index_built(storage: EdgeStorage, uid: str, timeout_s: float = 120) -> None:
-    """Wait until no index build of the collection is in progress."""
+    """Wait until no index build of a collection is in progress."""
     await until(lambda: uid not in storage._indexer._tasks, timeout_s=timeout_s)
 
 
 async def index_started(storage: EdgeStorage, uid: str) -> None:
-    """Wait until an index build of the collection has copied the shard."""
+    """Wait until an index build of a collection has copied the shard."""
     await until(lambda: uid in storage._indexer._written_uids)

@@ -1,7 +1,9 @@
-"""Store entries until killed: `importer.py FOLDER INDEXING_THRESHOLD`.
+"""A program for tests that stores entries until it is killed.
 
-A program for tests. Each output line is the number of an entry whose storing was acknowledged;
-entry `n` has the image id `image n` and the vector `random_units(1, seed=n)[0]`.
+    importer.py FOLDER INDEXING_THRESHOLD
+
+Each output line is the number of an entry whose write was acknowledged. Entry `n` has the image id
+`image n` and the vector `random_units(1, seed=n)[0]`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from tests.contract.catalog.support import make_entry, random_units, running_cat
 BATCH = 5
 
 
-async def store_for_ever(folder: Path, indexing_threshold: str) -> None:
+async def store_until_killed(folder: Path, indexing_threshold: str) -> None:
     configure_logs("catalog", "error")
     settings = settings_for(folder, INDEXING_THRESHOLD=indexing_threshold)
     async with running_catalog(settings) as catalog:
@@ -39,4 +41,4 @@ async def store_for_ever(folder: Path, indexing_threshold: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(store_for_ever(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(store_until_killed(Path(sys.argv[1]), sys.argv[2]))

@@ -1,7 +1,9 @@
-"""Replace the same few entries until killed, and print the progress: `replacer.py FOLDER`.
+"""A program for tests that replaces the same entries in rounds until it is killed.
 
-A program for tests. Each output line is the number of an entry and the round whose storing was
-acknowledged; entry `n` has the image id `image n` and the thumbnail "n ROUND".
+    replacer.py FOLDER
+
+Each output line is the number of an entry and the round of an acknowledged write. Entry `n` has the
+image id `image n` and the thumbnail "n ROUND".
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ ENTRIES = 12
 BATCH = 4
 
 
-async def replace_for_ever(folder: Path) -> None:
+async def replace_until_killed(folder: Path) -> None:
     configure_logs("catalog", "error")
     async with running_catalog(settings_for(folder)) as catalog:
         await catalog.make_library("replaced")
@@ -35,4 +37,4 @@ async def replace_for_ever(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(replace_for_ever(Path(sys.argv[1])))
+    asyncio.run(replace_until_killed(Path(sys.argv[1])))

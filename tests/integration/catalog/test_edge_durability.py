@@ -1,4 +1,4 @@
-"""What survives a kill or a restart of the Catalog, and what a start removes."""
+"""Durability of the embedded engine after a kill or a restart, and cleanup at the start."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_every_acknowledged_entry_survives_a_kill(
             int(await asyncio.to_thread(importer.stdout.readline)) for _ in range(acknowledged)
         ]
     finally:
-        # Kills the Catalog, its engine and its index builder together.
+        # Kill the Catalog, its engine and its index builder together.
         os.killpg(importer.pid, signal.SIGKILL)
     numbers += [int(line) for line in importer.stdout.read().split("\n")[:-1]]
     importer.wait()
@@ -71,13 +71,12 @@ async def test_every_acknowledged_entry_survives_a_kill(
         library = await catalog.library("imported")
         assert library.entry_count >= len(numbers)
         for start in range(0, len(numbers), 500):
-            some = numbers[start : start + 500]
-            found = await catalog.get(
-                "imported", *(f"image {number}" for number in some), include_vectors=True
-            )
-            assert [entry.image_id for entry in found] == [f"image {number}" for number in some]
+            batch = numbers[start : start + 500]
+            image_ids = [f"image {number}" for number in batch]
+            found = await catalog.get("imported", *image_ids, include_vectors=True)
+            assert [entry.image_id for entry in found] == image_ids
             stored = np.frombuffer(b"".join(entry.vectors[0].values for entry in found), "<f4")
-            sent = np.frombuffer(b"".join(random_units(1, seed=n)[0] for n in some), "<f4")
+            sent = np.frombuffer(b"".join(random_units(1, seed=n)[0] for n in batch), "<f4")
             np.testing.assert_allclose(stored, sent, atol=1e-6)
         last = numbers[-1]
         assert await catalog.find("imported", where("tags.n", "=", last)) == {f"image {last}"}
@@ -86,7 +85,7 @@ async def test_every_acknowledged_entry_survives_a_kill(
         ]
 
 
-async def test_libraries_entries_and_requests_survive_a_restart(tmp_path: Path) -> None:
+async def test_libraries_entries_and_request_ids_survive_a_restart(tmp_path: Path) -> None:
     async with running_catalog(settings_for(tmp_path)) as catalog:
         created = await catalog.make_library("shop", display_name="Shop")
         (stored,) = await catalog.store("shop", make_entry("a", tags={"price": 1.5}))
@@ -98,7 +97,7 @@ async def test_libraries_entries_and_requests_survive_a_restart(tmp_path: Path) 
         found = await catalog.library("shop")
         assert (found.uid, found.display_name, found.entry_count) == (created.uid, "Shop", 1)
         assert await catalog.get("shop", "a") == [stored]
-        # Tag types and answered requests survive, too.
+        # Tag types and the ids of answered requests survive, too.
         (result,) = await catalog.put("shop", make_entry("b", tags={"price": 1}))
         assert result.HasField("error")
         request.image_ids[:] = ["another"]
@@ -112,14 +111,14 @@ async def test_a_start_removes_a_partly_created_library(tmp_path: Path) -> None:
     folder = collections_folder(tmp_path)
 
     async def fail(*_: object) -> None:
-        raise storage_error()  # like a kill: the code after it does not run
+        raise storage_error()  # simulates a kill: the code after the call does not run
 
     async with running_catalog(settings, storage) as catalog:
         await catalog.make_library("whole")
         storage.create_collection = fail  # type: ignore[method-assign]
         with refused(Reason.STORAGE_UNAVAILABLE):
             await catalog.make_library("half")
-    # A collection without a library, and the copy of an interrupted index build.
+    # Create a collection without a library, and the copy of an interrupted index build.
     (folder / "0123").mkdir()
     (folder / "0123" / CURRENT_FILE).write_text("0")
     (uid,) = {path.name for path in folder.iterdir()} - {"_meta", LOCK_FILE, "0123"}

@@ -1,4 +1,4 @@
-"""The process of the embedded engine: crash, hang, close, lock, full disk."""
+"""The process of the embedded engine: crash, hang, shutdown, lock, full disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.contract.catalog.support import (
     refused,
     running_catalog,
     settings_for,
-    turned,
+    vector_at,
     where,
 )
 from tests.integration.catalog.edge_support import (
@@ -38,16 +38,16 @@ from tests.integration.catalog.edge_support import (
 from tests.waiting import until
 
 
-async def test_a_data_folder_has_one_owner(tmp_path: Path) -> None:
-    impatient = EdgeStorage(replace(edge_settings(tmp_path), lock_wait_s=0.1))
+async def test_a_second_catalog_cannot_open_a_data_folder_in_use(tmp_path: Path) -> None:
+    second = EdgeStorage(replace(edge_settings(tmp_path), lock_wait_s=0.1))
     async with running_catalog(settings_for(tmp_path)) as catalog:
         with pytest.raises(FolderLockedError, match="in use by another Catalog"):
-            async with running_catalog(settings_for(tmp_path), impatient):
+            async with running_catalog(settings_for(tmp_path), second):
                 pass
         await catalog.make_library("shop")
 
 
-async def test_an_engine_that_dies_is_restarted(tmp_path: Path) -> None:
+async def test_a_crashed_engine_is_restarted(tmp_path: Path) -> None:
     async with edge_catalog(tmp_path) as (catalog, storage):
         await catalog.make_library("shop")
         await catalog.store("shop", make_entry("a"))
@@ -62,25 +62,25 @@ async def test_an_engine_that_dies_is_restarted(tmp_path: Path) -> None:
         assert await catalog.find("shop") == {"a", "b"}
 
 
-async def test_a_health_check_restarts_an_engine_that_died(tmp_path: Path) -> None:
+async def test_a_health_check_restarts_a_crashed_engine(tmp_path: Path) -> None:
     async with edge_catalog(tmp_path) as (catalog, storage):
         await storage.check()
         os.kill(engine_pid(storage), signal.SIGKILL)
         await until(lambda: storage._engine is not None and not storage._engine.alive)
-        # Without any other call.
+        # The check itself restarts the engine: no other call is made.
         await storage.check()
         await catalog.make_library("shop")
-        assert await catalog.nearest("shop", turned(0)) == []
+        assert await catalog.nearest("shop", vector_at(0)) == []
 
 
-async def test_a_health_check_reports_an_engine_that_hangs(
+async def test_a_health_check_reports_a_hanging_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with edge_catalog(tmp_path) as (catalog, storage):
         os.kill(engine_pid(storage), signal.SIGSTOP)
         call = asyncio.create_task(storage.keep_only(frozenset({"_meta"})))
         await until(lambda: storage._engine is not None and storage._engine._pending)
-        # A command that has just been sent may still be running.
+        # A recently sent command may still be running.
         await storage.check()
         with monkeypatch.context() as patch:
             patch.setattr("imagesearch_services.catalog.edge.storage.HANG_S", 0.0)
@@ -92,7 +92,7 @@ async def test_a_health_check_reports_an_engine_that_hangs(
         await catalog.make_library("shop")
 
 
-async def test_an_engine_that_does_not_close_is_killed(
+async def test_an_engine_that_does_not_shut_down_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imagesearch_services.catalog.edge.process.CLOSE_TIMEOUT_S", 0.2)
@@ -103,7 +103,7 @@ async def test_an_engine_that_does_not_close_is_killed(
         assert (await catalog.library("shop")).entry_count == 0
 
 
-async def test_a_write_completes_after_its_caller_gave_up(tmp_path: Path) -> None:
+async def test_a_write_completes_after_the_deadline_of_its_caller(tmp_path: Path) -> None:
     async with edge_catalog(tmp_path) as (catalog, storage):
         await catalog.make_library("shop")
         os.kill(engine_pid(storage), signal.SIGSTOP)
@@ -125,20 +125,20 @@ async def test_other_calls_are_answered_during_a_long_search(tmp_path: Path) -> 
         await catalog.make_library("shop", spaces=[{"name": SPACE, "dimensions": 64}])
         await catalog.make_library("other")
         vectors = await add_random_entries(catalog, "shop", 10_000)
-        long = asyncio.create_task(catalog.query("shop", *vectors[:100], limit=1000))
-        answered = 0
-        while not long.done():
+        search = asyncio.create_task(catalog.query("shop", *vectors[:100], limit=1000))
+        answer_count = 0
+        while not search.done():
             await catalog.library("other")
-            answered += 1
-        assert answered > 1
-        assert len(await long) == 100
+            answer_count += 1
+        assert answer_count > 1
+        assert len(await search) == 100
 
 
-async def test_an_engine_error_hides_internals_from_the_caller(tmp_path: Path) -> None:
+async def test_an_engine_error_does_not_reveal_internals_to_the_caller(tmp_path: Path) -> None:
     async with edge_catalog(tmp_path) as (catalog, _):
         created = await catalog.make_library("shop")
         await catalog.store("shop", make_entry("a"))
-    # A broken configuration makes the shard fail to open.
+    # A shard with an invalid configuration cannot be opened.
     config = collections_folder(tmp_path) / created.uid / "0" / "edge_config.json"
     config.write_text("broken")
     async with edge_catalog(tmp_path) as (catalog, _):
@@ -152,14 +152,14 @@ async def test_a_full_disk_refuses_writes_but_not_reads_and_deletes(tmp_path: Pa
     async with edge_catalog(tmp_path) as (catalog, _):
         await catalog.make_library("shop")
         await catalog.store("shop", make_entry("a"))
-    # Requires more free space than any disk has.
+    # Require more free space than any disk has.
     async with edge_catalog(tmp_path, MIN_FREE_MIB=str(1 << 40)) as (catalog, _):
         with refused(Reason.STORAGE_UNAVAILABLE) as errors:
             await catalog.put("shop", make_entry("b"))
         assert errors[0].message == "the disk of the storage engine is full; free space on it"
         with refused(Reason.STORAGE_UNAVAILABLE):
             await catalog.make_library("another")
-        assert await catalog.nearest("shop", turned(0)) == ["a"]
+        assert await catalog.nearest("shop", vector_at(0)) == ["a"]
         assert await catalog.delete("shop", "a") == 1
         await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="shop"))
 
@@ -176,14 +176,14 @@ def test_the_least_recently_used_shards_are_closed_and_keep_their_counts(
         return result
 
     try:
-        point = Point(bytes(16), {SPACE: turned(0)}, {"image_id": "a"})
+        point = Point(bytes(16), {SPACE: vector_at(0)}, {"image_id": "a"})
         for name in "abc":
             run("create_collection", name, [VectorSpace(SPACE, 16)], {})
             run("upsert", name, [point])
         assert set(engine._folder._open) == {"b", "c"}
         assert run("stats", "b").point_count == 1
         assert run("stats", "a").point_count == 1
-        assert set(engine._folder._open) == {"b", "c"}  # counts do not open a closed shard
+        assert set(engine._folder._open) == {"b", "c"}  # "stats" does not reopen a closed shard
         run("delete", "a", [bytes(16)])
         assert set(engine._folder._open) == {"b", "a"}
         assert run("stats", "a").point_count == 0
@@ -196,7 +196,7 @@ def test_the_least_recently_used_shards_are_closed_and_keep_their_counts(
 
 
 @pytest.mark.parametrize("available_bytes", [0, 1 << 40])
-def test_unreadable_payload_is_not_an_error_of_reading_ahead(
+def test_reading_ahead_ignores_unreadable_payload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, available_bytes: int
 ) -> None:
     monkeypatch.setattr(page_cache, "_available_bytes", lambda: available_bytes)

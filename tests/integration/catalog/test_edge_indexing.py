@@ -32,7 +32,7 @@ from tests.waiting import until
 async def hits_among_nearest(
     catalog: Catalog, library_id: str, queries: Sequence[bytes], limit: int = 10
 ) -> int:
-    """Count the hits of all queries that are among the nearest entries by brute force."""
+    """Return the number of hits, over all queries, that are among the exact nearest entries."""
     uids: list[bytes] = []
     values: list[bytes] = []
     request = pb.ListEntriesRequest(library_id=library_id, page_size=1000, include_vectors=True)
@@ -62,7 +62,7 @@ async def test_searches_and_writes_work_during_an_index_build(tmp_path: Path) ->
         await index_started(storage, uid)
         turns = 0
         while uid in storage._indexer._tasks and turns < 500:
-            # New, overwritten and deleted entries are visible at once.
+            # Additions, overwrites and deletions take effect immediately.
             entry = pb.Entry(image_id=f"new {turns}")
             entry.vectors.add(space=SPACE, values=random_units(1, 64, seed=100_000 + turns)[0])
             overwritten = pb.Entry(image_id=f"image {turns}")
@@ -112,12 +112,12 @@ async def test_an_index_build_keeps_the_data_types_of_a_library(
         await index_built(storage, uid)
         folder = collections_folder(tmp_path) / uid / "1"
         config = json.loads((folder / "edge_config.json").read_text())
-        kinds = [config["vectors"][SPACE], config["sparse_vectors"]["words@1"]]
-        names = ["turbo8", "float16"] if compact else [None, None]
-        assert [kind.get("datatype") for kind in kinds] == names
-        file = "tq_vectors.dat" if compact else "matrix.dat"
-        (kept,) = folder.glob(f"segments/*/vector_storage-{SPACE}/{file}")
-        assert kept.stat().st_size // 1500 in (range(64, 80) if compact else range(256, 260))
+        spaces_config = [config["vectors"][SPACE], config["sparse_vectors"]["words@1"]]
+        data_types = ["turbo8", "float16"] if compact else [None, None]
+        assert [space.get("datatype") for space in spaces_config] == data_types
+        name = "tq_vectors.dat" if compact else "matrix.dat"
+        (file,) = folder.glob(f"segments/*/vector_storage-{SPACE}/{name}")
+        assert file.stat().st_size // 1500 in (range(64, 80) if compact else range(256, 260))
         assert await catalog.nearest("shop", vectors[77], limit=1) == ["image 77"]
 
 
@@ -144,8 +144,8 @@ async def test_a_shutdown_does_not_wait_for_an_index_build(tmp_path: Path) -> No
         await add_random_entries(catalog, "shop", 20_000)
         (uid,) = storage._indexer._tasks
         await index_started(storage, uid)
-        stopping = time.monotonic()
-    assert time.monotonic() - stopping < 5
+        shutdown_began = time.monotonic()
+    assert time.monotonic() - shutdown_began < 5
     async with edge_catalog(tmp_path) as (catalog, _):
         assert (await catalog.library("shop")).entry_count == 20_000
         assert {path.name for path in (collections_folder(tmp_path) / uid).iterdir()} == {

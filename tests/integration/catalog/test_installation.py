@@ -1,4 +1,4 @@
-"""Two installations with one blob store: neither deletes thumbnails of the other."""
+"""Ownership of a blob store: an installation never deletes thumbnails of another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ JPEG = b"\xff\xd8 one \xff\xd9"
 
 
 async def fill(data_dir: Path, folder: Path) -> None:
-    """Store a thumbnail as an installation of its own."""
+    """Store a thumbnail in a new installation."""
     async with running_catalog(settings_for(data_dir, BLOB_STORE=folder.as_uri())) as catalog:
         await catalog.make_library("a")
         await catalog.store("a", make_entry("x", thumbnail=JPEG))
@@ -41,7 +41,7 @@ def thumbnails(folder: Path) -> list[Path]:
     return list(folder.rglob("*.jpg"))
 
 
-async def test_a_second_installation_is_refused_and_deletes_nothing(tmp_path: Path) -> None:
+async def test_a_second_installation_does_not_start_and_deletes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     await fill(tmp_path / "first", folder)
     second = settings_for(tmp_path / "second", BLOB_STORE=folder.as_uri())
@@ -54,7 +54,7 @@ async def test_a_second_installation_is_refused_and_deletes_nothing(tmp_path: Pa
         assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
-async def test_a_store_found_to_be_foreign_after_the_start_is_never_swept(
+async def test_a_foreign_store_that_is_unavailable_at_the_start_is_never_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.02)
@@ -77,7 +77,7 @@ async def test_a_store_found_to_be_foreign_after_the_start_is_never_swept(
     blobs = open_blob_store(settings)
     assert blobs is not None
     shutil.rmtree(folder)
-    folder.write_bytes(b"in the way")  # makes the store unavailable at the start
+    folder.write_bytes(b"a file")  # makes the store unavailable at the start
     async with running_catalog(settings, sweep_interval_s=0.02, blobs=blobs):
         assert refusals == 0
         folder.unlink()
@@ -86,7 +86,7 @@ async def test_a_store_found_to_be_foreign_after_the_start_is_never_swept(
     assert len(thumbnails(folder)) == 1
 
 
-async def test_catalogs_that_share_an_engine_are_one_installation(tmp_path: Path) -> None:
+async def test_catalogs_with_the_same_engine_are_one_installation(tmp_path: Path) -> None:
     storage = make_local_cluster()
     await storage.start()
     await storage.create_collection(METADATA, (), METADATA_INDEXES)
@@ -118,7 +118,7 @@ async def test_an_unavailable_store_can_not_be_claimed(tmp_path: Path) -> None:
     await storage.close()
 
 
-def test_the_program_names_the_setting_of_a_foreign_store(
+def test_the_error_of_a_foreign_store_names_the_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "shared"

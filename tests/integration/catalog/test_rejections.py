@@ -62,7 +62,7 @@ async def test_every_acknowledged_rejection_survives_a_kill(tmp_path: Path) -> N
             rejecting = asyncio.create_task(reject_all())
             while len(acknowledged) < 60 and not rejecting.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
-            # Kill the Catalog and its engine at once, during a call.
+            # Kill the Catalog and its engine together, during a call.
             os.killpg(process.pid, signal.SIGKILL)
             await asyncio.gather(rejecting, return_exceptions=True)
     finally:

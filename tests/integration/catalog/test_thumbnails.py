@@ -1,4 +1,4 @@
-"""Thumbnails after kills, with orphans, and while the store is unavailable or hangs."""
+"""Thumbnails after a kill, with orphans, and while the store is unavailable or hangs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.contract.catalog.support import (
     refused,
     running_catalog,
     settings_for,
-    turned,
+    vector_at,
 )
 from tests.ports import free_port
 from tests.s3_server import S3Server, running_s3
@@ -60,14 +60,14 @@ def folder_of(data_dir: Path) -> Path:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List all files of a store except the blob of its owner."""
-    # Not rglob, which fails if a folder is removed during the walk.
+    """Return all files of a store except the blob that names its owner."""
+    # os.walk tolerates that a folder is removed during the walk, Path.rglob fails.
     files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
     return [file for file in files if file.name != OWNER]
 
 
 def bucket_at(port: int) -> dict[str, str]:
-    """Return settings of a bucket at a port where nothing listens."""
+    """Return the settings of a bucket at a local port."""
     return {
         "BLOB_STORE": "s3://nowhere",
         "BLOB_ENDPOINT": f"http://127.0.0.1:{port}",
@@ -77,7 +77,7 @@ def bucket_at(port: int) -> dict[str, str]:
 
 
 def plant(folder: Path, name: str, age_s: float = 0) -> Path:
-    """Write a file into the folder of a store directly."""
+    """Create a file in the folder of a store, with an age in seconds."""
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(JPEG)
@@ -101,7 +101,7 @@ async def test_a_kill_loses_no_thumbnail_and_leaves_no_orphan(tmp_path: Path) ->
     try:
         lines = [await asyncio.to_thread(program.stdout.readline) for _ in range(200)]
     finally:
-        # Kill the Catalog and its engine at once, during their work.
+        # Kill the Catalog and its engine together, during a call.
         os.killpg(program.pid, signal.SIGKILL)
     lines += program.stdout.read().split("\n")[:-1]
     program.wait()
@@ -110,7 +110,7 @@ async def test_a_kill_loses_no_thumbnail_and_leaves_no_orphan(tmp_path: Path) ->
     async with running_catalog(settings_for(tmp_path)) as catalog:
         for number, round_ in acknowledged.items():
             (file,) = await catalog.thumbnails("replaced", f"image {number}")
-            # The next round may have been stored without its answer arriving.
+            # The next round may have been stored although its answer did not arrive.
             assert file in {
                 f"{number} {round_stored}".encode() for round_stored in (round_, round_ + 1)
             }
@@ -127,7 +127,8 @@ async def test_the_sweep_removes_orphans_and_nothing_else(tmp_path: Path) -> Non
 
     version = "0" * 16
     orphans = [
-        # Another version of an entry, a deleted entry, a deleted library, an unfinished write.
+        # Blobs of another version of an entry, a deleted entry, a deleted library, and a write that
+        # was interrupted long ago.
         plant(folder, ThumbnailRef(uid, kept.uid, version).blob_name),
         plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name),
         plant(folder, ThumbnailRef("f" * 32, kept.uid, version).blob_name),
@@ -142,7 +143,7 @@ async def test_the_sweep_removes_orphans_and_nothing_else(tmp_path: Path) -> Non
         assert await catalog.thumbnails("a", "kept") == [JPEG]
 
 
-async def test_a_foreign_folder_does_not_end_the_sweep(tmp_path: Path) -> None:
+async def test_the_sweep_continues_after_a_foreign_folder(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     foreign = folder / "backup#1"
     foreign.mkdir(parents=True)
@@ -153,7 +154,7 @@ async def test_a_foreign_folder_does_not_end_the_sweep(tmp_path: Path) -> None:
         assert foreign.is_dir()
 
 
-async def test_orphans_of_a_failed_delete_are_swept_soon(
+async def test_orphans_of_a_failed_deletion_are_swept_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.1)
@@ -199,7 +200,7 @@ async def test_entries_are_stored_with_a_warning_while_the_store_is_unavailable(
         if store == "folder":
             folder = folder_of(tmp_path)
             shutil.rmtree(folder)
-            folder.write_bytes(b"in the way")
+            folder.write_bytes(b"a file")
         await catalog.make_library("a")
         entry, request_ids = make_entry("x", thumbnail=JPEG), ["put x"]
         (result,) = await catalog.put("a", entry, request_ids=request_ids)
@@ -208,12 +209,12 @@ async def test_entries_are_stored_with_a_warning_while_the_store_is_unavailable(
         assert "was not kept" in result.warnings[0]
         (again,) = await catalog.put("a", entry, request_ids=request_ids)
         assert list(again.warnings) == list(result.warnings)
-        assert await catalog.nearest("a", turned(0)) == ["x"]
+        assert await catalog.nearest("a", vector_at(0)) == ["x"]
         assert await catalog.thumbnails("a", "x") == [b""]
         assert await catalog.delete("a", "x") == 1
 
 
-async def test_a_store_that_recovers_serves_again_and_is_swept(
+async def test_a_store_that_recovers_is_read_and_swept_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "RETRY_S", 0.1)
@@ -227,7 +228,7 @@ async def test_a_store_that_recovers_serves_again_and_is_swept(
         assert len(files_in(folder)) == 8
 
         folder.rename(aside)
-        folder.write_bytes(b"in the way")
+        folder.write_bytes(b"a file")
         with refused(Reason.BLOB_STORE_UNAVAILABLE) as errors:
             await catalog.thumbnails("a", *names)
         assert errors[0].retry_after_s
@@ -240,17 +241,17 @@ async def test_a_store_that_recovers_serves_again_and_is_swept(
 
         folder.unlink()
         aside.rename(folder)
-        # Never the earlier picture of an entry.
+        # Entry "1" does not have the thumbnail of its earlier picture.
         assert await catalog.thumbnails("a", *names) == [b"", b"", JPEG, JPEG]
         await until(lambda: len(files_in(folder)) == 2)
 
 
 async def test_adding_does_not_wait_for_a_hanging_store(tmp_path: Path) -> None:
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", free_port())
+    server = await asyncio.start_server(never_answer, "127.0.0.1", free_port())
     port = server.sockets[0].getsockname()[1]
     settings = settings_for(tmp_path, **bucket_at(port), BLOB_TIMEOUT_S="0.2")
     async with server, running_catalog(settings) as catalog:
@@ -276,7 +277,7 @@ async def test_a_query_is_answered_within_its_deadline_while_the_store_hangs(
         monkeypatch.setattr(BlobStore, "get", hang)
         request = pb.QueryEntriesRequest(
             library_id="a",
-            vectors=[{"space": SPACE, "values": turned(0)}],
+            vectors=[{"space": SPACE, "values": vector_at(0)}],
             include_entries=True,
             thumbnail_count=1,
         )
@@ -293,12 +294,12 @@ async def test_a_hanging_store_does_not_block_other_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     hanging, released = asyncio.Event(), asyncio.Event()
-    work = getattr(BlobStore, call)
+    original = getattr(BlobStore, call)
 
     async def hang(store: BlobStore, blobs: object) -> object:
         hanging.set()
         await released.wait()
-        return await work(store, blobs)
+        return await original(store, blobs)
 
     settings = settings_for(tmp_path, BLOB_TIMEOUT_S="600")
     async with running_catalog(settings) as catalog, asyncio.TaskGroup() as tasks:
@@ -307,19 +308,19 @@ async def test_a_hanging_store_does_not_block_other_calls(
         monkeypatch.setattr(BlobStore, call, hang)
         try:
             if call == "put":
-                stuck = tasks.create_task(catalog.put("a", make_entry("y", thumbnail=JPEG)))
+                blocked = tasks.create_task(catalog.put("a", make_entry("y", thumbnail=JPEG)))
             else:
-                stuck = tasks.create_task(catalog.delete("a", "x"))
+                blocked = tasks.create_task(catalog.delete("a", "x"))
             async with asyncio.timeout(60):
                 await hanging.wait()
                 await catalog.store("a", make_entry("z"), make_entry("z2"))
                 assert await catalog.delete("a", "z2") == 1
                 await catalog.update("a", pb.Entry(image_id="z", entity_id="e"), "entity_id")
-                assert "z" in await catalog.nearest("a", turned(0))
-            assert not stuck.done()
+                assert "z" in await catalog.nearest("a", vector_at(0))
+            assert not blocked.done()
         finally:
             released.set()
-        await stuck
+        await blocked
         assert await catalog.thumbnails("a", "y") == [JPEG if call == "put" else b""]
 
 
@@ -345,7 +346,7 @@ async def test_the_sweep_skips_thumbnails_whose_points_are_pending(
         try:
             async with asyncio.timeout(60):
                 await writing.wait()
-                # The second orphan is removed by a complete later sweep.
+                # The second orphan is removed by a later, complete sweep.
                 for version in ("0" * 16, "1" * 16):
                     orphan = plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name)
                     await until(lambda orphan=orphan: not orphan.exists())
@@ -356,7 +357,9 @@ async def test_the_sweep_skips_thumbnails_whose_points_are_pending(
         assert await catalog.thumbnails("a", "x") == [JPEG]
 
 
-async def test_without_a_store_entries_have_no_thumbnail_and_no_warning(tmp_path: Path) -> None:
+async def test_entries_without_a_blob_store_have_no_thumbnail_and_no_warning(
+    tmp_path: Path,
+) -> None:
     async with running_catalog(settings_for(tmp_path, BLOB_STORE="none")) as catalog:
         await catalog.make_library("a")
         (result,) = await catalog.put("a", make_entry("x", thumbnail=JPEG))
@@ -365,7 +368,7 @@ async def test_without_a_store_entries_have_no_thumbnail_and_no_warning(tmp_path
         assert await catalog.thumbnails("a", "x") == [b""]
 
 
-async def test_thumbnails_in_a_bucket_are_shared_by_catalogs(tmp_path: Path, s3: S3Server) -> None:
+async def test_thumbnails_in_a_bucket_survive_a_restart(tmp_path: Path, s3: S3Server) -> None:
     async with running_catalog(settings_for(tmp_path, **s3.settings())) as catalog:
         await catalog.make_library("a")
         await catalog.store("a", make_entry("x", thumbnail=JPEG))
@@ -429,7 +432,7 @@ async def test_the_gateway_requests_thumbnails_missing_from_hits_again(tmp_path:
         grpc.aio.insecure_channel(f"127.0.0.1:{settings.server.port}") as channel,
     ):
         uid = (await catalog.make_library("a")).uid
-        entries = [make_entry(name, turned(5 * row)) for row, name in enumerate("xyz")]
+        entries = [make_entry(name, vector_at(5 * row)) for row, name in enumerate("xyz")]
         entries[0].thumbnail = entries[2].thumbnail = JPEG
         await catalog.store("a", *entries)
         (lost,) = [name for name in await catalog.blob_names(uid) if entry_uid("z").hex() in name]
@@ -437,7 +440,7 @@ async def test_the_gateway_requests_thumbnails_missing_from_hits_again(tmp_path:
         query = NearestQuery(
             library_id="a",
             library_uid=uid,
-            vectors=[Vector(SPACE, turned(0))],
+            vectors=[Vector(SPACE, vector_at(0))],
             filter=None,
             limit=3,
             min_similarity=None,

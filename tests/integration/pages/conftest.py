@@ -1,4 +1,4 @@
-"""One Chromium for the pages of a module."""
+"""A Chromium that the tests of a module share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.browser import running_browser
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; while it runs, no asyncio test can, since Playwright's loop has the thread."""
+    """Yield a Chromium. No asyncio test can run with it: Playwright's loop occupies the thread."""
     with running_browser() as browser:
         yield browser

@@ -163,7 +163,7 @@ def test_outlines_are_drawn_at_the_pixels_of_their_boxes(
     for row, corners in enumerate(shapes_expected()):
         color = SUBJECT if row < len(SUBJECTS) else MATCH
         hits = [near(pixels, x * factor, y * factor, color) for x, y in along(corners)]
-        assert np.mean(hits) > 0.85, corners  # other outlines cross the rest
+        assert np.mean(hits) > 0.85, corners  # other outlines may cross this one
         inside = [near(pixels, x * factor, y * factor, color) for x, y in along(shrunk(corners))]
         assert np.mean(inside) < 0.2, corners
 
@@ -185,7 +185,7 @@ def shrunk(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def near(
     pixels: np.ndarray[Any, np.dtype[Any]], x: float, y: float, color: tuple[int, int, int]
 ) -> bool:
-    """Return whether a pixel or a neighbor of it has the color: lines lie between pixels."""
+    """Return whether a pixel or its neighbor has the color, since lines are between pixels."""
     left, top = max(0, round(x) - 1), max(0, round(y) - 1)
     patch = pixels[top : top + 3, left : left + 3]
     return bool((np.abs(patch - color).max(axis=2) < 70).any())

@@ -1,4 +1,4 @@
-"""Base 94, the encoding of bytes in payload."""
+"""The base-94 encoding of binary payload values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOBS = st.binary(max_size=400)
 
 
 @given(st.lists(st.tuples(BLOBS, st.booleans()), max_size=8))
-def test_texts_of_base_94_and_base64_are_decoded_together(blobs: list[tuple[bytes, bool]]) -> None:
+def test_a_mix_of_base_94_and_base64_is_decoded(blobs: list[tuple[bytes, bool]]) -> None:
     texts = [
         base64.b64encode(raw).decode("ascii") if is_base64 else encode(raw)
         for raw, is_base64 in blobs
@@ -27,18 +27,18 @@ def test_texts_of_base_94_and_base64_are_decoded_together(blobs: list[tuple[byte
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0", b"\0" * 9, b"\xff" * 9, b"\xff" * 1000])
-def test_the_smallest_and_the_largest_groups_are_decoded(raw: bytes) -> None:
+def test_groups_of_the_lowest_and_the_highest_value_are_decoded(raw: bytes) -> None:
     assert decode([encode(raw)]) == [raw]
 
 
-def test_large_blobs_take_eleven_characters_per_nine_bytes_in_json() -> None:
+def test_nine_bytes_take_eleven_characters_in_json() -> None:
     raws = [np.random.default_rng(seed).bytes(100_001 + seed) for seed in range(3)]
     texts = [encode(raw) for raw in raws]
     assert len(json.dumps(texts[0], ensure_ascii=False)) <= 100_001 * 11 / 9 + 16
     assert decode(texts) == raws
 
 
-def test_features_of_either_encoding_are_read() -> None:
+def test_features_in_base_94_and_in_base64_are_read() -> None:
     entry = Entry(image_id="a", features=b"\0blob")
     payload = entry_to_payload(entry, "")
     assert entry_from_payload(payload) == entry

@@ -11,7 +11,7 @@ from imagesearch_services.common.errors import ServiceError
 
 
 @pytest.mark.parametrize("image_id", ["a", "é" * 127, "%2F", " ", "猫.jpg", "a\u200db"])
-def test_image_ids_may_be_any_text(image_id: str) -> None:
+def test_image_ids_may_contain_any_printable_text(image_id: str) -> None:
     check_image_id("image_id", image_id)
 
 

@@ -29,7 +29,7 @@ async def test_both_readers_read_the_same_messages() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 8, 20])
-async def test_a_message_that_is_cut_off_is_the_end(size: int) -> None:
+async def test_a_truncated_message_raises_end_of_file(size: int) -> None:
     data = encode(MESSAGES[2])[:size]
     with pytest.raises(EOFError):
         read(io.BytesIO(data))

@@ -1,4 +1,4 @@
-"""Binding of filters to a library: checks, exact comparisons, constant folding."""
+"""Binding of filters to a library: validation, exact comparisons, constant folding."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from imagesearch_services.common.errors import Reason, ServiceError
 
 TAGS = {"n": FieldType.INTEGER, "x": FieldType.FLOAT, "s": FieldType.STRING}
 
-HOLDS = {
+COMPARE = {
     Operator.EQUAL: lambda left, right: left == right,
     Operator.NOT_EQUAL: lambda left, right: left != right,
     Operator.LESS: lambda left, right: left < right,
@@ -43,7 +43,7 @@ def bound(tree: Filter) -> Bound:
 
 
 def matches(tree: Bound, value: float) -> bool:  # noqa: PLR0911  # one return per kind of node
-    """Evaluate a bound tree as engines do: with bounds in double precision."""
+    """Evaluate a bound filter as the engines do, with range bounds in double precision."""
     match tree:
         case bool():
             return tree
@@ -67,8 +67,8 @@ def matches(tree: Bound, value: float) -> bool:  # noqa: PLR0911  # one return p
     raise TypeError(tree)
 
 
-def near(centre: int) -> st.SearchStrategy[int]:
-    return st.integers(max(INT64_MIN, centre - 3), min(INT64_MAX, centre + 3))
+def near(center: int) -> st.SearchStrategy[int]:
+    return st.integers(max(INT64_MIN, center - 3), min(INT64_MAX, center + 3))
 
 
 edges = st.sampled_from([0, 2**53, -(2**53), 2**60, -(2**60), INT64_MAX, INT64_MIN])
@@ -76,38 +76,38 @@ integers = st.integers(INT64_MIN, INT64_MAX) | edges.flatmap(near)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(integers | finite, integers, st.sampled_from(list(HOLDS)))
-def test_integers_compare_exactly_though_ranges_are_doubles(
+@given(integers | finite, integers, st.sampled_from(list(COMPARE)))
+def test_integers_are_compared_exactly_although_range_bounds_are_doubles(
     literal: float, stored: int, operator: Operator
 ) -> None:
     tree = bound(Condition("tags.n", operator, literal))
-    assert matches(tree, stored) == HOLDS[operator](stored, literal)
+    assert matches(tree, stored) == COMPARE[operator](stored, literal)
 
 
-@given(integers | finite, finite, st.sampled_from(list(HOLDS)))
-def test_floats_compare_exactly_with_integers_and_floats(
+@given(integers | finite, finite, st.sampled_from(list(COMPARE)))
+def test_floats_are_compared_exactly_with_integers_and_floats(
     literal: float, stored: float, operator: Operator
 ) -> None:
     tree = bound(Condition("tags.x", operator, literal))
-    assert matches(tree, stored) == HOLDS[operator](stored, literal)
+    assert matches(tree, stored) == COMPARE[operator](stored, literal)
 
 
-@given(integers, st.sampled_from(list(HOLDS)))
-def test_an_integer_range_lists_at_most_a_thousand_values(literal: int, operator: Operator) -> None:
-    def matches(tree: Bound) -> int:
+@given(integers, st.sampled_from(list(COMPARE)))
+def test_an_integer_range_lists_fewer_than_1024_values(literal: int, operator: Operator) -> None:
+    def value_count(tree: Bound) -> int:
         match tree:
             case AllOf(members) | AnyOf(members):
-                return sum(map(matches, members))
+                return sum(map(value_count, members))
             case Not(member):
-                return matches(member)
+                return value_count(member)
             case Match(_, values):
                 return len(values)
         return 0
 
-    assert matches(bound(Condition("tags.n", operator, literal))) < 1024
+    assert value_count(bound(Condition("tags.n", operator, literal))) < 1024
 
 
-def test_constants_are_folded_away() -> None:
+def test_constants_are_folded() -> None:
     string = Condition("tags.s", Operator.EQUAL, "a")
     match = Match("tags.s", ("a",))
     never = Condition("tags.never", Operator.EQUAL, "a")

@@ -1,4 +1,4 @@
-"""Pages of libraries: counts are read concurrently, within a bound."""
+"""Pages of libraries, whose counts are read with bounded concurrency."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def library(number: int) -> Library:
 
 
 class SlowStorage:
-    """Holds empty libraries; counts the calls of `stats` that run at the same time."""
+    """A storage of empty libraries that records the maximum number of concurrent `stats` calls."""
 
     exclusive = True
     parallel_calls = 7
 
     def __init__(self) -> None:
         self.running = 0
-        self.most_running = 0
+        self.max_running = 0
         self.before_stats: Callable[[str], None] = lambda _: None
 
     async def create_collection(self, *_: Any) -> None: ...
@@ -58,7 +58,7 @@ class SlowStorage:
 
     async def stats(self, name: str) -> CollectionStats:
         self.running += 1
-        self.most_running = max(self.most_running, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             await asyncio.sleep(0.01)
             self.before_stats(name)
@@ -81,10 +81,10 @@ async def test_counts_of_a_page_are_read_concurrently_and_in_order() -> None:
         library.library_id for library, _ in page
     )
     assert token
-    assert storage.most_running == storage.parallel_calls
+    assert storage.max_running == storage.parallel_calls
 
 
-async def test_a_library_deleted_while_its_page_is_read_is_left_out() -> None:
+async def test_a_library_deleted_while_its_page_is_read_is_omitted() -> None:
     storage = SlowStorage()
     libraries = await opened(storage)
 
@@ -104,7 +104,7 @@ async def test_a_library_deleted_while_its_page_is_read_is_left_out() -> None:
     ]
 
 
-async def test_an_engine_that_fails_fails_the_page() -> None:
+async def test_an_engine_error_fails_the_page() -> None:
     storage = SlowStorage()
 
     def fail(_: str) -> None:

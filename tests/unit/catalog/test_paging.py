@@ -11,7 +11,7 @@ from imagesearch_services.common.errors import Reason, ServiceError
 
 
 @given(st.text(max_size=20), st.binary(max_size=64))
-def test_a_page_token_round_trips_for_its_own_list_only(scope: str, last: bytes) -> None:
+def test_a_page_token_is_readable_only_in_its_own_scope(scope: str, last: bytes) -> None:
     token = make_token(scope, last)
     assert read_token(scope, token) == last
     with pytest.raises(ServiceError):
@@ -25,5 +25,5 @@ def test_invalid_page_tokens_are_refused(text: str) -> None:
     assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 
-def test_page_sizes_are_coerced() -> None:
+def test_page_sizes_have_a_default_and_a_maximum() -> None:
     assert [page_size(requested) for requested in (0, 1, 1000, 1001)] == [100, 1, 1000, 1000]

@@ -1,4 +1,4 @@
-"""Uids and payloads: the stored formats, also those of earlier and later releases."""
+"""Stored formats: uids and payloads, including those of earlier and later releases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from imagesearch_services.common.types import Category, LibraryType
 
 
 def test_the_uid_of_an_image_id_never_changes() -> None:
-    # Stored entries are found by this value.
+    # Stored entries are looked up by this value.
     assert entry_uid("image").hex() == "33349eae107d5ecd9a2533d2686edf62"
 
 
@@ -51,7 +51,7 @@ def test_a_library_stored_before_compact_spaces_is_read() -> None:
     assert library_from_payload(older).spaces == (replace(space, compact=False),)
 
 
-def test_a_library_type_of_a_later_version_is_kept() -> None:
+def test_an_unknown_library_type_of_a_later_release_is_kept() -> None:
     library = Library(
         library_id="shop", uid="1" * 32, type=LibraryType.PRODUCT, spaces=(VectorSpace("a@1", 4),)
     )
@@ -62,7 +62,7 @@ def test_a_library_type_of_a_later_version_is_kept() -> None:
 
 
 def stored_entry(**changes: object) -> Payload:
-    """Return an entry's payload in the format of earlier releases, with changes."""
+    """Return the payload of an entry in the format of earlier releases, with changes."""
     return {
         "image_id": "a",
         "create_time": 1.0,
@@ -82,7 +82,7 @@ def stored_entry(**changes: object) -> Payload:
     }
 
 
-def test_the_stored_format_of_entries_is_that_of_earlier_releases() -> None:
+def test_entries_are_read_and_written_in_the_format_of_earlier_releases() -> None:
     payload = stored_entry()
     entry = entry_from_payload(payload)
     assert entry.category is Category.BAG
@@ -100,7 +100,7 @@ def test_a_stored_subject_without_a_box_is_read() -> None:
     assert entry.subject.box == (0, 0, 0, 0)
 
 
-def test_categories_of_a_later_version_are_read_as_none() -> None:
+def test_unknown_categories_of_a_later_release_are_read_as_none() -> None:
     subject = {**stored_entry()["subject"], "category": 99}
     entry = entry_from_payload(stored_entry(category=99, subject=subject))
     assert entry.category is None
@@ -108,7 +108,7 @@ def test_categories_of_a_later_version_are_read_as_none() -> None:
     assert entry.subject.category is None
 
 
-def test_an_update_keeps_stored_keys_that_it_does_not_change() -> None:
+def test_an_update_keeps_unknown_stored_keys() -> None:
     stored = stored_entry(category=99, later_key=["anything"], entity_id="shelf")
     entry = replace(entry_from_payload(stored), tags={"n": 1}, entity_id="", update_time=3.0)
     expected = stored | {"tags": {"n": 1}, "update_time": 3.0}

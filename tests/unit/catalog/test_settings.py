@@ -1,4 +1,4 @@
-"""Settings: invalid values are refused, secrets are hidden."""
+"""Settings of the Catalog: invalid values are refused, and secrets are hidden."""
 
 from __future__ import annotations
 

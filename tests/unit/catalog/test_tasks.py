@@ -1,4 +1,4 @@
-"""Locks by key and shielded tasks."""
+"""Keyed locks and shielded tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from imagesearch_services.catalog.tasks import KeyedLocks, ShieldedTasks
 
 
-async def test_keyed_locks_exclude_the_same_key_only_and_are_removed_after_use() -> None:
+async def test_a_keyed_lock_blocks_only_its_key_and_is_removed_after_use() -> None:
     locks = KeyedLocks()
     order: list[str] = []
     entered = asyncio.Event()
@@ -32,18 +32,18 @@ async def test_keyed_locks_exclude_the_same_key_only_and_are_removed_after_use()
 
 async def test_a_shielded_task_outlives_its_caller() -> None:
     shielded = ShieldedTasks()
-    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    started, proceed, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
-        begun.set()
-        await go_on.wait()
+        started.set()
+        await proceed.wait()
         done.set()
 
     caller = asyncio.create_task(shielded.run(work()))
-    await begun.wait()
+    await started.wait()
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    go_on.set()
+    proceed.set()
     await shielded.drain()
     assert done.is_set()

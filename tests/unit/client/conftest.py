@@ -1,6 +1,6 @@
-"""A fake Gateway in the test's process, with scripted answers.
+"""A fake Gateway with scripted answers, in the process of the test.
 
-It serves tests of the client's own logic; tests/e2e run against the suite itself.
+It is for tests of the client's own logic; the tests in tests/e2e use the real suite.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ Answer: TypeAlias = Message | Status | grpc.StatusCode | Callable[[Any], Message
 
 
 class FakeGateway:
-    """Answers each call with the next scripted answer of its method; the last answer repeats."""
+    """Returns the scripted answers of each method in turn; the last answer repeats."""
 
     def __init__(self) -> None:
         self.target = ""

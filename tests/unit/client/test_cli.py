@@ -38,7 +38,7 @@ def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
 
 
 def store(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
-    """Accept all pictures but empty ones."""
+    """Accept all pictures that are not empty."""
     return BatchAddImagesResponse(
         results=[
             BatchAddImagesResult(image=Image(image_id=item.image_id))
@@ -50,7 +50,7 @@ def store(request: image_pb2.BatchAddImagesRequest) -> BatchAddImagesResponse:
 
 
 def find_content(request: search_pb2.SearchImagesRequest) -> SearchImagesResponse:
-    """Return an image whose id is the query's bytes."""
+    """Return a match whose image id is the content of the query."""
     image = Image(image_id=request.image.content.decode())
     return SearchImagesResponse(matches=[Match(image=image, score=0.5)], total_found=1)
 
@@ -146,7 +146,9 @@ def test_search_prints_a_line_per_file_in_order(gateway: FakeGateway, tmp_path: 
     assert result.exit_code == 0
 
 
-def test_a_file_that_fails_has_an_error_in_its_place(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_an_error_takes_the_place_of_the_answer_of_a_file(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
     gateway.answers("SearchImages", find_content)
     a, b = write(tmp_path, {"a.jpg": "a", "b.jpg": "b"})
     result = run(gateway, "search", "shop", "--json", a, tmp_path / "none.jpg", b)
@@ -156,7 +158,7 @@ def test_a_file_that_fails_has_an_error_in_its_place(gateway: FakeGateway, tmp_p
     assert result.exit_code == 1
 
 
-def test_matches_of_several_pages_are_one_answer(gateway: FakeGateway, tmp_path: Path) -> None:
+def test_the_matches_of_all_pages_are_one_answer(gateway: FakeGateway, tmp_path: Path) -> None:
     gateway.answers(
         "SearchImages",
         SearchImagesResponse(matches=[Match()] * 100, total_found=120, next_page_token="2"),  # noqa: S106
@@ -199,14 +201,14 @@ def test_wrong_usage_exits_with_2(gateway: FakeGateway, arguments: list[str]) ->
     assert run(gateway, *arguments).exit_code == 2
 
 
-def test_the_target_may_follow_the_command(gateway: FakeGateway) -> None:
+def test_the_target_is_accepted_after_the_command(gateway: FakeGateway) -> None:
     gateway.answers("GetLibrary", Library(name="libraries/shop"))
     command = ["library", "get", "shop", "--json", "--target", gateway.target]
     result = CliRunner().invoke(main, ["--target", "elsewhere:1", *command])
     assert json.loads(result.stdout)["name"] == "libraries/shop"
 
 
-def test_an_unreachable_suite_is_one_line_on_stderr() -> None:
+def test_the_error_of_an_unreachable_suite_is_one_line_on_stderr() -> None:
     target = f"127.0.0.1:{free_port()}"
     result = CliRunner().invoke(main, ["library", "list", "--target", target])
     assert result.exit_code == 1

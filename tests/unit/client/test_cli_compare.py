@@ -1,4 +1,4 @@
-"""`imagesearch compare`: what it prints and saves."""
+"""The output and the saved files of `imagesearch compare`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(gateway: FakeGateway, *arguments: str | Path) -> Result:
     return CliRunner().invoke(main, words)
 
 
-def test_edits_are_printed_in_words(gateway: FakeGateway, files: tuple[str, str]) -> None:
+def test_likely_edits_are_printed_as_text(gateway: FakeGateway, files: tuple[str, str]) -> None:
     gateway.answers("CompareImages", CROPPED)
     result = run(gateway, *files)
     assert result.exit_code == 0
@@ -108,7 +108,9 @@ def test_standard_input_cannot_be_both_pictures(gateway: FakeGateway) -> None:
     assert run(gateway, "-", "-").exit_code == 2
 
 
-def test_an_overlay_is_a_png_file(gateway: FakeGateway, files: tuple[str, str]) -> None:
+def test_the_file_of_an_overlay_must_end_in_png(
+    gateway: FakeGateway, files: tuple[str, str]
+) -> None:
     assert run(gateway, *files, "--save", "both.jpg").exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""The files that `imagesearch add` finds, their ids, and the batches."""
+"""The files that `imagesearch add` finds, their image ids, and the batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_files_of_a_folder_are_found_in_a_stable_order(tmp_path: Path) -> None:
     assert ids(found) == ["a.PNG", "b.jpg", "sub%2Fa.tiff", "sub%2Fdeep%2Fc.webp"]
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, ".hidden.jpg", ".cache/a.jpg", "shown.jpg")
     found = files.find_pictures([tmp_path])
     assert ids(found) == ["shown.jpg"]
@@ -37,13 +37,13 @@ def test_files_with_other_extensions_are_counted(tmp_path: Path) -> None:
     assert files.find_pictures([tmp_path]).skipped_count == 2
 
 
-def test_a_file_given_by_name_is_taken_whatever_its_extension(tmp_path: Path) -> None:
+def test_a_file_given_by_name_is_added_with_any_extension(tmp_path: Path) -> None:
     touch(tmp_path, ".hidden", "picture.dat")
     found = files.find_pictures([tmp_path / ".hidden", tmp_path / "picture.dat"])
     assert ids(found) == [".hidden", "picture.dat"]
 
 
-def test_characters_that_an_image_id_cannot_have_are_percent_encoded() -> None:
+def test_characters_that_are_invalid_in_image_ids_are_percent_encoded() -> None:
     assert files.image_id(Path("a/b%c.jpg")) == "a%2Fb%25c.jpg"
     assert files.image_id(Path("line\nbreak.jpg")) == "line%0Abreak.jpg"
     assert files.image_id(Path("Ä 1.jpg")) == "Ä 1.jpg"

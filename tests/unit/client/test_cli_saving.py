@@ -66,7 +66,9 @@ def test_a_page_is_not_written_to_standard_output(
     assert not Path("-").exists()
 
 
-def test_the_picture_and_the_page_are_two_files(gateway: FakeGateway, picture: Path) -> None:
+def test_the_picture_and_the_page_cannot_be_the_same_file(
+    gateway: FakeGateway, picture: Path
+) -> None:
     both = picture.with_name("both.png")
     result = run(gateway, "detect", picture, "--save", both, "--html", both)
     assert result.exit_code == 2

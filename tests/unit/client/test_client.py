@@ -26,7 +26,7 @@ from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from tests.unit.client.conftest import FakeGateway, request_ids, status
 
 BIG_PICTURE = bytes(3 * 1024 * 1024)
-"""Larger than gRPC's default retry buffer."""
+"""Content of a picture that exceeds gRPC's default retry buffer."""
 
 
 def test_a_call_returns_the_response_message(gateway: FakeGateway) -> None:
@@ -35,7 +35,7 @@ def test_a_call_returns_the_response_message(gateway: FakeGateway) -> None:
         assert client.get_library(name="libraries/shop").image_count == 3
 
 
-def test_the_environment_names_the_target_unless_it_is_given(
+def test_the_target_defaults_to_the_environment_variable(
     gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway.answers("GetLibrary", Library())
@@ -101,7 +101,7 @@ def test_each_picture_of_a_batch_has_a_request_id(gateway: FakeGateway) -> None:
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 def test_every_mutation_takes_a_request_id(client: type[Client | AsyncClient]) -> None:
-    """All methods are retried, so a mutation without a request id could take effect twice."""
+    """A mutation needs a request id: calls are retried and could otherwise take effect twice."""
     for name, method in inspect.getmembers(client, inspect.isfunction):
         if name.split("_")[0] in {"create", "update", "delete", "add"}:
             assert "request_id" in inspect.signature(method).parameters, name
@@ -128,7 +128,7 @@ def test_iteration_covers_all_pages(gateway: FakeGateway) -> None:
     assert {request.filter for request in gateway.requests} == {"width > 1"}
 
 
-def test_the_async_client_retries_pages_and_raises_likewise(gateway: FakeGateway) -> None:
+def test_the_async_client_retries_iterates_and_raises_like_the_client(gateway: FakeGateway) -> None:
     gateway.answers("AddImage", grpc.StatusCode.UNAVAILABLE, Image(image_id="a"))
     gateway.answers(
         "ListLibraries",

@@ -55,12 +55,12 @@ MESSAGES = [message(1, "a", "b"), message(2), message(3, "c", "d", "e"), message
 
 
 class FakeGateway(service.ImageSearchServiceServicer):
-    """Streams the messages after a token, and breaks streams as scripted."""
+    """Streams the messages after the page token, and breaks streams as scripted."""
 
     def __init__(self) -> None:
         self.target = ""
         self.breaks: list[tuple[int, grpc.StatusCode]] = []
-        """For each call in turn: the number of messages before the error, and its code."""
+        """For each call, the number of messages before an error, and the status code."""
         self.requests: list[Any] = []
 
     def FindDuplicates(  # noqa: N802

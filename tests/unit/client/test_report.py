@@ -1,4 +1,4 @@
-"""Parts of pages: figures, badges, text. tests/integration/pages renders pages in Chromium."""
+"""Parts of pages: figures, badges and text. tests/integration/pages renders pages in Chromium."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_badges_of_eight_boxes_do_not_overlap(
     assert max(hidden, default=0) < 0.01
 
 
-def test_a_page_consumes_queries_one_by_one() -> None:
+def test_a_page_consumes_its_queries_lazily() -> None:
     consumed: list[int] = []
 
     def queries() -> Iterator[Query]:
@@ -126,7 +126,7 @@ def test_a_page_loads_nothing_and_runs_no_script() -> None:
     assert "url(" not in page
 
 
-def test_unknown_enum_values_of_a_newer_suite_are_tolerated() -> None:
+def test_unknown_enum_values_of_a_newer_suite_are_accepted() -> None:
     answer = SearchImagesResponse(total_found=1)
     match = answer.matches.add(relation=77)
     match.image.category = 999

@@ -1,4 +1,4 @@
-"""A finder on a catalog and an embedding service with scripted answers."""
+"""A `DuplicateFinder` on fakes of the Catalog and of Embedding with scripted answers."""
 
 # ruff: noqa: ARG002  # the ports define the arguments
 
@@ -43,10 +43,10 @@ Groups = set[frozenset[str]]
 
 @dataclass
 class ScriptedCatalog(FakeCatalog):
-    """A library with scripted similarities; uids are in the order of the names."""
+    """A library with scripted similarities. The order of the uids is that of the names."""
 
     similarities: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Similarity of the second image when searched with the first; not the other way round."""
+    """Similarities of the second image in a search with the first image."""
     rejected: set[tuple[str, str]] = field(default_factory=set)
     thumbnails: bool = False
     calls: list[str] = field(default_factory=list)
@@ -113,13 +113,14 @@ class ScriptedCatalog(FakeCatalog):
 
 @dataclass
 class ScriptedEmbedding(FakeEmbedding):
-    """Aligns pairs of thumbnails as scripted; by default their pixels agree."""
+    """Scripted alignments of thumbnails; by default the pixels of a pair agree."""
 
     different: set[frozenset[str]] = field(default_factory=set)
     """Pairs whose pixels do not agree."""
     unreadable: str = ""
-    """Image whose thumbnail is unreadable."""
+    """Id of the image whose thumbnail is unreadable; empty: all are readable."""
     checked: list[frozenset[str]] = field(default_factory=list)
+    """Pairs whose thumbnails were aligned."""
 
     async def check_copies(
         self, pictures: Sequence[bytes], pairs: Sequence[tuple[int, int]]

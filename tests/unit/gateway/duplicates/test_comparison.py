@@ -1,4 +1,4 @@
-"""Which pairs are compared, by embeddings or by aligned thumbnails."""
+"""Comparison of pairs by embeddings and by aligned thumbnails."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_identical_files_are_not_aligned() -> None:
     ],
     ids=["too narrow", "region embedded"],
 )
-async def test_thumbnails_that_are_narrow_or_show_more_than_the_region_are_not_aligned(
+async def test_narrow_thumbnails_and_those_of_more_than_the_region_are_not_aligned(
     changes: dict[str, Any],
 ) -> None:
     bench = Bench(ScriptedCatalog(thumbnails=True))
@@ -69,8 +69,9 @@ async def test_thumbnails_that_are_narrow_or_show_more_than_the_region_are_not_a
     assert not bench.embedding.checked
 
 
-async def test_without_thumbnails_the_threshold_is_stricter() -> None:
-    # With five images, a rate of 0.01 a search is a similarity of 0.27, five times the rate 0.20.
+async def test_the_threshold_of_pairs_without_thumbnails_is_stricter() -> None:
+    # With five images, the threshold is a similarity of 0.27 at a rate of 0.01 per search, and 0.20
+    # at five times this rate.
     for thumbnails, expected in ((True, {group("a", "b")}), (False, set())):
         bench = Bench(ScriptedCatalog(thumbnails=thumbnails))
         bench.catalog.put("abcde")

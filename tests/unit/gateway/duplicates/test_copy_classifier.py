@@ -1,4 +1,4 @@
-"""The committed weights of the near-duplicate classifier, and the checks when they are read."""
+"""The committed weights of the near-duplicate classifier, and the validation of weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def table(**changes: Any) -> dict[str, Any]:
     return {**json.loads(BUILT_IN_WEIGHTS.read_text()), **changes}
 
 
-def test_the_committed_weights_tell_copies_from_a_series() -> None:
+def test_the_committed_weights_distinguish_copies_from_a_series() -> None:
     classifier = CopyClassifier.load()
     embeddings = EmbeddingEvidence(0.5, 0.45, 0.4)
     assert classifier.is_copy(embeddings, ALIGNED)
@@ -45,9 +45,9 @@ def test_the_committed_weights_tell_copies_from_a_series() -> None:
             "missing or unknown: sharpness",
         ),
     ],
-    ids=["no JSON", "no object", "text", "NaN", "missing feature", "unknown feature"],
+    ids=["not JSON", "not an object", "text", "NaN", "missing feature", "unknown feature"],
 )
-def test_a_table_that_does_not_fit_is_refused(content: str, problem: str, tmp_path: Path) -> None:
+def test_invalid_weights_are_refused(content: str, problem: str, tmp_path: Path) -> None:
     path = tmp_path / "weights.json"
     path.write_text(content)
     with pytest.raises(CalibrationError, match=problem) as caught:

@@ -1,4 +1,4 @@
-"""Which images make a group, and in which order groups are sent."""
+"""The members of groups, and the order in which groups are sent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_copies_are_grouped_and_other_images_are_not() -> None:
     assert await bench.groups() == {group("a", "f"), group("c", "d", "g")}
 
 
-async def test_a_chain_of_copies_never_groups_images_that_are_no_copies() -> None:
+async def test_the_ends_of_a_chain_of_copies_are_not_grouped_unless_they_are_copies() -> None:
     bench = Bench()
     bench.catalog.put("abc")
     bench.catalog.relate(("a", "b"), ("b", "c"))
@@ -64,7 +64,7 @@ async def test_the_keep_policy_selects_the_first_image_of_a_group(
 
 async def test_groups_are_sent_with_the_first_image_of_their_component() -> None:
     bench = Bench()
-    # The component of "a" splits into two groups, with the one of "c" between them.
+    # The component of "a" splits into two groups. The uids of component "c" are between theirs.
     bench.catalog.put("abcdefg")
     bench.catalog.relate(("a", "b"), ("b", "e"), ("e", "f"), ("c", "d"))
     messages = await bench.find()
@@ -80,7 +80,7 @@ async def test_rejected_pairs_are_never_in_one_group() -> None:
     assert await bench.groups() == {group("a", "c"), group("b", "d")}
 
 
-async def test_a_similarity_that_only_one_of_two_searches_finds_counts() -> None:
+async def test_a_pair_that_only_one_of_two_searches_finds_is_grouped() -> None:
     for query, neighbor in (("a", "b"), ("b", "a")):
         bench = Bench()
         bench.catalog.put("abc")
@@ -92,13 +92,13 @@ async def test_late_members_are_sent_with_their_own_groups() -> None:
     bench = Bench(limits=ScanLimits(page_images=2))
     bench.catalog.put("abcdef")
     bench.catalog.relate(("e", "f"))
-    # Searches with "a" and "b" did not find these.
+    # The searches with "a" and "b" did not find "e" and "f".
     bench.catalog.similarities |= {("e", "a"): COPY_SIMILARITY, ("f", "b"): COPY_SIMILARITY}
     messages = await bench.find()
     assert groups_of(messages) == {group("a", "e"), group("b", "f")}
 
 
-async def test_more_copies_than_the_neighbors_of_a_search_are_all_found() -> None:
+async def test_all_copies_are_found_if_there_are_more_than_neighbors_in_a_search() -> None:
     bench = Bench(limits=ScanLimits(page_images=3, first_neighbors=2, max_neighbors=4))
     names = [f"{number:02}" for number in range(30)]
     bench.catalog.put(names)

@@ -1,4 +1,4 @@
-"""Messages of FindDuplicates."""
+"""Response messages of FindDuplicates."""
 
 from __future__ import annotations
 

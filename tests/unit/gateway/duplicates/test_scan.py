@@ -1,4 +1,4 @@
-"""Progress, resumption, cancellation and refusals of a scan."""
+"""Progress, resumption, cancellation and errors of a scan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_call_over_the_concurrency_limit_is_refused_with_a_retry_delay()
     assert await bench.groups() == {group("a", "b")}
 
 
-async def test_images_deleted_during_the_scan_are_left_out() -> None:
+async def test_images_deleted_during_the_scan_are_omitted() -> None:
     bench = Bench()
     bench.catalog.put("abcdef")
     bench.catalog.relate(("a", "b"), ("c", "d"), ("c", "e"))
@@ -52,22 +52,22 @@ async def test_images_deleted_during_the_scan_are_left_out() -> None:
 
 
 async def test_a_call_resumes_after_any_update() -> None:
-    chance = random.Random(5)  # noqa: S311  # no secrets
+    generator = random.Random(5)  # noqa: S311  # not for secrets
     names = [f"{number:02}" for number in range(40)]
     bench = Bench(limits=ScanLimits(page_images=7))
     bench.catalog.put(names)
     for _ in range(45):
-        a, b = chance.sample(names, 2)
-        bench.catalog.relate((a, b), similarity=chance.uniform(0.5, 0.95))
-    whole = await bench.find()
-    expected = [image_ids(update) for update in whole if update.group]
+        a, b = generator.sample(names, 2)
+        bench.catalog.relate((a, b), similarity=generator.uniform(0.5, 0.95))
+    updates = await bench.find()
+    expected = [image_ids(update) for update in updates if update.group]
     assert len(expected) > 5
-    for stop in range(1, len(whole)):
-        received = whole[:stop]
-        rest = await bench.find(page_token=received[-1].next_page_token)
-        resumed = [image_ids(update) for update in [*received, *rest] if update.group]
-        assert resumed == expected
-        assert rest[-1].checked_count == whole[-1].checked_count
+    for stop in range(1, len(updates)):
+        received = updates[:stop]
+        resumed = await bench.find(page_token=received[-1].next_page_token)
+        groups = [image_ids(update) for update in [*received, *resumed] if update.group]
+        assert groups == expected
+        assert resumed[-1].checked_count == updates[-1].checked_count
 
 
 async def test_progress_is_reported_and_the_last_update_has_no_token() -> None:
@@ -139,7 +139,7 @@ async def test_each_image_is_searched_with_once(monkeypatch: pytest.MonkeyPatch)
     assert len(searched) == len(set(searched)) == len(names)
 
 
-async def test_a_library_recreated_during_the_scan_ends_the_call() -> None:
+async def test_the_call_fails_if_the_library_is_recreated_during_the_scan() -> None:
     bench = Bench(limits=ScanLimits(page_images=1))
     bench.catalog.put("ab")
     found = bench.finder.find(request())

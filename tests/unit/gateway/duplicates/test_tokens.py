@@ -25,7 +25,7 @@ from tests.unit.gateway.duplicates.scripted import Bench, refusal
     )],
     ids=["too short", "not base64", "unsigned", "search token"],
 )  # fmt: skip
-async def test_foreign_tokens_are_refused(token: str) -> None:
+async def test_tokens_of_other_origin_are_refused(token: str) -> None:
     bench = Bench()
     bench.catalog.put("a")
     assert (await refusal(bench, page_token=token)).reason is Reason.PAGE_TOKEN_INVALID
