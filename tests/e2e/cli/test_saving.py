@@ -100,7 +100,7 @@ def test_a_page_shows_all_queries_with_boxes_and_matches(
             assert thumbnails.evaluate_all("all => all.every(image => image.naturalWidth > 100)")
             failures = page.locator(".note.error").all_inner_texts()
             assert len(failures) == 2
-            assert "the bytes are no picture" in failures[0]
+            assert "the file is not a picture in a supported format" in failures[0]
 
 
 def test_the_subjects_of_a_picture_are_saved(
