@@ -1,4 +1,4 @@
-"""The threads and the pixel budget that all engines of the service share.
+"""Provides the threads and the pixel budget that all engines of the service share.
 
 A task is short or long, by its expected duration. Each kind has its own threads, by default as many
 as there are processors. The operating system shares the processors between both kinds, so that a
@@ -107,6 +107,6 @@ class Runtime:
         return await self._headers.run(ReusableFile, content)
 
     def close(self) -> None:
-        """Stop the threads after their running tasks; drop tasks that have not started."""
+        """Drop tasks that have not started; do not wait for running tasks."""
         for workers in (self._headers, self._short, self._long):
             workers.close()

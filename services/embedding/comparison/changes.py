@@ -149,7 +149,7 @@ def _grey_fit(first: Floats, second: Floats) -> tuple[float, float]:
 
 
 def _inliers(errors: Floats) -> Mask:
-    """Return the samples with a small residual."""
+    """Return the mask of the samples with a small residual."""
     return np.asarray(errors <= max(4.0, 2 * float(np.median(errors))))
 
 

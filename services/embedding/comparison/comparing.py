@@ -48,7 +48,7 @@ class Comparison:
     overlay: bytes
     """PNG file; empty unless requested."""
     model: ModelVersion
-    """The copy descriptor."""
+    """Version of the copy descriptor."""
     timings: Sequence[StepTiming]
 
 
@@ -162,7 +162,7 @@ class Comparer:
         return aligned, Vectors(copy_vectors, semantic_vectors, overlap_vectors)
 
     def _semantic(self) -> Model | None:
-        """Return the model for similar content; None if it is not served, since it is optional."""
+        """Return the optional model for similar content; None if it is not served."""
         try:
             return self._registry.with_role(roles.SEMANTIC)
         except ServiceError:

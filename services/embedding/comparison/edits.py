@@ -37,8 +37,8 @@ SEAM_FACTOR = 2.0
 ROTATION_DEGREES = 2.0
 """Minimum rotation that is reported, and tolerance of quarter turns."""
 DISTORTED_ROTATION_DEGREES = 8.0
-"""Minimum rotation that is reported with perspective or bending, which rotate parts by themselves.
-"""
+"""Minimum rotation that is reported for a picture with perspective or bending, which also rotate
+parts of it."""
 SCALE_CHANGE = 0.03
 """Minimum relative change of scale that is reported."""
 ASPECT_CHANGE = 0.05
@@ -52,13 +52,14 @@ BEND = 0.012
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """A homography, decomposed."""
+    """Flip, rotation, scale and perspective of a homography."""
 
     is_flipped_horizontally: bool
     is_flipped_vertically: bool
     rotation_degrees: float
-    """Clockwise, after the flip; -180 to 180, quarter turns exactly."""
+    """Rotation after the flip, degrees clockwise, -180 to 180; exact for quarter turns."""
     scale: float
+    """Geometric mean of the scales in two directions."""
     aspect: float
     """Ratio of the scales along the first picture's x axis and y axis."""
     perspective: float
@@ -190,7 +191,7 @@ def _has_seam(view: View, outline: geometric_check.Points) -> bool:
 
 
 def _levels(view: View, points: geometric_check.Points) -> tuple[Floats, Mask]:
-    """Return the grey levels at points, and which points lie in the picture."""
+    """Return the grey levels at points, and the mask of the points inside the picture."""
     columns, rows = np.round(points).astype(np.intp).T
     width, height = view.size
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)

@@ -48,10 +48,11 @@ class Vectors:
     """Unit-length embeddings of the first picture and the second, float32 [2, dimensions]."""
 
     copy: Floats
+    """Embeddings by the copy descriptor."""
     semantic: Floats | None
-    """None if no semantic model is served."""
+    """Embeddings by the semantic model; None if it is not served."""
     aligned_copy: Floats | None
-    """Embeddings of the overlap; None if the pictures are not aligned."""
+    """Embeddings of the overlap by the copy descriptor; None if the pictures are not aligned."""
 
 
 def read_picture(file: PictureFile) -> ComparedPicture:

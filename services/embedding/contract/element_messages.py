@@ -1,4 +1,4 @@
-"""Conversion of messages about elements from and to the domain's types."""
+"""Converts messages about elements from and to the domain's types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion of messages of the Embedding contract from and to the domain's types."""
+"""Converts messages of the Embedding contract from and to the domain's types."""
 
 from __future__ import annotations
 

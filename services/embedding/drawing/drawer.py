@@ -163,9 +163,14 @@ def _validate(request: Request) -> None:
     if not request.content:
         raise missing_field("image.content")
     if request.media_type and request.media_type not in MEDIA_TYPES:
-        raise field_error("media_type", f"must be one of {', '.join(MEDIA_TYPES)}")
+        raise field_error(
+            "media_type", f"is {request.media_type!r}; must be one of {', '.join(MEDIA_TYPES)}"
+        )
     if request.max_side_px and request.max_side_px not in SIDES_PX:
-        raise field_error("max_side_px", f"must be {SIDES_PX[0]} to {SIDES_PX[-1]:,}, or 0")
+        raise field_error(
+            "max_side_px",
+            f"is {request.max_side_px}; must be 0, or {SIDES_PX[0]} to {SIDES_PX[-1]:,}",
+        )
     _validate_lines("annotations", [item.lines for item in request.annotations], MAX_ANNOTATIONS)
     _validate_lines("beside", [item.lines for item in request.thumbnails], MAX_THUMBNAILS)
     for index, annotation in enumerate(request.annotations):
@@ -186,4 +191,4 @@ def _validate_lines(field: str, items: Sequence[Sequence[str]], max_items: int) 
         if len(lines) > MAX_LINES:
             raise field_error(name, f"has {len(lines)} lines; the maximum is {MAX_LINES}")
         if any(len(line.encode()) > MAX_LINE_BYTES for line in lines):
-            raise field_error(name, f"has a line longer than {MAX_LINE_BYTES} bytes of UTF-8")
+            raise field_error(name, f"has a line longer than {MAX_LINE_BYTES:,} bytes of UTF-8")

@@ -56,7 +56,7 @@ def rasterize(text: str, style: Style) -> tuple[Pixels, int]:
     """Draw text in one row of any width.
 
     Args:
-        text: without control characters.
+        text: text without control characters.
         style: font size, weight and color.
 
     Returns:

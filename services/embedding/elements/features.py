@@ -50,7 +50,7 @@ class Keypoints:
     """Positions, sizes and directions of local features, in pixels of the working image."""
 
     points: Floats
-    """x and y, [n, 2]."""
+    """Positions (x, y), [n, 2]."""
     sizes: Floats
     """Diameters, [n]."""
     angles: Floats

@@ -29,7 +29,7 @@ PEAK_RADIUS, SURROUND_RADIUS, SUPPRESSION_RADIUS = 1, 3, 2
 
 
 def flat_pixels(lab: Pixels) -> Bools:
-    """Return the pixels whose color is constant along a line of five pixels.
+    """Find the pixels whose color is constant along a line of five pixels.
 
     One of four directions suffices, since a stroke is flat only along its own direction.
 
@@ -37,7 +37,7 @@ def flat_pixels(lab: Pixels) -> Bools:
         lab: uint8 CIE Lab, [height, width, 3].
 
     Returns:
-        [height, width].
+        The mask of the pixels, [height, width].
     """
     is_flat = np.zeros(lab.shape[:2], bool)
     for line in _lines():

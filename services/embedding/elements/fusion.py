@@ -133,7 +133,7 @@ def find_elements(
 def evidence(
     element: StoredElement, verified: Verified, regional_similarity: float | None
 ) -> float:
-    """Return the total evidence for an element: that of its features or shape, plus regional."""
+    """Return the larger of the local and the shape evidence, plus the regional evidence."""
     local, shape = _local_evidence(element, verified), _shape_evidence(verified)
     return max(local, shape) + REGIONAL_WEIGHT * (regional_similarity or 0.0)
 

@@ -74,7 +74,7 @@ def soft_mask(crop: Pixels, mask: Pixels) -> Floats:
         mask: 1 in the segment, 0 elsewhere, uint8 [height, width]; not empty.
 
     Returns:
-        0 to 1, [height, width]; 0 farther than three pixels from the segment.
+        Shares, 0 to 1, [height, width]; 0 farther than three pixels from the segment.
     """
     colors = crop.astype(np.float32)
     core = cv2.erode(mask, np.ones((3, 3), np.uint8))

@@ -72,7 +72,7 @@ class DenseModel:
         return self.model.input.pixels if self.windows is None else self.windows.max_pixels
 
     def view(self, picture: Picture, region: Box) -> DenseView:
-        """Resize a region to the model's input; a query keeps about its aspect ratio."""
+        """Resize a region to the model's input; a query approximately keeps its aspect ratio."""
         spec = self.model.input if self.windows is None else self.windows.input_for(region)
         return DenseView(self, region, preprocess(picture, [region], spec))
 

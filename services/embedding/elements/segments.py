@@ -40,7 +40,7 @@ TOLERANCE = np.array((16, 9, 9))
 """Maximum distance of a pixel from a segment's color, by channel of CIE Lab as OpenCV scales it to
 bytes."""
 SHARP_TOLERANCE_FACTOR = 2
-"""Multiple of `TOLERANCE` by which the color beyond a sharp edge differs at least."""
+"""Minimum difference of the color beyond a sharp edge, as a multiple of `TOLERANCE`."""
 GAPS_PX = (0, 5, 12, 24)
 """Maximum distances between the components of a segment, pixels; each of them is tried."""
 MIN_COMPONENT_PX = 12
@@ -52,7 +52,7 @@ AREA_SHARES = (0.0015, 0.4)
 MIN_QUALITY = 0.1
 """Minimum quality of a segment."""
 BACKGROUND_SHARE = 0.9
-"""Share of the picture's sides; a component that is wider and taller is background."""
+"""Share of the picture's sides; a component that exceeds it in both directions is background."""
 PADDING = 0.08
 """Padding around a segment's mask, as a share of the segment's long side."""
 

@@ -54,7 +54,7 @@ ROWS_PER_BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The learned parameters."""
+    """Learned parameters of the visual words and codes."""
 
     mean: Floats
     """Mean of RootSIFT descriptors, [128]."""

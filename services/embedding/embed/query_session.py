@@ -16,7 +16,7 @@ from imagesearch_services.embedding.runtime import Runtime
 
 KEEP_S = 2.0
 """Seconds for which decoded pixels are kept between two steps; a search in the Catalog takes a
-fraction of them."""
+fraction of this time."""
 
 
 class QuerySession:

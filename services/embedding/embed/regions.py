@@ -70,7 +70,7 @@ MIN_CONTRAST = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a picture that may be a picture itself."""
+    """A region that looks like an inserted picture."""
 
     box: Box
     """The region, pixels of the analyzed picture."""
@@ -88,7 +88,7 @@ class _Candidate:
 
 
 def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
-    """Propose parts of a picture that may be pictures themselves, most promising first.
+    """Propose regions that look like an inserted picture, most promising first.
 
     Args:
         pixels: uint8 RGB, [height, width, 3].

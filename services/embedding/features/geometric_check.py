@@ -176,9 +176,10 @@ def quadrilateral_area(quadrilateral: Points) -> float:
 
 
 def is_plausible(matrix: Matrix, size: Size, rules: GeometricRules) -> bool:
-    """Return whether a camera or an editor may have transformed a picture of this size like this.
+    """Return whether a camera or an editor may have applied a homography to a picture.
 
-    The outline must stay convex and unmirrored, with scale and anisotropy within the rules.
+    The picture's outline must stay convex and unmirrored, with scale and anisotropy within the
+    rules.
     """
     outline = corners(size)
     depths = outline @ matrix[2, :2] + matrix[2, 2]

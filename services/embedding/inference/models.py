@@ -28,7 +28,7 @@ class Joined:
     space: str
     """Vector space of the other model."""
     weight: float
-    """Weight of its cosine; the cosine of the model itself has weight 1."""
+    """Weight of the other model's cosine; the cosine of the model itself has weight 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Model:
     role: str
     """Role of the model, one of `common.roles`."""
     library_types: tuple[LibraryType, ...]
-    """Types of the libraries that use the model when they are created."""
+    """Library types for which new libraries use the model."""
     input: InputSpec
     input_name: str
     output_name: str
@@ -123,8 +123,9 @@ def read_model(config: ModelConfig) -> Model:
         raise ModelDescriptionError(f"the parameter {error} is missing") from error
     except ValueError as error:
         raise ModelDescriptionError(str(error)) from error
-    if parameters.get("input_layout") != "NHWC":
-        raise ModelDescriptionError("input_layout must be NHWC")
+    layout = parameters.get("input_layout", "missing")
+    if layout != "NHWC":
+        raise ModelDescriptionError(f"input_layout is {layout}; must be NHWC")
     _check_tensors(config, model)
     return model
 

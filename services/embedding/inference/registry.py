@@ -105,7 +105,7 @@ class ModelRegistry:
 
         Args:
             model: a model that `models`, `resolve` or `with_role` returned.
-            inputs: uint8 [regions, height, width, 3], at most the model's largest batch.
+            inputs: uint8 [regions, height, width, 3], at most the model's maximum batch size.
 
         Returns:
             All outputs of each region, float32 [regions, row length], see `Model.outputs_in`.

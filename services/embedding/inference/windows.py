@@ -61,7 +61,10 @@ class Windows:
         return self.side_px**2
 
     def input_for(self, region: Box) -> InputSpec:
-        """Return the model's input for a region: about its aspect ratio, in steps of `STEP_PX`."""
+        """Return the model's input for a region.
+
+        Its aspect ratio is approximately that of the region; its sides are multiples of `STEP_PX`.
+        """
         factor = self.side_px / max(region.width, region.height)
         return InputSpec(
             _rounded_to_step(region.width * factor),

@@ -52,7 +52,7 @@ class Format:
 
 def recognize(content: bytes) -> Format | None:
     """Recognize the format of a file by its first bytes; None if it is not supported."""
-    return next((known for known in FORMATS if known.has_signature(content)), None)
+    return next((candidate for candidate in FORMATS if candidate.has_signature(content)), None)
 
 
 def jpeg_scan_count(content: bytes) -> int:
@@ -148,7 +148,7 @@ def _numbers(tags: TiffImagePlugin.ImageFileDirectory_v2, tag: int) -> Iterator[
 
 
 def _is_avif_truncated(content: bytes) -> bool:
-    """Return whether the top-level boxes of an ISO base media file exceed its length."""
+    """Return whether the top-level boxes of an ISO base media file end elsewhere than the file."""
     position = 0
     while position + 8 <= len(content):
         size = int.from_bytes(content[position : position + 4], "big")

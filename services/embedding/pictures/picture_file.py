@@ -83,7 +83,7 @@ class PictureFile:
             picture_format.media_type == "image/tiff"
             and formats.tiff_strip_count(content) > MAX_TIFF_STRIPS
         ):
-            raise _unreadable(f"the TIFF has more than {MAX_TIFF_STRIPS:,} strips")
+            raise _unreadable(f"the TIFF has more than {MAX_TIFF_STRIPS:,} strips or tiles")
         self._image = self._open()
         _check_size(*self._image.size)
         if (

@@ -35,8 +35,8 @@ MIN_CHROMATIC_CHROMA = 5.0
 ILLUMINANT_SIDE_PX = 64
 """Long side at which the illuminant is estimated, pixels."""
 ILLUMINANT_SHARE = 0.05
-"""Share of the brightest pixels, from which the illuminant is estimated: white objects, if the
-picture has any."""
+"""Share of a picture's pixels, the brightest, from which the illuminant is estimated; they show
+white objects if there are any."""
 ADAPTATION = 0.5
 """Degree of chromatic adaptation, 0 to 1, about that of human vision."""
 ILLUMINANT_CHROMA = (16.0, 30.0)

@@ -113,7 +113,7 @@ async def test_different_pictures_have_low_similarities(client: Client) -> None:
     assert response.measures["pdq_distance"] > 80
 
 
-async def test_the_overlay_is_a_picture(client: Client) -> None:
+async def test_the_overlay_is_a_png_file(client: Client) -> None:
     for other in (encoded(PHOTO.rotate(20, expand=True)), encoded(photo(2))):
         response = await compare(client, JPEG, other, draw=True)
         with Image.open(io.BytesIO(response.overlay)) as overlay:

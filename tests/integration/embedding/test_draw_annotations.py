@@ -148,7 +148,7 @@ async def test_an_unreadable_picture_is_refused_and_an_unreadable_thumbnail_leav
     assert max((await drawn(client, drawing_request(beside=beside))).size) <= 1280
 
 
-async def test_concurrent_drawings_are_correct(client: Client) -> None:
+async def test_concurrent_drawings_are_deterministic(client: Client) -> None:
     labels = ["shoes 0.93", "обувь", "أحذية", "รองเท้า", "鞋"]
     requests = [
         drawing_request(

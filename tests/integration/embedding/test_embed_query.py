@@ -59,7 +59,7 @@ async def at_once(client: Client, content: bytes, max_proposed_regions: int) -> 
 
 
 @pytest.mark.parametrize("size", [(1000, 800), (2400, 1800)], ids=["one decode", "two decodes"])
-async def test_the_steps_return_what_separate_calls_return(
+async def test_steps_return_the_same_embeddings_as_separate_calls(
     client: Client, size: tuple[int, int]
 ) -> None:
     content = encoded(pasted(size), "JPEG", quality=90)

@@ -121,7 +121,7 @@ async def test_a_picture_without_a_subject_is_embedded_whole(
     assert not detected.subjects
 
 
-async def test_pictures_with_and_without_detection_share_a_call(client: Client) -> None:
+async def test_a_call_may_mix_pictures_with_and_without_subject_detection(client: Client) -> None:
     response = await embed(client, item(subject_detection=True), item(), item(b"no picture"))
     found, whole, bad = response.results
     assert found.HasField("chosen_subject")

@@ -202,7 +202,7 @@ def test_a_small_rotation_is_reported_clockwise() -> None:
     assert amounts["rotated"] == pytest.approx(12, abs=0.5)
 
 
-def test_a_homography_is_decomposed_into_motions() -> None:
+def test_a_homography_is_decomposed_into_rotation_scale_and_aspect_ratio() -> None:
     motion = Motion.of(np.array([[0.0, -2.0, 9.0], [4.0, 0.0, 1.0], [0, 0, 1]]), (100, 100))
     assert motion.rotation_degrees == 90
     assert motion.aspect == pytest.approx(2)

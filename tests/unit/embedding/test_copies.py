@@ -55,7 +55,7 @@ async def test_the_pixels_of_different_pictures_do_not_agree(checker: CopyChecke
         assert evidence.agreement * shown < 0.7
 
 
-async def test_a_picture_without_texture_agrees_with_no_other(checker: CopyChecker) -> None:
+async def test_a_picture_without_texture_does_not_agree_with_others(checker: CopyChecker) -> None:
     grey = encoded(Image.new("RGB", (200, 100), "grey"))
     (evidence,) = await checker.check([grey, encoded(photo(1))], [(0, 1)])
     assert evidence is not None

@@ -49,7 +49,7 @@ def test_a_model_is_read_from_its_configuration() -> None:
     assert np.linalg.norm(model.probe) == pytest.approx(1, abs=1e-3)
 
 
-def test_parameters_define_the_sizes_that_tensors_leave_open() -> None:
+def test_parameters_define_the_sizes_that_tensors_do_not_specify() -> None:
     read_model(replace(CONFIG, inputs={"image": Tensor("TYPE_UINT8", (-1, -1, 3))}))
 
 
