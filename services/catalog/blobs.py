@@ -201,7 +201,7 @@ def open_blobs(settings: BlobSettings) -> BlobStore:
     """Open the store of a URL. No request is sent yet, so a bucket may be unavailable.
 
     Raises:
-        SettingsError: the URL is invalid, or the folder can not be created.
+        SettingsError: the URL is invalid, or the folder cannot be created.
     """
     parts = urlsplit(settings.url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -209,12 +209,12 @@ def open_blobs(settings: BlobSettings) -> BlobStore:
         try:
             store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
         except (BaseError, OSError, ValueError) as error:
-            raise SettingsError(f"can not store thumbnails in {folder}: {error}") from error
+            raise SettingsError(f"cannot store thumbnails in {folder}: {error}") from error
         return BlobStore(store, settings.timeout_s, folder)
     if parts.scheme == "s3" and parts.netloc:
         return BlobStore(_bucket(settings, parts.netloc, parts.path.strip("/")), settings.timeout_s)
     raise SettingsError(
-        f"can not store thumbnails in {settings.url!r}: "
+        f"cannot store thumbnails in {settings.url!r}: "
         'expected "file:///folder" or "s3://bucket/prefix"'
     )
 

@@ -147,7 +147,7 @@ async def test_an_update_changes_only_the_fields_of_its_mask(catalog: Catalog, n
 
 
 @pytest.mark.parametrize("path", ["uid", "spaces", "type", "entry_count", "nothing", "tag_types"])
-async def test_immutable_fields_of_a_library_can_not_be_updated(
+async def test_immutable_fields_of_a_library_cannot_be_updated(
     catalog: Catalog, library: str, path: str
 ) -> None:
     with refused(Reason.FIELD_INVALID):

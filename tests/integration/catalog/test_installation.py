@@ -100,7 +100,7 @@ async def test_catalogs_with_the_same_engine_are_one_installation(tmp_path: Path
     await storage.close()
 
 
-async def test_an_unavailable_store_can_not_be_claimed(tmp_path: Path) -> None:
+async def test_an_unavailable_store_cannot_be_claimed(tmp_path: Path) -> None:
     storage = make_local_cluster()
     await storage.start()
     await storage.create_collection(METADATA, (), METADATA_INDEXES)

@@ -410,7 +410,7 @@ async def _read_until(catalog: Catalog, done: asyncio.Event) -> list[bytes]:
     "url", ["thumbnails", "file://host/folder", "ftp://host/folder", "s3://", "file:///proc/none"]
 )
 def test_an_invalid_store_url_is_refused_at_the_start(url: str) -> None:
-    with pytest.raises(SettingsError, match="can not store thumbnails in"):
+    with pytest.raises(SettingsError, match="cannot store thumbnails in"):
         open_blobs(BlobSettings(url=url, timeout_s=1))
 
 

@@ -27,7 +27,7 @@ from tests.ports import free_port
 from tests.unit.client.conftest import FakeGateway, status
 
 UNREADABLE = status(
-    grpc.StatusCode.INVALID_ARGUMENT, "the bytes are not a picture", "IMAGE_UNREADABLE"
+    grpc.StatusCode.INVALID_ARGUMENT, "the file is not a picture", "IMAGE_UNREADABLE"
 )
 OVERLOADED = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", "OVERLOADED", retry_after_s=0.01)
 
@@ -69,7 +69,7 @@ def test_an_unreadable_picture_does_not_stop_the_others(
     result = run(gateway, "add", "shop", tmp_path)
     assert result.exit_code == 1
     assert "Added 2 pictures to shop" in result.stdout
-    assert "b.jpg: the bytes are not a picture [IMAGE_UNREADABLE]" in result.stderr
+    assert "b.jpg: the file is not a picture [IMAGE_UNREADABLE]" in result.stderr
     assert "a.jpg" not in result.output
 
 
