@@ -1,4 +1,4 @@
-# The commands of the README. Each installs what it needs, into .venv and .models; only
+# The commands of the README. Each target installs its requirements into .venv and .models; only
 # system-packages installs anything outside of the clone.
 PYTHON ?= python3.11
 PORT ?= 50051
@@ -11,8 +11,8 @@ INSTALLED := .venv/.installed
 RUNNER := $(BIN)/python -m imagesearch_services.runner
 DEMO_DATA_DIR := .cache/demo
 
-# Debian packages: fonts for drawings in every script, and a browser for the tests of pages.
-# Without them drawings show some scripts as boxes, and the tests of pages are skipped.
+# Debian packages: fonts for texts in drawings, and a browser for the tests of HTML pages. Without
+# them drawings show the characters of some scripts as boxes, and the tests of HTML pages are skipped.
 SYSTEM_PACKAGES := fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji chromium
 
 .DEFAULT_GOAL := help
@@ -23,9 +23,9 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 system-packages: ## Install the Debian packages that tests use (as root)
-	@missing=$$(for each in $(SYSTEM_PACKAGES); do \
-		dpkg-query --show --showformat='$${Status}' $$each 2>/dev/null | grep -q 'ok installed' \
-			|| echo $$each; done); \
+	@missing=$$(for package in $(SYSTEM_PACKAGES); do \
+		dpkg-query --show --showformat='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' \
+			|| echo $$package; done); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update --quiet=2 && DEBIAN_FRONTEND=noninteractive \
@@ -36,7 +36,7 @@ system-packages: ## Install the Debian packages that tests use (as root)
 
 install: $(INSTALLED) ## Install everything for development into .venv
 
-# The link gives services/ its import name for mypy.
+# mypy finds services/ under its import name through the symbolic link.
 $(INSTALLED): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip==26.3
@@ -76,13 +76,13 @@ lint-protos: install ## Check the style and the compatibility of the contracts
 	cd protos && ../$(BIN)/buf lint ../.build/protos.binpb --config buf.yaml
 	cd protos && ../$(BIN)/buf breaking ../.build/protos.binpb --against released.binpb --config buf.yaml
 
-release-protos: install ## Make the contracts the base of the compatibility check
+release-protos: install ## Set the current contracts as the compatibility baseline
 	$(BIN)/python protos/generate.py --descriptor-set protos/released.binpb
 
 protos: install ## Generate the Python stubs
 	$(BIN)/python protos/generate.py
 
-readme-pictures: models system-packages ## Make the pictures of the READMEs from real searches
+readme-pictures: models system-packages ## Render the pictures of the READMEs from real searches
 	$(BIN)/python -m tests.readme_pictures
 
 # The models of product search take about an hour on one processor. Other committed artefacts have

@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
 COPY deploy/constraints.txt /constraints.txt
-# By its path: an index may have another distribution of this name.
+# Installed by path, because a package index may have another distribution of this name.
 RUN python -m venv /opt/imagesearch \
     && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[catalog]" \
@@ -23,7 +23,7 @@ LABEL org.opencontainers.image.title="imagesearch catalog" \
       org.opencontainers.image.description="Stores libraries and their entries in Qdrant, embedded or as a server" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=install /opt/imagesearch /opt/imagesearch
-# Owned by the user below, so that a new volume is too.
+# A new volume inherits this owner, the user below.
 RUN install --directory --owner=10001 --group=10001 /var/lib/imagesearch
 ENV PATH=/opt/imagesearch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -12,7 +12,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
 FROM ${PYTHON} AS install
 COPY --from=wheel /wheel /wheel
 COPY deploy/constraints.txt /constraints.txt
-# By its path: an index may have another distribution of this name.
+# Installed by path, because a package index may have another distribution of this name.
 RUN python -m venv /opt/imagesearch \
     && /opt/imagesearch/bin/pip install --no-cache-dir --only-binary=:all: --constraint /constraints.txt \
         "$(echo /wheel/*.whl)[embedding]" \
@@ -22,7 +22,7 @@ FROM ${PYTHON}
 LABEL org.opencontainers.image.title="imagesearch embedding" \
       org.opencontainers.image.description="Decodes pictures and computes their embeddings with Triton; stateless" \
       org.opencontainers.image.licenses="Apache-2.0"
-# Fonts for every script that may occur in the text of a drawing.
+# Fonts for the scripts that texts in drawings may use.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         fonts-noto-cjk=1:20220127+repack1-1 \

@@ -1,7 +1,7 @@
 # Fills a volume with the model repository of Triton; runs before the other services.
 #   docker build -f deploy/containers/models.Dockerfile -t imagesearch/models .
-# It needs a package index at run time: weights that may not be redistributed are not part of the
-# image, but pinned by hash in the manifest. The image contains only files of this repository.
+# It needs a package index at run time: weights that may not be redistributed are not in the image;
+# the manifest pins them by hash. The image contains only files of this repository.
 ARG PYTHON=python:3.11.14-slim-bookworm
 
 FROM ${PYTHON}
@@ -24,7 +24,7 @@ ENV HOME=/tmp \
     IMAGESEARCH_MODELS_DIR=/models
 USER 10001:10001
 STOPSIGNAL SIGTERM
-# It runs once and exits.
+# The container runs once and exits.
 HEALTHCHECK NONE
 ENTRYPOINT ["python", "-m", "imagesearch_services.models"]
 CMD ["prepare", "--repository-only"]

@@ -1,4 +1,4 @@
-"""Readers of the files under deploy/, equivalent to their tools."""
+"""Readers of the files under deploy/, which interpret them as Docker, Compose and kubectl do."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def rendered(*folders: str) -> list[Document]:
     """Return the objects of a kustomization, or of the base with components added.
 
     Args:
-        folders: one overlay, or components, relative to deploy/kubernetes.
+        folders: An overlay, or components, relative to deploy/kubernetes.
     """
     if len(folders) == 1 and folders[0].startswith(("base", "overlays/")):
         return kustomize(KUBERNETES / folders[0])
@@ -155,5 +155,5 @@ def containers(pod: Document) -> list[Document]:
 
 
 def environment(container: Document) -> dict[str, str]:
-    """Return the environment of a container; the value of variables from a secret is "secret"."""
+    """Return the environment of a container; variables from a secret have the value "secret"."""
     return {item["name"]: item.get("value", "secret") for item in container.get("env", ())}

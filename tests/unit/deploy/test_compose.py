@@ -51,11 +51,11 @@ def test_the_file_conforms_to_the_compose_specification(stack: tuple[str, ...]) 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
 def test_services_read_every_variable_that_is_set(stack: tuple[str, ...]) -> None:
     for name in SERVICES:
-        given = {
+        variables = {
             key: value or ""
             for key, value in compose(*stack)["services"][name]["environment"].items()
         }
-        read_settings(name, container_file(name)[-1].environment | given)
+        read_settings(name, container_file(name)[-1].environment | variables)
 
 
 @pytest.mark.parametrize("stack", STACKS, ids=str)
@@ -83,12 +83,13 @@ def test_each_service_starts_after_its_dependencies_are_healthy(
         "triton": {"models"},
     }
     for name, needed in order.items():
-        waits = services[name].get("depends_on", {})
-        assert {key for key, how in waits.items() if how.get("required", True)} == needed
+        depends_on = services[name].get("depends_on", {})
+        required = {key for key, entry in depends_on.items() if entry.get("required", True)}
+        assert required == needed
         for key in needed:
-            wanted = "service_completed_successfully" if key == "models" else "service_healthy"
-            assert waits[key]["condition"] == wanted
-            if key in {"triton", "qdrant"}:  # our own images bring their health check
+            condition = "service_completed_successfully" if key == "models" else "service_healthy"
+            assert depends_on[key]["condition"] == condition
+            if key in {"triton", "qdrant"}:  # images built here contain their health check
                 assert services[key]["healthcheck"]["test"]
 
 

@@ -116,7 +116,7 @@ def test_the_models_image_runs_with_only_the_files_that_it_copies(tmp_path: Path
     variables = {
         name: value.replace(prefix, str(tmp_path)) for name, value in image.environment.items()
     }
-    interpreter = Path(os.path.realpath(sys.executable))  # without the virtual environment
+    interpreter = Path(os.path.realpath(sys.executable))  # outside of the virtual environment
     done = subprocess.run(
         [interpreter, "-s", "-m", "imagesearch_services.models", "list"],
         env=variables, cwd=tmp_path, capture_output=True, text=True, check=False,
@@ -126,7 +126,7 @@ def test_the_models_image_runs_with_only_the_files_that_it_copies(tmp_path: Path
 
 
 def put(source: Path, target: Path, *, into: bool) -> None:
-    """Copy like the instruction COPY: the contents of a folder, or a file."""
+    """Copy a file, or the contents of a folder, as the instruction COPY does."""
     ignore = shutil.ignore_patterns("__pycache__", "*.onnx")
     if source.is_dir():
         shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
@@ -177,7 +177,7 @@ def test_a_service_can_be_imported_with_only_the_packages_of_its_extra(name: str
 
 
 def closure(requirement: str) -> Iterator[str]:
-    """Yield all distributions that a requirement installs, by the metadata of those installed."""
+    """Yield all distributions that a requirement installs, from the metadata of installed ones."""
     pending, seen = [requirement, "imagesearch"], set[str]()
     while pending:
         parsed = Requirement(pending.pop())

@@ -103,7 +103,7 @@ def test_probes_use_the_port_and_the_health_names_of_the_service(
         (container,) = pods(objects)[name]["spec"]["containers"]
         port = read_settings(name, {}).server.port
         assert container["readinessProbe"]["grpc"] == {"port": port, "service": full_name}
-        # A restart would not bring back what the service depends on.
+        # A restart would not repair a dependency of the service.
         for probe in ("startupProbe", "livenessProbe"):
             assert container[probe]["grpc"] == {"port": port, "service": LIVENESS}
 
@@ -179,7 +179,7 @@ def test_autoscalers_and_budgets_refer_to_existing_workloads() -> None:
         assert len(selected(objects, budget["spec"]["selector"]["matchLabels"])) == 1
 
 
-def test_network_policies_allow_exactly_the_calls_of_the_architecture() -> None:
+def test_network_policies_allow_exactly_the_calls_between_services() -> None:
     objects = rendered("overlays/production")
     expected = {(caller, host, port) for caller, host, port in calls(objects)}
     expected |= {("envoy", "gateway", 50051), ("qdrant", "qdrant", 6335)}
@@ -191,11 +191,11 @@ def test_network_policies_allow_exactly_the_calls_of_the_architecture() -> None:
         for rule in policy["spec"].get("ingress", ()):
             into |= {(peer, own, port) for peer in peers(rule, "from") for port in ports(rule)}
     assert out == expected
-    # The Gateway's door is open to the whole cluster.
+    # The port of the Gateway is open to the whole cluster.
     assert into == {call for call in expected if call[1] != "gateway"}
 
 
-def test_the_catalog_may_connect_to_the_outside_only_with_a_bucket() -> None:
+def test_the_catalog_may_connect_to_port_443_only_with_a_bucket() -> None:
     policies, bucket = "components/network-policies", "components/s3-thumbnails"
     assert 443 not in egress_ports(rendered(policies))
     assert 443 in egress_ports(rendered(policies, bucket))
@@ -235,9 +235,9 @@ def opened(container: Document) -> set[int | str]:
 
 def probe_ports(container: Document) -> Iterator[int | str]:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        for how in container.get(probe, {}).values():
-            if isinstance(how, dict):
-                yield how["port"]
+        for handler in container.get(probe, {}).values():
+            if isinstance(handler, dict):
+                yield handler["port"]
 
 
 def egress_ports(objects: list[Document]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The pages of the repository: their links lead somewhere."""
+"""The links of the pages of the repository, and the length of the front page."""
 
 from __future__ import annotations
 
