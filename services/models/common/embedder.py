@@ -23,7 +23,7 @@ SPECS = {
     SEMANTIC_MODEL: InputSpec(260, 260, Resize.LETTERBOX),
 }
 BATCH = 5
-"""Maximum regions per run of the model."""
+"""Maximum number of regions per run of the model."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,12 +40,12 @@ class Embedder:
         self._input: str = self._session.get_inputs()[0].name
         self._spec = SPECS[model]
 
-    def whole(self, content: bytes) -> Floats:
+    def embed(self, content: bytes) -> Floats:
         """Embed a whole picture; returns a unit vector [D]."""
-        (vector,) = self.with_regions(content, 0)
+        (vector,) = self.embed_with_regions(content, 0)
         return np.asarray(vector)
 
-    def with_regions(self, content: bytes, max_regions: int) -> Floats:
+    def embed_with_regions(self, content: bytes, max_regions: int) -> Floats:
         """Embed a picture and its proposed regions; returns unit vectors [1 + regions, D]."""
         picture = PictureFile(content).decode()
         boxes = [Box(0, 0, picture.width, picture.height)]
@@ -53,9 +53,9 @@ class Embedder:
             boxes += [
                 region.box for region in propose_regions(np.asarray(picture.image), max_regions)
             ]
-        return self.of_inputs([preprocess(picture, boxes, self._spec)])
+        return self.embed_inputs([preprocess(picture, boxes, self._spec)])
 
-    def of_inputs(self, parts: Sequence[npt.NDArray[np.uint8]]) -> Floats:
+    def embed_inputs(self, parts: Sequence[npt.NDArray[np.uint8]]) -> Floats:
         """Embed preprocessed regions, each part [regions, H, W, 3]; returns unit vectors [N, D]."""
         inputs = np.concatenate(parts)
         outputs = [
@@ -78,12 +78,12 @@ def embed_files(model: str, data: Path, names: Sequence[str], cache: Path) -> Fl
         Unit vectors, float32 [names, D].
     """
     if cache.exists():
-        with np.load(cache) as kept:
-            if kept["names"].tolist() == list(names):
-                vectors: Floats = kept["vectors"]
+        with np.load(cache) as cached:
+            if cached["names"].tolist() == list(names):
+                vectors: Floats = cached["vectors"]
                 return vectors
     embedder = Embedder(model)
-    vectors = np.stack([embedder.whole((data / name).read_bytes()) for name in names])
+    vectors = np.stack([embedder.embed((data / name).read_bytes()) for name in names])
     cache.parent.mkdir(parents=True, exist_ok=True)
     np.savez(cache, vectors=vectors, names=np.array(names))
     return vectors

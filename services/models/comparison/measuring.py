@@ -27,11 +27,11 @@ from imagesearch_services.models.comparison.pairs import FOLDER, Pair
 REPORT_INTERVAL = 100
 """Number of pairs between progress reports."""
 SOURCES = (
-    *("local_features.py", "geometric_check.py"),
+    *("features/local_features.py", "features/geometric_check.py"),
     *("comparison/alignment.py", "comparison/displacement.py", "comparison/judging.py"),
     *("comparison/optical_flow.py", "comparison/overlap.py", "comparison/view.py"),
 )
-"""Modules of the Embedding service that determine the measures."""
+"""Paths of the modules that determine the measures, relative to the Embedding service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Measurer:
         aligned = align(first.view, second.view)
         spec = SPECS[COPY_MODEL]
         vectors = Vectors(
-            copy=self._copy.of_inputs([picture.inputs(spec) for picture in (first, second)]),
+            copy=self._copy.embed_inputs([picture.inputs(spec) for picture in (first, second)]),
             semantic=None,  # judged by the table of the semantic model
             aligned_copy=None
             if aligned is None
-            else self._copy.of_inputs([overlap_inputs(aligned, spec)]),
+            else self._copy.embed_inputs([overlap_inputs(aligned, spec)]),
         )
         measures = embedding_measures(vectors, self._background) | alignment_measures(
             first, second, aligned
@@ -98,7 +98,7 @@ def measure_all(pairs: Iterable[Pair], name: str) -> list[Measured]:
 
 
 def fingerprint(sources: Iterable[str]) -> str:
-    """Return a hash of modules of the Embedding service."""
+    """Return a hash of modules of the Embedding service, given by their relative paths."""
     folder = Path(str(embedding.__file__)).parent
     content = b"".join((folder / source).read_bytes() for source in sources)
     return hashlib.sha256(content).hexdigest()[:8]

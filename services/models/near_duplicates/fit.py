@@ -3,10 +3,10 @@
     python -m imagesearch_services.models.near_duplicates.fit
 
 Writes `services/gateway/duplicates/tables/near_duplicates.json` and prints how many pairs the
-classifier judges correctly. The pairs are those of the pictures and their copies that embeddings
-alone accept at five times the default false-positive rate. Pairs whose first picture derives from
-an original with an even number are for training, the others for testing. Known duplicates in the
-data set count as copies.
+classifier judges correctly. The pairs are the candidates among the pictures and their copies: the
+embeddings accept them at five times the default false positive rate. A pair belongs to the training
+set if the original of its first picture has an even number, else to the test set. Known duplicates
+in the data set count as copies.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ from imagesearch_services.models.near_duplicates.pictures import (
 
 MODEL = ModelVersion("copy", "sscd", "1")
 RATE = 0.01
-"""Default false-positive rate of FindDuplicates."""
+"""Default false positive rate of FindDuplicates."""
 PENALTY = 1e-4
 """L2 penalty on the weights of the standardized features."""
 STEPS = 30
-"""Steps of Newton's method."""
+"""Number of steps of Newton's method."""
 DECIMALS = 3
-"""Decimals of the written weights."""
+"""Number of decimals of the written weights."""
 SOURCES = (
-    *("copies.py", "geometric_check.py", "local_features.py"),
-    *("comparison/alignment.py", "comparison/optical_flow.py"),
+    *("features/geometric_check.py", "features/local_features.py"),
+    *("comparison/alignment.py", "comparison/copies.py", "comparison/optical_flow.py"),
     *("comparison/overlap.py", "comparison/view.py"),
 )
-"""Modules of the Embedding service that the evidence depends on."""
+"""Paths of the modules that determine the evidence, relative to the Embedding service."""
 COLUMNS = (
     "agreement",
     "contrast_share",
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def _candidates(pictures: PictureSet) -> tuple[Rows, list[EmbeddingEvidence]]:
-    """Return the pairs that embeddings accept, [pairs, 2], and their evidence."""
+    """Return the pairs that the embeddings accept, [pairs, 2], and their embedding evidence."""
     vectors = pictures.vectors
     backgrounds = load_backgrounds()[MODEL.space].similarities(vectors)
     threshold = Threshold.strictest(
@@ -132,7 +132,7 @@ def _candidates(pictures: PictureSet) -> tuple[Rows, list[EmbeddingEvidence]]:
 
 
 def _evidence(pictures: PictureSet, data: Path, pairs: Rows, processes: int) -> Doubles:
-    """Return the pixel evidence of pairs, [pairs, columns], from the cache if it has these."""
+    """Return the pixel evidence of pairs, [pairs, columns], from the cache if it has these pairs."""
     cache = FOLDER / f"evidence-{fingerprint(SOURCES)}.npz"
     if cache.exists():
         with np.load(cache) as cached:
@@ -147,7 +147,7 @@ def _evidence(pictures: PictureSet, data: Path, pairs: Rows, processes: int) -> 
 
 
 _THUMBNAILS: list[bytes] = []
-"""Thumbnails of all pictures, in each worker process."""
+"""Thumbnails of all pictures; each worker process has a copy."""
 
 
 def _share(thumbnails: Sequence[bytes]) -> None:
@@ -196,7 +196,7 @@ def _fit(values: Doubles, is_copy: Mask) -> tuple[Doubles, float]:
 
 
 def _write(weights: Mapping[str, float], bias: float, output: Path) -> None:
-    """Write the table, and read it back as the Gateway does."""
+    """Write the table, and check that the Gateway can load it."""
     table = {
         "model": MODEL.name,
         "version": MODEL.version,

@@ -1,7 +1,7 @@
-"""Pictures of the data set, with edited copies of some of them.
+"""Pictures of the data set, with edited copies of every fifth picture.
 
-The names alone determine which picture is edited in which way. The copies, the embeddings and the
-thumbnails are made once and kept in `.cache/duplicates`; embeddings come from the decoding and
+The edit of a picture depends only on its name. The copies, the embeddings and the thumbnails are
+made once and cached in `.cache/duplicates`. Embeddings are computed with the decoding and
 preprocessing of the Embedding service.
 """
 
@@ -28,10 +28,11 @@ Floats = npt.NDArray[np.float32]
 
 FOLDER = CACHE / "duplicates"
 KNOWN_DUPLICATES = Path(__file__).with_name("known_duplicates.json")
+"""Groups of duplicates in the data set itself."""
 PICTURES = 5000
-"""Number of pictures of the data set."""
+"""Default number of pictures from the data set."""
 COPY_INTERVAL = 5
-"""Every fifth picture has a copy, so that every prefix of the list has its share of copies."""
+"""Number of pictures per edited copy; copies are spread evenly over the list of pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class PictureSet:
 
 @dataclass(frozen=True, slots=True)
 class StoredPicture:
-    """What the suite stores of a picture in addition to its embedding."""
+    """The data that the suite stores for a picture in addition to its embedding."""
 
     thumbnail: bytes
     """JPEG file."""
@@ -115,7 +116,7 @@ def load_pictures(data: Path, count: int = PICTURES) -> PictureSet:
 
 
 def stored_pictures(pictures: PictureSet, data: Path) -> Iterator[StoredPicture]:
-    """Yield what the suite stores of each picture, then of each copy."""
+    """Yield the stored data of each picture, then of each copy."""
     folder = FOLDER / "thumbnails"
     for name, file in zip(pictures.all_names, pictures.files(data), strict=True):
         content = file.read_bytes()
@@ -134,7 +135,7 @@ def stored_pictures(pictures: PictureSet, data: Path) -> Iterator[StoredPicture]
 
 
 def known_duplicates() -> list[frozenset[str]]:
-    """Return the groups of duplicates in the data set itself, found by eye."""
+    """Return the groups of duplicates in the data set itself, which were found by eye."""
     groups = json.loads(KNOWN_DUPLICATES.read_text())
     return [frozenset(group) for group in groups["same"]]
 
@@ -169,6 +170,6 @@ def _embed(files: Mapping[str, Path], cache: Path) -> Floats:
     missing = [name for name in files if name not in known]
     if missing:
         embedder = Embedder(COPY_MODEL)
-        known.update((name, embedder.whole(files[name].read_bytes())) for name in missing)
+        known.update((name, embedder.embed(files[name].read_bytes())) for name in missing)
         np.savez(cache, names=list(known), vectors=np.stack(list(known.values())))
     return np.stack([known[name] for name in files])

@@ -3,8 +3,8 @@
     python -m imagesearch_services.models.sscd.background
 
 Writes `services/embedding/inference/background_vectors/sscd@1.npy` from the pictures that
-`copies.split` reserves for it. The file holds the embeddings with one byte per component; pictures
-cannot be recovered from it.
+`copies.split` reserves for it. The file contains the embeddings with one byte per component; the
+pictures cannot be reconstructed from it.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     pip install --no-deps augly==1.0.0    # once, with the extra `benchmarks`
     python -m imagesearch_services.models.sscd.calibrate
 
-Writes `services/gateway/scoring/tables/sscd.json`, from strangers that are compared with all stored
-pictures. Whole pictures and proposed regions are counted apart, and the table takes the higher rate
-of both at each closeness, so that it holds for either pass of a search. Prints the thresholds.
+Writes `services/gateway/scoring/tables/sscd.json` and prints the thresholds. The rates come from
+strangers (pictures whose original is not stored) that are compared with all stored pictures. Whole
+pictures and proposed regions are counted separately; at each closeness the table has the higher of
+both rates, so that it holds for the search by whole pictures and for the search by regions.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ from imagesearch_services.models.copies.split import split
 
 FOLDER = CACHE / "copies"
 REGIONS = 24
-"""Maximum regions per query, as in a search."""
+"""Maximum number of regions per query, as in a search."""
 REGION_QUERIES = 40
-"""Strangers whose regions are searched, each as it is and once in a placement."""
+"""Number of strangers whose regions are searched, each unedited and once in a placement."""
 QUALITY = 92
 """JPEG quality of placed strangers."""
 
 
 def tails(data: Path) -> Iterator[ComparisonTail]:
-    """Compare strangers with all stored pictures, first whole, then by their regions."""
+    """Yield the tails of strangers against all stored pictures: whole pictures, then regions."""
     parts = split(all_names(data))
     stored = embed_files(COPY_MODEL, data, parts.stored, FOLDER / "stored-sscd.npz")
     whole = embed_files(COPY_MODEL, data, parts.calibration, FOLDER / "strangers-sscd.npz")
@@ -74,7 +75,7 @@ def _regions(data: Path, names: Sequence[str]) -> tuple[Floats, npt.NDArray[np.i
         embedder = Embedder(COPY_MODEL)
         rows = []
         for content in _region_queries(data, names):
-            rows.append(embedder.with_regions(content, REGIONS)[1:])
+            rows.append(embedder.embed_with_regions(content, REGIONS)[1:])
             _report(f"regions of {len(rows)} of {2 * REGION_QUERIES} queries")
         of_query = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         np.savez(cache, vectors=np.concatenate(rows), of_query=of_query)
