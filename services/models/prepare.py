@@ -40,9 +40,12 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Manifest, Model, Wheel
 
 SERVER = "triton"
+"""Name of the part with the Triton server, of its wheel and of its folder."""
 BACKEND_ENV = "backend-env"
+"""Name of the part with the packages of the Python backend, and of its folder."""
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 STUB = "triton_python_backend_stub"
+"""File name of the program that the Python backend starts for each model instance."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Preparation:
                 if name not in found:
                     findings.append(f"{part.name}: {folder / name} is missing")
                 elif name not in stamp.files:
-                    findings.append(f"{part.name}: {folder / name} is not part of it")
+                    findings.append(f"{part.name}: {folder / name} is unexpected")
                 elif stamp.files[name] != found[name]:
                     findings.append(f"{part.name}: {folder / name} has changed")
         return findings
@@ -135,9 +138,10 @@ class Preparation:
             stub = server / "python_backend_stubs" / PYTHON_VERSION / STUB
             if not stub.exists():
                 raise PreparationError(
-                    f"this Triton has no Python backend for Python {PYTHON_VERSION}"
+                    f"{wheel.package} {wheel.version} has no Python backend for Python "
+                    f"{PYTHON_VERSION}"
                 )
-            # The backend starts the stub in its own folder: use that of the running interpreter.
+            # The backend starts the stub in its folder, so copy the stub of this Python version.
             shutil.copy2(stub, server / "backends/python" / STUB)
 
         return Part(SERVER, Path(SERVER), fingerprint(wheel.sha256, PYTHON_VERSION), build)
@@ -150,10 +154,10 @@ class Preparation:
             if PYTHON_VERSION not in env.python_versions:
                 raise PreparationError(
                     f"Triton's Python backend needs NumPy 1, which supports Python "
-                    f"{' and '.join(env.python_versions)}; this is {PYTHON_VERSION}"
+                    f"{' and '.join(env.python_versions)}; this interpreter is {PYTHON_VERSION}"
                 )
-            # A virtual environment without scripts, which would contain this temporary path. The
-            # backend's interpreter finds `python3` in PATH and the packages relative to it.
+            # A virtual environment without scripts, because scripts would contain this temporary
+            # path. Triton finds `python3` through PATH, and the packages relative to `python3`.
             base = Path(sys.base_prefix) / "bin" / f"python{PYTHON_VERSION}"
             (target / "bin").mkdir()
             (target / "bin/python3").symlink_to(base)
@@ -201,7 +205,7 @@ class Preparation:
         """Copy prepared weights, so that a new configuration needs no download.
 
         Returns:
-            Whether all files were there.
+            Whether all files existed and the weights have the pinned hash.
         """
         folder = self.models_dir / "repository" / model.name
         prepared = [
@@ -244,7 +248,7 @@ class Preparation:
             stamp = Stamp(fingerprint=part.fingerprint, files=hashes(fresh))
             target = self.models_dir / part.folder
             target.parent.mkdir(exist_ok=True)
-            # Without a stamp the part counts as missing if the process dies between these steps.
+            # If the process dies between these steps, the stamp is missing and the part is rebuilt.
             self._stamp_path(part).unlink(missing_ok=True)
             if target.exists():
                 target.rename(stale)
@@ -256,7 +260,7 @@ class Preparation:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Serialize preparations of the same folder."""
+        """Lock the models folder against concurrent preparations."""
         with (self.models_dir / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

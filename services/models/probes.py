@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Manifest
 
 MIN_COSINE = 0.98
-"""Minimum cosine of an answer to the stored one.
+"""Minimum cosine between a model's answer and the stored answer.
 
-Far above the cosine of a broken model; 8-bit arithmetic differs less between processors.
+A broken model is far below; differences in 8-bit arithmetic between processors stay above.
 """
 
 
@@ -39,7 +39,7 @@ def write_probes(
         folder = deploy / "triton/models" / model.name
         weights = models_dir / "repository" / model.name / str(model.version) / "model.onnx"
         if not weights.exists():
-            raise PreparationError(f"{model.name} is not prepared in {models_dir}")
+            raise PreparationError(f"{model.name} is missing in {models_dir}; run `prepare` first")
         described = (folder / "model.pbtxt").read_text()
         picture = probe_picture(
             int(_parameter(described, "input_width")), int(_parameter(described, "input_height"))

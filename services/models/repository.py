@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Model
 
 DESCRIPTION = ("model.pbtxt", "probe.pbtxt")
-"""Files in the folder of the model; `models probe` writes the second."""
+"""Files that describe a model, in its folder; the command `probe` writes the second."""
 CONFIGURATIONS = {
     "config.pbtxt": ("batching.pbtxt", "onnxruntime.pbtxt"),
     "configs/python.pbtxt": ("batching.pbtxt", "python.pbtxt"),
 }
-"""Runtime files of each configuration."""
+"""Files of `triton/runtimes/` that each configuration contains."""
 
 
 def configuration(deploy: Path, model: str, runtime_files: Sequence[str]) -> str:

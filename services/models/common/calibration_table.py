@@ -1,9 +1,10 @@
-"""Calibration tables of the Gateway: how often unrelated pictures reach a closeness, and scores.
+"""Calibration tables of the Gateway: false positive rate and score of each closeness.
 
-A table states for each closeness x how often ONE comparison of unrelated pictures reaches x or
-more. (Closeness is the similarity judged against the query's background; without a background set
-it is the similarity.) The rate is counted so that it predicts the share of queries with a wrong
-answer; beyond the best tenth of the queries the excess over a threshold is taken as exponential.
+The rate at a closeness x is the probability that ONE comparison of unrelated pictures reaches x or
+more. (Closeness is the similarity relative to the query's similarity to a background set; without a
+background set it is the similarity.) The rate is estimated so that it predicts the share of queries
+with a wrong answer. Within the tail, the tenth of the queries with the highest closeness, the
+excess over the start of the tail is modeled as exponential.
 
 `score` is log(rate(x)) / log(rate(1)): 0 where unrelated pictures always reach x, 1 for the same
 pixels.
@@ -32,12 +33,13 @@ from imagesearch_services.models.common.tails import RESOLVED_COUNT, Exponential
 MOST_QUERIES = 0.9
 """Share of queries with a wrong answer above which single comparisons are counted instead."""
 GRID = np.round(np.concatenate([[-1.0], np.arange(0.0, 1.0001, 0.02)]), 2)
-"""Closeness of the rows."""
+"""Closeness in each row of a table."""
 LOWEST_RATE = 1e-30
+"""Lower bound of the rates in a table, which keeps their logarithm finite."""
 SIZES = (1_000, 10_000, 100_000)
-"""Library sizes in the table of thresholds."""
+"""Library sizes, in images, in the printed table of thresholds."""
 RATES = (0.1, 0.01, 0.001)
-"""Shares of queries with a wrong answer in the table of thresholds."""
+"""Shares of queries with a wrong answer in the printed table of thresholds."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -45,12 +47,13 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ComparisonTail:
-    """The false positive rate of one comparison, derived from the best match of whole queries.
+    """The false positive rate of one comparison, derived from the best match of each query.
 
-    The comparisons of a query are not independent: a query that resembles one stored picture by
-    chance resembles its neighbors too. The rate is therefore the one that yields, over all
-    comparisons of a query, the observed share of queries with a wrong answer. Where nearly every
-    query has a wrong answer that share carries no information, and all comparisons are counted.
+    The comparisons of a query are not independent: a query that resembles a stored picture by
+    chance also resembles the neighbors of that picture. The rate is therefore set so that all
+    comparisons of a query together yield the observed share of queries with a wrong answer. Where
+    nearly every query has a wrong answer that share is uninformative, and single comparisons are
+    counted instead.
     """
 
     ascending: Floats
@@ -89,7 +92,7 @@ class ComparisonTail:
 def write_table(
     model: str, version: str, tails: Sequence[ComparisonTail], about: str, folder: Path
 ) -> Path:
-    """Write the table of a model: at each closeness the highest rate of all populations."""
+    """Write the table of a model, with the highest rate of all populations at each closeness."""
     rates = np.max([tail.rates(GRID) for tail in tails], axis=0)
     rates = np.clip(np.minimum.accumulate(rates), LOWEST_RATE, 1.0)
     scores = np.clip(np.abs(np.log(rates) / np.log(rates[-1])), 0.0, 1.0)
@@ -121,7 +124,7 @@ def save_table(table: Mapping[str, Any], folder: Path) -> Path:
 
 
 def thresholds(role: str, model: str, version: str) -> Iterator[str]:
-    """Yield a Markdown table of the similarities that keep the rate of wrong answers."""
+    """Yield the lines of a Markdown table: minimum similarity by library size and allowed rate."""
     calibration = Calibrations.load([BUILT_IN_TABLES]).of(ModelVersion(role, model, version))
     yield f"Similarity for `{model}@{version}` (* extrapolated):"
     yield ""

@@ -1,4 +1,4 @@
-"""The pictures of the data set that artefacts are made from, and where intermediate results go."""
+"""The pictures of the data set, and the folder of intermediate results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ CACHE = ROOT / ".cache"
 DATA_VARIABLE = "IMAGESEARCH_BENCHMARK_DATA"
 """Environment variable with the folder of the data set."""
 DEFAULT_DATA = ROOT.parent / "shared" / "data"
+"""Default folder of the data set."""
 PATTERNS = ("garments/*/*.jpg", "grocery/**/*.jpg", "street/photos/*.jpg")
+"""Glob patterns of the pictures, relative to the folder of the data set."""
 
 
 def data_folder() -> Path:
@@ -34,7 +36,7 @@ def data_folder() -> Path:
 def all_names(data: Path) -> list[str]:
     """Return the names of all pictures, relative to the folder.
 
-    They are ordered by the hash of the name: the order is random but the same on every machine.
+    The names are sorted by their hash: the order is random, but the same on every machine.
     """
     names = [
         path.relative_to(data).as_posix() for pattern in PATTERNS for path in data.glob(pattern)
@@ -61,5 +63,5 @@ def read_pixels(path: Path) -> Picture:
 
 
 def random_source(*names: object) -> random.Random:
-    """Return a random generator that is seeded by names, hence the same on every machine."""
+    """Return a random number generator that is seeded by names, the same on every machine."""
     return random.Random("/".join(map(str, names)))

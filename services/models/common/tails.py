@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 TAIL_SHARE = 0.1
-"""Share of the values, the highest ones, that the tail is fitted to."""
+"""Share of the values that belong to the tail, the highest values."""
 RESOLVED_COUNT = 5
-"""A rate counts as observed, not extrapolated, if at least this many values exceed it."""
+"""Minimum number of values beyond a threshold for its rate to count as observed."""
 
 Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ExponentialTail:
-    """How often a value is x or more: counted below the tail, fitted within it."""
+    """The rate of values that are x or more: counted below the tail, fitted within it."""
 
     ascending: npt.NDArray[np.floating[Any]]
     """The observed values, ascending."""

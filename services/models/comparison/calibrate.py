@@ -1,12 +1,12 @@
-"""Make the Gateway's logistic model and table for comparing two pictures.
+"""Make the Gateway's logistic model and calibration table for comparing two pictures.
 
     python -m imagesearch_services.models.comparison.calibrate
 
 Writes `services/gateway/scoring/tables/comparison/sscd.json`. The weights come from a logistic
-regression in which copies and non-copies have the same total weight and every measure has a weight
-of at least 0. The rate at which two different pictures reach an evidence is counted on pictures
-paired with their nearest non-copy; beyond the best tenth of the pairs the excess is taken as
-exponential.
+regression in which copies and non-copies have the same total weight and no measure has a negative
+weight. Evidence is the log odds of this model. The rate at which two different pictures reach an
+evidence is counted on pictures paired with their nearest non-copy; within the tail, the tenth of
+the pairs with the highest evidence, the excess is modeled as exponential.
 """
 
 from __future__ import annotations
@@ -29,23 +29,28 @@ from imagesearch_services.models.comparison.measuring import Measured, measure_a
 from imagesearch_services.models.comparison.pairs import NEAREST, RANDOM, choose
 
 ORIGINALS = 10
+"""Number of pictures of which all edited copies are used."""
 NEAREST_PAIRS = 600
+"""Number of pictures that are paired with their nearest non-copy."""
 UNRELATED_PAIRS = 100
+"""Number of random pairs."""
 
 SAME_RATE = 0.002
-"""Share of pictures with their nearest non-copy that may be judged the same picture.
+"""Maximum share of pairs with the nearest non-copy that are judged the same picture.
 
-Half of the promised share: these pairs come from fewer pictures than a user stores, and among more
-pictures the nearest is nearer."""
+Half of the documented share, because users store more pictures than this data set has, and the
+nearest non-copy of a larger set is closer."""
 RELATED_RATE = 0.01
-"""Share of unrelated pictures that may be judged related, by each of two measures."""
+"""Maximum share of unrelated pairs that each of two measures judges related."""
 
 PENALTY = 1e-3
 """L2 penalty per pair; it keeps the weight of a measure that separates all pairs finite."""
 STEPS = 20_000
-"""Steps of gradient descent."""
+"""Number of steps of gradient descent."""
 ROWS = 61
+"""Number of rows of the table."""
 LOWEST_RATE = 1e-12
+"""Lower bound of the rates in the table."""
 
 Doubles = npt.NDArray[np.float64]
 
@@ -71,9 +76,9 @@ def fit(rows: Doubles, is_copy: npt.NDArray[np.bool_]) -> Doubles:
 
 
 def evidence_of(tail: ExponentialTail, rate: float) -> float:
-    """Return the least evidence that pairs exceed no more often than `rate`.
+    """Return the lowest threshold of evidence that at most a share `rate` of the pairs exceeds.
 
-    The evidence satisfies both the fitted tail and the counted pairs. `rate` lies within the tail.
+    The threshold satisfies both the fitted tail and the counted pairs. `rate` lies within the tail.
     """
     fitted = tail.start - tail.mean_excess * float(np.log(rate / tail.share))
     allowed = int(rate * tail.ascending.size)

@@ -1,9 +1,9 @@
-"""The compared pairs: edited copies, and pictures with their nearest picture that is not a copy.
+"""The compared pairs: a picture with an edited copy, its nearest non-copy or a random picture.
 
-All pairs come from the data of the copies benchmark. Every second original calibrates and the
-others test. One half of the stored pictures is paired within itself for calibration; for the test
-each picture of the other half is paired with its nearest among all. No pair of the test is seen in
-calibration.
+All pairs come from the data of the copies benchmark. Every second original is for calibration, the
+others are for the test. For calibration, the nearest non-copies are searched within the first half
+of the stored pictures; for the test, each picture of the second half is paired with its nearest
+non-copy among all. No test pair is used in calibration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from imagesearch_services.models.copies.queries import Query, prepare
 
 FOLDER = CACHE / "comparison"
 NEAREST = "nearest_non_copy"
+"""Kind of a pair of a picture and the most similar picture that is not a copy of it."""
 RANDOM = "unrelated"
+"""Kind of a pair of two random pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def choose(data: Path, *, is_test: bool, originals: int, nearest: int, unrelated
 
     Args:
         data: Folder of the data set.
-        is_test: Whether to choose the pairs of the test, not those of calibration.
+        is_test: Whether to choose the pairs of the test instead of those of calibration.
         originals: Number of pictures of which all edited copies are used.
         nearest: Number of pictures that are paired with their nearest non-copy.
         unrelated: Number of random pairs.

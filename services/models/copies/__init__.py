@@ -1,1 +1,1 @@
-"""Edited copies of the data set's pictures: which pictures, which edits, which placements."""
+"""Edited copies of pictures of the data set: the split of the pictures, edits and placements."""

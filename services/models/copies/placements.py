@@ -105,7 +105,7 @@ def screenshot_desktop(image: Image.Image, rng: random.Random, _host: Image.Imag
 def _screen(
     image: Image.Image, rng: random.Random, size: tuple[int, int], *, is_phone: bool
 ) -> Placed:
-    """Draw a bar, lines of text, avatars and the copy, on a light or dark ground."""
+    """Draw a bar, lines of text, avatars and the copy, on a light or dark background."""
     width, height = size
     is_dark = rng.random() < 0.4
     ground: Color = (
@@ -150,7 +150,7 @@ def _write(
     ink: Color,
     words: int,
 ) -> None:
-    """Fill the rest of the screen with lines of text of up to `words` words."""
+    """Write lines of text of up to `words` words wherever the copy leaves the screen free."""
     font = ImageFont.load_default(size=rng.choice([12, 14, 16]))
     for y in range(first_y + 8, draw.im.size[1] - 20, 22):
         is_free = y + 18 < around.y_min or y > around.y_max + 4

@@ -2,9 +2,10 @@
 
     python -m imagesearch_services.models.copies.queries --data ../shared/data
 
-Split and edits depend on the names of the pictures alone, so every run makes the same queries. They
-are written once to `.cache/copies/queries-…` with a manifest in JSON lines: file, kind, original
-(null for strangers), true box of the copy (null where the whole picture was edited).
+A stranger is a picture whose original is not stored. Split and edits depend only on the names of
+the pictures, so every run makes the same queries. They are written once to
+`.cache/copies/queries-…` with a manifest in JSON lines: file, kind, original (null for strangers),
+true box of the copy (null if the whole picture was edited).
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def _make(data: Path, parts: Split, folder: Path, limit: int | None) -> Iterator
 def _placed(
     data: Path, parts: Split, folder: Path, name: str, original: str | None
 ) -> Iterator[Query]:
-    """Place a picture in every kind of surroundings; the hosts are not stored."""
+    """Yield a query for each kind of placement of a picture; the host pictures are not stored."""
     image = read_rgb(data / name)
     elsewhere = [host for host in parts.calibration if Path(host).parent != Path(name).parent]
     for kind, place in PLACEMENTS.items():

@@ -1,4 +1,4 @@
-"""Which pictures of the data set are stored, edited into queries, or strangers."""
+"""The split of the data set into stored pictures, originals of edited queries, and strangers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ show the same place, and pairs below .4 do so by chance).
 """
 
 BACKGROUND = 1200
-"""Number of pictures in the background set of the copy descriptor; they are used nowhere else."""
+"""Number of pictures in the background set of the copy descriptor, which has no other use."""
 STORED = 2300
 """Number of stored pictures."""
 ORIGINALS = 150
@@ -39,7 +39,8 @@ class Split:
     strangers: Sequence[str]
     """Pictures that are not stored and belong to no series with a stored picture."""
     series_strangers: Sequence[str]
-    """Pictures that are not stored but belong to a series with a stored picture; reported apart."""
+    """Pictures that are not stored but belong to a series with a stored picture; the benchmark
+    reports them separately."""
     calibration: Sequence[str]
     """Strangers that are never queries of the benchmark."""
 
@@ -51,7 +52,7 @@ def related_pictures() -> dict[str, Any]:
 
 
 def split(names: Sequence[str]) -> Split:
-    """Split the pictures; of each group of pictures taken moments apart, keep only the first."""
+    """Split the pictures; keep only the first of each group of pictures taken moments apart."""
     related = related_pictures()
     repeated = {name for group in related["same"] for name in sorted(group)[1:]}
     used = [name for name in names if name not in repeated]

@@ -1,9 +1,10 @@
-"""Second part of training: the student learns to separate things by its own vectors.
+"""Second part of training: contrastive learning with a memory bank.
 
-The student describes both stored elements and queries. Head and last stage are therefore trained
-with a contrastive loss between each window and the student's own vectors of the clean views of all
-things (a memory bank: Wu et al., "Unsupervised feature learning via non-parametric instance
-discrimination", CVPR 2018; here the vectors of some things of the step receive gradients, too).
+In a library the student embeds both stored elements and queries. The head and the last stage are
+therefore trained with a contrastive loss between each window and the student's own vectors of the
+clean views of all things (a memory bank: Wu et al., "Unsupervised feature learning via
+non-parametric instance discrimination", CVPR 2018; here some vectors of the bank also receive
+gradients in each step).
 """
 
 from __future__ import annotations
@@ -23,21 +24,32 @@ from imagesearch_services.models.dense.things import Thing
 from imagesearch_services.models.efficientnet_lite2.backbone import LastStage
 
 TEMPERATURE = 0.06
+"""Temperature of the contrastive loss."""
 TEACHER_WEIGHT = 0.5
-"""Weight of the cosine to the teacher's vectors, of windows; of clean views it is half."""
-GROUND_WEIGHT = 0.5
-"""Weight of the loss that keeps windows without known things away from all drawings."""
-GROUND_WINDOWS, GROUND_MARGIN, GROUND_NEAREST = 3, 0.15, 5
-MAX_GROUND_OVERLAP = 0.15
+"""Weight of the cosine loss between windows and the teacher's vectors; clean views have half."""
+BACKGROUND_WEIGHT = 0.5
+"""Weight of the loss that keeps background windows away from all drawings."""
+BACKGROUND_WINDOWS = 3
+"""Number of random background windows per picture."""
+BACKGROUND_MARGIN = 0.15
+"""Cosine between a background window and a drawing above which the loss is positive."""
+BACKGROUND_NEAREST = 5
+"""Number of nearest drawings that contribute to the loss of a background window."""
+MAX_BACKGROUND_OVERLAP = 0.15
+"""Maximum share of a background window that a window with a thing covers."""
 LIVE = 16
-"""Number of things per step whose own vectors receive gradients; other vectors are constants."""
-KIN = 0.6
-"""Minimum cosine by the teacher of things that are not negatives of each other; neither are things
-of the same photo."""
+"""Number of vectors of the memory bank that receive gradients in a step; the others are fixed."""
+MAX_NEGATIVE_COSINE = 0.6
+"""Maximum cosine between the teacher's vectors of a thing and of its negatives.
+
+Closer things are excluded from the negatives, and so are things of the same photo.
+"""
 BATCH = 40
-"""Clean views that are described at a time."""
+"""Number of clean views that are embedded at a time."""
 MASKED_LOGIT = -30.0
+"""Logit of excluded things."""
 PEAK_RATE, FLOOR_RATE = 8e-4, 1e-5
+"""Highest and lowest learning rate of the head."""
 STAGE_RATE = 0.4
 """Learning rate of the last stage relative to the head's."""
 
@@ -81,12 +93,12 @@ class MemoryBank:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the loss uses of all things."""
+    """The training targets of all things."""
 
     teacher: torch.Tensor
     """Vectors of the teacher, [things, 512]."""
     photos: torch.Tensor
-    """Number of each thing's photo, a unique negative number for drawings, [things]."""
+    """Number of the photo of each thing, [things]; every drawing has a unique negative number."""
     is_drawn: torch.Tensor
     """Whether each thing is a drawing, [things]."""
 
@@ -100,20 +112,20 @@ class Targets:
         of_photo = torch.tensor(photos, device=device)
         return cls(torch.from_numpy(teacher).to(device), of_photo, of_photo < 0)
 
-    def kin(self, targets: torch.Tensor) -> torch.Tensor:
-        """Return which things are not negatives of each target, [targets, things]."""
-        are_kin = self.photos[targets][:, None] == self.photos[None]
-        are_kin |= self.teacher[targets] @ self.teacher.T > KIN
-        are_kin[torch.arange(len(targets)), targets] = False
-        return are_kin
+    def excluded_negatives(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return which other things are not negatives of each target, [targets, things]."""
+        is_excluded = self.photos[targets][:, None] == self.photos[None]
+        is_excluded |= self.teacher[targets] @ self.teacher.T > MAX_NEGATIVE_COSINE
+        is_excluded[torch.arange(len(targets)), targets] = False
+        return is_excluded
 
 
 def tune(work: Path, minutes: float, device: str) -> None:
-    """Train head and last stage, from the distilled head on.
+    """Train the head and the last stage, starting from the distilled head.
 
     Args:
         work: Folder of shards, views and weights.
-        minutes: Time to train; CPU time without an accelerator.
+        minutes: Training time; CPU time if the device is the CPU.
         device: PyTorch device.
     """
     rng = random.Random(5)
@@ -121,7 +133,7 @@ def tune(work: Path, minutes: float, device: str) -> None:
     targets = Targets.of(*load_targets(work), device)
     student = Student().to(device)
     student.head.load_state_dict(torch.load(work / "distilled.pt", map_location=device))
-    student.eval()  # keeps batch statistics
+    student.eval()  # keeps the statistics of batch normalization fixed
     bank = MemoryBank(work / "views", student, device)
     optimizer = torch.optim.AdamW(
         [
@@ -145,9 +157,9 @@ def tune(work: Path, minutes: float, device: str) -> None:
         optimizer.step()
         sums += (*figures, 1)
         if step % 50 == 0:
-            contrast, right, cosine = sums[:3] / sums[3]
+            contrast, accuracy, cosine = sums[:3] / sums[3]
             print(f"{schedule.progress:.3f} step {step}: contrast {contrast:.3f}, "
-                  f"right {right:.3f}, cosine {cosine:.3f}", flush=True)  # fmt: skip
+                  f"accuracy {accuracy:.3f}, cosine {cosine:.3f}", flush=True)  # fmt: skip
             sums[:] = 0
         if step % 200 == 0:
             torch.save(student.state_dict(), work / "tuned.pt")
@@ -157,16 +169,16 @@ def tune(work: Path, minutes: float, device: str) -> None:
 def losses(
     student: Student, bank: MemoryBank, targets: Targets, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, tuple[float, float, float]]:
-    """Return the loss, and three figures of the windows with things.
+    """Return the loss, and three figures over the windows with things.
 
-    The figures are the contrastive loss, the share whose nearest thing is right, and the mean
-    cosine to the teacher.
+    The figures are the contrastive loss, the accuracy (the share of windows whose nearest thing is
+    the right one), and the mean cosine to the teacher.
     """
     is_used = batch["things"] >= 0
     columns = int(is_used.sum(1).max())
     windows, is_used = batch["windows"][:, :columns], is_used[:, :columns]
-    ground, is_ground = ground_windows(windows, is_used)
-    all_windows = torch.cat([windows, ground], 1)
+    background, is_background = background_windows(windows, is_used)
+    all_windows = torch.cat([windows, background], 1)
     vectors = student(batch["c8"].float(), batch["c16"].float(), all_windows)
     of_things = vectors[:, :columns][is_used]
     things = batch["things"][:, :columns][is_used].long()
@@ -174,33 +186,34 @@ def losses(
     live = shown[torch.randperm(len(shown))[:LIVE].to(shown.device)]
     fresh = bank.describe(student, live)
     logits = of_things @ bank.vectors.index_copy(0, live, fresh).T / TEMPERATURE
-    logits = logits.masked_fill(targets.kin(things), MASKED_LOGIT)
+    logits = logits.masked_fill(targets.excluded_negatives(things), MASKED_LOGIT)
     contrast = torch.nn.functional.cross_entropy(logits, things)
     cosine = (of_things * targets.teacher[things]).sum(1).mean()
-    own_cosine = (fresh * targets.teacher[live]).sum(1).mean()
-    loss = contrast + TEACHER_WEIGHT * ((1 - cosine) + (1 - own_cosine) / 2)
-    if is_ground.any():
-        similarities = vectors[:, columns:][is_ground] @ bank.vectors[targets.is_drawn].T
-        nearest = similarities.topk(GROUND_NEAREST, 1).values
-        loss = loss + GROUND_WEIGHT * (nearest - GROUND_MARGIN).clamp(min=0).mean()
+    view_cosine = (fresh * targets.teacher[live]).sum(1).mean()
+    loss = contrast + TEACHER_WEIGHT * ((1 - cosine) + (1 - view_cosine) / 2)
+    if is_background.any():
+        similarities = vectors[:, columns:][is_background] @ bank.vectors[targets.is_drawn].T
+        nearest = similarities.topk(BACKGROUND_NEAREST, 1).values
+        loss = loss + BACKGROUND_WEIGHT * (nearest - BACKGROUND_MARGIN).clamp(min=0).mean()
     bank.vectors[live] = fresh.detach()
-    right = (logits.argmax(1) == things).float().mean()
-    return loss, (contrast.item(), right.item(), cosine.item())
+    accuracy = (logits.argmax(1) == things).float().mean()
+    return loss, (contrast.item(), accuracy.item(), cosine.item())
 
 
-def ground_windows(
+def background_windows(
     windows: torch.Tensor, is_used: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return random windows [N, K, 4] and which of them overlap no window with a thing, [N, K].
+    """Return random windows [N, K, 4], and which of them show background only, [N, K].
 
-    In pictures that a thing fills, all of them overlap it.
+    A background window hardly overlaps any window with a thing (`MAX_BACKGROUND_OVERLAP`). Pictures
+    that a thing fills have no background windows.
     """
     device, count = windows.device, len(windows)
-    size = torch.rand(count, GROUND_WINDOWS, 2, device=device) * 0.35 + 0.22
-    low = torch.rand(count, GROUND_WINDOWS, 2, device=device) * (1 - size)
-    ground = torch.cat([low, low + size], -1)
-    first = torch.maximum(ground[:, :, None, :2], windows[:, None, :, :2])
-    last = torch.minimum(ground[:, :, None, 2:], windows[:, None, :, 2:])
+    size = torch.rand(count, BACKGROUND_WINDOWS, 2, device=device) * 0.35 + 0.22
+    low = torch.rand(count, BACKGROUND_WINDOWS, 2, device=device) * (1 - size)
+    background = torch.cat([low, low + size], -1)
+    first = torch.maximum(background[:, :, None, :2], windows[:, None, :, :2])
+    last = torch.minimum(background[:, :, None, 2:], windows[:, None, :, 2:])
     shared = (last - first).clamp(min=0).prod(-1) / size.prod(-1)[:, :, None]
     covered = (shared * is_used[:, None, :]).max(-1).values
-    return ground, covered < MAX_GROUND_OVERLAP
+    return background, covered < MAX_BACKGROUND_OVERLAP

@@ -1,4 +1,4 @@
-"""First part of training: the head learns the teacher's vector of a thing in any picture."""
+"""First part of training: the head learns to reproduce the teacher's vectors (distillation)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from imagesearch_services.models.dense.schedule import Schedule
 from imagesearch_services.models.dense.teacher import load_targets
 
 RELATION_TEMPERATURE = 0.06
+"""Temperature of the softmax over the similarities to all things."""
 RELATION_WEIGHT = 0.25
+"""Weight of the divergence between these similarities of student and teacher."""
 PEAK_RATE, FLOOR_RATE = 2e-3, 2e-5
+"""Highest and lowest learning rate."""
 
 
 def distil(work: Path, minutes: float, device: str) -> None:
     """Train the head.
 
     Args:
-        work: Folder of shards and vectors, where the weights are saved.
-        minutes: Time to train; CPU time without an accelerator.
+        work: Folder of shards, vectors and saved weights.
+        minutes: Training time; CPU time if the device is the CPU.
         device: PyTorch device.
     """
     rng = random.Random(time.time_ns())
@@ -58,11 +61,11 @@ def distil(work: Path, minutes: float, device: str) -> None:
 def losses(
     head: Head, batch: dict[str, torch.Tensor], teacher: torch.Tensor
 ) -> tuple[torch.Tensor, float, float]:
-    """Return the loss, the mean cosine to the teacher, and the divergence of the similarities."""
+    """Return the loss, the mean cosine to the teacher, and the divergence of similarities."""
     c8, c16, c32 = (batch[name].float() for name in MAPS)
     used = batch["things"] >= 0
     columns = int(used.sum(1).max())
-    # Twice as fast on CPUs with bfloat16 instructions; windows are averaged in float32.
+    # bfloat16 is twice as fast on CPUs that support it; windows are averaged in float32.
     with torch.autocast(c8.device.type, torch.bfloat16):
         found = head(c8, c16, c32, batch["windows"][:, :columns])[used[:, :columns]]
     targets = teacher[batch["things"][used].long()]

@@ -28,14 +28,17 @@ Drawings = dict[str, list[Picture]]
 COUNTS = {"glyph": 1100, "emoji": 450, "clip_art": 850, "pattern": 450, "poster": 350, "word": 250}
 """Number of drawings of each kind."""
 DRAWN_PX = 256
-"""Long side of a drawing."""
+"""Long side of a drawing, pixels."""
 ICON_FILES = {"glyph": ("mdi", "ph"), "emoji": ("noto", "fluent-emoji-flat")}
+"""Icon collections of each kind."""
 SKIPPED_ICONS = ("logo", "thin", "light", "duotone", "outline")
-"""Parts of the names of icons that are not used: brands, and variants of other icons."""
+"""Parts of names by which icons are excluded: brands, and variants of other icons."""
 MIN_OPACITY = 8
+"""Alpha value, of 255, above which a pixel counts as opaque."""
 MIN_COVERAGE = 0.04
-"""Minimum share of an icon that is not transparent."""
+"""Minimum share of opaque pixels in an icon."""
 MIN_CLIP_ART_PX = 64
+"""Minimum short side of a piece of clip art, pixels."""
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
     cv2.FONT_HERSHEY_DUPLEX,
@@ -67,7 +70,7 @@ def draw_all(icons: Path, clip_art: Path, rng: random.Random) -> Drawings:
 
 
 def draw_icons(folder: Path, rng: random.Random) -> Drawings:
-    """Render glyphs and emoji, equally many of each collection."""
+    """Render glyphs and emoji, the same number from each collection."""
     drawn: Drawings = {}
     for kind, files in ICON_FILES.items():
         drawn[kind] = []
@@ -113,7 +116,7 @@ def _rendered(svg: str) -> Picture | None:
 
 
 def read_clip_art(folder: Path, rng: random.Random) -> list[Picture]:
-    """Read a random choice of clip art."""
+    """Read a random sample of the clip art."""
     files = [file for file in sorted(folder.rglob("*.png")) if "-theme" not in str(file)]
     rng.shuffle(files)
     pictures: list[Picture] = []
@@ -181,7 +184,7 @@ def draw_word(rng: random.Random) -> Picture:
 
 
 def draw_poster(drawn: Drawings, rng: random.Random) -> Picture:
-    """Draw words, shapes and pictures on a plain ground, as on a label, a poster or a card."""
+    """Draw words, shapes and pictures on a plain background, like a label, a poster or a card."""
     width, height = rng.randint(200, 288), rng.randint(200, 288)
     ground_color = random_color(rng)
     ground = np.full((height, width, 3), ground_color, np.uint8)

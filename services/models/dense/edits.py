@@ -1,4 +1,4 @@
-"""Edits of the pictures that the dense descriptor learns from."""
+"""Augmentations of the pictures that the dense descriptor learns from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from imagesearch_services.models.dense.pixels import Picture, crop, random_color
 
 
 def resized(picture: Picture, height: int, width: int) -> Picture:
-    """Resize both sides, whatever the aspect ratio."""
+    """Resize to a height and a width, without keeping the aspect ratio."""
     interpolation = cv2.INTER_AREA if picture.shape[0] > height else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (width, height), interpolation=interpolation), np.uint8)
 
 
 def reshaped(picture: Picture, rng: random.Random) -> Picture:
-    """Crop, or rotate with a little perspective, or add a frame."""
+    """Crop, rotate with slight perspective, or add a frame, chosen at random."""
     height, width = picture.shape[:2]
     kind = rng.random()
     if kind < 0.4:
@@ -64,7 +64,7 @@ def overlaid(picture: Picture, rng: random.Random) -> Picture:
 
 
 def recorded(image: Picture, rng: random.Random) -> Picture:
-    """Change colors and detail as cameras and programs do."""
+    """Change colors and detail as cameras and image editors do."""
     pixels = _with_detail(_with_colors(image, rng), rng)
     result: Picture = np.clip(pixels, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
@@ -75,7 +75,7 @@ def recorded(image: Picture, rng: random.Random) -> Picture:
 
 
 def _with_colors(image: Picture, rng: random.Random) -> npt.NDArray[Any]:
-    """Change brightness, white balance, saturation and hue, each sometimes."""
+    """Change brightness, white balance, saturation and hue, each with some probability."""
     pixels: npt.NDArray[Any] = image.astype(np.float32)
     if rng.random() < 0.6:
         gain = np.array([rng.gauss(1, 0.08) for _ in range(3)]) * rng.uniform(0.7, 1.3)
@@ -92,7 +92,7 @@ def _with_colors(image: Picture, rng: random.Random) -> npt.NDArray[Any]:
 
 
 def _with_detail(pixels: npt.NDArray[Any], rng: random.Random) -> npt.NDArray[Any]:
-    """Blur, lower the resolution, or add noise, each sometimes."""
+    """Blur, reduce the resolution, add noise, or return the pixels unchanged, chosen at random."""
     kind = rng.random()
     height, width = pixels.shape[:2]
     if kind < 0.2:

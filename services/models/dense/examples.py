@@ -1,4 +1,4 @@
-"""Training examples as saved maps of the trunk, which is frozen."""
+"""Training examples, saved as feature maps of the frozen trunk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from imagesearch_services.models.dense import pixels
 from imagesearch_services.models.dense.pixels import Picture
-from imagesearch_services.models.dense.scenes import SCENE_SIZES, SINGLE_SIZES, Maker
+from imagesearch_services.models.dense.scenes import SCENE_SIZES, SINGLE_SIZES, ExampleMaker
 from imagesearch_services.models.dense.teacher import load_targets
 from imagesearch_services.models.dense.things import GLYPH_KINDS, Thing
 
@@ -23,7 +23,7 @@ SCENES_PER_SHARD = 64
 SINGLES_PER_SHARD = 160
 VIEWS_PER_SHARD = 400
 BATCH = {"scene": 12, "single": 40}
-"""Examples per step."""
+"""Number of examples per training step, by kind of example."""
 
 
 class Trunk:
@@ -52,7 +52,7 @@ def make_shard(data: Path, work: Path, number: int) -> None:
         return
     sizes = SINGLE_SIZES if kind == "single" else SCENE_SIZES
     height, width = sizes[number // 3 % len(sizes)]
-    maker = Maker(load_targets(work)[0], data, seed=number)
+    maker = ExampleMaker(load_targets(work)[0], data, seed=number)
     examples = [
         maker.single(height, width) if kind == "single" else maker.scene(height, width)
         for _ in range(SINGLES_PER_SHARD if kind == "single" else SCENES_PER_SHARD)
@@ -66,7 +66,7 @@ def make_shard(data: Path, work: Path, number: int) -> None:
 
 
 def make_views(data: Path, work: Path, start: int) -> None:
-    """Save the maps of the clean views of `VIEWS_PER_SHARD` things from `start` on."""
+    """Save the maps of the clean views of `VIEWS_PER_SHARD` things, starting at index `start`."""
     file = work / "views" / f"{start:05}.npz"
     if file.exists():
         return
@@ -77,9 +77,9 @@ def make_views(data: Path, work: Path, start: int) -> None:
 
 
 def clean_view(thing: Thing, data: Path, rng: random.Random) -> Picture:
-    """Return a thing as it would be stored, RGB [SIDE_PX, SIDE_PX, 3].
+    """Return a thing as it would be stored in a library, RGB [SIDE_PX, SIDE_PX, 3].
 
-    Glyphs are often black on white.
+    Glyphs have random colors and are often black on white.
     """
     picture = thing.read(data)
     if thing.photo is not None:
@@ -104,7 +104,7 @@ def _save(file: Path, **columns: np.ndarray) -> None:
 
 
 class Shards:
-    """Batches of all existing shards; shards that appear meanwhile are picked up."""
+    """Batches of all shards in a folder; shards that are added during training are included."""
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self._folder, self._rng = folder, rng

@@ -1,9 +1,10 @@
-"""Measure how well bare glyphs are found by the teacher, on edges, and by gradients.
+"""Measure retrieval of bare glyphs by the teacher, by the teacher on edge maps, and by gradients.
 
     python -m imagesearch_services.models.dense.glyphs
 
-Each glyph is stored black on white. The query shows it in another color on a photo, in a window
-that fits within a few pixels, rotated by about 12°. Requires the result of `train things`.
+Each glyph is stored black on white. The query shows the glyph in another color on a photo, rotated
+by about 12°, in a window that is centered on it within a few pixels. Requires the result of
+`train things`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from imagesearch_services.models.dense.teacher import Teacher, load_targets
 from imagesearch_services.models.dense.things import FOLDER, learned_photos
 
 GLYPHS = 110
-"""Number of glyphs."""
+"""Default number of glyphs."""
 WINDOW_PX, GLYPH_PX, GRADIENT_PX = 300, 220, 128
+"""Sides of a query, of the glyph in it, and of the input of the gradients, pixels."""
 BINS = 9
 """Number of gradient directions."""
 LISTED = 10
-"""Rank up to which a glyph counts as found."""
+"""Number of ranks within which a glyph counts as found."""
 STORED_TURNS = (-20, -10, 0, 10, 20)
 """Rotations of stored glyphs, degrees."""
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -68,17 +70,17 @@ def _gradient(picture: npt.NDArray[Any], blur_px: float) -> tuple[Floats, Floats
 
 
 def edges(picture: Picture) -> Picture:
-    """Return the strength of edges, strong edges black on white."""
+    """Return a map of edge strength, with strong edges black on white."""
     strength = np.hypot(*_gradient(picture, 1.2))
     strength = np.clip(strength / max(np.percentile(strength, 98), 1) * 255, 0, 255)
     return np.dstack([255 - strength.astype(np.uint8)] * 3)
 
 
 def gradients(picture: Picture, cells: int) -> Floats:
-    """Return histograms of unsigned gradient directions in cells × cells, unit length.
+    """Return histograms of unsigned gradient directions in cells × cells cells, unit length.
 
-    After Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005.
-    Unsigned directions make dark on light equal to light on dark.
+    After Dalal and Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005. With
+    unsigned directions, a glyph and its negative have the same histograms.
     """
     size = (GRADIENT_PX, GRADIENT_PX)
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
@@ -170,8 +172,8 @@ def main() -> None:
         mean = stored.mean((0, 1))
         report(f"gradients, {cells} × {cells}", np.einsum("qd,gvd->qgv", found, stored).max(2))
         scores = np.einsum("qd,gvd->qgv", unit(found - mean), centered(stored)).max(2)
-        report(f"gradients less their mean, {cells} × {cells}", scores)
-    report("the last and the teacher on edges", scores + query_edges @ centered(of_edges).T)
+        report(f"gradients minus their mean, {cells} × {cells}", scores)
+    report("previous row plus teacher on edges", scores + query_edges @ centered(of_edges).T)
 
 
 if __name__ == "__main__":

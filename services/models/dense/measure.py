@@ -1,13 +1,13 @@
-"""Measure the dense descriptor and its teacher on pictures that it did not learn from.
+"""Measure the dense descriptor and its teacher on pictures that were not used in training.
 
     python -m imagesearch_services.models.dense.measure elements --elements 300
     python -m imagesearch_services.models.dense.measure scale
     python -m imagesearch_services.models.dense.measure copies
 
-`elements`: each stored element is described as a whole, each photo by its windows in one pass.
-`scale`: the same among 10,000 and 100,000 elements, most of them windows of otherwise unused
-photos. `copies`: whole pictures only, without regions and mirrored queries, so the figures are
-lower than those of the suite with that model.
+`elements`: each stored element is embedded whole, each photo by its windows in one pass. `scale`:
+the same among 10,000 and 100,000 elements, most of them windows of otherwise unused photos.
+`copies`: only whole pictures are embedded, without regions or mirrored queries, so the figures are
+lower than those of the suite with the same model.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from imagesearch_services.models.elements.sources import KINDS
 
 MODEL = committed_weights("dense", 2)
 STEP_PX = 32
-"""Sides of the input are multiples of it."""
+"""Divisor of both sides of the input, pixels."""
 WHOLE_PX, PHOTO_PX = 288, 640
-"""Side of a whole element, and long side of a photo."""
+"""Side of a whole element and long side of a photo, pixels."""
 BACKGROUND = 50
-"""Number of photos without any element on which the typical score of each element is measured."""
+"""Number of photos without elements that determine the background score of each element."""
 
 SCALES = (10_000, 100_000)
-"""Sizes of the larger libraries."""
+"""Sizes of the larger libraries, in elements."""
 UNUSED_FROM = 1200
-"""Number of the first garment photo that neither the benchmark nor the training uses."""
+"""Index of the first garment photo that neither the benchmark nor the training uses."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,7 +66,7 @@ class Student:
 
 
 def fitted(picture: Picture, longer_px: int) -> Picture:
-    """Resize to a long side, with both sides rounded to multiples of 32."""
+    """Resize to a long side in pixels, with both sides rounded to multiples of 32."""
     factor = longer_px / max(picture.shape[:2])
     height, width = (max(2, round(side * factor / STEP_PX)) * STEP_PX for side in picture.shape[:2])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
@@ -74,7 +74,7 @@ def fitted(picture: Picture, longer_px: int) -> Picture:
 
 
 def measure_elements(student: Student, benchmark: elements.Benchmark) -> None:
-    """Print how well the elements of the benchmark are found, by kind."""
+    """Print the recall of the benchmark's elements, by kind."""
     stored = np.stack(
         [
             student.whole(read_pixels(benchmark.folder / element.file))
@@ -110,7 +110,7 @@ def measure_elements(student: Student, benchmark: elements.Benchmark) -> None:
 
 
 def measure_scale(student: Student, benchmark: elements.Benchmark) -> None:
-    """Print how well elements are found in larger libraries."""
+    """Print the recall of the benchmark's elements in larger libraries."""
     stored = np.stack(
         [
             student.whole(read_pixels(benchmark.folder / element.file))
@@ -144,7 +144,7 @@ def measure_scale(student: Student, benchmark: elements.Benchmark) -> None:
 
 
 def measure_copies(student: Student, teacher: Teacher, limit: int, count: int) -> None:
-    """Print how well edited copies of whole pictures are found by student and teacher.
+    """Print the recall of edited copies of whole pictures, by student and by teacher.
 
     Args:
         student: The exported model.

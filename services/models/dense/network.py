@@ -1,4 +1,4 @@
-"""The dense descriptor: vectors of a whole picture and of its windows in a single pass."""
+"""The network of the dense descriptor: vectors of a picture and its windows in a single pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from torch import nn
 TRUNK_CHANNELS = (48, 120, 352)
 """Channels of EfficientNet-Lite2's maps at strides 8, 16 and 32."""
 TRUNK_SIZE = 512, 384
-"""Height and width that the trunk is built for; all multiples of 32 have the same padding."""
+"""Height and width for which the trunk is built; all multiples of 32 have the same padding."""
 CHANNELS = 320
+"""Channels of the joined map."""
 POOLED = 448
+"""Channels of the map that is pooled."""
 DIMENSIONS = 512
+"""Components of a vector."""
 GEM_POWER = 3
+"""Power of the generalized mean."""
 SMALLEST = 1e-3
+"""Lower bound of the pooled values."""
 
 
 def _convolution(inputs: int, outputs: int, size: int = 1, *, groups: int = 1, step: int = 1,
@@ -55,14 +60,14 @@ class Head(nn.Module):
         self.project = nn.Linear(2 * POOLED, DIMENSIONS)
 
     def features(self, c8: torch.Tensor, c16: torch.Tensor, c32: torch.Tensor) -> torch.Tensor:
-        """Return cubes and values to be averaged, [N, 2 * POOLED, height / 16, width / 16]."""
+        """Return cubes and values to average, [N, 2 * POOLED, height / 16, width / 16]."""
         x = self.from_8(c8) + self.from_16(c16)
         x = x + nn.functional.interpolate(self.from_32(c32), scale_factor=2.0, mode="bilinear")
         x = self.out(self.blocks(x)).clamp(min=SMALLEST)
         return torch.cat([x * x * x, x], 1)
 
     def describe(self, averages: torch.Tensor) -> torch.Tensor:
-        """Return unit vectors [..., 512] of averages of `features`, [..., 2 * POOLED]."""
+        """Return unit vectors [..., 512] for averages of `features`, [..., 2 * POOLED]."""
         cubes, plain = averages.split(POOLED, -1)
         gem = nn.functional.normalize(cubes ** (1 / GEM_POWER), dim=-1)
         pooled = torch.cat([gem, nn.functional.normalize(plain, dim=-1)], -1)
@@ -102,10 +107,10 @@ LEVELS = ((2 / 3, 2 / 3, 3, 3), (1 / 2, 1 / 2, 4, 4), (3 / 8, 3 / 8, 6, 6), (1 /
 
 
 def boxes() -> list[tuple[float, float, float, float]]:
-    """Return the windows of every picture, as x_min, y_min, x_max, y_max from 0 to 1.
+    """Return the boxes of the windows, the same for every picture, in the order of `windows`.
 
-    They are in the order of the output `windows`: level by level, rows from the top, each row from
-    the left, evenly spaced from edge to edge.
+    Each box is x_min, y_min, x_max, y_max from 0 to 1. The order is level by level, row by row from
+    the top, and from left to right. Windows are evenly spaced from edge to edge.
     """
     return [
         (column * (1 - width) / (across - 1), row * (1 - height) / (down - 1),
@@ -119,7 +124,7 @@ def boxes() -> list[tuple[float, float, float, float]]:
 class Descriptor(nn.Module):
     """Maps of any size → `embedding` [N, 512] of the whole, `windows` [N, len(boxes()), 512].
 
-    The mean vector of windows of photos (`center`) is subtracted, since it carries no information.
+    The mean vector of windows of photos (`center`) carries no information, so it is subtracted.
     """
 
     center: torch.Tensor

@@ -1,4 +1,4 @@
-"""Operations on pictures that the dense descriptor learns from."""
+"""Pixel operations on the training pictures of the dense descriptor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ Picture = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 SIDE_PX = 288
-"""Side of the teacher's input."""
+"""Side of the teacher's input, pixels."""
 WEBP = (cv2.IMWRITE_WEBP_QUALITY, 92)
+"""Encoder settings of drawings."""
 MIN_CROP_PX = 8
+"""Minimum side of a crop, pixels."""
 MIN_CONTRAST = 70
-"""Minimum difference of mean intensities of two contrasting colors."""
+"""Minimum difference between the mean intensities of contrasting colors, of 255."""
 
 
 def crop(photo: Picture, box: tuple[float, float, float, float]) -> Picture:
@@ -63,7 +65,7 @@ def with_alpha(picture: Picture) -> Picture:
 
 
 def on_ground(picture: Picture, color: Color = (255, 255, 255), margin: float = 0.1) -> Picture:
-    """Blend RGBA over a plain ground with a margin, given as a share of the long side.
+    """Blend RGBA over a plain background with a margin, given as a share of the long side.
 
     RGB is returned unchanged.
     """
@@ -79,14 +81,14 @@ def on_ground(picture: Picture, color: Color = (255, 255, 255), margin: float = 
 
 
 def painted(glyph: Picture, color: Color) -> Picture:
-    """Return RGBA with the same alpha channel in one color."""
+    """Return RGBA of a single color with the alpha channel of the glyph."""
     result = glyph.copy()
     result[..., :3] = color
     return result
 
 
 def over(ground: Picture, picture: npt.NDArray[Any], x: int, y: int) -> None:
-    """Blend RGBA over a ground at a position, in place; clip it at the edges."""
+    """Blend RGBA over a background at a position, in place, clipped at the edges."""
     height, width = ground.shape[:2]
     top, left = max(0, -y), max(0, -x)
     part = picture[
@@ -102,7 +104,7 @@ def over(ground: Picture, picture: npt.NDArray[Any], x: int, y: int) -> None:
 
 
 def squash(picture: Picture) -> Picture:
-    """Resize to the side of the teacher's input, which is also that of stored elements."""
+    """Resize to SIDE_PX × SIDE_PX, the input size of the teacher and of stored elements."""
     is_larger = min(picture.shape[:2]) > SIDE_PX
     interpolation = cv2.INTER_AREA if is_larger else cv2.INTER_LINEAR
     return np.asarray(
@@ -121,7 +123,7 @@ def random_color(rng: random.Random) -> Color:
 
 
 def contrasting(other: tuple[float, ...], rng: random.Random) -> Color:
-    """Return a random color that contrasts with another, or black or white."""
+    """Return a random color that contrasts with another; black or white if 20 attempts fail."""
     for _ in range(20):
         color = random_color(rng)
         if abs(float(np.mean(color)) - float(np.mean(other))) > MIN_CONTRAST:

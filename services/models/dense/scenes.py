@@ -1,4 +1,4 @@
-"""Examples to learn from: scenes that contain things, and pictures that a single thing fills."""
+"""Training pictures: scenes that contain several things, and singles that one thing fills."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from imagesearch_services.models.dense.pixels import (
 from imagesearch_services.models.dense.things import GLYPH_KINDS, Thing
 
 WINDOWS = 10
-"""Maximum windows per example."""
+"""Maximum number of windows per example."""
 SCENE_SIZES = ((512, 384), (384, 512), (448, 448))
-"""Heights and widths of scenes."""
+"""Heights and widths of scenes, pixels."""
 SINGLE_SIZES = ((288, 288), (256, 256))
-"""Heights and widths of pictures that a thing fills."""
+"""Heights and widths of singles, pixels."""
 KIND_WEIGHTS = {
     "photo": 1.0,
     "crop": 4.0,
@@ -43,8 +43,9 @@ KIND_WEIGHTS = {
 }
 """Relative frequency of each kind of thing."""
 PHOTOS_IN_MEMORY = 64
+"""Maximum number of decoded photos in the cache."""
 PLACE_TRIES = 8
-"""Attempts to find a free place for a thing."""
+"""Maximum number of attempts to find a free place for a thing."""
 
 Box = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max, from 0 to 1."""
@@ -68,7 +69,7 @@ class Example:
         return cls(image, windows, things)
 
 
-class Maker:
+class ExampleMaker:
     """Makes examples from things; the same seed makes the same examples."""
 
     def __init__(self, things: list[Thing], data: Path, seed: int) -> None:
@@ -85,7 +86,7 @@ class Maker:
         self._photo = lru_cache(PHOTOS_IN_MEMORY)(lambda name: read_pixels(data / name))
 
     def single(self, height: int, width: int) -> Example:
-        """Make a picture that an edited thing fills."""
+        """Make a single: a picture that an edited thing fills."""
         rng, index = self._rng, self._pick()
         picture = self._picture(index)
         if has_alpha(picture):
@@ -101,7 +102,7 @@ class Maker:
         return Example.of(image, [((0, 0, 1, 1), index)])
 
     def scene(self, height: int, width: int) -> Example:
-        """Make a photo or a plain ground with pasted things, and windows around them."""
+        """Make a scene: a photo or a plain background with pasted things, and their windows."""
         rng = self._rng
         image, found = self._ground(height, width)
         taken: list[Box] = []
@@ -118,7 +119,7 @@ class Maker:
             for window, index in found
             if index in pasted or _covered(window, taken) < 0.2
         ]
-        # Pasted things come last.
+        # The pasted things are at the end of the list, so they are kept.
         return Example.of(recorded(image, rng), visible[-WINDOWS:])
 
     def _pick(self) -> int:
@@ -133,13 +134,13 @@ class Maker:
         return self._things[index].kind in GLYPH_KINDS
 
     def _ground(self, height: int, width: int) -> tuple[Picture, list[tuple[Box, int]]]:
-        """Return a plain ground, or a photo with the windows of the things that it contains."""
+        """Return a plain background, or a photo and the windows of the things that it contains."""
         rng = self._rng
         if rng.random() < 0.06:
             return np.full((height, width, 3), random_color(rng), np.uint8), []
         name = rng.choice(list(self._of_photo))
         photo = self._photo(name)
-        # The largest part of the photo with the aspect ratio of the scene, or a smaller one.
+        # A random crop with the aspect ratio of the scene, of 65 to 100 % of the largest such crop.
         aspect = (width / photo.shape[1]) / (height / photo.shape[0])
         zoom = rng.uniform(0.65, 1)
         across, down = zoom * min(1, aspect), zoom * min(1, 1 / aspect)
@@ -209,7 +210,7 @@ class Maker:
         )
 
     def _prepared(self, picture: Picture, patch: Picture, *, is_glyph: bool) -> Picture:
-        """Return the RGBA to paste: transparent drawings are colored and may get a ground."""
+        """Return RGBA to paste; glyphs are recolored, and drawings may get a background."""
         rng = self._rng
         if has_alpha(picture):
             if is_glyph:
@@ -241,7 +242,7 @@ class Maker:
 
 
 def around(box: Box, rng: random.Random) -> Box:
-    """Return a loose window around a box: larger or smaller, and shifted."""
+    """Return a loose window around a box, randomly scaled and shifted."""
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     scale = rng.uniform(0.85, 1.5)
     width, height = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
@@ -256,7 +257,7 @@ def around(box: Box, rng: random.Random) -> Box:
 
 
 def _covered(box: Box, others: list[Box]) -> float:
-    """Return an upper bound of the share of the box that other boxes cover."""
+    """Return an upper bound of the share of a box that other boxes cover."""
     area = (box[2] - box[0]) * (box[3] - box[1])
     shared = [
         max(0.0, min(box[2], other[2]) - max(box[0], other[0]))

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the time spent."""
+"""The learning rate as a function of the elapsed time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Schedule:
     """A learning rate that warms up and then decays as a cosine until the time is up."""
 
     def __init__(self, minutes: float, device: str, peak: float, floor: float) -> None:
-        # CPU time, so that training on a shared machine runs as many steps.
+        # CPU time, so that other load on the machine does not reduce the number of steps.
         self._clock = time.process_time if device == "cpu" else time.perf_counter
         self._begin = self._clock()
         self._minutes, self._peak, self._floor = minutes, peak, floor
 
     @property
     def progress(self) -> float:
-        """Share of the time that has passed; above 1 once it is over."""
+        """Elapsed share of the training time; above 1 once it is over."""
         return (self._clock() - self._begin) / (60 * self._minutes)
 
     @property

@@ -17,7 +17,7 @@ Vectors = npt.NDArray[np.float32]
 
 DIMENSIONS = 512
 BATCH = 8
-"""Pictures per run of the model."""
+"""Maximum number of pictures per run of the model."""
 SAVE_INTERVAL = 200
 """Number of things between saves."""
 GLYPH_COLORS = (
@@ -25,11 +25,11 @@ GLYPH_COLORS = (
     ((255, 255, 255), (0, 0, 0)),
     ((200, 30, 40), (240, 235, 225)),
 )
-"""Colors of ink and paper; the target of a glyph is the mean vector over these."""
+"""Foreground and background colors; the target of a glyph is its mean vector over these pairs."""
 
 
 class Teacher:
-    """SSCD as it is: RGB pictures of any size → unit vectors, float32 [N, 512]."""
+    """Unmodified SSCD: RGB pictures of any size → unit vectors, float32 [N, 512]."""
 
     def __init__(self, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -46,13 +46,13 @@ class Teacher:
 
 
 def teach(data: Path, work: Path, count: int | None, threads: int) -> None:
-    """Save the target vector of each thing; an interrupted run continues where it stopped.
+    """Compute and save the target vector of each thing; an interrupted run resumes.
 
     Args:
         data: Folder of the data set.
         work: Folder of the things and their vectors.
-        count: Number of things, which are in random order; None for all.
-        threads: Threads of the teacher.
+        count: Number of things, the first of the random order; None for all.
+        threads: Number of threads of the teacher.
     """
     teacher, file = Teacher(threads), work / "vectors.npy"
     things = read_things(work)[:count]
@@ -77,7 +77,7 @@ def teach(data: Path, work: Path, count: int | None, threads: int) -> None:
 
 
 def _views(thing: Thing, data: Path) -> list[Picture]:
-    """Return the pictures that the teacher describes: one, or a glyph in several colors."""
+    """Return the pictures that the teacher embeds: the thing, or a glyph in several colors."""
     picture = thing.read(data)
     if thing.kind in GLYPH_KINDS:
         return [on_ground(painted(picture, ink), paper) for ink, paper in GLYPH_COLORS]
@@ -85,10 +85,10 @@ def _views(thing: Thing, data: Path) -> list[Picture]:
 
 
 def load_targets(work: Path) -> tuple[list[Thing], Vectors]:
-    """Return the taught things and their target vectors, unit length [things, 512].
+    """Return the things that have target vectors, and these vectors, unit length [things, 512].
 
-    To the teacher all glyphs are alike (mean cosine .52; photos .05). Their targets are therefore
-    their vectors minus the mean of all glyphs (mean cosine 0, the nearest at .59).
+    The teacher hardly distinguishes glyphs (mean cosine .52; photos .05). The target of a glyph is
+    therefore its vector minus the mean of all glyphs (mean cosine 0, nearest .59).
     """
     vectors = np.load(work / "vectors.npy").astype(np.float32)
     things = read_things(work)[: len(vectors)]

@@ -1,7 +1,7 @@
 """The things that the dense descriptor learns to find.
 
-A thing is a photo, a part of a photo, or a drawing. The pictures that the benchmarks measure on are
-not learned from (`learned_photos`).
+A thing (an instance, in the terms of instance discrimination) is a photo, a crop of a photo, or a
+drawing. Pictures that the benchmarks use are excluded from training (`learned_photos`).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ ORIGINALS = (1190, 1420)
 """Range of ranks, in the order of `all_names`, of the originals of the copies benchmark."""
 CROPS_PER_PHOTO = 4
 GLYPH_KINDS = {"glyph", "word"}
-"""Kinds whose identity is their shape, whatever their color."""
+"""Kinds that are identified by their shape alone, not by their color."""
 
 
 @dataclass(frozen=True)
 class Thing:
     kind: str
     photo: str | None
-    """Name of the photo that the thing is, or is a part of; None for drawings."""
+    """Name of the photo that the thing is cropped from; None for drawings."""
     box: tuple[float, float, float, float]
     """x_min, y_min, x_max, y_max in the photo, each from 0 to 1."""
     drawn: bytes | None
-    """The drawing as WebP, with an alpha channel if it has no ground of its own."""
+    """The drawing as WebP, with an alpha channel if it has no background; None for photos."""
 
     def picture(self, photo: Picture | None) -> Picture:
         """Return the picture of the thing: a crop of its photo, or the decoded drawing.
@@ -52,11 +52,11 @@ class Thing:
 
 
 def learned_photos(data: Path) -> list[str]:
-    """Return the names of the photos to learn from.
+    """Return the names of the training photos.
 
-    None of them is an original or a stranger of the copies benchmark, or a source of elements of
-    the elements benchmark. 200 street photos are hosts of pasted elements there, and some photos
-    are stored by the copies benchmark but are not queried.
+    They exclude the originals and strangers of the copies benchmark, and the photos from which the
+    elements benchmark crops its elements. They include 200 street photos that the elements
+    benchmark uses as hosts, and photos that the copies benchmark stores but does not query.
     """
     names = all_names(data)
     rank = {name: place for place, name in enumerate(names)}
@@ -73,7 +73,7 @@ def learned_photos(data: Path) -> list[str]:
 
 
 def make_things(data: Path, icons: Path, clip_art: Path) -> list[Thing]:
-    """Make all things from a fixed seed, in random order (`drawings.draw_all`)."""
+    """Make all things from a fixed seed, in random order (drawings: `drawings.draw_all`)."""
     rng = random.Random(20)
     things = []
     for name in learned_photos(data):
@@ -99,7 +99,7 @@ def keep_things(data: Path, work: Path, icons: Path, clip_art: Path) -> None:
 def read_things(work: Path) -> list[Thing]:
     """Read all saved things."""
     with _file(work).open("rb") as stream:
-        things: list[Thing] = pickle.load(stream)  # noqa: S301 our own file
+        things: list[Thing] = pickle.load(stream)  # noqa: S301  # written by `keep_things`
     return things
 
 

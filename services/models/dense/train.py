@@ -1,4 +1,4 @@
-"""Train the dense descriptor, by distillation from SSCD and then by contrast, and export it.
+"""Train the dense descriptor by distillation from SSCD and by contrastive learning, and export it.
 
     pip install -e '.[export,embedding]' && pip install resvg-py==0.5.0
     python -m imagesearch_services.models.dense.train trunk
@@ -9,14 +9,14 @@
     python -m imagesearch_services.models.dense.train tune --minutes 75
     python -m imagesearch_services.models.dense.train export
 
-`export` writes `deploy/triton/models/dense/2/model.onnx`. Every step except `tune` continues where
-it was interrupted. `shards` and `distil` can run at the same time, because `distil` picks up new
-shards. `--workers` uses more cores, `--device cuda` an accelerator.
+`export` writes `deploy/triton/models/dense/2/model.onnx`. Every step except `tune` resumes after an
+interruption. `shards` and `distil` can run at the same time, because `distil` picks up new shards.
+`--workers` uses more cores, `--device cuda` an accelerator.
 
-The teacher is run as the unmodified file, and nothing of it is shipped. Its vector of a thing, seen
-clean and whole, is the target for every edit of that thing and for a window around it in any
-picture (distilling.py). The student then learns to separate things by its own vectors
-(contrast.py).
+The teacher is the unmodified ONNX file of SSCD; no part of it is in the student. The teacher's
+vector of the clean, whole picture of a thing is the target for every edit of the thing and for a
+window around it in any picture (distilling.py). The student then learns to separate things by its
+own vectors (contrast.py).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from imagesearch_services.models.efficientnet_lite2.onnx_files import (
 OUTPUT = committed_weights("dense", 2)
 OUTPUTS = ("embedding", "windows")
 CENTER_PHOTOS = 60
+"""Approximate number of photos whose windows determine the mean that is subtracted."""
 STEPS = ("trunk", "things", "shards", "distil", "views", "tune", "export")
 
 
@@ -125,7 +126,7 @@ def export(data: Path, work: Path, output: Path) -> None:
 
 @torch.no_grad()
 def photo_windows(data: Path, trunk: bytes, module: FromMaps, names: Sequence[str]) -> torch.Tensor:
-    """Return the vectors of the windows of photos, [photos * windows, 512]."""
+    """Return the vectors of the windows of some training photos, [photos * windows, 512]."""
     session = onnxruntime.InferenceSession(trunk)
     found = []
     photos = learned_photos(data)
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--clip-art", type=Path, help="folder of the clip art")
     parser.add_argument("--things", type=int, help="number of things to teach (default: all)")
     parser.add_argument("--count", type=int, default=60, help="number of shards")
-    parser.add_argument("--minutes", type=float, default=60, help="time to learn")
+    parser.add_argument("--minutes", type=float, default=60, help="training time")
     parser.add_argument("--workers", type=int, default=1, help="number of processes or threads")
     parser.add_argument("--device", default="cpu", help="PyTorch device")
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -174,7 +175,7 @@ def main() -> None:
 
 
 def in_parallel(workers: int, make: Callable[[int], None], numbers: Iterable[int]) -> None:
-    """Make the parts with these numbers in several processes."""
+    """Call `make` with each number, in several processes."""
     with Pool(workers) as pool:
         pool.map(make, numbers, chunksize=1)
 

@@ -11,8 +11,9 @@ from efficientnet_lite_pytorch import EfficientNet
 
 WEIGHTS_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 STRIDE_8, STRIDE_16, STRIDE_32 = 6, 14, 20
-"""Number of the last block of each stride; these have 48, 120 and 352 channels."""
+"""Index of the last block of each stride; the blocks have 48, 120 and 352 channels."""
 FINE_TUNED_FROM_BLOCK = STRIDE_16 + 1
+"""Index of the first block of the last stage, which is fine-tuned."""
 
 
 def weights_path() -> Path:
@@ -38,7 +39,7 @@ class Backbone(torch.nn.Module):
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
-        # The padding is fixed at construction, so the size must be known here.
+        # The padding depends on the input size and is fixed at construction.
         self.network = EfficientNet.from_name("efficientnet-lite2", image_size=[height, width])
         self.network.load_state_dict(torch.load(weights_path(), map_location="cpu"))
         self.network.eval().requires_grad_(requires_grad=False)

@@ -2,8 +2,8 @@
 
     python -m imagesearch_services.models.efficientnet_lite2.calibrate
 
-Writes `services/gateway/scoring/tables/efficientnet_lite2.json`, from pictures of different kinds
-of garment and of different products. Prints the thresholds.
+Writes `services/gateway/scoring/tables/efficientnet_lite2.json` from comparisons of pictures of
+different kinds of garment and of different products, and prints the thresholds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from imagesearch_services.models.common.embedder import SEMANTIC_MODEL, VERSION,
 from imagesearch_services.models.common.pictures import CACHE, all_names, data_folder
 
 MAX_OF_KIND = 40
-"""Maximum pictures of each kind of garment and of each product."""
+"""Maximum number of pictures of each kind of garment and of each product."""
 
 
 def tail(data: Path) -> ComparisonTail:
-    """Compare pictures of different kinds of garment, and of different products."""
-    kept: dict[PurePosixPath, list[str]] = {}
+    """Return the tail of comparisons between different kinds of garment or different products."""
+    by_kind: dict[PurePosixPath, list[str]] = {}
     for name in all_names(data):
         kind = PurePosixPath(name).parent
         if name.startswith(("garments/", "grocery/shelf/")):
-            kept.setdefault(kind, []).append(name)
-    names = [name for of_kind in kept.values() for name in of_kind[:MAX_OF_KIND]]
+            by_kind.setdefault(kind, []).append(name)
+    names = [name for of_kind in by_kind.values() for name in of_kind[:MAX_OF_KIND]]
     kinds = np.array([str(PurePosixPath(name).parent) for name in names])
     cache = CACHE / "copies" / "kinds-efficientnet_lite2.npz"
     vectors = embed_files(SEMANTIC_MODEL, data, names, cache)

@@ -25,7 +25,7 @@ from imagesearch_services.models.common.pictures import Picture
 
 OPSET = 18
 MIN_HALVED_SIZE = 256
-"""Minimum number of values of a tensor that is stored as float16; smaller tensors are biases."""
+"""Minimum number of values in a tensor that is stored as float16; smaller tensors are biases."""
 
 
 def to_onnx(
@@ -35,7 +35,7 @@ def to_onnx(
     outputs: Sequence[str],
     shapes: dict[str, Any],
 ) -> onnx.ModelProto:
-    """Return a module as an ONNX model.
+    """Convert a PyTorch module to an ONNX model.
 
     Args:
         module: The module, in evaluation mode.
@@ -54,7 +54,7 @@ def to_onnx(
         dynamic_shapes=shapes,
     )
     model = program.model_proto
-    for node in model.graph.node:  # source positions with the paths of this machine
+    for node in model.graph.node:  # the metadata contains paths of this machine
         del node.metadata_props[:]
     return model
 
@@ -62,7 +62,7 @@ def to_onnx(
 def export(
     module: torch.nn.Module, height: int, width: int, outputs: list[str], file: Path
 ) -> None:
-    """Write a model that takes `image`, uint8 RGB [N, height, width, 3] with any N."""
+    """Write a module as an ONNX file with the input `image`, uint8 RGB [N, height, width, 3]."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     shapes = {"image": {0: torch.export.Dim("batch")}}
@@ -70,7 +70,7 @@ def export(
 
 
 class Calibration(CalibrationDataReader):
-    """Pictures that set the ranges of the activations."""
+    """Pictures that set the quantization ranges of the activations."""
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
         self._pictures = iter(pictures)
@@ -86,13 +86,13 @@ def quantize(
     pictures: Iterable[Picture],
     excluded: Callable[[Sequence[onnx.NodeProto]], Sequence[str]],
 ) -> None:
-    """Write a model that computes in 8 bits with explicit quantization.
+    """Write a model that computes in 8 bits with explicit quantization (QDQ).
 
     Args:
         source: A float32 model with the input `image`.
         target: The file to write.
         pictures: Inputs that set the ranges of the activations, [height, width, 3].
-        excluded: Returns the names of the nodes that stay in floating point.
+        excluded: Function that returns the names of the nodes that stay in floating point.
     """
     with tempfile.TemporaryDirectory() as work:
         prepared = Path(work) / "prepared.onnx"
@@ -117,8 +117,8 @@ def quantize_backbone(
 ) -> None:
     """Write a model whose backbone computes in 8 bits, with float16 weights elsewhere.
 
-    The stem, the first block and all nodes after `last_block` stay in floating point: they lose
-    most by 8 bits.
+    The stem, the first block and all nodes after `last_block` stay in floating point, because
+    quantization costs most accuracy there.
 
     Args:
         source: A float32 model.
@@ -149,12 +149,12 @@ def is_large(weight: npt.NDArray[Any]) -> bool:
 def store_weights_as_float16(
     source: Path, target: Path, is_halved: Callable[[npt.NDArray[Any]], bool] = is_large
 ) -> None:
-    """Halve a file by storing weights as float16 with a Cast, which ONNX Runtime folds on loading.
+    """Store weights as float16 followed by a Cast, which ONNX Runtime folds when it loads the file.
 
     Args:
         source: A model with float32 weights.
         target: The file to write; may be `source`.
-        is_halved: Whether a weight is stored as float16.
+        is_halved: Function that returns whether a weight is stored as float16.
     """
     model = onnx.load(source)
     graph = model.graph

