@@ -28,7 +28,7 @@ class Emitter:
     async def complete(
         self, uid: Uid, groups: Sequence[Group], total_count: int
     ) -> AsyncIterator[DuplicatesUpdate]:
-        """Complete an image and yield its groups. Only the token of the last group is past it."""
+        """Complete an image and yield its groups. Only the last token points past the image."""
         before = self.position
         self.position = replace(
             before, after=uid, checked_count=before.checked_count + 1, sending=b"", sent_count=0

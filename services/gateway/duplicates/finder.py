@@ -52,7 +52,7 @@ class DuplicateFinder:
     admission: Admission
     """Limits the concurrent calls of `find`."""
     default_max_false_positive_rate: float
-    """Maximum false-positive rate of requests that set neither threshold."""
+    """Maximum false-positive rate of requests that set no threshold."""
     min_library_size: int
     """Minimum library size, in images, for which thresholds are computed."""
     limits: ScanLimits = field(default_factory=ScanLimits)

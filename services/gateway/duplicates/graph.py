@@ -45,7 +45,7 @@ class Node:
     processed_neighbors: dict[Uid, float] = field(default_factory=dict)
     """Similarities of the processed images that the search with this image found, by uid."""
     is_searched: bool = False
-    """Whether the search with this image was made."""
+    """Whether a search with this image was made."""
 
     def compare(self, other: Node, similarity: float) -> EmbeddingEvidence:
         """Return the evidence of a similarity, given the background similarities of both images."""

@@ -21,7 +21,7 @@ QUALITY = 82
 """WebP quality of a query picture."""
 
 BADGE_SHARE = 0.085
-"""Side of a badge on a phone, as a share of the picture's width; on larger screens it is lower."""
+"""Side of a badge on a phone, as a share of the picture's width; lower on larger screens."""
 
 NEARBY_CELLS = sorted(
     itertools.product(range(-4, 5), repeat=2), key=lambda step: step[0] ** 2 + step[1] ** 2
