@@ -27,6 +27,7 @@ READ_BUFFER_BYTES = 1 << 20
 class _PendingCommand(NamedTuple):
     """A command without an answer yet."""
 
+    method: str
     result: asyncio.Future[Any]
     sent_s: float
     """Time at which the command was sent, by the event loop's clock."""
@@ -72,7 +73,7 @@ class EngineProcess:
         )
         engine = cls(process, reader, writer)
         try:
-            await engine._send(settings)
+            await engine._send("open", settings)
         except BaseException:
             await engine.close()
             raise
@@ -90,7 +91,11 @@ class EngineProcess:
         Raises:
             ServiceError: STORAGE_UNAVAILABLE.
         """
-        return await self._send((method, arguments))
+        return await self._send(method, (method, arguments))
+
+    def pending_methods(self) -> list[str]:
+        """Return the methods of the unanswered commands, oldest first."""
+        return [command.method for command in self._pending]
 
     def oldest_command_s(self) -> float | None:
         """Return the age of the oldest unanswered command; None if all are answered."""
@@ -110,12 +115,12 @@ class EngineProcess:
             await self._process.wait()
         await self._reading
 
-    async def _send(self, message: object) -> Any:
+    async def _send(self, method: str, message: object) -> Any:
         if not self.alive:
             raise storage_error()
         data = protocol.encode(message)
         loop = asyncio.get_running_loop()
-        command = _PendingCommand(loop.create_future(), loop.time())
+        command = _PendingCommand(method, loop.create_future(), loop.time())
         # No await between append and write, because answers are matched to commands by order.
         self._pending.append(command)
         self._writer.write(data)

@@ -29,6 +29,10 @@ def engine_pid(storage: EdgeStorage) -> int:
     return storage._engine.pid
 
 
+def pending_methods(storage: EdgeStorage) -> list[str]:
+    return [] if storage._engine is None else storage._engine.pending_methods()
+
+
 def edge_settings(folder: Path) -> EdgeSettings:
     storage = open_storage(settings_for(folder))
     assert isinstance(storage, EdgeStorage)

@@ -34,6 +34,7 @@ from tests.integration.catalog.edge_support import (
     edge_catalog,
     edge_settings,
     engine_pid,
+    pending_methods,
 )
 from tests.waiting import until
 
@@ -53,7 +54,7 @@ async def test_a_crashed_engine_is_restarted(tmp_path: Path) -> None:
         await catalog.store("shop", make_entry("a"))
         os.kill(engine_pid(storage), signal.SIGSTOP)
         waiting = asyncio.create_task(catalog.library("shop"))
-        await until(lambda: storage._engine is not None and storage._engine._pending)
+        await until(lambda: "stats" in pending_methods(storage))
         os.kill(engine_pid(storage), signal.SIGKILL)
         with refused(Reason.STORAGE_UNAVAILABLE):
             await waiting
@@ -79,7 +80,7 @@ async def test_a_health_check_reports_a_hanging_engine(
     async with edge_catalog(tmp_path) as (catalog, storage):
         os.kill(engine_pid(storage), signal.SIGSTOP)
         call = asyncio.create_task(storage.keep_only(frozenset({"_meta"})))
-        await until(lambda: storage._engine is not None and storage._engine._pending)
+        await until(lambda: "keep_only" in pending_methods(storage))
         # A recently sent command may still be running.
         await storage.check()
         with monkeypatch.context() as patch:
