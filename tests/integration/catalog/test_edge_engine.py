@@ -53,8 +53,8 @@ async def test_a_crashed_engine_is_restarted(tmp_path: Path) -> None:
         await catalog.make_library("shop")
         await catalog.store("shop", make_entry("a"))
         os.kill(engine_pid(storage), signal.SIGSTOP)
-        waiting = asyncio.create_task(catalog.library("shop"))
-        await until(lambda: "stats" in pending_methods(storage))
+        waiting = asyncio.create_task(catalog.find("shop"))
+        await until(lambda: "scroll" in pending_methods(storage))
         os.kill(engine_pid(storage), signal.SIGKILL)
         with refused(Reason.STORAGE_UNAVAILABLE):
             await waiting
