@@ -54,7 +54,7 @@ async def test_a_crashed_engine_is_restarted(tmp_path: Path) -> None:
         await catalog.store("shop", make_entry("a"))
         os.kill(engine_pid(storage), signal.SIGSTOP)
         waiting = asyncio.create_task(catalog.find("shop"))
-        await until(lambda: "scroll" in pending_methods(storage))
+        await until(lambda: "count" in pending_methods(storage))
         os.kill(engine_pid(storage), signal.SIGKILL)
         with refused(Reason.STORAGE_UNAVAILABLE):
             await waiting
