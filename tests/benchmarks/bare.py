@@ -35,19 +35,19 @@ SPECS = {
     SEMANTIC_SPACE: InputSpec(260, 260, Resize.LETTERBOX),
 }
 LIMIT = 11
-"""Hits of a query: a page of ten, and one more that shows whether there is a next page."""
+"""Number of hits per query: a page of ten, and a hit that shows whether there is a next page."""
 HNSW_EF = 128
-"""The default of the Catalog."""
+"""Search breadth of the index, the Catalog's default."""
 CORES = len(os.sched_getaffinity(0))
 BATCH = 8
-"""Pictures per model run while adding."""
+"""Maximum number of pictures per run of a model while adding."""
 
 
 class BarePath:
     """Searches and adds in this process."""
 
     def __init__(self, models_dir: Path, shard_folder: Path) -> None:
-        # The faster choice: all cores for a single caller, one thread for concurrent callers.
+        # The fastest settings: all cores for a single caller, one thread for concurrent callers.
         self._single = {space: self._session(models_dir, space, threads=CORES) for space in SPECS}
         self._concurrent = {space: self._session(models_dir, space, threads=1) for space in SPECS}
         self._shard = q.EdgeShard.load(str(shard_folder))
@@ -61,11 +61,11 @@ class BarePath:
         return cls(models_dir, copy)
 
     def search(self, content: bytes) -> str:
-        """Return the id of the nearest point; keep the duration of each step."""
+        """Return the id of the nearest point, and store the step durations in `last_steps_ms`."""
         return self._search(content, self._single)
 
     def search_concurrently(self, content: bytes) -> str:
-        """Like `search`, for concurrent threads."""
+        """Return the id of the nearest point; for calls from several threads."""
         return self._search(content, self._concurrent)
 
     def _search(self, content: bytes, sessions: dict[str, onnxruntime.InferenceSession]) -> str:
@@ -121,7 +121,7 @@ class BarePath:
     def _session(models_dir: Path, space: str, *, threads: int) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # As on Triton: spinning threads would take the processor from each other.
+        # As on Triton: spinning threads of one model would slow down the other model.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         name, version = space.split("@")
         return onnxruntime.InferenceSession(

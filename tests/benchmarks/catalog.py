@@ -1,8 +1,9 @@
-"""Measures the Catalog alone: `python -m tests.benchmarks.catalog [--entries N]`.
+"""Measure PutEntries and QueryEntries of a Catalog in its own process.
 
-PutEntries and QueryEntries of a Catalog in its own process are measured. Vectors are clustered in a
-space of few dimensions, like embeddings of pictures. Vectors spread evenly over the sphere would
-defeat every index.
+    python -m tests.benchmarks.catalog [--entries N]
+
+The vectors form clusters in a space of few dimensions, like embeddings of pictures. With vectors
+that are uniformly distributed on the sphere, no index would be effective.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CENTERS = 1000
 BATCH = 100
 QUERIES = 300
 ROUNDING = 1e-6
-"""Maximum difference between two computations of a cosine similarity."""
+"""Tolerance for rounding errors of a cosine similarity."""
 
 
 def draw(count: int, seed: int) -> Any:
@@ -129,7 +130,7 @@ def rss_mib(pid: int) -> dict[str, int]:
 
 
 def memory_kb(pid: int) -> tuple[int, int]:
-    """Return the resident memory of a process and its children, and its file-backed part."""
+    """Return the resident memory of a process with its children, and its file-backed part, kB."""
     statuses = _statuses(pid).values()
     resident, file_backed = (
         sum(_kb(status[key]) for status in statuses) for key in ("VmRSS", "RssFile")
@@ -165,7 +166,7 @@ async def recall_at_10(catalog: Catalog, vectors: Any, stored: Any) -> float:
 
 
 class Figures(dict[str, Any]):
-    """Figures by name; prints each as soon as it is known, since a run takes minutes."""
+    """Figures by name; prints each figure when it is set, because a run takes minutes."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)

@@ -1,11 +1,12 @@
-"""Cost of a drawing on top of the search that it shows.
+"""Measure the cost of a drawing in addition to the search that it shows.
 
     python -m tests.benchmarks.drawing --stored 600 --queries 40
 
-Searches every query without and with a drawing, alternating, through the public contract: copies,
-which the whole picture answers, and strangers, for which the suite also searches regions. Prints a
-Markdown report: medians of the time and of the processor time of all processes of the suite, which
-other load on the machine affects less, and the medians of the ratios of pairs.
+Searches every query without and with a drawing, alternating, through the public contract. Queries
+are edited copies, for which the whole picture matches, and strangers (pictures whose original is
+not stored), for which the suite also searches regions. Prints a Markdown report with medians: the
+time, the processor time of all processes of the suite, which other load on the machine affects
+less, and the relative cost of the drawing.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from tests.triton_server import prepared_models
 ROOT = Path(__file__).parents[2]
 DEFAULT_PICTURES = ROOT.parent / "shared" / "data" / "garments"
 KINDS = {
-    "JPEG, 5 matches beside": AnnotationOptions(media_type="image/jpeg", match_count=5),
+    "JPEG, with 5 matches": AnnotationOptions(media_type="image/jpeg", match_count=5),
     "JPEG, query alone": AnnotationOptions(media_type="image/jpeg"),
-    "JPEG at 640 px, 5 matches": AnnotationOptions(
+    "JPEG, with 5 matches, 640 px": AnnotationOptions(
         media_type="image/jpeg", match_count=5, max_side_px=640
     ),
-    "PNG, 5 matches beside": AnnotationOptions(media_type="image/png", match_count=5),
-    "WebP, 5 matches beside": AnnotationOptions(media_type="image/webp", match_count=5),
+    "PNG, with 5 matches": AnnotationOptions(media_type="image/png", match_count=5),
+    "WebP, with 5 matches": AnnotationOptions(media_type="image/webp", match_count=5),
 }
 
 
@@ -46,10 +47,13 @@ def main() -> None:
     options = arguments()
     files = sorted(options.pictures.rglob("*.jpg"))[: options.stored + options.strangers]
     if len(files) < options.stored + options.strangers:
-        raise SystemExit(f"not enough pictures in {options.pictures}")
+        raise SystemExit(
+            f"{options.pictures} has {len(files)} photos, "
+            f"{options.stored + options.strangers} are required"
+        )
     stored = [file.read_bytes() for file in files[: options.stored]]
     queries = {
-        "a stored picture, edited": [edited(one) for one in stored[: options.queries]],
+        "a stored picture, edited": [edited(picture) for picture in stored[: options.queries]],
         "a stranger": [file.read_bytes() for file in files[options.stored :]],
     }
     with tempfile.TemporaryDirectory(prefix="imagesearch-drawing-") as folder:
@@ -63,9 +67,9 @@ def main() -> None:
                 fill(client, stored)
                 report(
                     {
-                        name: measure(suite, client, asked)
-                        for name, asked in queries.items()
-                        if asked
+                        name: measure(suite, client, pictures)
+                        for name, pictures in queries.items()
+                        if pictures
                     }
                 )
         finally:
@@ -78,7 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stored", type=int, default=600)
     parser.add_argument("--queries", type=int, default=40)
     parser.add_argument(
-        "--strangers", type=int, default=8, help="pictures that are not stored; each takes a while"
+        "--strangers", type=int, default=8, help="queries that are not stored; each takes seconds"
     )
     return parser.parse_args()
 
@@ -121,10 +125,10 @@ def measure(suite: Suite, client: Client, queries: Sequence[bytes]) -> Pairs:
             parent="libraries/drawing",
             image=content,
             annotation=annotation,
-            max_false_positive_rate=1,  # so that strangers have matches to draw, too
+            max_false_positive_rate=1,  # strangers have matches to draw, too
         )
         if annotation and not answer.annotated_image:
-            raise RuntimeError(f"not drawn: {answer.warnings}")
+            raise RuntimeError(f"the answer has no drawing: {answer.warnings}")
 
     def cost(content: bytes, annotation: AnnotationOptions | None) -> Cost:
         before_ms, began_s = processor_ms(groups), time.perf_counter()
@@ -144,7 +148,7 @@ def processor_ms(groups: AbstractSet[int]) -> float:
     """Return the processor time of all threads of process groups (proc(5), `schedstat`)."""
     used_ns = 0
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # the thread has just ended
+        with contextlib.suppress(OSError):  # the process or thread has ended
             if os.getpgid(int(process.name)) in groups:
                 for thread in process.glob("task/*/schedstat"):
                     used_ns += int(thread.read_text().split()[0])

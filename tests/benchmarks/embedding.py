@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.embedding --calls 100
 
-Starts Triton and one Embedding service. One client embeds photographs of garments, one after the
-other, while other clients keep the service busy: with pictures of 48 megapixels, drawings,
-comparisons, or checks of thumbnails for copies. Prints a Markdown table.
+Starts Triton and an Embedding service. One client embeds photographs of garments, one at a time,
+while other clients keep the service busy with pictures of 48 megapixels, drawings, comparisons, or
+checks of thumbnails for copies. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ ROOT = Path(__file__).parents[2]
 DEFAULT_PICTURES = ROOT.parent / "shared" / "data" / "garments"
 COPY_SPACE = "sscd@1"
 PICTURES = 20
-"""Number of different photographs that are embedded."""
+"""Number of distinct photographs that are embedded."""
 THUMBNAILS = 20
+"""Number of thumbnails per check; all pairs are checked."""
 RETRY_S = 0.02
-"""Delay before a refused call is repeated."""
+"""Delay before a refused call is repeated, seconds."""
 WARM_UP_S = 0.5
-"""Time for which the load runs before the first measured call."""
+"""Duration of the load before the first measured call, seconds."""
 
 Send = Callable[[], Awaitable[Any]]
 
@@ -70,7 +71,7 @@ def main() -> None:
 
 
 async def measure(triton_target: str, photos: Sequence[bytes], calls: int) -> None:
-    """Measure all loads on a service of its own process and print the table."""
+    """Start an Embedding service, measure the latency under each load, and print the table."""
     port = free_port()
     variables = {f"{PREFIX}PORT": str(port), f"{PREFIX}TRITON_TARGET": triton_target}
     service = subprocess.Popen(  # noqa: ASYNC220  # starts immediately
@@ -124,7 +125,7 @@ def loads(stub: pb_grpc.EmbeddingServiceAsyncStub, photos: Sequence[bytes]) -> l
 async def measured(
     stub: pb_grpc.EmbeddingServiceAsyncStub, photos: Sequence[bytes], load: Load, calls: int
 ) -> list[float]:
-    """Return the durations of embeddings while the load runs, ms."""
+    """Return the durations of embeddings under a load, ms."""
     durations_ms = []
     is_done = asyncio.Event()
 
@@ -146,7 +147,7 @@ async def measured(
 
 
 async def admitted(send: Send) -> None:
-    """Send a call until it is admitted and the model serves."""
+    """Repeat a call until it is admitted and the model serves."""
     while True:
         try:
             await send()

@@ -1,17 +1,17 @@
-"""Speed of the whole suite against the bare path in one process.
+"""Measure the speed of the whole suite against the bare path in one process.
 
     python -m tests.benchmarks.speed --stored 100000 --queries 200
 
-Both search the same 100,000 stored vectors with the same pictures, alternating, in one run:
+Both sides search the same 100,000 stored vectors with the same pictures, alternating, in one run:
 
-- the suite: gateway → embedding → Triton → catalog, every hop over gRPC, through the public
+- the suite: Gateway → Embedding → Triton → Catalog, every hop over gRPC, through the public
   contract;
-- the bare path: decoding, ONNX Runtime and a query on a copy of the Catalog's Qdrant Edge folder,
-  in this process, with the decoding and preprocessing of the suite.
+- the bare path: the suite's decoding and preprocessing, ONNX Runtime, and a query on a copy of the
+  Catalog's Qdrant Edge folder, in this process.
 
-The originals of the queries are stored, so that the whole picture matches. Strangers (pictures
-whose original is not stored), for which the suite also searches regions, are a row of their own.
-The other vectors are stored through the Catalog's contract. Prints a Markdown report.
+The originals of the queries are stored, so that the whole picture matches. A separate row of the
+report is for strangers (pictures whose original is not stored), for which the suite also searches
+regions. The other vectors are stored through the Catalog's contract. Prints a Markdown report.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """Pictures of the benchmark: stored and searched, never stored, and added while timed."""
+    """The pictures: stored and searched, searched but never stored, and added in timed batches."""
 
     stored: list[bytes]
     strangers: list[bytes]
@@ -94,7 +94,7 @@ def read_corpus(folder: Path, queries: int, adds: int) -> Corpus:
     strangers = max(20, queries // 5)
     needed = queries + strangers + adds
     if len(files) < needed:
-        sys.exit(f"{folder} holds {len(files)} photos, {needed} are needed")
+        sys.exit(f"{folder} has {len(files)} photos, {needed} are required")
     step = len(files) // needed
     contents = iter([file.read_bytes() for file in files[::step][:needed]])
     return Corpus(
@@ -106,7 +106,7 @@ def read_corpus(folder: Path, queries: int, adds: int) -> Corpus:
 
 @dataclasses.dataclass
 class Results:
-    """Measurements; milliseconds unless the name says otherwise."""
+    """The measurements; durations are in milliseconds unless the name has another unit."""
 
     stored: int
     import_per_s: float
@@ -193,7 +193,7 @@ def add_all(
 def fill(suite: Suite, count: int) -> float:
     """Store vectors through the Catalog's contract; return entries per second.
 
-    The vectors are drawn around 2,000 centers, so that they form clusters as those of pictures do.
+    The vectors are sampled around 2,000 centers, so that they form clusters like those of pictures.
     """
     random = np.random.default_rng(11)
     with grpc.insecure_channel(f"{HOST}:{suite.ports.catalog}") as channel:
@@ -240,7 +240,7 @@ def unit(vectors: npt.NDArray[np.float64]) -> Floats:
 
 
 def wait_indexed(gateway: gateway_grpc.ImageSearchServiceStub, library: str, stored: int) -> float:
-    """Wait until the index covers four fifths of the vectors; return seconds."""
+    """Wait until the index covers four fifths of the vectors; return the duration in seconds."""
     began_s = time.perf_counter()
     while stored >= INDEXING_THRESHOLD:
         now = gateway.GetLibrary(library_pb2.GetLibraryRequest(name=library))
@@ -268,7 +268,8 @@ def warm_up(
         best = answer.matches[0].image.image_id if answer.matches else "nothing"
         if uuid_of(best) != expected:
             sys.exit(
-                f"the suite finds {best}, the bare path another picture: the comparison is not fair"
+                f"the suite finds {best}, but the bare path finds another picture, so that their "
+                "speeds cannot be compared"
             )
 
 
@@ -285,7 +286,7 @@ def one_client(
     corpus: Corpus,
     results: Results,
 ) -> None:
-    """Alternate between both sides, so that other load on the machine affects both equally."""
+    """Search with one client; both sides alternate, so that other load affects both equally."""
     for content in corpus.stored:
         duration_ms, answer = timed(lambda content=content: search(gateway, library, content))
         results.suite_ms.append(duration_ms)
@@ -390,7 +391,7 @@ def report(results: Results) -> None:
         "",
         (
             f"Import of vectors through the Catalog: {results.import_per_s:,.0f} entries/s; "
-            f"indexed after another {results.indexing_s:.0f} s."
+            f"the index was ready {results.indexing_s:.0f} s later."
         ),
         "",
         "| step of a search (median) | suite, ms | bare path, ms |",

@@ -1,9 +1,8 @@
-"""Prints figures about the structure of the code: run it on any checkout.
+"""Print figures about the structure of the code of a checkout.
 
     python -m tests.benchmarks.structure [--root FOLDER]
 
-Generated stubs are left out. A cycle is a strongly connected component of more than one module in
-the graph of imports, by module and by folder.
+Generated stubs are excluded. Import cycles are reported between modules and between folders.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 SOURCES = {"services": "imagesearch_services", "clients/python/imagesearch": "imagesearch"}
-"""Folders of packages and the names that they are imported by."""
+"""Folder of each package and its import name."""
 DOCUMENTS = ("README.md", "clients", "deploy", "protos", "services", "tests")
+"""Page and folders of pages whose words are counted."""
 
 
 class Size(NamedTuple):
@@ -65,7 +65,7 @@ def imports(name: str, path: Path, known: AbstractSet[str]) -> Iterator[str]:
 
 
 def cycle(graph: Mapping[str, AbstractSet[str]]) -> list[str]:
-    """Return the nodes of one cycle of a graph; empty if the graph is acyclic."""
+    """Return the nodes of a cycle of a graph; empty if the graph is acyclic."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -75,7 +75,7 @@ def cycle(graph: Mapping[str, AbstractSet[str]]) -> list[str]:
 
 
 def folder_graph(graph: Mapping[str, AbstractSet[str]]) -> dict[str, set[str]]:
-    """Return the imports between packages, where neither contains the other."""
+    """Return the imports between packages of which neither contains the other."""
     folders: dict[str, set[str]] = defaultdict(set)
     for module, targets in graph.items():
         parent = module.rpartition(".")[0]
@@ -95,7 +95,7 @@ def classes(path: Path) -> Iterator[Size]:
 
 
 def count_lines(path: Path) -> Lines:
-    """Count a module's lines: code, comments of their own line, and string statements."""
+    """Count the lines of a module with code, with only a comment, and in docstrings."""
     text = path.read_text(encoding="utf-8")
     docstrings: set[int] = set()
     for node in ast.walk(ast.parse(text)):

@@ -1,10 +1,10 @@
-"""Cost of thumbnails.
+"""Measure the cost of thumbnails when pictures are added and searched.
 
     python -m tests.benchmarks.thumbnails --pictures ../shared/data/street --count 320
 
-Adds the same photographs, alternating, to a library with thumbnails and to a library without, in one suite,
-and searches the first with and without asking for thumbnails. Reports the time, and the processor time of the
-processes of the suite, which other load on the machine affects less. Prints a Markdown report.
+Adds the same photographs, alternating, to a library with thumbnails and to a library without, in one suite.
+Then searches the first library with and without `include_thumbnails`. Prints a Markdown report of the time, and
+of the processor time of the suite, which other load on the machine affects less.
 """
 # ruff: noqa: E501  # a report's lines
 
@@ -36,7 +36,7 @@ Stub = gateway_grpc.ImageSearchServiceStub
 
 @dataclasses.dataclass
 class Side:
-    """Cost of adding to one of the libraries."""
+    """Cost of adding pictures to one of the libraries."""
 
     library: str
     batch_s: list[float] = dataclasses.field(default_factory=list)
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     files = sorted(options.pictures.rglob("*.jpg"))[: options.count]
     if len(files) < 2 * BATCH:
-        sys.exit(f"{options.pictures} holds {len(files)} photos, {2 * BATCH} are needed")
+        sys.exit(f"{options.pictures} has {len(files)} photos, {2 * BATCH} are required")
     contents = [file.read_bytes() for file in files]
     with tempfile.TemporaryDirectory(prefix="imagesearch-thumbnails-") as folder:
         settings = SuiteSettings(
@@ -79,8 +79,8 @@ def run(suite: Suite, gateway: Stub, contents: Sequence[bytes]) -> None:
         for file in (suite.settings.data_dir / "catalog" / "thumbnails").rglob("*.jpg")
     ]
     report_adding(*sides, pictures=len(contents) - BATCH)
-    tell(
-        f"\nA small picture takes {statistics.mean(sizes):,.0f} bytes on average, "
+    print_line(
+        f"\nA thumbnail takes {statistics.mean(sizes):,.0f} bytes on average, "
         f"{statistics.quantiles(sizes, n=20)[-1]:,.0f} at the 95th percentile ({len(sizes)} pictures)."
     )
     report_searching(gateway, sides[1].library, contents)
@@ -144,18 +144,18 @@ def report_adding(without: Side, with_: Side, *, pictures: int) -> None:
             (total if name == "all" else side.cpu_s[name]) * 1e3 / pictures
             for side, total in zip((without, with_), totals, strict=True)
         ]
-        rows[f"processors' time of a picture: {name}"] = (
+        rows[f"processor time per picture: {name}"] = (
             f"{costs[0]:.1f} ms",
             f"{costs[1]:.1f} ms",
             f"{costs[1] - costs[0]:+.1f} ms ({costs[1] / costs[0] - 1:+.1%})",
         )
-    tell("| measure | without | with | difference |\n|---|---|---|---|")
+    print_line("| measure | without | with | difference |\n|---|---|---|---|")
     for name, cells in rows.items():
-        tell(f"| {name} | {' | '.join(cells)} |")
+        print_line(f"| {name} | {' | '.join(cells)} |")
 
 
 def report_searching(gateway: Stub, library: str, contents: Sequence[bytes]) -> None:
-    """Search with and without thumbnails, alternating; SIMILAR, so that every page is full."""
+    """Search with and without thumbnails, alternating; RELATION_SIMILAR fills every page."""
     took_ms: dict[bool, list[float]] = {False: [], True: []}
     steps_ms: list[float] = []
     for number in range(SEARCHES):
@@ -171,15 +171,15 @@ def report_searching(gateway: Stub, library: str, contents: Sequence[bytes]) -> 
             took_ms[include].append((time.perf_counter() - began_s) * 1e3)
             steps_ms += [step.duration_ms for step in answer.timings if step.step == "thumbnails"]
             if include and not all(match.thumbnail for match in answer.matches):
-                sys.exit("a match came without its small picture")
-    medians = {include: statistics.median(each) for include, each in took_ms.items()}
-    tell(
-        f"\nA search with the small pictures of its 10 matches: {medians[True]:.1f} ms, without {medians[False]:.1f} ms "
+                sys.exit("a match has no thumbnail")
+    medians = {include: statistics.median(durations) for include, durations in took_ms.items()}
+    print_line(
+        f"\nA search with the thumbnails of its 10 matches: {medians[True]:.1f} ms, without {medians[False]:.1f} ms "
         f"(medians; the step itself {statistics.median(steps_ms):.1f} ms)."
     )
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 

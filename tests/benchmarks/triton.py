@@ -1,9 +1,10 @@
-"""Cost of Triton: each model in this process and behind Triton, in one run.
+"""Measure the cost of Triton: each model in this process and on Triton, in one run.
 
     python tests/benchmarks/triton.py [--seconds 5]
 
-Rounds of both alternate, so that other load on the machine affects both. One client: median
-latency. Eight clients: pictures per second; in the process these are eight threads on one session.
+Rounds of both sides alternate, so that other load on the machine affects both equally. Reports the
+median latency with one client, and the pictures per second with eight clients; in this process, the
+clients are threads that share a session.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class InProcess:
         figures.rates.append(done / (time.perf_counter() - start))
 
 
-class BehindTriton:
+class OnTriton:
     def __init__(self, client: InferenceServerClient, model: str) -> None:
         self.client = client
         self.model = model
@@ -108,16 +109,16 @@ async def measure(address: str, seconds: float, threads: int) -> None:
     async with InferenceServerClient(address) as client:
         for model, size in MODELS.items():
             picture = probe_picture(size, size)[None]
-            here, there = InProcess(model, threads), BehindTriton(client, model)
+            in_process, on_triton = InProcess(model, threads), OnTriton(client, model)
             bare, served = Figures(), Figures()
-            here.run(picture)
-            await there.run(picture)
+            in_process.run(picture)
+            await on_triton.run(picture)
             for _ in range(ROUNDS):
-                here.measure(picture, seconds / ROUNDS, bare)
-                await there.measure(picture, seconds / ROUNDS, served)
+                in_process.measure(picture, seconds / ROUNDS, bare)
+                await on_triton.measure(picture, seconds / ROUNDS, served)
             print(  # noqa: T201
                 f"{model:20} 1 client: {bare.latency_ms:5.1f} ms in process, "
-                f"{served.latency_ms:5.1f} ms behind Triton "
+                f"{served.latency_ms:5.1f} ms on Triton "
                 f"({served.latency_ms / bare.latency_ms:.2f} ×)   "
                 f"{CLIENTS} clients: {bare.rate:5.1f}/s and {served.rate:5.1f}/s "
                 f"({served.rate / bare.rate:.2f} ×)"

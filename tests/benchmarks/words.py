@@ -1,8 +1,8 @@
-"""Prints docstrings, comments, error messages and log events chosen at random, for review.
+"""Print a random sample of docstrings, comments, error messages and log events, for review.
 
     python -m tests.benchmarks.words --seed 1 [--root FOLDER]
 
-Generated stubs and tests are left out.
+Generated stubs and tests are excluded.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import NamedTuple
 from tests.benchmarks.structure import modules
 
 COUNTS = {"docstring": 20, "comment": 20, "error": 10, "log event": 10}
-"""Number of texts of each kind."""
+"""Number of texts of each kind in the sample."""
 ERRORS = {"ServiceError", "field_error", "missing_field"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception"}
 DIRECTIVES = ("# noqa", "# type:", "# ruff:")
-"""Beginnings of comments that are meant for tools."""
+"""Prefixes of comments that configure tools."""
 
 
 class Text(NamedTuple):
-    """A text for readers and its place."""
+    """A text and its location."""
 
     kind: str
     place: str

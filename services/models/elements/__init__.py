@@ -1,1 +1,1 @@
-"""Vocabulary, shape book and calibration table of element search, and the photos they come from."""
+"""Vocabulary, shape book and calibration table of element search, and the elements benchmark."""

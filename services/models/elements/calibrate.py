@@ -2,13 +2,13 @@
 
     python -m imagesearch_services.models.elements.calibrate
 
-Writes `services/gateway/scoring/tables/dense.json`. The evidence of the best match is counted in
-photos without any stored element, up to the best tenth of the photos; beyond it the excess is taken
-as exponential. The rate is distributed over the stored elements as `rate_of_one` defines. A larger
-library yields no more candidates, so its rates are upper bounds. Every second photo is used; the
-benchmark judges by the others.
+Writes `services/gateway/scoring/tables/dense.json`. The rate at an evidence is the share of photos
+without stored elements whose best match reaches it. Within the tail, the tenth of the photos with
+the highest evidence, the excess is modeled as exponential. The rate per photo is distributed over
+the stored elements as `rate_of_one` defines. A larger library does not yield more candidates, so
+the resulting rates are upper bounds. Every second photo is used; the benchmark uses the others.
 
-`score` is the logarithm of that rate, scaled to 0 at the lowest evidence and to 1 at
+`score` is the logarithm of the rate, scaled to 0 at the lowest evidence and to 1 at
 `FULL_EVIDENCE`, which a sharp element with plenty of texture reaches.
 """
 
@@ -24,12 +24,14 @@ from imagesearch_services.gateway.scoring.calibration import BUILT_IN_TABLES
 from imagesearch_services.models.common.calibration_table import LOWEST_RATE, save_table
 from imagesearch_services.models.common.tails import RESOLVED_COUNT, ExponentialTail
 from imagesearch_services.models.elements.dataset import Benchmark, prepare
-from imagesearch_services.models.elements.suite import LEAST_EVIDENCE, suite_answers
+from imagesearch_services.models.elements.suite import MIN_EVIDENCE, suite_answers
 
 MODEL, VERSION = "dense", "2"
-"""The model of the libraries that the table is for."""
+"""Name and version of the model whose libraries use the table."""
 FULL_EVIDENCE = 5.0
-GRID = np.round(np.arange(LEAST_EVIDENCE, FULL_EVIDENCE + 0.01, 0.1), 2)
+"""Evidence with score 1."""
+GRID = np.round(np.arange(MIN_EVIDENCE, FULL_EVIDENCE + 0.01, 0.1), 2)
+"""Evidence in each row of the table."""
 
 Doubles = npt.NDArray[np.float64]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 CHUNK = 512
-"""Points whose distances are computed at a time."""
+"""Number of points whose distances are computed at a time."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 def k_means(points: Floats, count: int, iterations: int, seed: int = 0) -> Floats:
     """Return `count` cluster centers, by Lloyd's algorithm.
 
-    A center that is nearest to no point is moved to a random point.
+    The center of an empty cluster is moved to a random point.
     """
     rng = np.random.default_rng(seed)
     centers = points[rng.choice(len(points), count, replace=False)].copy()

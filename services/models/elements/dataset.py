@@ -1,14 +1,14 @@
-"""The elements benchmark: stored elements, photos that show them, and photos without any.
+"""The elements benchmark: stored elements, photos that show them, and photos without elements.
 
     python -m imagesearch_services.models.elements.dataset --elements 1080
 
-Textures, objects and posters are cropped from the data set or composed with it; repeats and logos
-are drawn with Simple Icons (CC0), which `npm pack` fetches once. The split depends on the names of
-the pictures and everything else on seeds, so every run makes the same benchmark. Files and
-`manifest.json` are written to `.cache/elements/set-…`.
+Textures, objects and posters are cropped from the data set or composed with it; repeating patterns
+and logos are drawn with Simple Icons (CC0), which `npm pack` fetches once. The split depends only
+on the names of the pictures, and everything else on fixed seeds, so every run makes the same
+benchmark. Files and `manifest.json` are written to `.cache/elements/set-…`.
 
-Parameters are tuned on the development edition, which has other elements, other places in photos,
-and of the photos without elements only those that calibration uses.
+Parameters are tuned on the development edition. It has other elements at other places in photos,
+and uses only those photos without elements that calibration uses.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from imagesearch_services.models.elements.sources import (
 SHARES = (0.18, 0.22, 0.17, 0.17, 0.13, 0.13)
 """Share of each kind among the elements and the queries."""
 HOST_SIDES_PX = (800, 1280)
-"""Range of the long side of a photo."""
+"""Range of the long side of a photo, pixels."""
 SECOND_ELEMENT = 0.12
 """Share of queries that show two elements."""
 TWO_INSTANCES = 0.12
 """Share of queries that show an element twice."""
 FOREIGN = 0.3
-"""Share of the negatives that show an element which is not stored."""
+"""Share of the negatives that show an element that is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Edition:
     first_number: int
     """Number of the first element of each kind."""
     stranger_step: int
-    """Step between the negatives that are used."""
+    """Distance between the photos that the negatives use, in the list of strangers."""
 
 
 REPORTED = Edition("reported", 0, 1)
@@ -73,7 +73,7 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """Outline of an element in a photo: corners in pixels, clockwise from its own top left."""
+    """An element in a photo; corners in pixels, clockwise from the top left of the element."""
 
     element: str
     corners: list[tuple[float, float]]
@@ -81,7 +81,7 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A photo; a photo without appearances must return no match."""
+    """A photo to search with; a photo without appearances must have no match."""
 
     file: str
     kind: str
@@ -109,7 +109,7 @@ def prepare(
     edition: Edition = REPORTED,
     data: Path | None = None,
 ) -> Benchmark:
-    """Make the benchmark of that size, unless it exists."""
+    """Make a benchmark with these numbers of pictures, unless it exists."""
     folder = FOLDER / f"set-{edition.name}-{elements}-{queries}-{negatives}-{_fingerprint()}"
     manifest = folder / "manifest.json"
     if not manifest.exists():

@@ -1,6 +1,6 @@
-"""Drawn elements: logos from open icons, posters, repeating patterns.
+"""Drawn elements: logos from open-source icons, posters, and repeating patterns.
 
-Every drawing depends only on a `random.Random`, so every run draws the same.
+A drawing depends only on its sources and its seeded `random.Random`, so every run draws the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Color = tuple[int, int, int]
 
 WHITE: Color = (255, 255, 255)
 ICON_UNITS = 24
-"""Side of an icon in the units of its SVG."""
+"""Side of an icon in SVG units."""
 WORDS = (
     *("fresh", "original", "summer", "market", "studio", "nova", "kraft", "botanic", "urban"),
     *("sale", "pure", "coast", "mono", "extra", "records", "festival", "north", "classic"),
@@ -63,7 +63,7 @@ def color(rng: random.Random, *, dark: bool | None = None) -> Color:
 
 
 def contrasting(ground: Color, rng: random.Random) -> Color:
-    """Return a color that is mostly visibly lighter or darker than the ground."""
+    """Return a random ink color; in most cases it is visibly lighter or darker than the ground."""
     least = rng.choice([0, 30, 40, 50, 60, 80])
     while True:
         ink = color(rng)
@@ -77,7 +77,7 @@ def _luma(of: Color) -> float:
 
 
 def painted(mask: Pixels, ink: Color) -> Pixels:
-    """Return a shape in one color, RGBA."""
+    """Return a mask as RGBA in a single color."""
     return np.dstack([np.broadcast_to(np.array(ink, np.uint8), (*mask.shape, 3)), mask])
 
 
@@ -120,7 +120,7 @@ def tile(icon: Path, rng: random.Random) -> Drawn:
 
 
 def write(pixels: Pixels, text: str, ink: Color, box: tuple[int, int, int, int], font: str) -> None:
-    """Write words as large as they fit into a box (left, top, width, height)."""
+    """Write text as large as it fits into a box (left, top, width, height in pixels)."""
     left, top, width, height = box
     mask = pyvips.Image.text(text, font=font, width=width, height=height).numpy()
     mask = np.asarray(mask, np.uint8).reshape(mask.shape[0], mask.shape[1])[:height, :width]

@@ -13,9 +13,9 @@ from imagesearch_services.models.elements import drawing
 from imagesearch_services.models.elements.drawing import Pixels
 
 AREA = (0.03, 0.30)
-"""Range of the share of the photo that an element covers, uniform in the logarithm."""
+"""Range of the share of the photo that an element covers; log-uniformly distributed."""
 MAX_TRIES = 60
-"""Attempts to find a free place for an element."""
+"""Maximum number of attempts to find a free place for an element."""
 
 
 def write_pixels(path: Path, pixels: Pixels, quality: int = 92) -> None:
@@ -24,7 +24,7 @@ def write_pixels(path: Path, pixels: Pixels, quality: int = 92) -> None:
 
 
 def at_side(pixels: Pixels, side_px: int) -> Pixels:
-    """Resize to a long side of `side_px`."""
+    """Resize to a long side of `side_px` pixels, keeping the aspect ratio."""
     factor = side_px / max(pixels.shape[:2])
     size = round(pixels.shape[1] * factor), round(pixels.shape[0] * factor)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC

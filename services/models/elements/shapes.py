@@ -4,10 +4,10 @@
     for name in mdi ph; do npm pack "@iconify-json/$name"; done
     cd - && python -m imagesearch_services.models.elements.shapes
 
-Writes `services/embedding/elements/shapes.npz`. It is learned from icons of everyday things
-(Material Design Icons, Apache-2.0; Phosphor, MIT), which contain no brand, each as it is and twice
-as a photo could show it. Landmarks are flat parts of photos that the benchmark neither stores nor
-uses as queries, and letters.
+Writes `services/embedding/elements/shapes.npz`. The shape book is learned from icons of everyday
+things without brands (Material Design Icons, Apache-2.0; Phosphor, MIT), each undistorted and in
+two views distorted as in a photo. Landmarks are letters, and flat segments of photos that the
+benchmark neither stores nor uses as queries.
 """
 
 from __future__ import annotations
@@ -33,15 +33,23 @@ from imagesearch_services.models.elements.sources import FOLDER
 Floats = npt.NDArray[np.float32]
 
 PACKAGES = FOLDER / "packages"
+"""Folder of the npm packages with icons."""
 SIDE_PX = 240
+"""Side of a rendered icon, pixels."""
 VIEWS = 2
+"""Number of distorted views of each icon."""
 COMPONENTS = 32
-TABLES, TABLE_COMPONENTS, CENTRES = 24, 8, 512
+"""Number of discriminant components of a descriptor that are kept."""
+TABLES, TABLE_COMPONENTS, CENTERS = 24, 8, 512
+"""Number of codebooks, of components per codebook, and of centers per codebook."""
 SHRINKAGE = 0.1
-"""Share of the mean variance that is added to each direction of the variance under edits."""
+"""Share of the mean variance under distortions that is added to the variance in each direction."""
 LANDMARKS = 400
+"""Maximum number of landmarks from photos."""
 LANDMARK_PHOTOS = 60
+"""Number of photos that landmarks come from."""
 ITERATIONS = 8
+"""Number of iterations of k-means."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 LETTER_FONTS = ("sans bold", "serif")
 
@@ -67,8 +75,8 @@ def icons(count: int, rng: np.random.Generator) -> Iterator[Floats]:
         yield np.asarray(rendered[:, :, 3], np.float32) / np.float32(255)
 
 
-def seen(mask: Floats, rng: np.random.Generator) -> Floats:
-    """Rotate, distort, shrink and blur a mask; some masks lose small pieces."""
+def distorted(mask: Floats, rng: np.random.Generator) -> Floats:
+    """Rotate, distort, shrink and blur a mask; remove small pieces from some masks."""
     height, width = mask.shape
     scale = rng.uniform(0.25, 0.9)
     turn = rng.normal(0, 0.4) if rng.random() < 0.9 else rng.uniform(-np.pi, np.pi)
@@ -96,7 +104,7 @@ def seen(mask: Floats, rng: np.random.Generator) -> Floats:
 
 
 def profile(mask: Floats) -> Floats | None:
-    """Crop a mask as a segment is cropped and sample it on rings; None if it is empty."""
+    """Crop a mask as a segment is cropped, and sample it on rings; None if the mask is empty."""
     rows, columns = np.nonzero(mask > 0.5)
     if not len(rows):
         return None
@@ -113,7 +121,8 @@ def pairs(count: int, rng: np.random.Generator) -> Floats:
     """Return profiles of icons and of their views, [icons, 1 + views, rings, directions]."""
     found = []
     for mask in icons(count, rng):
-        profiles = [profile(view) for view in (mask, *(seen(mask, rng) for _ in range(VIEWS)))]
+        views = (mask, *(distorted(mask, rng) for _ in range(VIEWS)))
+        profiles = [profile(view) for view in views]
         valid = [row for row in profiles if row is not None]
         if len(valid) == len(profiles):
             found.append(np.stack(valid))
@@ -121,7 +130,7 @@ def pairs(count: int, rng: np.random.Generator) -> Floats:
 
 
 def landmarks(data: Path) -> Floats:
-    """Return profiles of flat parts of photos, the best parts of each photo."""
+    """Return profiles of the best flat segments of photos, [landmarks, rings, directions]."""
     names = all_names(data)
     garments = [name for name in names if name.startswith("garments")][540:-120]
     shelves = [name for name in names if name.startswith("grocery/shelf")]
@@ -141,7 +150,7 @@ def landmarks(data: Path) -> Floats:
 
 
 def letters() -> Floats:
-    """Return profiles of single letters and digits, which occur wherever there is text."""
+    """Return profiles of single letters and digits, which occur in any text."""
     found = []
     for font in LETTER_FONTS:
         for letter in LETTERS:
@@ -153,15 +162,15 @@ def letters() -> Floats:
     return np.stack(found)
 
 
-def learn(seen_as: Floats, of_photos: Floats) -> dict[str, npt.NDArray[np.generic]]:
+def learn(icon_profiles: Floats, landmark_profiles: Floats) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays of the shape book.
 
     Args:
-        seen_as: Profiles of icons and their views, [icons, 1 + views, rings, directions].
-        of_photos: Profiles of landmarks, [landmarks, rings, directions].
+        icon_profiles: Profiles of icons and their views, [icons, 1 + views, rings, directions].
+        landmark_profiles: Profiles of landmarks, [landmarks, rings, directions].
     """
-    flat = seen_as.reshape(-1, *seen_as.shape[2:])
-    described = shapes.ring_magnitudes(flat).reshape(len(seen_as), 1 + VIEWS, -1)
+    flat = icon_profiles.reshape(-1, *icon_profiles.shape[2:])
+    described = shapes.ring_magnitudes(flat).reshape(len(icon_profiles), 1 + VIEWS, -1)
     mean = described[:, 0].mean(axis=0)
     projection = discriminants(described, mean)
     reduced = (described - mean) @ projection
@@ -174,18 +183,18 @@ def learn(seen_as: Floats, of_photos: Floats) -> dict[str, npt.NDArray[np.generi
     directions = np.concatenate(rotations, axis=1).reshape(COMPONENTS, TABLES, TABLE_COMPONENTS)
     tables = directions.transpose(1, 0, 2).astype(np.float32)
     points = reduced.reshape(-1, COMPONENTS).astype(np.float32)
-    books = [k_means(points @ table, CENTRES, ITERATIONS) for table in tables]
+    books = [k_means(points @ table, CENTERS, ITERATIONS) for table in tables]
     return {
         "mean": mean.astype(np.float32),
         "projection": projection.astype(np.float16),
         "tables": tables.astype(np.float16),
         "books": np.stack(books).astype(np.float16),
-        "landmarks": np.rint(np.clip(of_photos, 0, 1) * shapes.LEVELS).astype(np.uint8),
+        "landmarks": np.rint(np.clip(landmark_profiles, 0, 1) * shapes.LEVELS).astype(np.uint8),
     }
 
 
 def discriminants(described: Floats, mean: Floats) -> Floats:
-    """Return the directions in which icons differ most, relative to their change under edits."""
+    """Return the directions in which icons differ most, relative to their change by distortion."""
     edits = (described[:, 1:] - described[:, :1]).reshape(-1, described.shape[2])
     within = edits.T @ edits / len(edits)
     within += SHRINKAGE * np.trace(within) / len(within) * np.eye(len(within))
@@ -202,10 +211,10 @@ def main() -> None:
     parser.add_argument("--icons", type=int, default=4500)
     parser.add_argument("--output", type=Path, default=shapes.FILE)
     options = parser.parse_args()
-    seen_as = pairs(options.icons, np.random.default_rng(0))
-    learned = learn(seen_as, np.concatenate([landmarks(options.data), letters()]))
+    icon_profiles = pairs(options.icons, np.random.default_rng(0))
+    learned = learn(icon_profiles, np.concatenate([landmarks(options.data), letters()]))
     np.savez_compressed(options.output, **learned)  # type: ignore[arg-type]
-    print(f"learned from {len(seen_as)} icons: {options.output}")
+    print(f"learned from {len(icon_profiles)} icons: {options.output}")
 
 
 if __name__ == "__main__":

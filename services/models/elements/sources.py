@@ -1,4 +1,4 @@
-"""The pictures and icons that elements and photos are made of; no picture serves two purposes."""
+"""The source pictures and icons of elements and photos; no picture serves two purposes."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ KINDS = ("texture", "object", "poster", "repeat", "logo_tile", "logo_glyph")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Files that elements and photos are made of."""
+    """The files from which elements and photos are made."""
 
     crops: Sequence[Path]
     """Street and garment photos that elements are cropped from."""
     products: Sequence[Path]
-    """Catalogue pictures."""
+    """Catalogue pictures of products."""
     hosts: Sequence[Path]
     """Photos that elements are pasted into."""
     strangers: Sequence[Path]
-    """Photos that show no element."""
+    """Photos for the negatives, which show no stored element."""
     icons: Sequence[Path]
 
     @classmethod
@@ -53,7 +53,7 @@ class Sources:
 
 
 def icon_paths() -> list[Path]:
-    """Return the files of Simple Icons in a fixed random order; fetch them the first time."""
+    """Return the files of Simple Icons in a fixed random order; fetch them if they are missing."""
     folder = FOLDER / "icons"
     if not folder.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def icon_paths() -> list[Path]:
 
 
 def draw_element(kind: str, sources: Sources, number: int) -> Drawn:
-    """Draw an element; kind and number determine the drawing, and no two share a source."""
+    """Draw the element of a kind and number; no two elements share an icon."""
     rng = random_source(kind, number)
     icon = sources.icons[(number * len(KINDS) + KINDS.index(kind)) % len(sources.icons)]
     makers: dict[str, Callable[[], Drawn]] = {
@@ -116,7 +116,7 @@ def _object(sources: Sources, number: int, rng: random.Random) -> Drawn:
 
 
 def unused_photos(data: Path) -> list[str]:
-    """Return the names of photos that no element and no query of the benchmark is made of."""
+    """Return the names of photos that neither elements nor queries of the benchmark use."""
     names = all_names(data)
     street = [name for name in names if name.startswith("street")][420:]
     garments = [name for name in names if name.startswith("garments")][540:]

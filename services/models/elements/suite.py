@@ -1,4 +1,4 @@
-"""Searches of the benchmark's photos through a running suite."""
+"""Searches with the photos of the elements benchmark through a running suite."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from imagesearch_services.models.elements.sources import FOLDER
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 
 LIBRARY = "elements"
-LEAST_EVIDENCE = -2.0
-"""Evidence of a photo without any match."""
-PART = 40
-"""Number of photos whose answers are saved at a time."""
+MIN_EVIDENCE = -2.0
+"""Evidence of a photo without any match, the lowest evidence of the table."""
+PHOTOS_PER_FILE = 40
+"""Number of photos whose answers are in a cache file."""
 
 Corners = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Hit:
     """Number of the element in the index; -1 if it was found by the suite."""
     evidence: float
     corners: list[Corners]
-    """Outline of each instance in the photo, pixels."""
+    """Corners of each instance in the photo, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,10 @@ class Answer:
     steps_ms: dict[str, float]
 
     def rank(self, element: str, others: Sequence[str]) -> int | None:
-        """Return the rank of an element without counting others that the photo shows, or None."""
+        """Return the rank of an element, from 0, or None if it was not found.
+
+        Other elements that the photo shows (`others`) are not counted.
+        """
         ids = [name for name, _ in self.hits if name == element or name not in others]
         return ids.index(element) if element in ids else None
 
@@ -59,7 +62,7 @@ class Answer:
 
     @property
     def best(self) -> float:
-        return max((hit.evidence for _, hit in self.hits), default=LEAST_EVIDENCE)
+        return max((hit.evidence for _, hit in self.hits), default=MIN_EVIDENCE)
 
 
 Searcher = Callable[[Query], Answer]
@@ -111,19 +114,21 @@ def through_suite(benchmark: Benchmark) -> Iterator[Searcher]:
 
 
 def answers_folder(benchmark: Benchmark) -> Path:
-    """Return the folder of saved answers; delete it when the services have changed."""
+    """Return the folder of cached answers; delete it after a change of the services."""
     return FOLDER / f"answers-{benchmark.folder.name}"
 
 
 def suite_answers(benchmark: Benchmark) -> dict[str, Answer]:
-    """Search every photo through the suite, or read saved answers; returns answers by file.
+    """Search with every photo through the suite, or read cached answers; returns answers by file.
 
-    Answers are saved part by part, so an interrupted run continues where it stopped.
+    Answers are cached after every `PHOTOS_PER_FILE` photos, so an interrupted run resumes.
     """
     folder = answers_folder(benchmark)
     folder.mkdir(parents=True, exist_ok=True)
-    asked = [*benchmark.queries, *benchmark.negatives]
-    parts = [asked[start : start + PART] for start in range(0, len(asked), PART)]
+    photos = [*benchmark.queries, *benchmark.negatives]
+    parts = [
+        photos[start : start + PHOTOS_PER_FILE] for start in range(0, len(photos), PHOTOS_PER_FILE)
+    ]
     files = [folder / f"{number:03}.pkl" for number in range(len(parts))]
     if not all(file.exists() for file in files):
         with through_suite(benchmark) as searcher:
@@ -133,7 +138,7 @@ def suite_answers(benchmark: Benchmark) -> dict[str, Answer]:
                     file.write_bytes(pickle.dumps(answered))
     answers: dict[str, Answer] = {}
     for file in files:
-        answers |= pickle.loads(file.read_bytes())  # noqa: S301  # our own file
+        answers |= pickle.loads(file.read_bytes())  # noqa: S301  # written above
     return answers
 
 

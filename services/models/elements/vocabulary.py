@@ -5,8 +5,8 @@
 
 Writes `services/embedding/elements/vocabulary.npz`. The words are learned from pictures that the
 benchmark neither stores nor uses as queries: garments, groceries on shelves, and drawn logos and
-repeats, both as stored and as pasted into photos. How common each word is in photos is learned from
-shelves, garments and streets that no query, no negative and no distractor is made of.
+repeating patterns, both as stored and as pasted into photos. The frequency of each word is learned
+from photos of shelves, garments and streets that no query, negative or distractor uses.
 """
 
 from __future__ import annotations
@@ -47,25 +47,34 @@ Floats = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 COMPONENTS = 64
-"""Principal components of a descriptor that are kept."""
+"""Number of principal components of a descriptor that are kept."""
 CODE_BYTES = 16
+"""Length of the code of a descriptor, bytes."""
 CODEWORDS = 256
+"""Number of values of each byte of a code."""
 CODE_ITERATIONS = 12
+"""Number of iterations of k-means for codes."""
 SAMPLES = 160_000
 """Number of descriptors that words are learned from."""
 CODE_SAMPLES = 60_000
 """Number of descriptors that codes and landmarks are learned from."""
 FEATURES_PER_PICTURE = 150
+"""Maximum number of descriptors per picture in the sample."""
 PHOTOS = 900
+"""Number of photos to learn from."""
 DRAWINGS = 250
+"""Number of drawings to learn from."""
 FIRST_DRAWING = 240
-"""Number of the first drawing; lower numbers are stored by the benchmark, negative ones are its
-foreign elements."""
+"""Number of the first drawing.
+
+The benchmark stores drawings with lower numbers; its foreign elements have negative numbers.
+"""
 WEIGHT_PHOTOS = 220
 """Number of photos that word weights are measured on; half of them are street photos."""
 WEIGHT_SIDE_PX = 1000
+"""Long side of these photos, pixels."""
 DISTRACTOR_PHOTOS = 1640
-"""Number of unused photos that the benchmark takes distractors from."""
+"""Number of unused photos that the benchmark crops distractors from."""
 
 
 def pictures(data: Path) -> Iterator[npt.NDArray[np.uint8]]:
@@ -101,7 +110,7 @@ def weight_photos(data: Path) -> list[str]:
 
 
 def photo_weights(data: Path, vocabulary: Vocabulary) -> npt.NDArray[np.uint8]:
-    """Return the root of each word's mean weight in the bag of a photo, in steps."""
+    """Return the square root of the mean weight of each word in a photo, in quantization steps."""
     sums = np.zeros(vocabulary.word_count)
     for name in weight_photos(data):
         pixels = read_pixels(data / name)

@@ -29,7 +29,7 @@ from tests.triton_server import prepared_models
 REPORT_INTERVAL = 100
 """Number of pairs between progress reports."""
 ALLOWED = 0.005
-"""Share of nearest non-copies above the threshold of a single measure."""
+"""Maximum share of nearest non-copies above the threshold of a single measure."""
 
 QUARTER_TURNS = {
     Image.Transpose.ROTATE_90: "rotated_270",  # Pillow turns counter-clockwise
@@ -178,7 +178,7 @@ def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"| {title} | {len(group)} | {' | '.join(shares)} |"
     yield from (
         "",
-        "| copy | n | same | its edit reported | wrong edit reported |",
+        "| kind of edit | n | same | edit reported | wrong edit reported |",
         "|---|---:|---:|---:|---:|",
     )
     for kind in dict.fromkeys(outcome.pair.kind for outcome in copies):
@@ -204,7 +204,7 @@ def report(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _found_by(outcomes: Iterable[Outcome], measure: Callable[[dict[str, float]], float]) -> str:
-    """Return the share of copies above the threshold that few non-copies exceed."""
+    """Return the recall of copies at the threshold that a share `ALLOWED` of non-copies exceeds."""
     values: dict[bool, list[float]] = {True: [], False: []}
     for outcome in outcomes:
         if outcome.pair.kind != RANDOM:
@@ -234,7 +234,7 @@ def _compared(client: Client, pairs: Sequence[Pair]) -> Iterator[Outcome]:
 
 
 def _write_misses(outcomes: Iterable[Outcome]) -> None:
-    """Write the wrongly judged pairs to a file."""
+    """Write the pairs with a wrong verdict or a wrong edit to a file."""
     lines = [
         f"{outcome.pair.kind}\t{outcome.pair.first}\t{outcome.pair.second}\t{outcome.answer.score:.3f}"
         f"\t{' '.join(outcome.answer.likely_edits)}"

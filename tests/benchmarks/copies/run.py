@@ -1,4 +1,4 @@
-"""Measure how well edited copies are found, and how rarely strangers are reported as copies.
+"""Measure the recall of edited copies, and the share of strangers that are reported as copies.
 
     python -m tests.benchmarks.copies.run [--limit 400] [--only suite,PDQ,pHash]
 

@@ -1,8 +1,8 @@
 """Scores of search engines on the queries of the copies benchmark.
 
-Every engine returns candidates with a similarity on its own scale. Its threshold is the similarity
-that 1 in 100 strangers exceed, measured on the strangers of the benchmark, so engines are compared
-independently of their scales. The engine's default threshold is scored too, if it has one.
+Every engine returns candidates with a similarity on its own scale. To compare engines independently
+of their scales, the threshold of each engine is the similarity that 1 in 100 strangers of the
+benchmark exceed. The default threshold of an engine is scored too, if it has one.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Row:
     count: int
     right_first: float
     found_at_strangers: float
-    """Share of queries whose right candidate exceeds the threshold of 1 in 100 strangers."""
+    """Share of queries whose right candidate exceeds the threshold set by the strangers."""
     found_at_default: float
     """Share of queries whose right candidate passes the default threshold."""
     mean_iou: float | None

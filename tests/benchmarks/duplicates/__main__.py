@@ -4,11 +4,11 @@
     python -m tests.benchmarks.duplicates --only pictures
     python -m tests.benchmarks.duplicates --only synthetic
 
-The benchmark starts its own suite. It stores the first 5,000 pictures of the data set and edited
-copies of every fifth of them through the Catalog's contract, with embeddings and thumbnails made
-beforehand by the code of the suite. Only FindDuplicates is measured, through the Gateway. Synthetic
-vectors are uniformly distributed in 384 of 512 dimensions, as far apart as unrelated pictures;
-every tenth has a copy at a cosine of 0.8. They have no pictures.
+The benchmark starts its own suite. Through the Catalog's contract it stores the first 5,000
+pictures of the data set and an edited copy of every fifth picture, with embeddings and thumbnails
+that the code of the suite made beforehand. Only FindDuplicates is measured, through the Gateway.
+Synthetic vectors have no pictures. They are uniformly distributed in 384 of 512 dimensions, as far
+apart as unrelated pictures; every tenth has a copy at a cosine of 0.8.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ SPACE = "sscd@1"
 DIMENSIONS = 512
 INTRINSIC_DIMENSIONS = 384
 SYNTHETIC_BACKGROUND = 0.05
+"""Background similarity of synthetic vectors."""
 COPY_COSINE = 0.8
+"""Cosine between a synthetic vector and its copy."""
 BATCH = 200
-"""Entries per PutEntries call."""
+"""Number of entries per PutEntries call."""
 INDEXING_THRESHOLD = 20_000
-"""Number of unindexed vectors at which the Catalog builds an index, by default."""
+"""The Catalog's default number of unindexed vectors at which it builds an index."""
 SIZES = (500, 5000)
 SYNTHETIC_SIZES = (500, 5000, 50_000)
 
@@ -66,7 +68,7 @@ class Run:
     """Image ids of each group, the image to keep first."""
     duration_s: float
     cpu_s: float
-    """Processor time of all processes of the suite; it hardly depends on other load."""
+    """Processor time of all processes of the suite, which other load hardly affects."""
     first_group_s: float
     message_count: int
     checked_count: int
@@ -168,7 +170,7 @@ def _cpu_s(suite: Suite) -> float:
 def _judge(pictures: PictureSet, run: Run) -> dict[str, Any]:
     """Return recall of the planted copies and precision of the proposals.
 
-    A proposal is an image of a group other than the image to keep. A proposal that joins known
+    A proposal is an image of a group, other than the image to keep. A proposal that groups known
     duplicates of the data set counts as neither correct nor wrong.
     """
     original = {image_id(copy.name): image_id(copy.original) for copy in pictures.copies}
@@ -285,7 +287,7 @@ def _picture_entries(pictures: PictureSet, data: Path) -> Iterator[pb.Entry]:
 
 
 def _synthetic(size: int) -> Any:
-    """Return unit vectors [size, 512]: ten elevenths independent, then copies of the first."""
+    """Return unit vectors [size, 512]: ten elevenths are independent, the rest are their copies."""
     random = np.random.default_rng(size)
     basis = np.linalg.qr(random.standard_normal((DIMENSIONS, INTRINSIC_DIMENSIONS)))[0].T
     independent = random.standard_normal((size * 10 // 11, INTRINSIC_DIMENSIONS)) @ basis

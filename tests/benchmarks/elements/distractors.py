@@ -1,13 +1,13 @@
-"""Distractors: stored elements that no query shows, cropped from photos.
+"""Describe distractors: stored elements that no query shows, cropped from photos.
 
     python -m tests.benchmarks.elements.distractors --photos 1700
 
-A distractor is a window of a photo. It has the words, the local features and the vector of an
-element, but a whole photo is described at once: its features are assigned to windows by position,
-and its vectors are those of the dense model's windows. Photos of shelves are excluded, since they
-show packages that the benchmark stores. The windows of one photo overlap, so the first N
-distractors are taken evenly from all photos. Descriptions are cached in `.cache/elements/windows`,
-vectors separately for each model; an interrupted run resumes.
+A distractor is a window of a photo, with the words, local features and vector of an element. To
+save time, each photo is described once: features are assigned to windows by position, and the
+vectors are those of the dense model's windows. Photos of shelves are excluded, because they show
+packages that the benchmark stores. The windows of a photo overlap, so the first N distractors are
+taken evenly from all photos. Descriptions are cached in `.cache/elements/windows`, vectors
+separately for each model; an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ from imagesearch_services.models.elements.vocabulary import DISTRACTOR_PHOTOS
 
 MODEL = committed_weights("dense", 2)
 WINDOWS = {"windows": "0.6667x0.6667:3x3,0.5x0.5:4x4,0.375x0.375:6x6", "windows_side_px": "640"}
-"""The model's windows without the smallest level, which is too small for elements: photos of
-garments are 300 pixels high."""
+"""Parameters of the dense model without the smallest level of windows.
+
+In photos of garments, which are 300 pixels high, such windows would be too small for an element.
+"""
 WHOLE_PX = 288
-"""Sides of the dense model's input for an element."""
+"""Side of the dense model's input for an element, pixels."""
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
 PHOTOS_PER_FILE = 20
+"""Number of photos whose descriptions are in a cache file."""
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
 Local = tuple[bytes, Words]
-"""Serialized local features, and words."""
+"""Serialized local features of a window, and their words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Distractor:
 
     features: bytes
     words: Words
-    """The word of each feature; also those of the negative if the window has few features."""
+    """Word of each feature; if the window has few features, also of each inverted feature."""
     vector: npt.NDArray[np.float16]
     """Unit vector, [dimensions]."""
 

@@ -1,4 +1,4 @@
-"""Elements and queries with the words, shapes and window vectors that Embedding computes."""
+"""Elements and queries with their words, shapes and window vectors, as Embedding computes them."""
 
 from __future__ import annotations
 
@@ -54,20 +54,23 @@ class DescribedQuery:
     """A described query."""
 
     element: str
-    """Id of the element that it must find."""
+    """Id of the element that the query must find."""
     shown: frozenset[str]
-    """Ids of all elements that it shows."""
+    """Ids of all elements that the query shows."""
     features: bytes
     bag: Bag
     shape_bag: Bag
     vectors: Floats
-    """Of the photo and of its windows, [1 + windows, dimensions]."""
+    """Vectors of the photo and of its windows, [1 + windows, dimensions]."""
 
 
 def describe_benchmark(
     benchmark: dataset.Benchmark,
 ) -> tuple[list[StoredEntry], list[DescribedQuery]]:
-    """Describe the elements and every second query with elements, cached by code version."""
+    """Describe all elements, and every second query that shows elements.
+
+    Results are cached by the hash of the code.
+    """
     vocabulary, dense = Vocabulary.load(), Dense()
     key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE, MODEL)
     folder = FOLDER / f"index-{benchmark.folder.name}-{key}"

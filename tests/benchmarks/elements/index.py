@@ -1,16 +1,16 @@
-"""Measures how retrieval of candidates scales, from 1,000 to 100,000 elements.
+"""Measure how the retrieval of candidates scales from 1,000 to 100,000 elements.
 
-    python -m tests.benchmarks.elements.index                    # all sources, in one library
-    python -m tests.benchmarks.elements.index --ways words       # one source
-    python -m tests.benchmarks.elements.index --ways windows
-    python -m tests.benchmarks.elements.index --offline          # recall only, without a Catalog
+    python -m tests.benchmarks.elements.index                     # all sources, in one library
+    python -m tests.benchmarks.elements.index --sources words     # a single source
+    python -m tests.benchmarks.elements.index --sources windows
+    python -m tests.benchmarks.elements.index --offline           # recall only, without a Catalog
 
 The sources of candidates are words, shapes and windows. As in the Gateway, retrieval queries all
-sources concurrently and fetches the features of their candidates. The benchmark's own elements are
-stored together with distractors (see `distractors`). Descriptions are cached in `.cache/elements`;
-an interrupted run resumes. Words and shapes are sparse vectors, windows are dense vectors, searched
-through the index once it is built. With `--offline` all elements are compared exactly, in this
-process. Prints Markdown.
+sources concurrently and fetches the features of their candidates. The library contains the elements
+of the benchmark and distractors (see `distractors`). Descriptions are cached in `.cache/elements`;
+an interrupted run resumes. Words and shapes are sparse vectors. Windows are dense vectors, which
+are searched once their index is built. With `--offline` a query is compared exactly with all
+elements in this process. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ DENSE_SPACE = "dense@2"
 GATEWAY = SearchSettings()
 DIMENSIONS = 512
 INDEXING_THRESHOLD = 5_000
+"""Number of unindexed vectors at which the Catalog builds an index."""
 POLL_S = 2.0
 TIMEOUT_S = 60.0
 
@@ -87,7 +88,7 @@ class Plan:
     queries: Sequence[DescribedQuery]
     sources: Sequence[str]
     check_every: int
-    """Every how many queries the candidates are verified, to count correct first hits."""
+    """Step between the queries whose candidates are verified, to count correct first hits."""
 
     def limit(self, source: str, stored: int) -> int:
         """Return the number of candidates that the Gateway requests from a source."""
@@ -103,7 +104,7 @@ class Measurement:
     """Results for one library size."""
 
     recall: Mapping[str, float]
-    """Share of queries whose element is a candidate, by source and of any source."""
+    """Share of queries whose element is among the candidates of each source, and of any source."""
     right_first: float
     """Share of the verified queries whose element is the first hit."""
     times_ms: Mapping[str, Sequence[float]]
@@ -197,7 +198,7 @@ class CatalogIndex:
 
 
 class ExactIndex:
-    """Compares a query with all elements; words with inverse document frequency, as in Qdrant."""
+    """Compares a query with all elements; words are weighted by their IDF, as in Qdrant."""
 
     def __init__(self, stored: Sequence[StoredEntry]) -> None:
         ends = np.cumsum([0, *(len(entry.bag.words) for entry in stored)])
@@ -238,7 +239,7 @@ async def run_queries(index: CandidateIndex, plan: Plan, size: int) -> Measureme
         sources = [
             source for source in plan.sources if source != "shapes" or len(query.shape_bag.words)
         ]
-        # Before the single sources, so that this duration includes the engine's first reads.
+        # Measured before the single sources, so that it includes reads that are not yet cached.
         started_s = time.perf_counter()
         pending = {
             source: index.nearest(query, source, plan.limit(source, size)) for source in sources
@@ -268,7 +269,7 @@ def _since_ms(started_s: float) -> float:
 def _is_first(
     query: DescribedQuery, candidates: Mapping[bytes, bytes], vocabulary: Vocabulary
 ) -> bool:
-    """Return whether the right element is the first hit, apart from others that are shown."""
+    """Return whether the right element is the first hit, not counting other shown elements."""
     stored = [Candidate(uid.hex(), blob) for uid, blob in candidates.items()]
     hits = find_elements(query.features, stored, vocabulary, Rules())
     others_shown = {entry_uid(name).hex() for name in query.shown - {query.element}}
@@ -277,7 +278,7 @@ def _is_first(
 
 
 async def measure(own: Sequence[StoredEntry], plan: Plan, sizes: Sequence[int]) -> None:
-    """Measure each size in a Catalog, and print a row each."""
+    """Measure each library size in a Catalog, and print a row for each."""
     further, sources = distractor_entries(sizes[-1] - len(own)), plan.sources
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -307,7 +308,7 @@ async def measure(own: Sequence[StoredEntry], plan: Plan, sizes: Sequence[int]) 
 
 
 async def measure_exactly(own: Sequence[StoredEntry], plan: Plan, sizes: Sequence[int]) -> None:
-    """Measure each size by exact comparison, and print a row each."""
+    """Measure each library size by exact comparison, and print a row for each."""
     stored = [*own, *distractor_entries(sizes[-1] - len(own))]
     for size in sizes:
         measurement = await run_queries(ExactIndex(stored[:size]), plan, size)
@@ -321,7 +322,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=460)
     parser.add_argument("--negatives", type=int, default=520)
     parser.add_argument("--edition", choices=dataset.EDITIONS, default=dataset.REPORTED.name)
-    parser.add_argument("--ways", dest="sources", choices=SOURCES, nargs="+", default=SOURCES)
+    parser.add_argument("--sources", choices=SOURCES, nargs="+", default=SOURCES)
     parser.add_argument("--check-every", type=int, default=3, help="verify every Nth query")
     parser.add_argument("--offline", action="store_true", help="compare exactly, without a Catalog")
     options = parser.parse_args()

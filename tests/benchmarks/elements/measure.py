@@ -1,10 +1,10 @@
-"""Measures how well elements are found, and the time of each step.
+"""Measure the recall of elements, and the time of each step.
 
     python -m tests.benchmarks.elements.measure            # without the dense model, one process
     python -m tests.benchmarks.elements.measure --suite    # through all services
 
-Prints Markdown. "Found at 1 in 100" counts queries whose right element is first with more evidence
-than 99 of 100 photos without elements have. Every second one of these photos is used, since
+Prints Markdown. "Found at 1 in 100" counts queries whose right element is first, with more evidence
+than the best match in 99 of 100 photos without elements (negatives). Every second negative is used;
 `imagesearch_services.models.elements.calibrate` uses the others.
 """
 
@@ -27,7 +27,7 @@ from imagesearch_services.models.elements.dataset import (
 )
 from imagesearch_services.models.elements.sources import KINDS
 from imagesearch_services.models.elements.suite import (
-    LEAST_EVIDENCE,
+    MIN_EVIDENCE,
     Answer,
     Corners,
     answers_folder,
@@ -36,10 +36,11 @@ from imagesearch_services.models.elements.suite import (
 from tests.benchmarks.elements.offline import CANDIDATES, search_all
 
 IOU = 0.5
-"""Minimum intersection over union of a correct localization."""
+"""Intersection over union that a correct localization exceeds."""
 FALSE_POSITIVE_RATE = 0.01
+"""Share of the negatives whose evidence exceeds the threshold."""
 PLAIN = "plain"
-"""Kind of photos with nothing pasted into them; the others show elements that are not stored."""
+"""Kind of the negatives without a pasted element; the others show elements that are not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Outcome:
     def evidence(self) -> float:
         """Evidence for the first element shown."""
         hit = self.answer.hit(self.query.appearances[0].element)
-        return hit.evidence if hit else LEAST_EVIDENCE
+        return hit.evidence if hit else MIN_EVIDENCE
 
     @property
     def iou(self) -> float:
@@ -116,14 +117,14 @@ def report(
     """Yield the lines of the report.
 
     Args:
-        outcomes: of the queries that show elements.
-        false_evidence: highest evidence in each photo without elements.
-        false_evidence_plain: the same, of photos with nothing pasted into them.
+        outcomes: Outcomes of the queries that show elements.
+        false_evidence: Highest evidence in each negative.
+        false_evidence_plain: Highest evidence in each plain negative.
     """
     threshold, plain_threshold = _threshold(false_evidence), _threshold(false_evidence_plain)
     yield (
-        "| elements | n | right first | in the first 10 | found at 1 in 100 | … plain photos "
-        "| IoU > .5 |"
+        "| elements | n | right first | in the first 10 | found at 1 in 100 negatives "
+        "| found at 1 in 100 plain negatives | corners, IoU > .5 |"
     )
     yield "|---|---:|---:|---:|---:|---:|---:|"
     for kind in (*KINDS, "all"):
@@ -141,9 +142,8 @@ def report(
     with_two = [outcome for outcome in outcomes if len(outcome.query.appearances) > 1]
     yield ""
     yield (
-        f"Threshold {threshold:.2f} from {len(false_evidence)} photos without elements, "
-        f"{plain_threshold:.2f} from the {len(false_evidence_plain)} of them without any pattern "
-        "or logo."
+        f"Threshold {threshold:.2f} from {len(false_evidence)} negatives, {plain_threshold:.2f} "
+        f"from the {len(false_evidence_plain)} plain negatives, without any pattern or logo."
     )
     if with_two:
         share = np.mean([outcome.instance_share for outcome in with_two])
@@ -165,7 +165,7 @@ def report(
 
 
 def _threshold(false_evidence: Sequence[float]) -> float:
-    """Return the evidence that `FALSE_POSITIVE_RATE` of the photos without elements exceed."""
+    """Return the evidence that a share `FALSE_POSITIVE_RATE` of the negatives exceeds."""
     if not false_evidence:
         return 0.0
     return float(np.quantile(false_evidence, 1 - FALSE_POSITIVE_RATE))
@@ -178,13 +178,15 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=520)
     parser.add_argument("--edition", choices=EDITIONS, default=REPORTED.name)
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
-    parser.add_argument("--suite", action="store_true")
-    parser.add_argument("--anew", action="store_true", help="discard cached answers of the suite")
+    parser.add_argument("--suite", action="store_true", help="search through all services")
+    parser.add_argument(
+        "--discard-answers", action="store_true", help="discard cached answers of the suite"
+    )
     options = parser.parse_args()
     benchmark = prepare(
         options.elements, options.queries, options.negatives, edition=EDITIONS[options.edition]
     )
-    if options.anew:
+    if options.discard_answers:
         shutil.rmtree(answers_folder(benchmark), ignore_errors=True)
     if options.suite:
         answers = suite_answers(benchmark)

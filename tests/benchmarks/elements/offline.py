@@ -1,4 +1,4 @@
-"""The pipeline of an element search in one process, without services: for calibration and tuning.
+"""The pipeline of an element search in a single process, without services, for tuning.
 
 Candidates are retrieved as Qdrant does: by the dot product of the bags of words, with inverse
 document frequency.
@@ -49,13 +49,14 @@ from imagesearch_services.embedding.elements.vocabulary import FILE, Vocabulary
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.models.elements.dataset import Benchmark
 from imagesearch_services.models.elements.sources import FOLDER
-from imagesearch_services.models.elements.suite import PART, Hit
+from imagesearch_services.models.elements.suite import PHOTOS_PER_FILE, Hit
 
 CANDIDATES = 100
-"""Candidates by words of local features."""
+"""Number of candidates by words of local features."""
 SHAPE_CANDIDATES = 30
-"""Candidates by words of shapes."""
+"""Number of candidates by words of shapes."""
 THREADS = 2
+"""Number of pictures that are processed at a time."""
 
 DESCRIPTION_MODULES = (
     bags,
@@ -67,12 +68,12 @@ DESCRIPTION_MODULES = (
     shapes,
     vocabulary,
 )
-"""Modules whose code decides how a picture is described."""
+"""Modules that determine the description of a picture."""
 SEARCH_MODULES = (matching, pose, rules, verification, fusion)
-"""Modules whose code decides what a search finds, apart from `DESCRIPTION_MODULES`."""
+"""Modules that, with `DESCRIPTION_MODULES`, determine the result of a search."""
 
 Described = tuple[QueryFeatures, Bag, Bag]
-"""Features of a query, its local words, and the words of its shapes."""
+"""Features of a query, words of its local features, and words of its shapes."""
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
@@ -116,7 +117,7 @@ class WordIndex:
 
 
 def describe(benchmark: Benchmark) -> BenchmarkFeatures:
-    """Describe all pictures, cached by code version; an interrupted run resumes."""
+    """Describe all pictures; results are cached by the hash of the code."""
     key = code_hash(DESCRIPTION_MODULES, FILE, shapes.FILE)
     folder = FOLDER / f"features-{benchmark.folder.name}-{key}"
     vocabulary = Vocabulary.load()
@@ -143,14 +144,14 @@ def describe(benchmark: Benchmark) -> BenchmarkFeatures:
 def map_cached(
     folder: Path, function: Callable[[Input], Output], inputs: Sequence[Input]
 ) -> list[Output]:
-    """Apply a function to all inputs; every `PART` outputs are cached in a file."""
+    """Apply a function to all inputs; every `PHOTOS_PER_FILE` outputs are cached in a file."""
     folder.mkdir(parents=True, exist_ok=True)
     outputs: list[Output] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(inputs), PART):
+        for start in range(0, len(inputs), PHOTOS_PER_FILE):
             file = folder / f"{start:05d}.pkl"
             if not file.exists():
-                part = list(pool.map(function, inputs[start : start + PART]))
+                part = list(pool.map(function, inputs[start : start + PHOTOS_PER_FILE]))
                 file.write_bytes(pickle.dumps(part))
             outputs += pickle.loads(file.read_bytes())  # noqa: S301  # our own file
     return outputs
@@ -171,7 +172,7 @@ class SearchResults:
 
 
 def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> SearchResults:
-    """Search all photos, cached by code version."""
+    """Search with all photos; results are cached by the hash of the code."""
     described = describe(benchmark)
     index, vocabulary = WordIndex(described.elements), Vocabulary.load()
     key = code_hash((*DESCRIPTION_MODULES, *SEARCH_MODULES), FILE, shapes.FILE)
@@ -189,7 +190,7 @@ def search_all(benchmark: Benchmark, candidates: int = CANDIDATES) -> SearchResu
 def search(
     described: Described, index: WordIndex, vocabulary: Vocabulary, candidates: int = CANDIDATES
 ) -> list[Hit]:
-    """Search a photo; returns hits, best first."""
+    """Search with a photo; returns hits, best first."""
     query, bag, shape_bag = described
     rows = np.union1d(index.nearest(bag, candidates), index.nearest(shape_bag, SHAPE_CANDIDATES))
     elements = [index.elements[row] for row in rows]

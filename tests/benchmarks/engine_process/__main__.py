@@ -1,7 +1,8 @@
-"""Compares ways to run the embedded engine in a child process.
+"""Compare ways to run the embedded engine in a child process.
 
-`python -m tests.benchmarks.engine_process [--candidates ours,pool,…]`; `loky` and `pebble` must be
-installed for their candidates. Candidates alternate.
+    python -m tests.benchmarks.engine_process [--candidates ours,pool,…]
+
+The candidates `loky` and `pebble` need the packages of these names. Candidates alternate.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ async def measure(name: str, calls: int) -> dict[str, Any]:
 
 
 def children_mib() -> list[int]:
-    """Return the proportional set size of each child process."""
+    """Return the proportional set size of each child process, MiB."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     sizes: list[int] = []
     for child in children:
@@ -97,7 +98,7 @@ async def hold(name: str) -> None:
 
 
 def exit_after_parent_s(name: str) -> float | None:
-    """Kill the parent of a candidate; return when the engine exits, None if it does not."""
+    """Kill the parent of an engine; return the seconds until the engine exits, None if it stays."""
     command = [sys.executable, "-m", MODULE, "--hold", name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -129,7 +130,7 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def child(name: str, calls: int) -> dict[str, Any]:
-    """Measure a candidate in a new process: what it leaves behind must not count for the next."""
+    """Measure a candidate in a new process, so that it does not affect the next candidate."""
     command = [sys.executable, "-m", MODULE, "--measure", name, "--calls", str(calls)]
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {FOLDER: folder}

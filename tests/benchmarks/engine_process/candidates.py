@@ -1,4 +1,4 @@
-"""Ways to run the engine in a child process: each runs commands of the same `Engine`."""
+"""Ways to run the engine in a child process; all candidates run commands of the same `Engine`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Candidate(Protocol):
 
 
 class Ours:
-    """`EngineProcess`, what the Catalog uses."""
+    """The `EngineProcess` of the Catalog."""
 
     def __init__(self) -> None:
         self._process: EngineProcess | None = None
@@ -54,7 +54,7 @@ class Pool:
 
 
 class Blocking:
-    """A blocking call, in one thread."""
+    """A blocking call that runs in a single thread."""
 
     def __init__(self, call: Callable[[str, tuple[Any, ...]], Any]) -> None:
         self._call = call
@@ -66,7 +66,7 @@ class Blocking:
 
 
 class Grpc:
-    """gRPC on a Unix socket."""
+    """gRPC over a Unix socket."""
 
     def __init__(self) -> None:
         path = f"{tempfile.mkdtemp()}/socket"

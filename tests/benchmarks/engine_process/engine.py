@@ -55,7 +55,7 @@ class RemoteEngine:
 
 
 class EngineManager(BaseManager):
-    """A manager with one kind of object."""
+    """A manager that serves `RemoteEngine` objects."""
 
 
 EngineManager.register("RemoteEngine", RemoteEngine)
