@@ -2,17 +2,20 @@
 
     python -m imagesearch_services.models.product.calibrate
 
-Writes two files. `services/embedding/inference/background_vectors/product@2.npy` holds vectors of
-garments and packages of many kinds, against which every similarity is judged, because two
-different shirts are closer than two photos of one carton of milk.
-`services/gateway/scoring/tables/product.json` states how often a comparison of two different
-products reaches a closeness (`common.calibration_table`): shelf photos against all pictures of
-other grocery products, among them other flavors of the same brand; and garments against other
-garments, also of the same kind.
-The table takes the higher rate of both at each closeness. Neither uses pictures of the background.
+Writes two files.
+
+`services/embedding/inference/background_vectors/product@2.npy` contains vectors of garments and
+packages of many kinds. Every similarity is judged relative to this background, because two
+different shirts are closer than two photos of the same carton of milk.
+
+`services/gateway/scoring/tables/product.json` contains the rate at which two different products
+reach a closeness (`common.calibration_table`). It is estimated from two populations that exclude
+the background: shelf photos against pictures of all other grocery products, including other flavors
+of the same brand; and garments against other garments, including garments of the same kind. At each
+closeness the table has the higher of both rates.
 
 The embedding was fitted to these products (in closed form, shrunk by 0.9 towards the identity), so
-the table holds for goods of these sorts.
+the table is valid for goods of these kinds.
 """
 
 from __future__ import annotations
@@ -47,17 +50,18 @@ from imagesearch_services.models.product.subject_vectors import (
 )
 
 OF_KIND = 40
-"""Garments of each kind."""
+"""Maximum number of compared garments of each kind."""
 OF_PRODUCT = 6
-"""Shelf photos of each product."""
+"""Maximum number of compared shelf photos of each product."""
 BACKGROUND_OF_KIND = 25
-"""Garments of each kind in the background set, other than those compared.
+"""Number of garments of each kind in the background set, which are not compared.
 
-Of each product the set has one other shelf photo: only one, because the service leaves out the two
-entries that a query resembles most, which must cover all pictures of the query's own product.
+The set also has a single shelf photo of each product. The service ignores the two entries that are
+most similar to a query, and these must include all pictures of the query's own product.
 """
 INT8_MAX = 127
 QUANTILES = (0.1, 0.5, 0.9)
+"""Quantiles in the printed summary."""
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -106,7 +110,7 @@ class Groceries:
 
 
 def garments(data: Path) -> Floats:
-    """Return the vectors of different garments."""
+    """Return the vectors of different garments, unit length [garments, D]."""
     kinds = by_folder(data, "garments/")
     return subject_vectors(data, [name for names in kinds for name in names[:OF_KIND]])
 
@@ -148,12 +152,12 @@ def summary(
     to_catalogue, is_own = values[:, is_catalogue], is_same[:, is_catalogue]
     for label, sample in (
         ("shelf photo and catalogue picture, same product", to_catalogue[is_own]),
-        ("another shelf photo of the product, the nearest", nearest_other(values, is_same)),
+        ("nearest other shelf photo of the same product", nearest_other(values, is_same)),
         (
-            "catalogue pictures of other products, the nearest",
+            "nearest catalogue picture of another product",
             np.where(is_own, -1, to_catalogue).max(axis=1),
         ),
-        ("different garments, the nearest", among_clothes.max(axis=1)),
+        ("nearest other garment", among_clothes.max(axis=1)),
     ):
         at = np.quantile(sample, QUANTILES)
         scores = ", ".join(f"{calibration.score(float(value)):.2f}" for value in at)

@@ -13,26 +13,26 @@ from imagesearch_services.models.product.garment_heads import (
     CHANNELS,
     COARSE_CELLS,
     FINE_CELLS,
-    looks,
-    overall,
-    tame,
+    global_average,
+    head_features,
+    power_normalize,
 )
 from imagesearch_services.models.product.garment_kinds import CATEGORY_OF_KIND
 from imagesearch_services.models.product.projection import PROJECTED, Projection
 
 SIDE_PX = 384
-"""Side of the input."""
+"""Side of the input, pixels."""
 KIND_SHARE = 1.0
-"""Weight of the product of two pictures' kind probabilities, relative to the cosine of the rest.
+"""Weight of the dot product of kind probabilities relative to the cosine of the other components.
 
-Chosen by three-fold cross-validation on the training garments: a higher weight does not gain enough
-precision of the kind to justify the loss of similarity of appearance.
+Chosen by three-fold cross-validation on the training garments: the gain in precision of the kind by
+a higher weight does not justify the loss of similarity of appearance.
 """
 CLOTHING_FROM, CLOTHING_SURE = 0.05, 0.15
-"""Probability of clothing, by ImageNet's classes, from which kinds count, and count in full.
+"""Probabilities of clothing, by ImageNet's classes, from which kinds count, and count in full.
 
-A carton of milk must not be embedded by its resemblance to a shirt. 95 % of groceries lie below the
-first limit and 95 % of the training garments above the second.
+The embedding of a carton of milk must not depend on its resemblance to a shirt. 95 % of groceries
+are below the first limit, and 95 % of the training garments above the second.
 """
 IMAGENET_CATEGORIES: dict[str, list[int]] = json.loads(
     Path(__file__).with_name("imagenet_categories.json").read_text()
@@ -62,7 +62,7 @@ class Extractor(torch.nn.Module):
 
 
 class Clothing(torch.nn.Module):
-    """Categories of a crop and how far it shows clothing, by the classes of ImageNet."""
+    """Categories of a crop and its weight of kinds, from the classes of ImageNet."""
 
     def __init__(self, classifier: torch.nn.Linear) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Clothing(torch.nn.Module):
         self.worn = [index for index, name in enumerate(IMAGENET_CATEGORIES) if name in worn]
 
     def forward(self, average: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the probabilities of the categories, OTHER last, and the weight of kinds."""
+        """Return the probabilities of the categories, OTHER last, and the weight of kinds (0–1)."""
         categories = self.classifier(average).softmax(1) @ self.members
         clothing = categories[:, self.worn].sum(1, keepdim=True)
         weight = (clothing - CLOTHING_FROM) / (CLOTHING_SURE - CLOTHING_FROM)
@@ -87,7 +87,7 @@ class Product(torch.nn.Module):
     """uint8 RGB [N, 384, 384, 3] → `embedding`, `attributes` and `categories`.
 
     `embedding` [N, 256] is the projection, unit length, followed by the probabilities of KINDS,
-    weighted by how far the crop shows clothing. `attributes` [N, 12] are the probabilities of
+    multiplied by the weight of kinds (`Clothing`). `attributes` [N, 12] are the probabilities of
     KINDS, then of SLEEVES. `categories` [N, 14] are sums of the probabilities of ImageNet's
     classes, in the order of imagenet_categories.json, OTHER last.
     """
@@ -107,10 +107,10 @@ class Product(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         pooled = self.extractor(image)
-        average, look = overall(pooled), looks(pooled)
-        kind, sleeve = self.kind(look).softmax(1), self.sleeve(look).softmax(1)
+        average, features = global_average(pooled), head_features(pooled)
+        kind, sleeve = self.kind(features).softmax(1), self.sleeve(features).softmax(1)
         categories, kind_weight = self.clothing(average)
-        projected = torch.nn.functional.normalize(self.project(tame(average)))
+        projected = torch.nn.functional.normalize(self.project(power_normalize(average)))
         embedding = [projected, kind_weight * kind * KIND_SHARE**0.5]
         return torch.cat(embedding, 1), torch.cat([kind, sleeve], 1), categories
 

@@ -1,4 +1,4 @@
-"""Linear heads for the kind of a garment and its sleeves, on features that keep positions."""
+"""Linear heads for the kind and the sleeve length of a garment, on features with positions."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from imagesearch_services.models.product.garment_kinds import (
 )
 
 CHANNELS = 1280
+"""Channels of the last map."""
 COARSE_CELLS = 3
-"""Parts of each side of the last map that are averaged."""
+"""Number of cells per side over which the last map is averaged."""
 FINE_CHANNELS = 120
+"""Channels of the map of stride 16."""
 FINE_CELLS = 6
-"""Parts of each side of the map of stride 16 that are averaged."""
+"""Number of cells per side over which the map of stride 16 is averaged."""
 COARSE = CHANNELS * COARSE_CELLS**2
+"""Number of averages of the last map."""
 FINE = FINE_CHANNELS * FINE_CELLS**2
+"""Number of averages of the map of stride 16."""
 POWER = 0.7
-"""Exponent that reduces the weight of channels with a strong response to a single cue."""
+"""Exponent of the power normalization, which reduces the weight of single strong channels."""
 FINE_SHARE = 0.5
-"""Weight of the product of two pictures' fine maps relative to that of the coarse maps."""
+"""Weight of the dot product of fine maps relative to the dot product of coarse maps."""
 DECAY = 1e-5
-"""L2 penalty."""
+"""L2 penalty of the heads."""
 SMOOTHING = 0.05
-"""Label smoothing: photos of the same garment are labeled "shirt" and "longsleeve".
+"""Label smoothing, because the labels "shirt" and "longsleeve" occur on photos of one garment.
 
 Smoothing, decay, FINE_SHARE and the cells were chosen by three-fold cross-validation on the
 training photos.
 """
 ITERATIONS = 150
+"""Maximum number of iterations of L-BFGS."""
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -52,53 +57,60 @@ class Garments:
     is_held_out: npt.NDArray[np.bool_]
 
 
-def tame(average: torch.Tensor) -> torch.Tensor:
-    """Normalize, raise to `POWER` keeping signs, and normalize again."""
+def power_normalize(average: torch.Tensor) -> torch.Tensor:
+    """Scale to unit length, raise to `POWER` keeping signs, and scale to unit length again."""
     scaled = torch.nn.functional.normalize(average)
     return torch.nn.functional.normalize(scaled.sign() * scaled.abs() ** POWER)
 
 
-def overall(pooled: torch.Tensor) -> torch.Tensor:
-    """Return averages of the last map, [N, CHANNELS]."""
+def global_average(pooled: torch.Tensor) -> torch.Tensor:
+    """Return the averages of the whole last map, [N, CHANNELS]."""
     return pooled[:, :COARSE].reshape(-1, CHANNELS, COARSE_CELLS**2).mean(2)
 
 
-def looks(pooled: torch.Tensor) -> torch.Tensor:
-    """Return the features of the heads, [N, COARSE + FINE].
+def head_features(pooled: torch.Tensor) -> torch.Tensor:
+    """Return the input features of the heads, [N, COARSE + FINE].
 
-    Sleeves and hems are distinguished by where they end, so positions are kept.
+    They keep positions, because kinds and sleeves differ in where sleeves and hems end.
     """
-    return torch.cat([tame(pooled[:, :COARSE]), tame(pooled[:, COARSE:]) * FINE_SHARE**0.5], 1)
+    return torch.cat(
+        [
+            power_normalize(pooled[:, :COARSE]),
+            power_normalize(pooled[:, COARSE:]) * FINE_SHARE**0.5,
+        ],
+        1,
+    )
 
 
 def train_heads(clothes: Garments) -> tuple[torch.nn.Linear, torch.nn.Linear]:
     """Train linear heads for kind and sleeve length; print their accuracy on held-out photos."""
-    features, held_out = looks(clothes.pooled), clothes.is_held_out
+    features, held_out = head_features(clothes.pooled), clothes.is_held_out
     kind = _train_head(features[~held_out], clothes.kinds[~held_out], len(KINDS))
     predicted, kinds = _predicted(kind, features[held_out]), clothes.kinds[held_out]
     categories = np.array([CATEGORY_OF_KIND[name] for name in KINDS])
     same_category = (categories[predicted] == categories[kinds]).mean()
-    print(f"kind: {(predicted == kinds).mean():.3f} right on {len(kinds)} held-out photos, "
-          f"{int((~held_out).sum())} learned; category by kind: {same_category:.3f}")  # fmt: skip
+    print(f"kind: accuracy {(predicted == kinds).mean():.3f} on {len(kinds)} held-out photos, "
+          f"{int((~held_out).sum())} training photos; category by kind: "
+          f"{same_category:.3f}")  # fmt: skip
     sleeved = np.isin(clothes.kinds, [KINDS.index(name) for name in SLEEVE_OF_KIND])
     sleeves = np.array([SLEEVE_OF_KIND.get(KINDS[index], 0) for index in clothes.kinds])
     trains, tests = sleeved & ~held_out, sleeved & held_out
     sleeve = _train_head(features[trains], sleeves[trains], len(SLEEVES))
     right = (_predicted(sleeve, features[tests]) == sleeves[tests]).mean()
-    print(f"sleeve length of t-shirts and longsleeves: {right:.3f} right on {tests.sum()} "
-          f"held-out photos, {trains.sum()} learned")  # fmt: skip
+    print(f"sleeve length of t-shirts and longsleeves: accuracy {right:.3f} on {tests.sum()} "
+          f"held-out photos, {trains.sum()} training photos")  # fmt: skip
     return kind, sleeve
 
 
 def probabilities(head: torch.nn.Linear, pooled: torch.Tensor) -> Array:
     """Return the probabilities of a head's classes, [N, classes]."""
     with torch.inference_mode():
-        result: Array = head(looks(pooled)).softmax(1).numpy()
+        result: Array = head(head_features(pooled)).softmax(1).numpy()
     return result
 
 
-def precision_of_kind(vectors: Array, clothes: Garments) -> float:
-    """Return the share of the five nearest held-out photos that have the kind of the query."""
+def precision_at_5(vectors: Array, clothes: Garments) -> float:
+    """Return the precision at 5: the share of the five nearest held-out photos of the same kind."""
     held_out = clothes.is_held_out
     cosines = vectors[held_out] @ vectors[held_out].T
     np.fill_diagonal(cosines, -1)

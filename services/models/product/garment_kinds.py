@@ -1,4 +1,4 @@
-"""The kinds of garment that the attribute heads distinguish."""
+"""The kinds of garment that the attribute heads distinguish, with their sleeves and categories."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Measure the committed models of product search together, as the service uses them.
+"""Measure the committed models of product search in combination, as the service uses them.
 
     pip install -e '.[embedding,demo]'
     python -m imagesearch_services.models.product.measure
 
-Only pictures that no model learned from are measured (`splits.py`). Photos and textures of
-scikit-image are a third kind of picture without clothing.
+Only held-out pictures are measured (`splits.py`). False detections of clothing are measured on
+groceries, and on photos and textures of scikit-image.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ from imagesearch_services.models.product.splits import embedding_split, parser_s
 MIN_OVERLAP = 0.5
 """Minimum intersection over union of a detected box and a true box."""
 EVEN_MIN_SCORE = 0.6
+"""Minimum score of all categories, in the variants with a single minimum."""
 TIMED_RUNS = 60
+"""Number of timed runs of each model."""
 MIN_MASK_SHARE = 0.1
-"""Minimum share of a labeled crop that the parser's mask covers; else it saw another subject."""
+"""Share of a labeled crop that the parser's mask must cover; else the saliency mask is used."""
 SCIKIT_IMAGES = (
     *("brick", "chelsea", "coffee", "coins", "grass", "gravel", "horse", "hubble_deep_field"),
     *("ihc", "moon", "motorcycle_left", "page", "rocket", "text", "retina", "phantom", "cell"),
@@ -108,7 +110,7 @@ class Tally:
 
     @classmethod
     def of(cls, detected: Sequence[list[Garment]], true: Sequence[list[Garment]]) -> Tally:
-        """Match boxes of the same category greedily, the highest score first, at `MIN_OVERLAP`."""
+        """Match boxes of the same category greedily, in order of score; IoU ≥ `MIN_OVERLAP`."""
         right: Counter[Category] = Counter()
         main_right = 0
         for subjects, truth in zip(detected, true, strict=True):
@@ -141,34 +143,34 @@ class Tally:
 
 
 def measure_street(models: Models, photos: Sequence[Path]) -> None:
-    """Print precision and recall on street photos, step by step."""
-    truth, looks = [], []
+    """Print precision and recall on street photos, adding the steps of detection in turn."""
+    truth, parsed = [], []
     for photo in photos:
         picture, classes = read_street(photo)
         classes = np.where(classes == IGNORE, 0, classes)
         labels = [classes == index for index in range(len(CLASSES))]
         truth.append(segment_garments(np.stack(labels).astype(np.float32)))
-        first, both, dress = models.look(picture)
-        looks.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
+        first, both, dress = models.parse(picture)
+        parsed.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
     even = (EVEN_MIN_SCORE,) * len(CATEGORIES)
     variants: dict[str, list[list[Garment]]] = {
         f"each cell on its own, scores from {EVEN_MIN_SCORE}": [
-            segment_garments(first, even) for first, _, _ in looks
+            segment_garments(first, even) for first, _, _ in parsed
         ],
         f"an outfit per body, scores from {EVEN_MIN_SCORE}": [
-            find_garments(first, even) for first, _, _ in looks
+            find_garments(first, even) for first, _, _ in parsed
         ],
         "… and the log odds of a dress, accessories with twice the weight": [
-            find_garments(first, even, dress_log_odds=dress) for first, _, dress in looks
+            find_garments(first, even, dress_log_odds=dress) for first, _, dress in parsed
         ],
         "… and a second pass": [
-            find_garments(both, even, dress_log_odds=dress) for _, both, dress in looks
+            find_garments(both, even, dress_log_odds=dress) for _, both, dress in parsed
         ],
         "… and scores by category": [
-            find_as_served(first, both, dress) for first, both, dress in looks
+            find_as_served(first, both, dress) for first, both, dress in parsed
         ],
         "the same without the second pass": [
-            find_as_served(first, first, dress) for first, _, dress in looks
+            find_as_served(first, first, dress) for first, _, dress in parsed
         ],
     }
     print(f"street, {len(photos)} photos held out, IoU {MIN_OVERLAP}")
@@ -187,7 +189,7 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
 
 
 def measure_garments(models: Models, photos: Sequence[Path]) -> None:
-    """Print how often the category of a single garment is right."""
+    """Print the accuracy of the category of single garments."""
     by_parser = by_both = by_kind = 0
     for photo in photos:
         picture = read(photo)
@@ -198,18 +200,18 @@ def measure_garments(models: Models, photos: Sequence[Path]) -> None:
         by_both += bool(final and final[0].category == category)
         by_kind += CATEGORY_OF_KIND[KINDS[int(models.kinds(picture).argmax())]] == category.name
     count = len(photos)
-    print(f"garments alone, {count} held out: category right by the parser {by_parser / count:.3f},"
-          f" by the kind of its crop {by_both / count:.3f}, by the kind of the whole picture "
-          f"{by_kind / count:.3f}")  # fmt: skip
+    print(f"single garments, {count} held out: accuracy of the category by the parser "
+          f"{by_parser / count:.3f}, by the kind of the crop {by_both / count:.3f}, by the kind of "
+          f"the whole picture {by_kind / count:.3f}")  # fmt: skip
 
 
 def measure_false_clothing(models: Models, label: str, pictures: Sequence[Picture]) -> None:
-    """Print how often clothing is detected in pictures without any."""
+    """Print the share of pictures without clothing in which clothing is detected."""
     in_maps = sum(bool(models.find(picture)) for picture in pictures)
     served = sum(
         any(subject.garment_category for subject in models.serve(picture)) for picture in pictures
     )
-    print(f"{label}: clothing detected in {served} of {len(pictures)} pictures without any "
+    print(f"{label}: clothing detected in {served} of {len(pictures)} pictures without clothing "
           f"({served / max(1, len(pictures)):.3f}); by the maps alone in {in_maps}")  # fmt: skip
 
 
@@ -221,29 +223,29 @@ def scikit_image_pictures() -> list[Picture]:
 
 
 def measure_colors(models: Models, data: Path) -> None:
-    """Compare color names with labels made by eye, on the parser's masks."""
+    """Print the accuracy of color names on the parser's masks, against labels made by eye."""
     for file, label in (
         ("color_labels.json", "crops labeled by eye"),
         ("color_training_labels.json", "other crops, on which the estimate of the light was tuned"),
     ):
         labeled = json.loads((Path(__file__).with_name(file)).read_text())
         labeled = [item for item in labeled if "color" in item]
-        first = either = 0
+        first = allowed = 0
         for item in labeled:
             named = name_colors(*colored(models, data, item))
             name = named[0].name if named else ""
             first += name == item["color"]
-            either += name in (item["color"], item.get("also"))
+            allowed += name in (item["color"], item.get("also"))
         print(f"color, {len(labeled)} {label}: {first / len(labeled):.3f} the first name, "
-              f"{either / len(labeled):.3f} a name that the label allows")  # fmt: skip
+              f"{allowed / len(labeled):.3f} a name that the label allows")  # fmt: skip
 
 
 def colored(
     models: Models, data: Path, item: dict[str, Any]
 ) -> tuple[Picture, npt.NDArray[np.bool_], Gains]:
-    """Return a labeled crop, the parser's mask of it, and the light of the picture."""
+    """Return a labeled crop, its mask by the parser, and the white balance gains of the picture."""
     picture = read(data / item["file"])
-    _, maps, _ = models.look(picture)
+    _, maps, _ = models.parse(picture)
     size = (picture.shape[1], picture.shape[0])
     maps = np.stack([cv2.resize(map_, size) for map_ in maps])
     classes = maps[: len(CLASSES)].argmax(0)
@@ -260,27 +262,27 @@ def colored(
 
 
 def measure_time() -> None:
-    """Print the minimum time of many runs of each model on noise."""
-    chance = np.random.default_rng(0)
+    """Print the minimum time over `TIMED_RUNS` runs of each model on a random picture."""
+    rng = np.random.default_rng(0)
     print("| model | file | 1 thread | 2 threads |\n|---|---|---|---|")
     for file, size in (
         (PARSER, (HEIGHT_PX, WIDTH_PX)),
         (PRODUCT, (PRODUCT_SIDE_PX,) * 2),
     ):
-        name, least_ms = file.parents[1].name, []
+        name, min_ms = file.parents[1].name, []
         for threads in (1, 2):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
             session = onnxruntime.InferenceSession(file, options)
-            image = chance.integers(0, 256, (1, *size, 3)).astype(np.uint8)
+            image = rng.integers(0, 256, (1, *size, 3)).astype(np.uint8)
             took_ms = []
             for _ in range(TIMED_RUNS):
                 start = time.perf_counter()
                 session.run(None, {"image": image})
                 took_ms.append((time.perf_counter() - start) * 1000)
-            least_ms.append(min(took_ms))
-        print(f"| {name} | {file.stat().st_size / 1e6:.1f} MB | {least_ms[0]:.0f} ms "
-              f"| {least_ms[1]:.0f} ms |")  # fmt: skip
+            min_ms.append(min(took_ms))
+        print(f"| {name} | {file.stat().st_size / 1e6:.1f} MB | {min_ms[0]:.0f} ms "
+              f"| {min_ms[1]:.0f} ms |")  # fmt: skip
 
 
 if __name__ == "__main__":

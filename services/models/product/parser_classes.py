@@ -12,7 +12,7 @@ Labels = npt.NDArray[np.uint8]
 
 HEIGHT_PX, WIDTH_PX = 512, 352
 STRIDE = 8
-"""Pixels of the input per cell of the maps, in each direction."""
+"""Side of a cell of the maps, in pixels of the input."""
 MAP_HEIGHT, MAP_WIDTH = HEIGHT_PX // STRIDE, WIDTH_PX // STRIDE
 CLASSES = (
     "background",
@@ -28,9 +28,9 @@ CLASSES = (
 FIRST_CLOTHING = CLASSES.index("tops")
 DRESS = CLASSES.index("dress")
 WORN = [CLASSES.index(name) for name in ("tops", "dress", "bottoms")]
-"""Classes of which a body wears a combination; the combination is a single decision."""
+"""Indices of the classes whose combination on a body is decided jointly."""
 IGNORE = 255
-"""Label of pixels that are not trained on."""
+"""Label of pixels that are excluded from training."""
 CLASS_OF_KIND = {
     "dress": 4,
     "hat": 8,
@@ -43,12 +43,13 @@ CLASS_OF_KIND = {
     "skirt": 5,
     "t-shirt": 2,
 }
-"""Index of the class of each folder of garments."""
+"""Index into CLASSES of each folder of garments."""
 MAPPING = Path(__file__).with_name("street_classes.json")
+"""Labels of the street photos, by class of the parser."""
 
 
 def street_classes() -> Labels:
-    """Return the table from labels of street photos to indices into CLASSES or IGNORE, [256]."""
+    """Return the index into CLASSES, or IGNORE, of each label of the street photos, [256]."""
     table = np.full(256, IGNORE, np.uint8)
     for index, labels in enumerate(json.loads(MAPPING.read_text()).values()):
         table[[int(label) for label in labels]] = index

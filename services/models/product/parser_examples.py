@@ -27,13 +27,13 @@ from imagesearch_services.models.product.parser_classes import (
 from imagesearch_services.models.product.pictures import catalogue, garments, read, shelf
 
 SALIENT = 200
-"""Saliency is stored from 0 to 200, so that IGNORE is not a valid value."""
+"""Stored value of the highest saliency; the scale from 0 to 200 keeps IGNORE free."""
 PSEUDO_LABELED_PER_KIND = 34
-"""Number of garments of each kind."""
+"""Number of pseudo-labeled garments of each kind."""
 GROCERIES_SHARE = 0.5
 """Share of the shelf photos that are used."""
 BACKGROUND_CROPS = 120
-"""Number of crops of street photos without a person, which show what is not clothing."""
+"""Number of crops of street photos without a person, as examples of background."""
 
 Array = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Placement:
-    """Placement of a picture in the frame of the input."""
+    """The placement of a picture in the frame of the network's input."""
 
     scale: float = 1.0
     """Size relative to the largest size that fits."""
@@ -64,7 +64,7 @@ class Placement:
 
 
 class Saliency:
-    """Saliency of a picture, relative to its 99 % quantile, [height, width]."""
+    """Computes the saliency of a picture relative to its 99 % quantile, [height, width]."""
 
     MEAN = np.array([0.485, 0.456, 0.406], np.float32)
     DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
@@ -94,7 +94,7 @@ def read_street(photo: Path) -> tuple[Picture, Labels]:
 
 
 def street_examples(photos: list[Path]) -> Iterator[Example]:
-    """Yield each photo as it is, mirrored and shifted, and a crop of it."""
+    """Yield three examples of each photo: unedited, mirrored and shifted, and cropped."""
     rng = random.Random(5)
     for photo in photos:
         picture, classes = read_street(photo)
@@ -119,7 +119,7 @@ def street_examples(photos: list[Path]) -> Iterator[Example]:
 
 
 def garment_examples(data: Path, held_out: set[str], salient: Saliency) -> Iterator[Example]:
-    """Yield garments twice each; the class follows from the folder, the mask from saliency."""
+    """Yield two examples of each garment; the folder sets the class, and saliency the mask."""
     rng = random.Random(9)
     for kind, index in CLASS_OF_KIND.items():
         files = [
@@ -205,7 +205,7 @@ def place(picture: Picture, classes: Labels, saliency: Labels, placement: Placem
 
 
 def jittered(example: Example, rng: random.Random) -> Example:
-    """Change brightness and white balance of half of the examples."""
+    """Change the brightness and white balance of an example, with a probability of one half."""
     if rng.random() < 0.5:
         return example
     gain = rng.uniform(0.75, 1.25) * np.array([rng.uniform(0.9, 1.1) for _ in range(3)])

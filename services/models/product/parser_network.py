@@ -53,8 +53,8 @@ class Head(nn.Module):
 class Dress(nn.Module):
     """Distinguishes a dress from a top with trousers or a skirt.
 
-    The features are the mean maps of stride 16 over four parts of the clothing from top to bottom.
-    These maps belong to frozen layers: layers that were trained on these few photos overfit them.
+    The features are averages of the maps of stride 16 over four parts of the clothing, from top to
+    bottom. These maps come from frozen layers, because trained layers overfit the few photos.
     """
 
     PARTS = 4

@@ -1,4 +1,4 @@
-"""The pictures that the models of product search learn from, and their preprocessing."""
+"""The training pictures of the models of product search, and their preprocessing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read(file: Path) -> Picture:
 
 
 def crop(picture: Picture, box: Box, margin: float = CROP_MARGIN) -> Picture:
-    """Crop a box with a margin, as far as the picture extends."""
+    """Crop a box with a margin, clipped to the picture."""
     height, width = picture.shape[:2]
     x_min, y_min, x_max, y_max = box
     x_margin, y_margin = round((x_max - x_min) * margin), round((y_max - y_min) * margin)
@@ -42,7 +42,7 @@ def crop(picture: Picture, box: Box, margin: float = CROP_MARGIN) -> Picture:
 def letterbox(
     picture: Picture, width: int, height: int, color: tuple[int, int, int] = LETTERBOX_COLOR
 ) -> Picture:
-    """Resize with the aspect ratio kept, in the center of a filled frame."""
+    """Resize, keeping the aspect ratio, and center the result in a filled frame."""
     factor = min(width / picture.shape[1], height / picture.shape[0])
     size = (
         min(width, max(1, round(picture.shape[1] * factor))),
@@ -55,7 +55,7 @@ def letterbox(
 
 
 def squash(picture: Picture, width: int, height: int) -> Picture:
-    """Resize both sides, whatever the aspect ratio."""
+    """Resize to a width and a height, without keeping the aspect ratio."""
     return np.asarray(
         Image.fromarray(picture).resize(
             (width, height), Image.Resampling.BILINEAR, reducing_gap=3.0

@@ -1,4 +1,4 @@
-"""The linear projection of the product embedding, in closed form."""
+"""The linear projection of the product embedding, fitted in closed form."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 PROJECTED = 246
-"""Components of the embedding that are learned from products; the kinds of garment follow."""
+"""Number of components that are learned from products; the kinds of garment follow them."""
 SHRINKAGE = 0.9
 """Shrinkage of the covariance towards a multiple of the identity; .85 to .97 perform equally."""
 DOMAIN_WEIGHT = 1.0
-"""Weight of the step from shelf photo to catalogue picture, relative to the spread of photos."""
+"""Weight of the covariance of the steps from shelf photos to catalogue pictures, relative to the
+covariance within products."""
 
 Array = npt.NDArray[np.float32]
 
@@ -37,7 +38,7 @@ def unit(vectors: npt.NDArray[np.floating]) -> Array:
 def fit(
     features: Array, products: npt.NDArray[np.intp], is_catalogue: npt.NDArray[np.bool_]
 ) -> Projection:
-    """Find the directions that differ between photos of the same product, and reduce their weight.
+    """Fit a projection that reduces the weight of directions that vary within a product.
 
     Args:
         features: Features of pictures, [N, D].

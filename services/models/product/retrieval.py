@@ -1,4 +1,4 @@
-"""Retrieval by the product embedding, measured by cross-validation."""
+"""Cross-validation of retrieval by the product embedding."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from imagesearch_services.models.product.embedding_network import (
 from imagesearch_services.models.product.garment_heads import (
     CHANNELS,
     Garments,
-    overall,
-    precision_of_kind,
+    global_average,
+    power_normalize,
+    precision_at_5,
     probabilities,
-    tame,
 )
 from imagesearch_services.models.product.projection import Array, Projection, fit, unit
 
 SSCD_WEIGHT = 0.3
 """Weight of SSCD's cosine relative to that of the embedding."""
 DEPTHS = (1, 5, 10)
+"""Numbers of results at which recall is measured."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Groceries:
     pooled: torch.Tensor
     """Output of `Extractor`, [pictures, COARSE + FINE]."""
     features: Array
-    """Tamed averages of the last map, [pictures, CHANNELS]."""
+    """Power-normalized averages of the last map, [pictures, CHANNELS]."""
     products: npt.NDArray[np.intp]
     """Product of each picture, [pictures]."""
     is_catalogue: npt.NDArray[np.bool_]
@@ -50,11 +51,12 @@ class Groceries:
 
 @dataclass(frozen=True)
 class KindParts:
-    """The part of embeddings that the kinds of garment determine, [pictures, kinds]."""
+    """The components of embeddings that the kinds of garment determine, [pictures, kinds]."""
 
     always: Array
+    """Components without the weight of kinds."""
     gated: Array
-    """Weighted by how far a picture shows clothing, as in `Product`."""
+    """Components multiplied by the weight of kinds, as in `Product`."""
 
     @classmethod
     def of(cls, kind: torch.nn.Linear, pooled: torch.Tensor) -> KindParts:
@@ -66,7 +68,7 @@ class KindParts:
         """
         weighted = probabilities(kind, pooled) * KIND_SHARE**0.5
         with torch.inference_mode():
-            _, clothing = Clothing(imagenet_classifier())(overall(pooled))
+            _, clothing = Clothing(imagenet_classifier())(global_average(pooled))
         return cls(weighted, weighted * clothing.numpy())
 
 
@@ -77,16 +79,16 @@ def joined(projected: Array, kinds: Array) -> Array:
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Results of each variant of the embedding, an array or a value per fold."""
+    """Results of each variant of the embedding, with an array or a value per fold."""
 
     hits: dict[str, list[npt.NDArray[np.bool_]]]
-    """Whether each rank is the right catalogue picture, [queries, catalogue pictures]."""
+    """Whether the right catalogue picture has each rank, [queries, catalogue pictures]."""
     precisions: dict[str, list[float]]
     """Precision at 5 of the kind of garment."""
 
     def report(self) -> None:
         """Print both tables."""
-        print("shelf photo -> 55 catalogue pictures, products never trained on, five folds")
+        print("shelf photo -> 55 catalogue pictures, products not used in training, five folds")
         for variant, parts in self.hits.items():
             is_right = np.concatenate(parts)
             recalls = "  ".join(
@@ -101,17 +103,17 @@ class Retrieval:
 def measure_retrieval(
     groceries: Groceries, clothes: Garments, folds: list[list[str]], kinds: Sequence[KindParts]
 ) -> Retrieval:
-    """Search the catalogue pictures with shelf photos, in folds by product.
+    """Search the catalogue pictures with shelf photos, by cross-validation over products.
 
     Args:
         groceries: All products.
-        clothes: Garments, of which the held-out photos are searched among themselves.
+        clothes: Garments; each held-out photo is searched among the other held-out photos.
         folds: Names of the products of each fold.
-        kinds: Parts of the embeddings of groceries and of garments.
+        kinds: Components of the kinds, of groceries and of garments.
     """
     raw = Projection(np.zeros(CHANNELS, np.float32), np.eye(CHANNELS, dtype=np.float32))
     names = sorted({name for fold in folds for name in fold})
-    features = groceries.features, tame(overall(clothes.pooled)).numpy()
+    features = groceries.features, power_normalize(global_average(clothes.pooled)).numpy()
     result = Retrieval({}, {})
     for fold in folds:
         is_held_out = np.isin(groceries.products, [names.index(name) for name in fold])
@@ -143,6 +145,6 @@ def measure_retrieval(
             is_right = ranked == groceries.products[is_query][:, None]
             result.hits.setdefault(variant, []).append(is_right)
         for variant, (_, vectors) in variants.items():
-            precision = precision_of_kind(vectors, clothes)
+            precision = precision_at_5(vectors, clothes)
             result.precisions.setdefault(variant, []).append(precision)
     return result

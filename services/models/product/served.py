@@ -42,8 +42,9 @@ PARSER, PRODUCT = committed_weights("subject_parser", 2), committed_weights("pro
 SPEC = InputSpec(WIDTH_PX, HEIGHT_PX, Resize.LETTERBOX)
 PRODUCT_SIDE_PX = 384
 CLOTHING_KIND_MIN_SCORE = 0.5
+"""Minimum probability of a kind that determines the category of a single garment."""
 MAX_PIXELS = 1 << 20
-"""Pixel limit of a second pass; above that of any picture of the data set."""
+"""Maximum number of pixels in a crop of the second pass; no picture of the data set exceeds it."""
 
 Array = npt.NDArray[np.float32]
 
@@ -55,11 +56,11 @@ class Models:
     parser: onnxruntime.InferenceSession
     product: onnxruntime.InferenceSession
 
-    def look(self, picture: Picture) -> tuple[Array, Array, float]:
-        """Run the parser on a picture, and again on the halves of a body if there is one.
+    def parse(self, picture: Picture) -> tuple[Array, Array, float]:
+        """Run the parser on a picture, and a second time on the halves of a body if it shows one.
 
         Returns:
-            Maps of the first look alone, [10, height, width]; maps of both looks; log odds of a
+            Maps of the first pass, [10, height, width]; merged maps of both passes; log odds of a
             dress.
         """
         first, dress = self._maps(picture)
@@ -68,27 +69,27 @@ class Models:
         return first, merge_maps(first, list(zip(halves, parts, strict=True))), dress
 
     def find(self, picture: Picture) -> list[Garment]:
-        """Find clothing in the maps, without other subjects."""
-        first, maps, dress = self.look(picture)
+        """Find clothing in the merged maps, without other subjects."""
+        first, maps, dress = self.parse(picture)
         return find_as_served(first, maps[: len(CLASSES)], dress)
 
     def serve(self, picture: Picture) -> list[FoundSubject]:
         """Find subjects as the service does."""
         shown = Shown(Image.fromarray(picture), picture.shape[1], picture.shape[0])
         whole = Box(0, 0, shown.width, shown.height)
-        maps, dress = self._ask(picture)
+        maps, dress = self._run_parser(picture)
         boxes = second_pass_boxes(whole, maps, SPEC, STRIDE)
-        parts = [(box, self._ask(crop_box(shown, box, MAX_PIXELS))[0]) for box in boxes]
+        parts = [(box, self._run_parser(crop_box(shown, box, MAX_PIXELS))[0]) for box in boxes]
         return find_subjects(
             shown, whole, maps, SPEC, STRIDE, second_pass=parts, dress_log_odds=dress
         )
 
     def _maps(self, picture: Picture) -> tuple[Array, float]:
-        found, dress = self._ask(picture)
+        found, dress = self._run_parser(picture)
         box = Box(0, 0, picture.shape[1], picture.shape[0])
         return without_letterbox(found, box, SPEC, STRIDE), dress
 
-    def _ask(self, picture: Picture) -> tuple[Array, float]:
+    def _run_parser(self, picture: Picture) -> tuple[Array, float]:
         image = letterbox(picture, WIDTH_PX, HEIGHT_PX)
         found, dress = self.parser.run(["maps", "dress"], {"image": image[None]})
         return found[0], float(dress[0, 0])

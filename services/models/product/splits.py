@@ -1,4 +1,4 @@
-"""Which pictures of the data set the models of product search learn from."""
+"""The training and held-out pictures of the models of product search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class ParserSplit:
-    """Pictures that the subject parser does not learn from."""
+    """Pictures that are excluded from the training of the subject parser."""
 
     street: list[str]
     """Numbers of the held-out street photos."""
@@ -23,12 +23,12 @@ class ParserSplit:
 
 @dataclass(frozen=True)
 class EmbeddingSplit:
-    """Pictures and products of the product embedding."""
+    """Folds of products, and held-out garments, of the product embedding."""
 
     folds: list[list[str]]
     """Names of the products of each fold of cross-validation."""
     garments_held_out: list[str]
-    """Garment photos that the heads do not learn from, relative to the data folder."""
+    """Garment photos excluded from the training of the heads, relative to the data folder."""
 
 
 def parser_split() -> ParserSplit:

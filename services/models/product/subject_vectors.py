@@ -1,4 +1,4 @@
-"""Vectors of the subjects of pictures as Embedding returns them, cached between runs."""
+"""Vectors of the subjects of pictures, as Embedding returns them; cached between runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ VERSION = "2"
 SPACE = f"{MODEL}@{VERSION}"
 FOLDER = CACHE / "products"
 BATCH = 8
-"""Pictures per call."""
+"""Number of pictures per call."""
 TIMEOUT_S = 300
+"""Timeout of a call, seconds."""
 INFER_TIMEOUT_S = 120
-"""Longer than the service's default, so that a busy machine only slows the run down."""
+"""Timeout of a run of a model, seconds; longer than the default, so that no call fails on a busy
+machine."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,7 +39,7 @@ def subject_vectors(data: Path, names: Sequence[str], *, subject_detection: bool
     Args:
         data: Folder of the data set.
         names: Names of pictures, relative to it.
-        subject_detection: Embed the main subject; else the whole picture.
+        subject_detection: Whether to embed the main subject instead of the whole picture.
 
     Returns:
         Unit vectors, float32 [names, D].
@@ -47,8 +49,8 @@ def subject_vectors(data: Path, names: Sequence[str], *, subject_detection: bool
     if not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         np.save(file, _embed(data, names, subject_detection=subject_detection))
-    kept: Floats = np.load(file)
-    return kept
+    vectors: Floats = np.load(file)
+    return vectors
 
 
 def _models() -> str:

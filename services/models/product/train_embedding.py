@@ -4,8 +4,7 @@
     python -m imagesearch_services.models.product.train_embedding
 
 Writes `deploy/triton/models/product/2/model.onnx`. The features of each picture are computed once
-and kept in the work folder, so an interrupted run continues. All later steps are closed form and
-take seconds.
+and cached in the work folder, so an interrupted run resumes. All later steps take seconds.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from imagesearch_services.models.efficientnet_lite2.onnx_files import export, qu
 from imagesearch_services.models.product.embedding_network import SIDE_PX, Extractor, Product
 from imagesearch_services.models.product.garment_heads import (
     Garments,
-    overall,
-    precision_of_kind,
-    tame,
+    global_average,
+    power_normalize,
+    precision_at_5,
     train_heads,
 )
 from imagesearch_services.models.product.garment_kinds import KINDS
@@ -57,16 +56,19 @@ from imagesearch_services.models.product.retrieval import (
 from imagesearch_services.models.product.splits import embedding_split
 
 SSCD_SIDE_PX = 288
+"""Side of the input of SSCD, pixels."""
 CALIBRATION_STEP = 10
-"""Every tenth picture sets the ranges of 8 bits or measures the loss."""
+"""Step between the training pictures that set quantization ranges or measure quantization loss."""
 OUTPUT = committed_weights("product", 2)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
-    parser.add_argument("--work", type=Path, default=FOLDER, help="keeps features between runs")
-    parser.add_argument("--without-sscd", action="store_true", help="do not measure SSCD's share")
+    parser.add_argument("--work", type=Path, default=FOLDER, help="folder of cached features")
+    parser.add_argument(
+        "--without-sscd", action="store_true", help="do not measure the variants with SSCD"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -85,10 +87,10 @@ def main() -> None:
     kinds = [KindParts.of(kind, pooled) for pooled in (groceries.pooled, clothes.pooled)]
     measure_retrieval(groceries, clothes, split.folds, kinds).report()
     projection = groceries.fit(np.ones(len(groceries.products), bool))
-    vectors = joined(projection(tame(overall(clothes.pooled)).numpy()), kinds[1].gated)
-    print(
-        f"garments, precision at 5 of the kind: {precision_of_kind(vectors, clothes):.3f} (release)"
+    vectors = joined(
+        projection(power_normalize(global_average(clothes.pooled)).numpy()), kinds[1].gated
     )
+    print(f"garments, precision at 5 of the kind: {precision_at_5(vectors, clothes):.3f} (release)")
     outputs = ["embedding", "attributes", "categories"]
     exact = options.work / "product.onnx"
     export(Product(projection, kind, sleeve), SIDE_PX, SIDE_PX, outputs, exact)
@@ -100,7 +102,7 @@ def main() -> None:
 
 
 def calibration_inputs(data: Path, held_out: Sequence[str]) -> list[Picture]:
-    """Return inputs for setting the ranges of 8 bits and for measuring the loss."""
+    """Return inputs that set the quantization ranges or measure the quantization loss."""
     excluded = {data / name for name in held_out}
     learned = [*shelf(data), *(file for file in garments(data) if file not in excluded)]
     pictures = (subject_of(file) for file in learned[::CALIBRATION_STEP])
@@ -115,7 +117,7 @@ def read_groceries(data: Path, extractor: Path, work: Path, sscd: Path | None) -
     pooled = torch.from_numpy(np.stack(cached(files, data, extractor, work / "pooled")))
     return Groceries(
         pooled,
-        tame(overall(pooled)).numpy(),
+        power_normalize(global_average(pooled)).numpy(),
         np.array([*range(len(names)), *(names.index(file.parent.name) for file in shelves)]),
         np.arange(len(files)) < len(shop),
         None if sscd is None else unit(np.stack(cached(files, data, sscd, work / "sscd"))),
@@ -138,7 +140,7 @@ def cached(files: Sequence[str], data: Path, model: Path, folder: Path) -> list[
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model, options)
-    # SSCD accepts any size.
+    # The input of SSCD has no fixed size.
     side = SIDE_PX if session.get_inputs()[0].shape[1] == SIDE_PX else SSCD_SIDE_PX
     fit_into = letterbox if side == SIDE_PX else squash
     results, start = [], time.monotonic()
@@ -164,7 +166,7 @@ def subject_of(file: Path) -> Picture:
 
 
 def compare(exact: Path, quantized: Path, pictures: list[Picture]) -> None:
-    """Print size, time and loss of the quantized model, on pictures that did not set the ranges."""
+    """Print size, time and quantization loss, on pictures that did not set the ranges."""
     reference: list[Array] = []
     for file in (exact, quantized):
         for threads in (1, 2):
@@ -183,7 +185,7 @@ def compare(exact: Path, quantized: Path, pictures: list[Picture]) -> None:
             same = outputs[1][:, :count].argmax(1) == reference[1][:, :count].argmax(1)
             print(
                 f"{file.stem}: {file.stat().st_size / 1e6:.1f} MB, {threads} thread(s) "
-                f"{np.median(took_ms):.0f} ms a picture, cosine to float32 {cosines.mean():.4f} "
+                f"{np.median(took_ms):.0f} ms per picture, cosine to float32 {cosines.mean():.4f} "
                 f"(minimum {cosines.min():.4f}), same kind {same.mean():.3f}"
             )
 

