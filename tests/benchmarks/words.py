@@ -22,7 +22,7 @@ COUNTS = {"docstring": 20, "comment": 20, "error": 10, "log event": 10}
 """Number of texts of each kind in the sample."""
 ERRORS = {"ServiceError", "field_error", "missing_field"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception"}
-DIRECTIVES = ("# noqa", "# type:", "# ruff:")
+DIRECTIVES = ("# fmt:", "# noqa", "# ruff:", "# type:")
 """Prefixes of comments that configure tools."""
 
 

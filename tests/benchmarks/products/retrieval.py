@@ -1,12 +1,12 @@
-"""Measures how well the suite finds products, with and without subject detection.
+"""Measure the recall of products by the suite, with and without subject detection.
 
     python -m tests.benchmarks.products.retrieval
 
-Groceries: 55 catalogue pictures are stored, shelf photos are the queries. Garments: photos of all
-kinds are stored, others are the queries; a match of the same kind is correct. All calls use the
-public contract and the released models. Their embedding was trained on these groceries, but on no
-garment that is stored or searched here. For products that it was not trained on, see the five folds
-of `imagesearch_services.models.product.train_embedding`.
+Groceries: 55 catalogue pictures are stored, and shelf photos are the queries. Garments: photos of
+all kinds are stored, and other photos are the queries; a match of the same kind is correct. All
+calls use the public contract and the released models. The embedding was trained on these groceries,
+but on none of these garments. `imagesearch_services.models.product.train_embedding` measures
+products that were not used in training, by five-fold cross-validation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STORED_PER_KIND = 14
 """Together with `QUERIES_PER_KIND`, the number of held-out photos of the rarest kind."""
 QUERIES_PER_KIND = 10
 DEPTHS = (1, 5, 10)
-"""Depths of the recall of groceries."""
+"""Numbers of results at which the recall of groceries is measured."""
 
 
 def folder_of(name: str) -> str:
@@ -37,15 +37,15 @@ def folder_of(name: str) -> str:
 
 
 def from_each_folder(names: Sequence[str], start: int, count: int) -> list[str]:
-    """Return `count` names of each folder, from `start` on."""
-    kept: dict[str, list[str]] = {}
+    """Return `count` names of each folder, starting at index `start`."""
+    by_folder: dict[str, list[str]] = {}
     for name in names:
-        kept.setdefault(folder_of(name), []).append(name)
-    return [name for group in kept.values() for name in group[start : start + count]]
+        by_folder.setdefault(folder_of(name), []).append(name)
+    return [name for group in by_folder.values() for name in group[start : start + count]]
 
 
 class Shop:
-    """A product library whose entity ids name what the pictures show."""
+    """A product library in which the entity id of a picture is its product or kind."""
 
     def __init__(
         self, client: Client, data: Path, name: str, goods: dict[str, str], *, detect: bool
@@ -53,11 +53,11 @@ class Shop:
         """Create the library and store the goods.
 
         Args:
-            client: of the suite.
-            data: folder of the pictures.
-            name: id of the library.
-            goods: what each picture shows, by the picture's name.
-            detect: whether subjects are detected.
+            client: Client of the suite.
+            data: Folder of the data set.
+            name: Id of the library.
+            goods: Product or kind of each picture, by name of the picture.
+            detect: Whether subjects are detected.
         """
         self._client = client
         self._data = data
@@ -69,15 +69,15 @@ class Shop:
             batch = [
                 request_builders.add_image(
                     image=(data / picture).read_bytes(),
-                    entity_id=shows,
+                    entity_id=entity_id,
                     subject_detection=detect,
                 )
-                for picture, shows in rows[start : start + BATCH]
+                for picture, entity_id in rows[start : start + BATCH]
             ]
             client.batch_add_images(parent=self._parent, requests=batch)
 
     def ranks(self, pictures: Sequence[str]) -> list[list[str]]:
-        """Search with pictures; returns the entity ids of each one's first matches, best first."""
+        """Search with pictures; returns the entity ids of each picture's matches, best first."""
         ranked = []
         for start in range(0, len(pictures), BATCH):
             searches = [

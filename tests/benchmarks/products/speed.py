@@ -1,14 +1,14 @@
-"""Measures the cost of subject detection in a product search.
+"""Measure the cost of subject detection in a product search.
 
     python -m tests.benchmarks.products.speed
 
 One client searches through the whole suite with street photos that the parser was not trained on,
-and with catalogue pictures. Each picture is searched in three ways, interleaved in one run:
+and with catalogue pictures. Each picture is searched in three ways, which alternate in one run:
 
 - without detection (the whole picture);
 - with detection;
-- with detection in two calls: `DetectSubjects`, then a search with the main subject's box. This
-  would be the cost if one call could not do both.
+- with detection in two calls: `DetectSubjects`, then a search with the main subject's box. This is
+  the cost for clients that do not combine both in a single call.
 
 Afterwards each model runs alone on Triton, one picture at a time. Prints Markdown.
 """
@@ -34,7 +34,7 @@ from tests.triton_server import prepared_models, running_triton
 ADD_BATCH = 20
 MODEL_RUNS = 40
 WARM_UP = 5
-"""First searches and model runs that are not measured."""
+"""Number of first searches and model runs that are not measured."""
 STEPS = ("embed:decode", "embed:find_subjects", "embed:preprocess", "embed:infer", "embed", "query")
 
 Search = Callable[[Client, str, bytes], SearchImagesResponse]
@@ -92,7 +92,7 @@ def stock(client: Client, data: Path, count: int) -> str:
 
 
 def measure(client: Client, parent: str, queries: Sequence[bytes]) -> Iterator[str]:
-    """Search with each picture in every way; yields the lines of the table of medians."""
+    """Search with each picture in every way; yields the lines of a table of medians."""
     durations_ms: dict[str, list[float]] = {name: [] for name in SEARCHES}
     steps_ms: dict[tuple[str, str], list[float]] = {}
     subjects = []
