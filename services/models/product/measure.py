@@ -56,7 +56,7 @@ from imagesearch_services.models.product.splits import embedding_split, parser_s
 
 MIN_OVERLAP = 0.5
 """Minimum intersection over union of a detected box and a true box."""
-EVEN_MIN_SCORE = 0.6
+SINGLE_MIN_SCORE = 0.6
 """Minimum score of all categories, in the variants with a single minimum."""
 TIMED_RUNS = 60
 """Number of timed runs of each model."""
@@ -152,19 +152,19 @@ def measure_street(models: Models, photos: Sequence[Path]) -> None:
         truth.append(segment_garments(np.stack(labels).astype(np.float32)))
         first, both, dress = models.parse(picture)
         parsed.append((first[: len(CLASSES)], both[: len(CLASSES)], dress))
-    even = (EVEN_MIN_SCORE,) * len(CATEGORIES)
+    min_scores = (SINGLE_MIN_SCORE,) * len(CATEGORIES)
     variants: dict[str, list[list[Garment]]] = {
-        f"each cell on its own, scores from {EVEN_MIN_SCORE}": [
-            segment_garments(first, even) for first, _, _ in parsed
+        f"each cell independently, scores from {SINGLE_MIN_SCORE}": [
+            segment_garments(first, min_scores) for first, _, _ in parsed
         ],
-        f"an outfit per body, scores from {EVEN_MIN_SCORE}": [
-            find_garments(first, even) for first, _, _ in parsed
+        f"an outfit per body, scores from {SINGLE_MIN_SCORE}": [
+            find_garments(first, min_scores) for first, _, _ in parsed
         ],
         "… and the log odds of a dress, accessories with twice the weight": [
-            find_garments(first, even, dress_log_odds=dress) for first, _, dress in parsed
+            find_garments(first, min_scores, dress_log_odds=dress) for first, _, dress in parsed
         ],
         "… and a second pass": [
-            find_garments(both, even, dress_log_odds=dress) for _, both, dress in parsed
+            find_garments(both, min_scores, dress_log_odds=dress) for _, both, dress in parsed
         ],
         "… and scores by category": [
             find_as_served(first, both, dress) for first, both, dress in parsed
