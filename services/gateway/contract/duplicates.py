@@ -11,6 +11,7 @@ from imagesearch.gateway.v1 import search_pb2
 from imagesearch_services.common.errors import field_error
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
+from imagesearch_services.gateway.contract.fields import read_bounds
 from imagesearch_services.gateway.contract.filter_parser import parse_filter
 from imagesearch_services.gateway.contract.images import read_image_id, write_image
 from imagesearch_services.gateway.duplicates.model import (
@@ -36,11 +37,7 @@ _POLICIES = {
 
 def read_duplicates_request(request: search_pb2.FindDuplicatesRequest) -> DuplicatesRequest:
     library_id = names.parse_library_name(request.parent, field="parent")
-    min_score = max_rate = None
-    if request.HasField("min_score"):
-        min_score = limits.check_min_score(request.min_score)
-    if request.HasField("max_false_positive_rate"):
-        max_rate = limits.check_max_false_positive_rate(request.max_false_positive_rate)
+    min_score, max_rate = read_bounds(request)
     if request.keep not in _POLICIES:
         raise field_error("keep", f"{request.keep} is not a KeepPolicy")
     keep = _POLICIES[request.keep]

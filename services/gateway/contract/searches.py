@@ -10,7 +10,7 @@ from imagesearch_services.common.errors import field_error, missing_field
 from imagesearch_services.common.types import Category
 from imagesearch_services.gateway import names
 from imagesearch_services.gateway.contract import limits
-from imagesearch_services.gateway.contract.fields import optional_bool
+from imagesearch_services.gateway.contract.fields import optional_bool, read_bounds
 from imagesearch_services.gateway.contract.filter_parser import parse_filter
 from imagesearch_services.gateway.contract.images import read_image_id, write_image
 from imagesearch_services.gateway.filters import category_is, conjunction
@@ -35,11 +35,7 @@ _RELATIONS = {
 def read_search(request: search_pb2.SearchImagesRequest) -> SearchRequest:
     library_id = names.parse_library_name(request.parent, field="parent")
     category = type_messages.read_category(request.category)
-    min_score = max_rate = None
-    if request.HasField("min_score"):
-        min_score = limits.check_min_score(request.min_score)
-    if request.HasField("max_false_positive_rate"):
-        max_rate = limits.check_max_false_positive_rate(request.max_false_positive_rate)
+    min_score, max_rate = read_bounds(request)
     if request.relation not in _RELATIONS:
         raise field_error("relation", f"{request.relation} is not a Relation")
     return SearchRequest(
