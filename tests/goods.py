@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIZE = (480, 360)
 BOX = (150, 70, 330, 310)
-"""Bounding box of the product, pixels."""
+"""Bounding box of the product, in pixels."""
 RED, BLUE, GREEN = "#c01c28", "#2352be", "#328c3c"
 
 

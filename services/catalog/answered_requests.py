@@ -16,10 +16,10 @@ from imagesearch_services.catalog.tasks import KeyedLocks
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
 
 KEPT_S = 2 * 3600.0
-"""Lifetime of a stored answer, seconds; the contract promises an hour."""
+"""Lifetime of a stored answer, in seconds; the contract promises an hour."""
 
 MAX_REQUEST_ID_BYTES = 128
-"""Maximum length of a request id, bytes of UTF-8."""
+"""Maximum length of a request id, in bytes of UTF-8."""
 
 PRUNE_INTERVAL_S = 600.0
 PRUNE_POINTS = 1000

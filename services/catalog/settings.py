@@ -39,7 +39,7 @@ class Settings:
     write_consistency: int
     """WRITE_CONSISTENCY: replicas that must acknowledge a write."""
     timeout_s: float
-    """TIMEOUT_S: maximum duration of a call to the server, seconds."""
+    """TIMEOUT_S: maximum duration of a call to the server, in seconds."""
     indexing_threshold: int
     """INDEXING_THRESHOLD: unindexed vectors that start the build of an HNSW index; 0: never."""
     indexing_threads: int
@@ -67,9 +67,9 @@ class Settings:
     blob_secret_access_key: str = field(repr=False)
     """BLOB_SECRET_ACCESS_KEY: never logged."""
     blob_timeout_s: float
-    """BLOB_TIMEOUT_S: maximum time that adding and searching wait for the store, seconds."""
+    """BLOB_TIMEOUT_S: maximum time that adding and searching wait for the store, in seconds."""
     blob_sweep_interval_s: float
-    """BLOB_SWEEP_INTERVAL_S: interval between sweeps for orphaned thumbnails, seconds."""
+    """BLOB_SWEEP_INTERVAL_S: interval between sweeps for orphaned thumbnails, in seconds."""
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] | None = None) -> Settings:

@@ -29,7 +29,7 @@ def request_id() -> str:
 
 
 def time_remaining_s(default: float) -> float:
-    """Return the maximum duration of an outgoing call, seconds.
+    """Return the maximum duration of an outgoing call, in seconds.
 
     This is the remaining time of the current call, at most `default`.
     """

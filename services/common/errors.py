@@ -83,7 +83,7 @@ class ServiceError(Exception):
             message: one sentence for people, without secrets and file paths.
             metadata: details for programs. The proto lists the keys of each reason.
             fields: invalid fields of the request.
-            retry_after_s: recommended delay before a retry, seconds.
+            retry_after_s: recommended delay before a retry, in seconds.
         """
         super().__init__(message)
         self.reason = reason

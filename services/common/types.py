@@ -141,9 +141,9 @@ class PictureInfo:
     """Properties of a picture file."""
 
     width: int
-    """Width of the picture as shown, pixels."""
+    """Width of the picture as shown, in pixels."""
     height: int
-    """Height of the picture as shown, pixels."""
+    """Height of the picture as shown, in pixels."""
     size_bytes: int
     sha256: str
     """SHA-256 of the file, 64 lower-case hexadecimal digits."""

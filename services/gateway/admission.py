@@ -23,7 +23,7 @@ class Admission:
         Args:
             budget: maximum total size in progress, in the unit of the sizes (bytes of requests).
             refusal: message of the error.
-            retry_after_s: recommended delay before a retry, seconds.
+            retry_after_s: recommended delay before a retry, in seconds.
         """
         self._budget = budget
         self._in_flight = 0

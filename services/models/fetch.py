@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imagesearch_services.models.manifest import Wheel
 
 PIP_TIMEOUT_S = 900
-"""Maximum duration of a run of pip, seconds."""
+"""Maximum duration of a run of pip, in seconds."""
 TAIL_LINES = 5
 """Number of last lines of pip's error output that an error message contains."""
 

@@ -41,9 +41,9 @@ PICTURES = 20
 THUMBNAILS = 20
 """Number of thumbnails per check; all pairs are checked."""
 RETRY_S = 0.02
-"""Delay before a refused call is repeated, seconds."""
+"""Delay before a refused call is repeated, in seconds."""
 WARM_UP_S = 0.5
-"""Duration of the load before the first measured call, seconds."""
+"""Duration of the load before the first measured call, in seconds."""
 
 Send = Callable[[], Awaitable[Any]]
 

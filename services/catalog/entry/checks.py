@@ -10,11 +10,11 @@ from imagesearch_services.common.errors import field_error, missing_field
 from imagesearch_services.common.types import TagValue
 
 MAX_ID_BYTES = 255
-"""Maximum length of image and entity ids, bytes of UTF-8."""
+"""Maximum length of image and entity ids, in bytes of UTF-8."""
 MAX_TAGS = 64
 """Maximum tags per entry."""
 MAX_TAG_VALUE_BYTES = 1024
-"""Maximum length of a string tag, bytes of UTF-8."""
+"""Maximum length of a string tag, in bytes of UTF-8."""
 MAX_CUSTOM_CONTENT_BYTES = 4096
 MAX_FEATURES_BYTES = 256 * 1024
 MAX_THUMBNAIL_BYTES = 1024 * 1024

@@ -36,7 +36,7 @@ from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
 
 ABANDONED_AFTER_S = 600.0
-"""Age from which an unfinished creation or deletion counts as abandoned, seconds.
+"""Age from which an unfinished creation or deletion counts as abandoned, in seconds.
 
 Only where several Catalogs share an engine; a single Catalog knows that its own are.
 """

@@ -27,7 +27,7 @@ from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 RETRY_S = 60.0
-"""Delay before a failed sweep or deletion is retried, seconds."""
+"""Delay before a failed sweep or deletion is retried, in seconds."""
 
 
 class Sweeper:

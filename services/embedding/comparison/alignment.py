@@ -28,12 +28,12 @@ MAX_MATCHES = 400
 """Maximum matches of features that are used."""
 
 THUMBNAIL_PX = 32
-"""Side of the square thumbnails that are correlated in eight orientations, pixels."""
+"""Side of the square thumbnails that are correlated in eight orientations, in pixels."""
 MIN_THUMBNAIL_CORRELATION = 0.5
 """Minimum correlation of two thumbnails for an orientation to become a candidate."""
 
 AGREEMENT_SIDE_PX = 256
-"""Maximum long side of the overlap when it is compared, pixels."""
+"""Maximum long side of the overlap when it is compared, in pixels."""
 MIN_OVERLAP = 0.01
 """Minimum share of each picture that the other must show in an alignment."""
 
@@ -52,12 +52,12 @@ FREEDOM_GAIN = 1.01
 improve it slightly."""
 
 BEND_SMOOTHING_PX = 8.0
-"""Standard deviation of the blur that smooths the displacements of the refinement, pixels."""
+"""Standard deviation of the blur that smooths the displacements of the refinement, in pixels."""
 MAX_BEND = 0.06
 """Maximum displacement of the non-rigid refinement, as a share of the overlap's long side: enough
 for warped paper and lens distortion, too little to move distant parts onto each other."""
 MIN_BEND_SIDE_PX = 32
-"""Minimum shorter side of an overlap that is refined, pixels."""
+"""Minimum shorter side of an overlap that is refined, in pixels."""
 MIN_BEND_AGREEMENT = 0.3
 """Minimum agreement of an alignment that is refined."""
 
@@ -105,7 +105,7 @@ def align(first: View, second: View, *, side_px: int = AGREEMENT_SIDE_PX) -> Ali
     Args:
         first: picture.
         second: picture.
-        side_px: maximum long side of the overlap when it is compared, pixels.
+        side_px: maximum long side of the overlap when it is compared, in pixels.
 
     Returns:
         The alignment with the best agreement; None if no transformation is plausible.

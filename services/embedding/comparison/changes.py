@@ -37,13 +37,13 @@ OVERLAY_EDGE_PX = 6
 """Distance at which a cover, or the surroundings of a pasted picture, still affect smoothed pixels.
 """
 EDGE_PX = 2
-"""Width of the margin inside the overlap's outline that is ignored, pixels."""
+"""Width of the margin inside the overlap's outline that is ignored, in pixels."""
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue (ITU-R BT.601)."""
 SAMPLE_STRIDE = 3
 """Stride of the pixels that the color fit uses."""
 BLURRED_REACH_PX = 10
-"""Maximum displacement of a grey level in a blurred or bent copy, pixels."""
+"""Maximum displacement of a grey level in a blurred or bent copy, in pixels."""
 FIT_ITERATIONS = 3
 """Iterations of a robust fit; each ignores the outliers of the previous fit."""
 

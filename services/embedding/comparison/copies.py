@@ -25,14 +25,14 @@ MAX_PICTURES = 100
 MAX_PAIRS = 1000
 """Maximum pairs of thumbnails per call."""
 MAX_SIDE_PX = 1024
-"""Maximum side of a thumbnail, pixels."""
+"""Maximum side of a thumbnail, in pixels."""
 
 LIMITS = ExtractionLimits(max_features=300)
 """Limits of the features of a thumbnail, chosen at 320 px: more features take longer and find no
 more copies."""
 AGREEMENT_SIDE_PX = 256
-"""Maximum long side of the overlap when it is compared, pixels; at 160 px, one pair in a hundred is
-judged worse."""
+"""Maximum long side of the overlap when it is compared, in pixels; at 160 px, one pair in a hundred
+is judged worse."""
 FEATURES_SCALE = 0.5
 """Scale factor of a thumbnail before features are extracted: full scale takes three times as long
 and finds no more copies."""

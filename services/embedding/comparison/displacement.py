@@ -19,9 +19,9 @@ from imagesearch_services.embedding.comparison.view import Floats, Grey, Mask, V
 from imagesearch_services.embedding.features import geometric_check
 
 SIDE_PX = 512
-"""Maximum long side of the overlap, pixels."""
+"""Maximum long side of the overlap, in pixels."""
 MIN_SIDE_PX = 32
-"""Minimum shorter side of the overlap, pixels."""
+"""Minimum shorter side of the overlap, in pixels."""
 EDGE_PX = 17
 """Side of the kernel that erodes the overlap, pixels: the side of the correlated windows."""
 TEXTURED_SHARE = 0.7
@@ -35,7 +35,7 @@ MIN_POINTS = 200
 MAX_POINTS = 4000
 """Maximum pixels of a measurement; more are subsampled."""
 TOLERANCE_PX = 1.0
-"""Maximum reprojection error of an inlier of the homography, pixels."""
+"""Maximum reprojection error of an inlier of the homography, in pixels."""
 PERCENTILE = 75.0
 """Percentile of the distances that is returned."""
 

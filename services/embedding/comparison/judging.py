@@ -22,7 +22,7 @@ from imagesearch_services.embedding.pictures.picture_file import Picture, Pictur
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640
-"""Maximum long side of the compared pictures, pixels; smaller pictures are not enlarged."""
+"""Maximum long side of the compared pictures, in pixels; smaller pictures are not enlarged."""
 
 Inputs = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -15,9 +15,9 @@ from skimage.metrics import structural_similarity
 from imagesearch_services.embedding.comparison.view import Mask, Pixels, grey_of
 
 MEASURED_SIDE_PX = 256
-"""Maximum long side of whole pictures that are compared pixel by pixel, pixels."""
+"""Maximum long side of whole pictures that are compared pixel by pixel, in pixels."""
 SSIM_WINDOW_PX = 7
-"""Side of the windows of the structural similarity, pixels."""
+"""Side of the windows of the structural similarity, in pixels."""
 
 
 def pixel_measures(first: Pixels, second: Pixels) -> dict[str, float]:

@@ -12,12 +12,12 @@ from imagesearch_services.embedding.features import geometric_check
 from imagesearch_services.embedding.features.geometric_check import Matrix, Size
 
 MIN_SIDE_PX = 24
-"""Shorter side below which an overlap is not reduced, pixels."""
+"""Shorter side below which an overlap is not reduced, in pixels."""
 SMOOTHING_PX = 1.5
-"""Standard deviation of the blur before correlation, pixels; it suppresses the effects of filters
-and compression."""
+"""Standard deviation of the blur before correlation, in pixels; it suppresses the effects of
+filters and compression."""
 WINDOW_PX = 17
-"""Side of the windows whose correlations are measured, pixels."""
+"""Side of the windows whose correlations are measured, in pixels."""
 MIN_CONTRAST = 4.0
 """Minimum standard deviation of a window whose correlation is significant, grey levels."""
 
@@ -45,7 +45,7 @@ def overlap_of(first: View, second: View, matrix: Matrix, *, side_px: int) -> Ov
         first: picture.
         second: picture.
         matrix: homography from the first picture's pixels to the second's.
-        side_px: maximum long side of the overlap, pixels.
+        side_px: maximum long side of the overlap, in pixels.
 
     Returns:
         The overlap; None if it is narrower than two pixels.

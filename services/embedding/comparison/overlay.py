@@ -16,13 +16,13 @@ from imagesearch_services.embedding.features.geometric_check import Matrix, Poin
 Color = tuple[int, int, int]
 
 PANEL_PX = 420
-"""Long side of each panel, pixels; smaller pictures are enlarged to it."""
+"""Long side of each panel, in pixels; smaller pictures are enlarged to it."""
 GAP_PX = 16
-"""Space around each panel, pixels."""
+"""Space around each panel, in pixels."""
 CAPTION_PX = 30
-"""Height of the captions, pixels."""
+"""Height of the captions, in pixels."""
 LINE_PX = 3
-"""Width of outlines, pixels."""
+"""Width of outlines, in pixels."""
 BACKGROUND = (255, 255, 255)
 INK = (40, 40, 40)
 FIRST_COLOR = (214, 90, 0)

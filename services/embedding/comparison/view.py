@@ -51,7 +51,7 @@ class View:
 
     @property
     def size(self) -> Size:
-        """Width and height, pixels."""
+        """Width and height, in pixels."""
         return self.grey.shape[1], self.grey.shape[0]
 
 

@@ -39,8 +39,8 @@ class Canvas:
 
         Args:
             picture: uint8 RGB, [height, width, 3]; must lie inside the canvas.
-            left: x of its left edge, pixels.
-            top: y of its top edge, pixels.
+            left: x of its left edge, in pixels.
+            top: y of its top edge, in pixels.
         """
         height, width = picture.shape[:2]
         self.pixels[top : top + height, left : left + width] = picture
@@ -108,8 +108,8 @@ class Canvas:
         Args:
             alpha: uint8 opacity, [height, width, 1].
             color: an RGB color, [3], or a color for each pixel, [height, width, 3].
-            left: x of the left edge, pixels; may be negative.
-            top: y of the top edge, pixels; may be negative.
+            left: x of the left edge, in pixels; may be negative.
+            top: y of the top edge, in pixels; may be negative.
         """
         height, width = alpha.shape[:2]
         x, y = max(0, -left), max(0, -top)

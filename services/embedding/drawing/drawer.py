@@ -45,7 +45,7 @@ MAX_THUMBNAIL_PIXELS = 1_000_000
 MAX_LINES = 20
 """Maximum lines of a label or a caption."""
 MAX_LINE_BYTES = 4096
-"""Maximum length of a line, bytes of UTF-8."""
+"""Maximum length of a line, in bytes of UTF-8."""
 MAX_CORNER_PX = 1e6
 """Upper bound of a corner's absolute coordinates, pixels; outlines are clipped to the picture."""
 

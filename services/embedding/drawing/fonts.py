@@ -61,7 +61,7 @@ def rasterize(text: str, style: Style) -> tuple[Pixels, int]:
 
     Returns:
         uint8 RGBA with straight alpha, cropped to the ink, [height, width, 4], and the distance
-        from the top of the row to the top of the ink, pixels.
+        from the top of the row to the top of the ink, in pixels.
     """
     return (_rasterize_with_pango if has_fonts() else _rasterize_with_pillow)(text, style)
 

@@ -143,5 +143,5 @@ def bounding_box(points: Sequence[Point]) -> Box:
 
 
 def _padding(metrics: Metrics) -> int:
-    """Return the space between the text of a label and the edge of its plate, pixels."""
+    """Return the space between the text of a label and the edge of its plate, in pixels."""
     return max(2, metrics.font // 4)

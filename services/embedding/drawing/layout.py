@@ -31,7 +31,7 @@ CELL_ASPECT_RANGE = (0.7, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Lengths that all parts of a layout share, pixels."""
+    """Lengths that all parts of a layout share, in pixels."""
 
     side: int
     """Maximum width and height of the drawing."""
@@ -54,7 +54,7 @@ class Cell:
     aspect_ratio: float
     """Width of the thumbnail divided by its height."""
     lines: Sequence[tuple[int, int]]
-    """Width and height of each line of the caption when it is set in one row, pixels."""
+    """Width and height of each line of the caption when it is set in one row, in pixels."""
     width: int = 0
     """Width of the thumbnail in its own pixels; 0 for an empty frame."""
 
@@ -66,7 +66,7 @@ class PlacedCell:
     frame: Box
     """The box that the thumbnail is fitted into, whole pixels."""
     caption_top: int
-    """y of the top edge of the caption, pixels."""
+    """y of the top edge of the caption, in pixels."""
     rows_per_line: Sequence[int]
     """Maximum rows for each line of the caption."""
 
@@ -125,7 +125,7 @@ def _arrangements(
 
 
 def _cell_widths(cells: Sequence[Cell], metrics: Metrics) -> list[int]:
-    """Return the thumbnail widths to try, ascending, pixels."""
+    """Return the thumbnail widths to try, ascending, in pixels."""
     smallest = math.ceil(MIN_CELL_EM * metrics.font)
     median_width = sorted(cell.width for cell in cells)[len(cells) // 2]
     widest = max(READABLE_CELL_EM * metrics.font, median_width)
@@ -140,11 +140,11 @@ class _Captions(NamedTuple):
     """The captions of cells of one width."""
 
     width: int
-    """Width of each cell, pixels."""
+    """Width of each cell, in pixels."""
     rows_per_line: Sequence[Sequence[int]]
     """Maximum rows for each line, by cell."""
     heights: Sequence[int]
-    """Height of each cell's caption, pixels."""
+    """Height of each cell's caption, in pixels."""
 
     @classmethod
     def of(cls, cells: Sequence[Cell], width: int) -> _Captions:
@@ -261,9 +261,9 @@ class _Margins(NamedTuple):
         """Round a picture's size and add margins up to the minimum size of the area for labels.
 
         Args:
-            width: width of the scaled picture, pixels.
-            height: height of the scaled picture, pixels.
-            max_room: upper bound of that minimum size, pixels.
+            width: width of the scaled picture, in pixels.
+            height: height of the scaled picture, in pixels.
+            max_room: upper bound of that minimum size, in pixels.
             metrics: lengths of the layout.
         """
         rounded_width, rounded_height = max(1, round(width)), max(1, round(height))

@@ -28,11 +28,11 @@ class Label:
     """A label to place next to its box."""
 
     box: Box
-    """The labelled box, pixels."""
+    """The labelled box, in pixels."""
     width: int
-    """Width of the label, pixels."""
+    """Width of the label, in pixels."""
     height: int
-    """Height of the label, pixels."""
+    """Height of the label, in pixels."""
     corners: Sequence[tuple[float, float]] = ()
     """Corners (x, y) of a shape that does not fill `box`, whose label may touch its top or bottom
     corner; empty for an upright box."""

@@ -49,7 +49,7 @@ class Annotation:
     """A polygon to draw on a picture, and its label."""
 
     points: Sequence[Point]
-    """Corners (x, y), pixels of the picture as shown."""
+    """Corners (x, y), in pixels of the picture as shown."""
     lines: Sequence[str] = ()
     """Lines of the label; empty: no label."""
     is_highlighted: bool = False
@@ -60,9 +60,9 @@ class Thumbnail:
     """A thumbnail that is decoded when its size in the drawing is known, which may save time."""
 
     width: int
-    """Width as shown, pixels."""
+    """Width as shown, in pixels."""
     height: int
-    """Height as shown, pixels."""
+    """Height as shown, in pixels."""
     decode: Callable[[float], Pixels | None]
     """Decodes the file, given the maximum factor by which decoding may divide the sides. Returns
     uint8 RGB, [height, width, 3], or None if the file is damaged."""

@@ -37,11 +37,11 @@ from imagesearch_services.embedding.pictures.picture_file import Picture
 Pixels = npt.NDArray[np.uint8]
 
 STORED_SIDE_PX = 400
-"""Long side at which stored elements are described, pixels."""
+"""Long side at which stored elements are described, in pixels."""
 STORED_LIMITS = ExtractionLimits(max_features=250, border_px=24)
 """Limits of the features of a stored element."""
 QUERY_SIDE_PX = 800
-"""Long side at which queries are described, pixels."""
+"""Long side at which queries are described, in pixels."""
 QUERY_LIMITS = ExtractionLimits(max_features=3000, border_px=0)
 """Limits of the features of a query."""
 
@@ -54,7 +54,7 @@ class WorkingImage:
     """A region of a picture, resized for description."""
 
     region: Box
-    """The region, pixels of the picture as shown."""
+    """The region, in pixels of the picture as shown."""
     grey: Grey
     """Grey levels, uint8 [height, width]."""
     rgb: Pixels | None = None

@@ -33,7 +33,7 @@ QUERY_KEYPOINT_BYTES = 20
 MAX_KEYPOINTS = 4000
 """Maximum keypoints of a picture."""
 MAX_COORDINATE_PX = 65_536
-"""Upper bound of the coordinates and sizes of keypoints, pixels."""
+"""Upper bound of the coordinates and sizes of keypoints, in pixels."""
 POINT_STEPS = 64
 """Quantization steps of a stored keypoint's position, per pixel."""
 SIZE_STEPS = 16
@@ -65,9 +65,9 @@ class StoredElement:
     """Features of a stored element."""
 
     width: int
-    """Width of the working image, pixels."""
+    """Width of the working image, in pixels."""
     height: int
-    """Height of the working image, pixels."""
+    """Height of the working image, in pixels."""
     keypoints: Keypoints
     codes: npt.NDArray[np.uint8]
     """Product quantization codes of the descriptors, [n, code bytes]."""
@@ -101,7 +101,7 @@ class StoredElement:
 
         Args:
             raw: bytes that `to_bytes` wrote.
-            code_bytes: length of a descriptor's code, bytes.
+            code_bytes: length of a descriptor's code, in bytes.
             field: the request field that errors name.
 
         Raises:
@@ -135,11 +135,11 @@ class QueryFeatures:
     """Features of a query."""
 
     region: Box
-    """The described region, pixels of the picture as shown."""
+    """The described region, in pixels of the picture as shown."""
     width: int
-    """Width of the working image, pixels."""
+    """Width of the working image, in pixels."""
     height: int
-    """Height of the working image, pixels."""
+    """Height of the working image, in pixels."""
     keypoints: Keypoints
     projected: Floats
     """Projected descriptors, [n, components]."""

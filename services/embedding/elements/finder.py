@@ -58,7 +58,7 @@ class Extracted:
 
     info: PictureInfo
     box: Box
-    """The described region, pixels of the picture as shown."""
+    """The described region, in pixels of the picture as shown."""
     features: bytes
     """Serialized local features and, if requested, regional features."""
     keypoint_count: int
@@ -80,13 +80,13 @@ class Purpose:
     for_query: bool
     """Whether the pictures are queries rather than elements to store."""
     thumbnail_max_side_px: int = 0
-    """Maximum long side of the thumbnails, pixels; 0: no thumbnails."""
+    """Maximum long side of the thumbnails, in pixels; 0: no thumbnails."""
     regional_space: str = ""
     """Vector space of the dense model; empty: no regional features."""
 
     @property
     def side_px(self) -> int:
-        """Long side of the working image, pixels."""
+        """Long side of the working image, in pixels."""
         return QUERY_SIDE_PX if self.for_query else STORED_SIDE_PX
 
 

@@ -23,7 +23,7 @@ FLAT_RANGE = 6
 EDGE_STRENGTH = 50
 """Gradient magnitude (Sobel, summed over the channels) above which a pixel is an edge."""
 NEAR_EDGE_PX = 3
-"""Maximum distance of a pixel from an edge to count as near it, pixels."""
+"""Maximum distance of a pixel from an edge to count as near it, in pixels."""
 PEAK_RADIUS, SURROUND_RADIUS, SUPPRESSION_RADIUS = 1, 3, 2
 """Radii of a color, of the similar colors around it, and of non-maximum suppression, bins."""
 

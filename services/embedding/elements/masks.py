@@ -12,7 +12,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 MASK_SIDE_PX = 128
-"""Long side of a segment's mask, pixels."""
+"""Long side of a segment's mask, in pixels."""
 MIN_CORE_PIXELS = 12
 """Number of pixels that an eroded mask must exceed for the segment's color to be estimated in it.
 """
@@ -21,7 +21,7 @@ MIN_CONTRAST = 60
 BACKGROUND_SHRINK = 4
 """Factor by which a crop is reduced before its background is blurred."""
 BACKGROUND_SIGMA_PX = MASK_SIDE_PX / 10
-"""Standard deviation of the blur of the background, pixels of the mask."""
+"""Standard deviation of the blur of the background, in pixels of the mask."""
 
 MAX_BORDER_DISTANCE = 24
 """Distance from the background, maximum over the channels, below which a pixel of the border has
@@ -50,7 +50,7 @@ class Segment:
     mask: Floats
     """Share of the color in each pixel, 0 to 1, [height, width]."""
     origin: tuple[float, float]
-    """Position (x, y) of the mask in the picture, pixels."""
+    """Position (x, y) of the mask in the picture, in pixels."""
     scale: float
     """Pixels of the mask per pixel of the picture."""
     quality: float

@@ -24,7 +24,7 @@ Bools = npt.NDArray[np.bool_]
 MIN_AFFINE_INLIERS = 6
 """Minimum inliers of an affine fit; fewer inliers are fitted by a similarity transform."""
 QUERY_CELL_PX, ELEMENT_CELL_PX = 2, 3
-"""Sides of the cells in which inliers count once, in the query and in the element, pixels."""
+"""Sides of the cells in which inliers count once, in the query and in the element, in pixels."""
 UNIFORM_AREA_DIVISOR = 12
 """Area of a rectangle divided by the square root of the determinant of the covariance of points
 that are spread evenly over it."""
@@ -200,7 +200,7 @@ def _affine_inliers(
     Args:
         pairs: matches.
         affine: affine map, [2, 3].
-        tolerance_px: maximum error, pixels of the element.
+        tolerance_px: maximum error, in pixels of the element.
         rules: thresholds.
 
     Returns:

@@ -26,7 +26,7 @@ class Rules:
     scale_tolerance: float = float(np.log(1.8))
     """Maximum difference of an inlier's log scale from the pose's."""
     angle_tolerance: float = float(np.deg2rad(40))
-    """Maximum difference of an inlier's rotation from the pose's, radians."""
+    """Maximum difference of an inlier's rotation from the pose's, in radians."""
     tolerances: tuple[float, float, float] = (0.10, 0.05, 0.035)
     """Maximum errors of an inlier, as shares of the element's long side: in the loose vote, in the
     first refit and in the second refit. The strict vote uses the last."""

@@ -32,7 +32,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 SIDE_PX = 560
-"""Maximum long side of a picture when it is segmented, pixels."""
+"""Maximum long side of a picture when it is segmented, in pixels."""
 MAX_SEGMENTS = 24
 """Maximum segments of a picture; the best are kept."""
 
@@ -42,11 +42,11 @@ bytes."""
 SHARP_TOLERANCE_FACTOR = 2
 """Minimum difference of the color beyond a sharp edge, as a multiple of `TOLERANCE`."""
 GAPS_PX = (0, 5, 12, 24)
-"""Maximum distances between the components of a segment, pixels; each of them is tried."""
+"""Maximum distances between the components of a segment, in pixels; each of them is tried."""
 MIN_COMPONENT_PX = 12
-"""Minimum area of a component, pixels."""
+"""Minimum area of a component, in pixels."""
 MIN_SIDE_PX = 32
-"""Minimum long side of a segment, and minimum short side of a picture, pixels."""
+"""Minimum long side of a segment, and minimum short side of a picture, in pixels."""
 AREA_SHARES = (0.0015, 0.4)
 """Minimum and maximum area of a segment, as a share of the picture."""
 MIN_QUALITY = 0.1
@@ -81,7 +81,7 @@ class _Group:
 
     quality: float
     box: tuple[int, ...]
-    """Left, top, right, bottom, pixels of the reduced picture."""
+    """Left, top, right, bottom, in pixels of the reduced picture."""
     components: _Components
     members: Ints
     """Labels of the group's components."""

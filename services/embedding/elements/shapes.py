@@ -45,9 +45,9 @@ DIRECTIONS = 64
 ORDERS = 16
 """Number of Fourier coefficients of a ring that describe a shape, from the lowest."""
 SMOOTHING_PX = 1.5
-"""Standard deviation of the blur before sampling, pixels of the mask."""
+"""Standard deviation of the blur before sampling, in pixels of the mask."""
 MIN_VARIANCE_PX = 1.0
-"""Minimum variance of a mask along its minor axis, square pixels."""
+"""Minimum variance of a mask along its minor axis, in square pixels."""
 MAX_ELONGATION = 60.0
 """Maximum ratio of the variances along the axes; more elongated masks are lines without a shape."""
 LEVELS = 15
@@ -67,9 +67,9 @@ MAX_NUMBER = 65_536
 NUMBERS = np.dtype("<f4")
 """Type of the numbers in a serialized shape."""
 PROFILE_BYTES = len(RADII) * DIRECTIONS // 2
-"""Length of a serialized profile, bytes."""
+"""Length of a serialized profile, in bytes."""
 SHAPE_BYTES = 8 * NUMBERS.itemsize + PROFILE_BYTES
-"""Length of a serialized shape, bytes."""
+"""Length of a serialized shape, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Vocabulary:
 
     @property
     def code_bytes(self) -> int:
-        """Length of a descriptor's code, bytes."""
+        """Length of a descriptor's code, in bytes."""
         return int(self.codebooks.shape[0])
 
     def project(self, descriptors: Floats) -> Floats:

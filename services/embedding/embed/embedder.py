@@ -81,7 +81,7 @@ class Embedder:
         Args:
             items: the pictures.
             spaces: names of the vector spaces.
-            thumbnail_max_side_px: maximum long side of the thumbnails, pixels; 0: no thumbnails.
+            thumbnail_max_side_px: maximum long side of the thumbnails, in pixels; 0: no thumbnails.
 
         Raises:
             ServiceError: for all pictures: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED,

@@ -173,7 +173,7 @@ class _Pipeline:
         return self._stackers[model.model_version]
 
     def inference_s(self) -> float:
-        """Return the time from the first region sent to the last embedding received, seconds."""
+        """Return the time from the first region sent to the last embedding received, in seconds."""
         stackers = [self._stacker(model_input.model) for model_input in self._plan.inputs]
         sent = [stacker.first_sent_s for stacker in stackers if stacker.first_sent_s is not None]
         answered = [

@@ -22,8 +22,8 @@ from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.subjects.finding import FoundSubject, box_colors, subject_colors
 
 ANALYSIS_SIDE_PX = 1600
-"""Long side at which a JPEG is decoded when regions or subjects are searched for, pixels; smaller
-pictures keep their size."""
+"""Long side at which a JPEG is decoded when regions or subjects are searched for, in pixels;
+smaller pictures keep their size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Plan:
     are_colors_named: bool = False
     """Whether to name the colors of regions or subjects."""
     thumbnail_max_side_px: int = 0
-    """Maximum long side of the thumbnails, pixels; 0: no thumbnails."""
+    """Maximum long side of the thumbnails, in pixels; 0: no thumbnails."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.intp]
 
 ANALYSIS_SIDE_PX = 512
-"""Maximum long side of a picture when edges are detected, pixels; the sides of inserted pictures
+"""Maximum long side of a picture when edges are detected, in pixels; the sides of inserted pictures
 are still visible at this size."""
 
 MIN_SIDE = 0.1
@@ -73,7 +73,7 @@ class Region:
     """A region that looks like an inserted picture."""
 
     box: Box
-    """The region, pixels of the analyzed picture."""
+    """The region, in pixels of the analyzed picture."""
     source: str
     """Name of the rule that proposed the region: "rectangle", "block" or "grid"."""
 

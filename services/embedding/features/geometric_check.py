@@ -31,7 +31,7 @@ class GeometricRules:
     """Rules for inliers and plausible transforms."""
 
     tolerance_px: float = 4.0
-    """Maximum reprojection error of an inlier in the second picture, pixels."""
+    """Maximum reprojection error of an inlier in the second picture, in pixels."""
     loose_tolerance_px: float = 20.0
     """Maximum error before refinement, pixels: the transform of a single match is rough."""
     max_hypotheses: int = 160
@@ -77,8 +77,8 @@ def align(
         first: features of the first picture.
         second: features of the second picture.
         matches: matches between the features, best first.
-        first_size: width and height of the first picture, pixels.
-        second_size: width and height of the second picture, pixels.
+        first_size: width and height of the first picture, in pixels.
+        second_size: width and height of the second picture, in pixels.
         rules: rules for inliers and plausible transforms.
 
     Returns:

@@ -43,7 +43,7 @@ class ExtractionLimits:
     edge_threshold: float = 15.0
     """Edge threshold, as OpenCV defines it; higher values keep more keypoints on edges."""
     border_px: int = 16
-    """Width of the replicated border, which allows keypoints near the picture's edge, pixels."""
+    """Width of the replicated border, which allows keypoints near the picture's edge, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class LocalFeatures:
         on its two sides and reverses all angles, so that no new extraction is necessary.
 
         Args:
-            width: width of the picture, pixels.
+            width: width of the picture, in pixels.
         """
         points = np.column_stack([width - self.points[:, 0], self.points[:, 1]])
         bins = self.descriptors.reshape(-1, BINS, BINS, DIRECTIONS)

@@ -26,7 +26,7 @@ from imagesearch_services.embedding.inference.triton import (
 )
 
 RETRY_INTERVAL_S = 0.1
-"""Interval between attempts while Triton does not answer, seconds; short, since callers wait."""
+"""Interval between attempts while Triton does not answer, in seconds; short, since callers wait."""
 
 
 class ModelRegistry:

@@ -21,10 +21,10 @@ from imagesearch_services.common.context import time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 
 CONTROL_TIMEOUT_S = 5.0
-"""Deadline of calls that run no model, seconds."""
+"""Deadline of calls that run no model, in seconds."""
 
 DEADLINE_MARGIN_S = 0.01
-"""Part of the caller's remaining time that is reserved for the response, seconds."""
+"""Part of the caller's remaining time that is reserved for the response, in seconds."""
 
 READY = "READY"
 """State of a model in Triton's repository index."""
@@ -67,8 +67,8 @@ class TritonClient:
 
         Args:
             target: gRPC name, such as `127.0.0.1:8001`.
-            infer_timeout_s: maximum duration of an inference, seconds; the deadline of the caller
-                may be earlier.
+            infer_timeout_s: maximum duration of an inference, in seconds; the deadline of the
+                caller may be earlier.
         """
         self._infer_timeout_s = infer_timeout_s
         self._channel = grpc.aio.insecure_channel(

@@ -9,7 +9,7 @@ from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 
 STEP_PX = 32
-"""Granularity of the sides of a dense model's input, pixels."""
+"""Granularity of the sides of a dense model's input, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Windows:
 
     levels: tuple[Level, ...]
     side_px: int
-    """Long side of the model's input, pixels."""
+    """Long side of the model's input, in pixels."""
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> Windows:

@@ -19,11 +19,11 @@ from imagesearch_services.common.types import PictureInfo
 from imagesearch_services.embedding.pictures import formats
 
 MAX_BYTES = 10 * 1024 * 1024
-"""Maximum size of a picture file, bytes."""
+"""Maximum size of a picture file, in bytes."""
 MAX_PIXELS = 50_000_000
 """Maximum pixels of a picture."""
 MIN_SIDE_PX = 16
-"""Minimum shorter side of a picture, pixels."""
+"""Minimum shorter side of a picture, in pixels."""
 
 MAX_JPEG_SCANS = 64
 """Maximum scans of a progressive JPEG. Encoders write about ten; a scan of a few bytes, too, costs
@@ -36,7 +36,7 @@ REDUCTIONS = (8, 4, 2)
 """Divisors of both sides at which a JPEG can be decoded, faster than at full size."""
 
 SHARPNESS_SIDE_PX = 512
-"""Long side at which sharpness is measured, pixels."""
+"""Long side at which sharpness is measured, in pixels."""
 
 WHITE = (255, 255, 255)
 """Color behind transparent pixels."""
@@ -49,9 +49,9 @@ class Picture:
     image: Image.Image
     """Mode RGB; smaller than the picture as shown if it was decoded at a reduction."""
     width: int
-    """Width as shown, pixels."""
+    """Width as shown, in pixels."""
     height: int
-    """Height as shown, pixels."""
+    """Height as shown, in pixels."""
 
     @property
     def x_scale(self) -> float:

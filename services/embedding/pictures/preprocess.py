@@ -45,7 +45,7 @@ def preprocess(picture: Picture, boxes: Sequence[Box], spec: InputSpec) -> npt.N
 
     Args:
         picture: decoded picture.
-        boxes: regions inside the picture, pixels of the picture as shown; may be fractional.
+        boxes: regions inside the picture, in pixels of the picture as shown; may be fractional.
         spec: input of the model.
 
     Returns:
@@ -104,8 +104,8 @@ def harmless_reduction(
     tenth of the pixels, and the similarity to edited copies by .0005 on average.
 
     Args:
-        width: width of the picture, pixels.
-        height: height of the picture, pixels.
+        width: width of the picture, in pixels.
+        height: height of the picture, in pixels.
         boxes: regions to embed.
         specs: inputs of the models.
     """

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 MIN_SIDE_PX = 16
-"""Minimum of the requested long side, pixels."""
+"""Minimum of the requested long side, in pixels."""
 MAX_SIDE_PX = 1024
-"""Maximum of the requested long side, pixels."""
+"""Maximum of the requested long side, in pixels."""
 
 QUALITY = 80
 """JPEG quality: about 15 kB for a street photograph at 320 pixels, 7 kB for a package."""
@@ -20,7 +20,7 @@ def thumbnail(image: Image.Image, max_side_px: int) -> bytes:
 
     Args:
         image: RGB, upright, decoded at any reduction.
-        max_side_px: maximum long side, pixels.
+        max_side_px: maximum long side, in pixels.
     """
     scale = min(1.0, max_side_px / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)

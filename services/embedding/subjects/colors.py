@@ -15,7 +15,7 @@ import numpy.typing as npt
 from imagesearch_services.common.types import Color
 
 LONG_SIDE_PX = 192
-"""Maximum long side at which pixels vote, pixels. It suffices to measure shares; edges, whose
+"""Maximum long side at which pixels vote, in pixels. It suffices to measure shares; edges, whose
 pixels mix two colors, are thin at this size."""
 MAX_COLORS = 3
 """Maximum colors per subject."""
@@ -33,7 +33,7 @@ MIN_CHROMATIC_CHROMA = 5.0
 """Minimum CIE Lab chroma of a pixel that has a color with a hue without a penalty."""
 
 ILLUMINANT_SIDE_PX = 64
-"""Long side at which the illuminant is estimated, pixels."""
+"""Long side at which the illuminant is estimated, in pixels."""
 ILLUMINANT_SHARE = 0.05
 """Share of a picture's pixels, the brightest, from which the illuminant is estimated; they show
 white objects if there are any."""

@@ -48,9 +48,9 @@ MIN_FOREGROUND_SHARE = 0.2
 """Minimum area of the foreground in a requested box, as a share of the box, for the foreground to
 be the subject; a smaller foreground is a mark on the subject."""
 MASK_SIDE_PX = 256
-"""Maximum long side at which an object that is not clothing is segmented, pixels."""
+"""Maximum long side at which an object that is not clothing is segmented, in pixels."""
 COLORS_SIDE_PX = 256
-"""Maximum long side of a picture whose colors are named, pixels."""
+"""Maximum long side of a picture whose colors are named, in pixels."""
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -61,7 +61,7 @@ class FoundSubject:
     """A subject before its colors and attributes are known."""
 
     box: Box
-    """Bounding box of the subject, pixels of the picture as shown."""
+    """Bounding box of the subject, in pixels of the picture as shown."""
     garment_category: Category | None
     """Category of a garment, from the parser; None for other objects."""
     score: float
@@ -96,7 +96,7 @@ def find_subjects(
 
     Args:
         picture: decoded picture.
-        within: the searched box, pixels of the picture as shown.
+        within: the searched box, in pixels of the picture as shown.
         maps: the parser's maps of `within`, letterboxed, float32 [maps, height, width].
         spec: input of the parser.
         stride: pixels of the parser's input per cell of its maps, along each side.

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE_PX = 256
-"""Long side at which the picture is segmented, pixels."""
+"""Long side at which the picture is segmented, in pixels."""
 BORDER_PX = 4
-"""Width of the border, pixels of the reduced picture."""
+"""Width of the border, in pixels of the reduced picture."""
 BORDER_DISTANCE = 10.0
 """CIE Lab distance from the median border color below which a pixel has the border's color."""
 BORDER_SHARE = 0.75

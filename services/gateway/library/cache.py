@@ -13,10 +13,10 @@ from imagesearch_services.gateway.ports import Catalog
 Result = TypeVar("Result")
 
 CURRENT_MAX_AGE_S = 1.0
-"""Maximum age of the image count that scores are calibrated with, seconds."""
+"""Maximum age of the image count that scores are calibrated with, in seconds."""
 
 KNOWN_MAX_AGE_S = 60.0
-"""Maximum age of a cached library of which only the immutable fields are used, seconds."""
+"""Maximum age of a cached library of which only the immutable fields are used, in seconds."""
 
 
 class LibraryCache:

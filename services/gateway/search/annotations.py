@@ -31,7 +31,7 @@ from imagesearch_services.gateway.search.thumbnails import ThumbnailStore, load_
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/webp")
 """Media types of drawings."""
 SIDES_PX = range(64, 4096 + 1)
-"""Valid long sides of a drawing, pixels."""
+"""Valid long sides of a drawing, in pixels."""
 MAX_MATCHES = 20
 """Maximum matches drawn next to the query, and labeled on it."""
 

@@ -28,7 +28,7 @@ Drawings = dict[str, list[Picture]]
 COUNTS = {"glyph": 1100, "emoji": 450, "clip_art": 850, "pattern": 450, "poster": 350, "word": 250}
 """Number of drawings of each kind."""
 DRAWN_PX = 256
-"""Long side of a drawing, pixels."""
+"""Long side of a drawing, in pixels."""
 ICON_FILES = {"glyph": ("mdi", "ph"), "emoji": ("noto", "fluent-emoji-flat")}
 """Icon collections of each kind."""
 SKIPPED_ICONS = ("logo", "thin", "light", "duotone", "outline")
@@ -38,7 +38,7 @@ MIN_OPACITY = 8
 MIN_COVERAGE = 0.04
 """Minimum share of opaque pixels in an icon."""
 MIN_CLIP_ART_PX = 64
-"""Minimum short side of a piece of clip art, pixels."""
+"""Minimum short side of a piece of clip art, in pixels."""
 FONTS = (
     cv2.FONT_HERSHEY_SIMPLEX,
     cv2.FONT_HERSHEY_DUPLEX,

@@ -27,13 +27,13 @@ from imagesearch_services.models.dense.things import FOLDER, learned_photos
 GLYPHS = 110
 """Default number of glyphs."""
 WINDOW_PX, GLYPH_PX, GRADIENT_PX = 300, 220, 128
-"""Sides of a query, of the glyph in it, and of the input of the gradients, pixels."""
+"""Sides of a query, of the glyph in it, and of the input of the gradients, in pixels."""
 BINS = 9
 """Number of gradient directions."""
 LISTED = 10
 """Number of ranks within which a glyph counts as found."""
 STORED_TURNS = (-20, -10, 0, 10, 20)
-"""Rotations of stored glyphs, degrees."""
+"""Rotations of stored glyphs, in degrees."""
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 Floats = npt.NDArray[np.float32]

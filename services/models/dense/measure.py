@@ -32,9 +32,9 @@ from imagesearch_services.models.elements.sources import KINDS
 
 MODEL = committed_weights("dense", 2)
 STEP_PX = 32
-"""Divisor of both sides of the input, pixels."""
+"""Divisor of both sides of the input, in pixels."""
 WHOLE_PX, PHOTO_PX = 288, 640
-"""Side of a whole element and long side of a photo, pixels."""
+"""Side of a whole element and long side of a photo, in pixels."""
 BACKGROUND = 50
 """Number of photos without elements that determine the background score of each element."""
 

@@ -14,11 +14,11 @@ Picture = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 SIDE_PX = 288
-"""Side of the teacher's input, pixels."""
+"""Side of the teacher's input, in pixels."""
 WEBP = (cv2.IMWRITE_WEBP_QUALITY, 92)
 """Encoder settings of drawings."""
 MIN_CROP_PX = 8
-"""Minimum side of a crop, pixels."""
+"""Minimum side of a crop, in pixels."""
 MIN_CONTRAST = 70
 """Minimum difference between the mean intensities of contrasting colors, of 255."""
 

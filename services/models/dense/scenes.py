@@ -28,9 +28,9 @@ from imagesearch_services.models.dense.things import GLYPH_KINDS, Thing
 WINDOWS = 10
 """Maximum number of windows per example."""
 SCENE_SIZES = ((512, 384), (384, 512), (448, 448))
-"""Heights and widths of scenes, pixels."""
+"""Heights and widths of scenes, in pixels."""
 SINGLE_SIZES = ((288, 288), (256, 256))
-"""Heights and widths of singles, pixels."""
+"""Heights and widths of singles, in pixels."""
 KIND_WEIGHTS = {
     "photo": 1.0,
     "crop": 4.0,

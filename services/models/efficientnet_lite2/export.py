@@ -35,7 +35,7 @@ from imagesearch_services.models.efficientnet_lite2 import onnx_files
 from imagesearch_services.models.efficientnet_lite2.backbone import normalized, weights_path
 
 SIDE_PX = 260
-"""Side of the input, pixels."""
+"""Side of the input, in pixels."""
 OUTPUT = committed_weights("efficientnet_lite2", 1)
 MEASURED_PICTURES = 200
 """Number of pictures that measure the quantization loss."""

@@ -37,7 +37,7 @@ from imagesearch_services.models.elements.sources import (
 SHARES = (0.18, 0.22, 0.17, 0.17, 0.13, 0.13)
 """Share of each kind among the elements and the queries."""
 HOST_SIDES_PX = (800, 1280)
-"""Range of the long side of a photo, pixels."""
+"""Range of the long side of a photo, in pixels."""
 SECOND_ELEMENT = 0.12
 """Share of queries that show two elements."""
 TWO_INSTANCES = 0.12

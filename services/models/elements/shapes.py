@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float32]
 PACKAGES = FOLDER / "packages"
 """Folder of the npm packages with icons."""
 SIDE_PX = 240
-"""Side of a rendered icon, pixels."""
+"""Side of a rendered icon, in pixels."""
 VIEWS = 2
 """Number of distorted views of each icon."""
 COMPONENTS = 32

@@ -37,7 +37,7 @@ class Hit:
     """Number of the element in the index; -1 if it was found by the suite."""
     evidence: float
     corners: list[Corners]
-    """Corners of each instance in the photo, pixels."""
+    """Corners of each instance in the photo, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ Arrays = dict[str, npt.NDArray[np.generic]]
 COMPONENTS = 64
 """Number of principal components of a descriptor that are kept."""
 CODE_BYTES = 16
-"""Length of the code of a descriptor, bytes."""
+"""Length of the code of a descriptor, in bytes."""
 CODEWORDS = 256
 """Number of values of each byte of a code."""
 CODE_ITERATIONS = 12
@@ -72,7 +72,7 @@ The benchmark stores drawings with lower numbers; its foreign elements have nega
 WEIGHT_PHOTOS = 220
 """Number of photos that word weights are measured on; half of them are street photos."""
 WEIGHT_SIDE_PX = 1000
-"""Long side of these photos, pixels."""
+"""Long side of these photos, in pixels."""
 DISTRACTOR_PHOTOS = 1640
 """Number of unused photos that the benchmark crops distractors from."""
 

@@ -21,7 +21,7 @@ from imagesearch_services.models.product.garment_kinds import CATEGORY_OF_KIND
 from imagesearch_services.models.product.projection import PROJECTED, Projection
 
 SIDE_PX = 384
-"""Side of the input, pixels."""
+"""Side of the input, in pixels."""
 KIND_SHARE = 1.0
 """Weight of the dot product of kind probabilities relative to the cosine of the other components.
 

@@ -25,9 +25,9 @@ FOLDER = CACHE / "products"
 BATCH = 8
 """Number of pictures per call."""
 TIMEOUT_S = 300
-"""Timeout of a call, seconds."""
+"""Timeout of a call, in seconds."""
 INFER_TIMEOUT_S = 120
-"""Timeout of a run of a model, seconds; longer than the default, so that no call fails on a busy
+"""Timeout of a run of a model, in seconds; longer than the default, so that no call fails on a busy
 machine."""
 
 Floats = npt.NDArray[np.float32]

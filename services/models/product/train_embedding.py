@@ -56,7 +56,7 @@ from imagesearch_services.models.product.retrieval import (
 from imagesearch_services.models.product.splits import embedding_split
 
 SSCD_SIDE_PX = 288
-"""Side of the input of SSCD, pixels."""
+"""Side of the input of SSCD, in pixels."""
 CALIBRATION_STEP = 10
 """Step between the training pictures that set quantization ranges or measure quantization loss."""
 OUTPUT = committed_weights("product", 2)

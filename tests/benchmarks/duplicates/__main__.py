@@ -150,7 +150,7 @@ def _find(suite: Suite, library: str) -> Run:
 
 
 def _cpu_s(suite: Suite) -> float:
-    """Return the processor time of the suite's processes and their children, seconds."""
+    """Return the processor time of the suite's processes and their children, in seconds."""
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
     for folder in Path("/proc").iterdir():

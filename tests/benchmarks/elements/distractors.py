@@ -43,7 +43,7 @@ WINDOWS = {"windows": "0.6667x0.6667:3x3,0.5x0.5:4x4,0.375x0.375:6x6", "windows_
 In photos of garments, which are 300 pixels high, such windows would be too small for an element.
 """
 WHOLE_PX = 288
-"""Side of the dense model's input for an element, pixels."""
+"""Side of the dense model's input for an element, in pixels."""
 PHOTO_LIMITS = ExtractionLimits(max_features=2500, border_px=24)
 PHOTOS_PER_FILE = 20
 """Number of photos whose descriptions are in a cache file."""

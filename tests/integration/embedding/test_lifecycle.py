@@ -40,7 +40,7 @@ from tests.triton_server import TritonProcess
 COPY, SEMANTIC, DENSE = "sscd@1", "efficientnet_lite2@1", "dense@2"
 
 FAST_S = 1.0
-"""Maximum duration of a call that fails at once, seconds."""
+"""Maximum duration of a call that fails at once, in seconds."""
 
 
 def request(content: bytes, space: str = COPY) -> pb.EmbedImagesRequest:
