@@ -155,7 +155,7 @@ def read_library_type(number: int, *, field: str = "type") -> LibraryType | None
     try:
         return LibraryType(number)
     except ValueError:
-        raise field_error(field, f"{number} is not a LibraryType") from None
+        raise field_error(field, f"{number} is not a value of LibraryType") from None
 
 
 def write_library_type(value: LibraryType | int) -> library_type_pb2.LibraryType.ValueType:
@@ -173,7 +173,7 @@ def read_category(number: int, *, field: str = "category") -> Category | None:
     try:
         return Category(number)
     except ValueError:
-        raise field_error(field, f"{number} is not a Category") from None
+        raise field_error(field, f"{number} is not a value of Category") from None
 
 
 def write_category(value: Category | None) -> category_pb2.Category.ValueType:

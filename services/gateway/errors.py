@@ -15,7 +15,7 @@ def library_changed(library: Library) -> ServiceError:
     name = library_name(library.library_id)
     return ServiceError(
         Reason.LIBRARY_CHANGED,
-        f"{name} was deleted and recreated during the call",
+        f"{name} was deleted and recreated during the call; start again from the first page",
         metadata={"library": name},
     )
 

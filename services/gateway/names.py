@@ -56,7 +56,11 @@ def parse_image_name(name: str, *, field: str) -> tuple[str, str]:
     parent, separator, image_id = name.partition(IMAGES)
     library_id = parent.removeprefix(LIBRARIES)
     if not (separator and parent.startswith(LIBRARIES) and LIBRARY_ID.fullmatch(library_id)):
-        raise field_error(field, 'must be "libraries/{library}/images/{image}"')
+        raise field_error(
+            field,
+            f'must be "libraries/{{library}}/images/{{image}}"; the library id has '
+            f"{LIBRARY_ID_RULE}",
+        )
     return library_id, check_image_id(image_id, field=field)
 
 
@@ -86,7 +90,7 @@ def check_opaque_id(value: str, *, field: str) -> str:
         ServiceError: FIELD_INVALID.
     """
     if len(value.encode()) > MAX_ID_BYTES:
-        raise field_error(field, f"must be at most {MAX_ID_BYTES} bytes of UTF-8")
+        raise field_error(field, f"must have at most {MAX_ID_BYTES} bytes of UTF-8")
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise field_error(field, "must not contain control characters")
     return value

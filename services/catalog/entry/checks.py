@@ -84,9 +84,9 @@ def _check_finite(field: str, entry: Entry) -> None:
         numbers += [color.share for color in entry.subject.colors]
         numbers += [attribute.score for attribute in entry.subject.attributes]
     if not all(map(math.isfinite, numbers)):
-        raise field_error(field, "numbers of region, info and subject must be finite")
+        raise field_error(field, "must not have NaN or infinity in region, info or subject")
 
 
 def _has_control_character(text: str) -> bool:
-    # C0, DEL and C1.
+    # C0 and C1 control codes, and DEL.
     return any(ord(letter) < ord(" ") or 0x7F <= ord(letter) <= 0x9F for letter in text)  # noqa: PLR2004

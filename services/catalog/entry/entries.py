@@ -255,7 +255,7 @@ def _check_path(path: str) -> None:
     if path not in CHANGEABLE and not (field == "tags" and dot and NAME.match(name)):
         raise field_error(
             "update_mask",
-            f"{path} can't be changed, only {', '.join(sorted(CHANGEABLE))} and tags.NAME",
+            f'"{path}" can\'t be changed; valid paths: {", ".join(sorted(CHANGEABLE))}, tags.NAME',
         )
 
 

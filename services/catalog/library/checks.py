@@ -45,7 +45,8 @@ def check_new_library(library: Library) -> None:
 def _check_space(field: str, space: VectorSpace) -> None:
     if not SPACE_NAME.match(space.name):
         raise field_error(
-            f"{field}.name", 'must be "NAME@VERSION", each 1 to 63 of A-Z, a-z, 0-9, _, . and -'
+            f"{field}.name",
+            'must be "NAME@VERSION"; each part has 1 to 63 characters of A-Z, a-z, 0-9, _, . and -',
         )
     if space.sparse and space.dimensions:
         raise field_error(f"{field}.dimensions", "must be 0 for a sparse space")

@@ -147,7 +147,7 @@ class Libraries:
         for name in changes.keys() - CHANGEABLE:
             raise field_error(
                 "update_mask",
-                f"{name} can't be changed, only {', '.join(sorted(CHANGEABLE))}",
+                f'"{name}" can\'t be changed; valid paths: {", ".join(sorted(CHANGEABLE))}',
             )
         if changes.get("capacity", 0) < 0:
             raise field_error("library.capacity", "must not be negative")

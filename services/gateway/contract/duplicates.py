@@ -39,7 +39,7 @@ def read_duplicates_request(request: search_pb2.FindDuplicatesRequest) -> Duplic
     library_id = names.parse_library_name(request.parent, field="parent")
     min_score, max_rate = read_bounds(request)
     if request.keep not in _POLICIES:
-        raise field_error("keep", f"{request.keep} is not a KeepPolicy")
+        raise field_error("keep", f"{request.keep} is not a value of KeepPolicy")
     keep = _POLICIES[request.keep]
     return DuplicatesRequest(
         library_id=library_id,

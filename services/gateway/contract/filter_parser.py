@@ -168,7 +168,7 @@ def _check_length(text: str) -> None:
     if len(encoded) > MAX_BYTES:
         position = len(encoded[:MAX_BYTES].decode(errors="ignore"))
         raise FilterSyntaxError(
-            position, f"a filter must be at most {MAX_BYTES} bytes, not {len(encoded)}"
+            position, f"a filter must have at most {MAX_BYTES} bytes, not {len(encoded)}"
         )
 
 

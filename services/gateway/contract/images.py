@@ -103,7 +103,7 @@ def read_image_id(library_id: str, name: str, *, field: str) -> str:
     """Return the image id of a resource name, which must be in the library."""
     parent_id, image_id = names.parse_image_name(name, field=field)
     if parent_id != library_id:
-        raise field_error(field, f"must be in {names.library_name(library_id)}")
+        raise field_error(field, f"must be an image of {names.library_name(library_id)}")
     return image_id
 
 

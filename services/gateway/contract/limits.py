@@ -131,20 +131,20 @@ def check_count(count: int, limit: int, *, field: str) -> None:
     if count == 0:
         raise missing_field(field)
     if count > limit:
-        raise field_error(field, f"must be at most {limit}, not {count}")
+        raise field_error(field, f"must have at most {limit} items, not {count}")
 
 
 def check_bytes(value: str, limit: int, *, field: str) -> str:
     """Return the string if it has at most `limit` bytes in UTF-8."""
     # A character has at most four bytes: short strings need not be encoded.
     if len(value) * 4 > limit and len(value.encode()) > limit:
-        raise field_error(field, f"must be at most {limit} bytes of UTF-8")
+        raise field_error(field, f"must have at most {limit} bytes of UTF-8")
     return value
 
 
 def _check_tags(tags: Mapping[str, TagValue], *, field: str) -> None:
     if len(tags) > MAX_TAGS:
-        raise field_error(field, f"must be at most {MAX_TAGS} tags, not {len(tags)}")
+        raise field_error(field, f"must have at most {MAX_TAGS} tags, not {len(tags)}")
     for name, value in tags.items():
         check_tag_name(name, field=field)
         if isinstance(value, str):

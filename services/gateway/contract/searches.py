@@ -37,7 +37,7 @@ def read_search(request: search_pb2.SearchImagesRequest) -> SearchRequest:
     category = type_messages.read_category(request.category)
     min_score, max_rate = read_bounds(request)
     if request.relation not in _RELATIONS:
-        raise field_error("relation", f"{request.relation} is not a Relation")
+        raise field_error("relation", f"{request.relation} is not a value of Relation")
     return SearchRequest(
         library_id=library_id,
         query=_read_query(request, library_id),
