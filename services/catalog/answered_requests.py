@@ -31,7 +31,7 @@ class RequestKey:
     """Identity of a call."""
 
     request_id: str
-    """Chosen by the caller; empty: the answer is not stored."""
+    """Id that the caller chose; empty: the answer is not stored."""
     fingerprint: str
     """Digest of the method and the whole request."""
 

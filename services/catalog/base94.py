@@ -72,7 +72,7 @@ def decode(texts: Sequence[str]) -> list[bytes]:
 def _decode_groups(text: bytes) -> bytes:
     count = len(text) // DIGITS
     first = VALUES[np.frombuffer(text, np.uint8)[::DIGITS]].astype(np.uint64)
-    # Two digits at a time: a table of all pairs is faster than arithmetic.
+    # Decode two digits at a time: a lookup in a table of all pairs is faster than arithmetic.
     pairs = np.ndarray((count, 5), "<u2", text, offset=1, strides=(DIGITS, 2))
     values = PAIRS.take(pairs.T)
     upper = (first * BASE_2 + values[0]) * BASE_4 + (values[1] * BASE_2 + values[2])

@@ -159,7 +159,7 @@ def _at_least(field: str, bound: int) -> Bound:
         return Exists(field)
     if _is_double(bound):
         return Range(field, gte=float(bound))
-    # Between two doubles: list the integers below the next double, at most 1,023.
+    # The bound is between two doubles: list the integers below the upper one, at most 1,023.
     above = _double_at_or_above(bound)
     between = Match(field, tuple(range(bound, min(int(above), INT64_MAX + 1))))
     return between if int(above) > INT64_MAX else any_of(Range(field, gte=above), between)
@@ -214,7 +214,7 @@ def _double_at_or_below(number: float) -> float:
 
 
 def _mismatch(field: str, field_type: FieldType, value: TagValue) -> ServiceError:
-    # The Gateway finds the condition at fault by the last word.
+    # The Gateway finds the invalid condition by the type at the end of this message.
     return _invalid(field, f"holds {field_type.value} values, not {FieldType.of(value).value}")
 
 

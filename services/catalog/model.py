@@ -28,7 +28,7 @@ MAX_BATCH = 1000
 
 def entry_uid(image_id: str) -> bytes:
     """Return the 16 bytes that identify an image id in the engine and in the contract."""
-    # uuid.uuid5 written out, in a tenth of the time: every entry passes here.
+    # Same result as uuid.uuid5, in a tenth of the time: this runs for every entry.
     name = ENTRY_NAMESPACE.bytes + image_id.encode()
     digest = bytearray(hashlib.sha1(name, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50

@@ -51,7 +51,7 @@ class ServerSettings:
     log_level: str
     """debug, info, warning or error."""
     tls_certificate_file: str
-    """Certificate chain in PEM format. Empty: no TLS, for a mesh or a single machine."""
+    """Certificate chain in PEM format. Empty: no TLS, for a service mesh or a single machine."""
     tls_key_file: str
     """Private key of the certificate in PEM format."""
 

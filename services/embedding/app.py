@@ -28,7 +28,7 @@ def build(settings: Settings) -> Service:
     """Build the service; it starts watching Triton when it is registered with a server."""
     # BLAS threads busy-wait, which takes processor time from Triton.
     threadpool_limits(1, "blas")
-    # The runtime's threads already process pictures in parallel; OpenCV need not split a picture.
+    # The runtime's threads already process pictures in parallel: use one OpenCV thread for each.
     cv2.setNumThreads(1)
     keep_freed_memory()
     triton = TritonClient(settings.triton_target, infer_timeout_s=settings.infer_timeout_s)

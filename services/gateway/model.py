@@ -173,7 +173,7 @@ class DescribedPicture:
     region: Box
     """The described part of the picture."""
     words: SparseVector
-    """Visual words."""
+    """Visual words of the local features."""
     features: bytes
     """Packed local features; opaque."""
     keypoint_count: int

@@ -246,7 +246,7 @@ class Catalog(Protocol):
         images: Filter | None = None,
         request_id: str,
     ) -> int:
-        """Delete by id, or all images that match the filter. Returns the number deleted."""
+        """Delete images by id or by filter. Returns the number of deleted images."""
 
     async def get_thumbnails(
         self, library_id: str, image_ids: Sequence[str], *, library_uid: str = ""
@@ -257,7 +257,7 @@ class Catalog(Protocol):
         """Return the hits of each vector, best first."""
 
     async def candidates(self, query: CandidatesQuery) -> Sequence[bytes]:
-        """Return the uids of the best hits, each once, best first."""
+        """Return the distinct uids of the best hits, best first."""
 
     async def get_features(
         self, library_id: str, uids: Sequence[bytes], *, library_uid: str

@@ -69,7 +69,7 @@ from imagesearch_services.gateway.search.searches import Searches
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-# Taken from the descriptor: reflection serves only files that are imported.
+# Read from the descriptor, because reflection serves only files that are imported.
 SERVICE: str = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
 
 

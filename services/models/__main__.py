@@ -41,7 +41,7 @@ def main() -> int:
             case "list":
                 _list(manifest)
             case "probe":
-                # Needs NumPy and ONNX Runtime; preparation does not.
+                # Imported here because it needs NumPy and ONNX Runtime, and preparation does not.
                 from imagesearch_services.models.probes import write_probes  # noqa: PLC0415
 
                 write_probes(manifest, options.deploy_dir, options.models_dir, report=_print)

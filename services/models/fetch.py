@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PIP_TIMEOUT_S = 900
 """Maximum duration of a run of pip, in seconds."""
 TAIL_LINES = 5
-"""Number of last lines of pip's error output that an error message contains."""
+"""Number of lines that an error message quotes from the end of pip's error output."""
 
 
 class PreparationError(Exception):

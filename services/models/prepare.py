@@ -156,7 +156,7 @@ class Preparation:
                     f"Triton's Python backend needs NumPy 1, which supports Python "
                     f"{' and '.join(env.python_versions)}; this interpreter is {PYTHON_VERSION}"
                 )
-            # A virtual environment without scripts, because scripts would contain this temporary
+            # Create a virtual environment without scripts: scripts would contain this temporary
             # path. Triton finds `python3` through PATH, and the packages relative to `python3`.
             base = Path(sys.base_prefix) / "bin" / f"python{PYTHON_VERSION}"
             (target / "bin").mkdir()

@@ -28,7 +28,7 @@ class Command:
     """Name for messages and the log file, for example "gateway"."""
     arguments: Sequence[str]
     environment: Mapping[str, str]
-    """Complete environment."""
+    """All environment variables; the runner's own are not inherited."""
     log_file: Path
     """File that standard output and standard error are appended to."""
 

@@ -101,7 +101,7 @@ class DataFolder:
             collection.close()
         folder = self._path / name
         if folder.exists():
-            # CURRENT goes first: if a crash leaves the rest, the folder is not a collection.
+            # Delete CURRENT first: if a crash leaves the rest, the folder is not a collection.
             (folder / CURRENT_FILE).unlink(missing_ok=True)
             shutil.rmtree(folder)
 

@@ -61,7 +61,7 @@ class IndexCopies:
         """Replace the shard by its copy."""
         collection = self._folder.collection(name)
         copy = _open_copy(collection)
-        # Create the payload indexes that the shard got after it was copied.
+        # Create the payload indexes that were added to the shard after it was copied.
         copied = copy.shard.info().payload_schema
         for field, index in collection.shard.info().payload_schema.items():
             if field not in copied:

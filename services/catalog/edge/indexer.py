@@ -101,8 +101,8 @@ class Indexer:
                     await self._build(name)
                 before, stats = stats, await self._command("stats", name)
                 if stats.unindexed_vector_count >= before.unindexed_vector_count:
-                    # Each entry without a sparse vector makes dense vectors count as unindexed,
-                    # which no build changes.
+                    # Entries without a sparse vector make dense vectors count as unindexed. A build
+                    # does not change this.
                     self._pause(name)
                     break
         except Exception as error:  # noqa: BLE001  # searches work without the index

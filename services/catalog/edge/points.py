@@ -108,7 +108,7 @@ class Points:
 
     def search_merged(self, name: str, search: Search, limit: int) -> list[ScoredPoint]:
         # Merge as `merge_hits` does, but before the conversion: reading the id of a hit is the
-        # slowest step, and only the merged hits are sent through the connection.
+        # slowest step, and only the merged hits are sent to the parent process.
         hits = chain.from_iterable(self._query(name, search))
         best: dict[bytes, ScoredPoint] = {}
         for hit in sorted(hits, key=attrgetter("score"), reverse=True):

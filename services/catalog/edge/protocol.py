@@ -1,8 +1,8 @@
 """Messages between the Catalog and its engine process.
 
 A message is a pickle, preceded by its length. The parent sends `EdgeSettings`, then commands, which
-are pairs of a name and arguments. The child answers all messages in their order, each with a result
-(None for the settings) or a `Failure`.
+are pairs of a name and arguments. The child answers all messages in order, each with a result (None
+for the settings) or a `Failure`.
 
 Pickles are safe here: both ends are the same program, and no other process can connect to the
 socket, which has no name.

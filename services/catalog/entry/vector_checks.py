@@ -96,7 +96,7 @@ def check_sparse(field: str, vector: SparseVector, *, max_weight: float = math.i
 def find_not_unit(vectors: Matrix) -> list[int]:
     """Return the rows that are not finite or not of unit length."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    # Negated, so that NaN, which compares false, is found.
+    # The comparison is negated to include NaN, for which every comparison is false.
     bad = ~(np.abs(lengths - 1) <= UNIT_LENGTH_TOLERANCE)
     rows: list[int] = np.flatnonzero(bad).tolist()
     return rows

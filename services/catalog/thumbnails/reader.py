@@ -75,7 +75,7 @@ class Thumbnails:
         files = await self._read_blobs(refs)
         missing = [ref.entry_uid for ref in refs if ref.entry_uid not in files]
         if missing:
-            # Most likely replaced between the reading of the point and of the blob.
+            # The thumbnails were probably replaced after their points were read.
             files |= await self._read_blobs(await self._refs(library, missing))
         return files
 

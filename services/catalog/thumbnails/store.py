@@ -45,7 +45,7 @@ class ThumbnailRef(NamedTuple):
     @property
     def blob_name(self) -> str:
         digits = self.entry_uid.hex()
-        # In 256 folders, which bounds the number of files per folder.
+        # Blobs are spread over 256 folders, which limits the number of files per folder.
         return f"{self.library_uid}/{digits[:2]}/{digits}-{self.version}.jpg"
 
     @classmethod

@@ -122,8 +122,8 @@ class Sweeper:
             ref = ThumbnailRef.parse(blob.name)
             if ref is not None and blob.modified <= modified_before:
                 by_library[ref.library_uid].append(ref)
-        # Read after the listing. The library of a listed blob exists by now or was deleted. The
-        # blob itself is pending, or its point was written, or its point never will be.
+        # Read the libraries and points after the blobs were listed. By now, the library of a listed
+        # blob exists or was deleted, and the blob is pending, in use or an orphan.
         pending = self._thumbnails.pending
         libraries = {library.uid: library for library in await self._libraries.all()}
         orphans: list[ThumbnailRef] = []

@@ -88,8 +88,8 @@ class Comparer:
             for content, name in ((first, "image_a"), (second, "image_b"))
         ]
         call = self._runtime.start_call()
-        # Both pictures are admitted at once: two calls that each held one picture and waited for
-        # the pixels of the other would deadlock.
+        # Admit both pictures at once: two calls would deadlock if each held the pixel budget of one
+        # picture and waited for that of the other.
         async with call.admit(sum(file.pixels for file in files)) as grant:
             with stopwatch.step("decode"):
                 a, b = await self._view(call, files)

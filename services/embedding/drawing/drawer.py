@@ -47,7 +47,8 @@ MAX_LINES = 20
 MAX_LINE_BYTES = 4096
 """Maximum length of a line, in bytes of UTF-8."""
 MAX_CORNER_PX = 1e6
-"""Upper bound of a corner's absolute coordinates, pixels; outlines are clipped to the picture."""
+"""Upper bound of a corner's absolute coordinates, in pixels; outlines are clipped to the picture.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +140,8 @@ def _decode(file: PictureFile, reduction: float) -> Pixels | None:
     """Decode with the sides divided by at most `reduction`; None if the file is damaged."""
     content = file.content
     if content.startswith(JPEG_START) and content.endswith(JPEG_END):
-        # Libraries store their thumbnails as JPEG. OpenCV decodes it in half of Pillow's time, and
-        # applies the EXIF orientation, too.
+        # Libraries store their thumbnails as JPEG. OpenCV decodes JPEG in half of Pillow's time and
+        # also applies the EXIF orientation.
         return _decode_jpeg(content, reduction)
     try:
         return np.asarray(file.decode(reduction).image)

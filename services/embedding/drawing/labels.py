@@ -27,7 +27,7 @@ MAX_LABELLED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """An annotation in pixels of the drawing."""
+    """An outline and the text of its label, with coordinates in pixels of the drawing."""
 
     points: Sequence[Point]
     lines: Sequence[str]

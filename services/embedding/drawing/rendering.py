@@ -126,7 +126,7 @@ def _cell(thumbnail: Thumbnail | None, lines: Sequence[str], metrics: Metrics) -
 
 
 def _outlines(annotations: Sequence[Annotation], picture: Picture, frame: Box) -> list[Outline]:
-    """Convert annotations to pixels of the drawing, highlighted ones last.
+    """Convert annotations to outlines in pixels of the drawing; highlighted outlines are last.
 
     Points outside the picture move to its edge.
     """

@@ -52,9 +52,9 @@ class Keypoints:
     points: Floats
     """Positions (x, y), [n, 2]."""
     sizes: Floats
-    """Diameters, [n]."""
+    """Diameters of the keypoints, [n]."""
     angles: Floats
-    """Radians, [n]."""
+    """Directions in radians, [n]."""
 
     def __len__(self) -> int:
         return len(self.points)

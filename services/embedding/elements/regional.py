@@ -39,7 +39,7 @@ class Regional:
     vectors: Floats
     """Unit vectors, [n, dimensions]."""
     boxes: Floats
-    """The box of each vector, pixels of the picture as shown: x_min, y_min, x_max, y_max, [n, 4].
+    """Boxes of the vectors, in pixels of the picture as shown, [n, 4]: x_min, y_min, x_max, y_max.
     """
 
     def nearest_window(self, element: Regional) -> NearestWindow:

@@ -76,7 +76,7 @@ class ModelRegistry:
         return [self._resolve(space) for space in spaces]
 
     def with_role(self, role: str) -> Model:
-        """Return the model with a role; of several models, the last by name and version.
+        """Return the model with a role; if several have it, the last by name and version.
 
         Raises:
             ServiceError: MODEL_SERVER_UNAVAILABLE or MODEL_NOT_SERVED.

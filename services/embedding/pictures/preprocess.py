@@ -22,7 +22,7 @@ class Resize(enum.StrEnum):
     """How a region is resized to the model's input."""
 
     SQUASH = enum.auto()
-    """Each side is resized to the model's; the aspect ratio is not kept."""
+    """Width and height are scaled to the input independently; the aspect ratio is not kept."""
     LETTERBOX = enum.auto()
     """The aspect ratio is kept; the rest of the input is filled with `LETTERBOX_COLOR`."""
 
@@ -80,7 +80,7 @@ def _resize(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
     right = min(image.width, math.ceil(box.x_max))
     bottom = min(image.height, math.ceil(box.y_max))
     if (left, top, right, bottom) != (0, 0, *image.size):
-        # Pillow's filter would read pixels outside the box at its edges, so the box is cropped.
+        # Crop, because Pillow's filter would read pixels outside the box at its edges.
         image = image.crop((left, top, right, bottom))
     inner = box.moved(-left, -top)
     edges = (

@@ -129,9 +129,10 @@ def read_hit(library_id: str, hit: pb.Hit) -> Hit:
 
 
 def read_thumbnail(entry: pb.Entry, error: ServiceError | None) -> bytes | ServiceError | None:
-    """Return the thumbnail of a hit, empty if none is stored, or `error` if it is missing.
+    """Return the thumbnail of a hit; empty if the image has no thumbnail.
 
-    None if it is missing without an error: older Catalogs return no thumbnails with hits.
+    Returns `error` if the response lacks the thumbnail. An older Catalog returns no thumbnails with
+    hits, and no error: `error` is None then.
     """
     return entry.thumbnail if entry.thumbnail or not entry.has_thumbnail else error
 

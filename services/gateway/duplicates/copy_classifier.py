@@ -29,7 +29,7 @@ class CopyClassifier:
 
     bias: float
     weights: Mapping[str, float]
-    """Weights by the name of the feature; see `features`."""
+    """Weights by feature name; see `features`."""
 
     @classmethod
     def load(cls, path: Path = BUILT_IN_WEIGHTS) -> CopyClassifier:

@@ -82,7 +82,7 @@ class EmbeddingEvidence:
     """Similarity of the embeddings of two images, absolute and relative to their backgrounds."""
 
     similarity: float
-    """Cosine of the embeddings."""
+    """Cosine similarity of the embeddings."""
     closeness: float
     """The similarity relative to the lower of the two background similarities."""
     strict_closeness: float

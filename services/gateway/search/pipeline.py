@@ -124,7 +124,7 @@ class Pipeline:
         return ranked, any(len(hits) > MAX_ITEMS for hits in hits_by_vector)
 
     async def load_images(self, run: SearchRun, uids: Iterable[bytes]) -> None:
-        """Load the images that the run does not have yet."""
+        """Load the images of these uids into the run, except images that it already has."""
         missing = [uid for uid in uids if uid not in run.images]
         if missing:
             with run.stopwatch.step("fetch"):
@@ -163,8 +163,8 @@ class Pipeline:
     async def _nearest(
         self, run: SearchRun, query: Pass, limit: int, *, image_count: int
     ) -> list[Sequence[Hit]]:
-        # With several vectors, the hits to show are known only after they are merged: load their
-        # thumbnails then.
+        # With several vectors, the hits to show are known only after merging, so their thumbnails
+        # are loaded later.
         has_thumbnails = image_count > 0 and len(query.vectors) == 1
         floor = query.threshold.min_similarity
         hits_by_vector = await self._catalog.nearest(

@@ -3,10 +3,10 @@
 The rate at a closeness x is the probability that ONE comparison of unrelated pictures reaches x or
 more. (Closeness is the similarity relative to the query's similarity to a background set; without a
 background set it is the similarity.) The rate is estimated so that it predicts the share of queries
-with a wrong answer. Within the tail, the tenth of the queries with the highest closeness, the
-excess over the start of the tail is modeled as exponential.
+with a wrong answer. The tail is the tenth of the queries with the highest closeness; in the tail,
+the excess over its start is modeled as exponential.
 
-`score` is log(rate(x)) / log(rate(1)): 0 where unrelated pictures always reach x, 1 for the same
+`score` is log(rate(x)) / log(rate(1)): 0 if unrelated pictures always reach x, 1 for identical
 pixels.
 """
 

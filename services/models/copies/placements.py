@@ -150,7 +150,7 @@ def _write(
     ink: Color,
     words: int,
 ) -> None:
-    """Write lines of text of up to `words` words wherever the copy leaves the screen free."""
+    """Write lines of 3 to `words` random words above and below the box `around`."""
     font = ImageFont.load_default(size=rng.choice([12, 14, 16]))
     for y in range(first_y + 8, draw.im.size[1] - 20, 22):
         is_free = y + 18 < around.y_min or y > around.y_max + 4

@@ -17,7 +17,7 @@ from imagesearch_services.models.dense.teacher import load_targets
 RELATION_TEMPERATURE = 0.06
 """Temperature of the softmax over the similarities to all things."""
 RELATION_WEIGHT = 0.25
-"""Weight of the divergence between these similarities of student and teacher."""
+"""Weight of the divergence between the student's and the teacher's similarities."""
 PEAK_RATE, FLOOR_RATE = 2e-3, 2e-5
 """Highest and lowest learning rate."""
 

@@ -23,7 +23,7 @@ from imagesearch_services.models.dense.pixels import (
 )
 
 Drawings = dict[str, list[Picture]]
-"""Pictures by kind."""
+"""Pictures by kind; the kinds are the keys of `COUNTS`."""
 
 COUNTS = {"glyph": 1100, "emoji": 450, "clip_art": 850, "pattern": 450, "poster": 350, "word": 250}
 """Number of drawings of each kind."""

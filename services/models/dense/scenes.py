@@ -1,4 +1,4 @@
-"""Training pictures: scenes that contain several things, and singles that one thing fills."""
+"""Training pictures: scenes of several things, and singles, which show a single thing."""
 
 from __future__ import annotations
 

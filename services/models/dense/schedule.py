@@ -14,7 +14,7 @@ class Schedule:
     """A learning rate that warms up and then decays as a cosine until the time is up."""
 
     def __init__(self, minutes: float, device: str, peak: float, floor: float) -> None:
-        # CPU time, so that other load on the machine does not reduce the number of steps.
+        # Measure CPU time, so that other load on the machine does not reduce the number of steps.
         self._clock = time.process_time if device == "cpu" else time.perf_counter
         self._begin = self._clock()
         self._minutes, self._peak, self._floor = minutes, peak, floor

@@ -35,9 +35,9 @@ class Drawn:
     """An element as it is stored, and as it is pasted into a photo."""
 
     stored: Pixels
-    """RGB."""
+    """Pixels of the stored image, RGB."""
     pasted: Pixels
-    """RGBA."""
+    """Pixels of the pasted image, RGBA."""
 
 
 def opaque(pixels: Pixels) -> Pixels:

@@ -53,7 +53,7 @@ class Garments:
     pooled: torch.Tensor
     """Output of `Extractor`, [photos, COARSE + FINE]."""
     kinds: Indices
-    """Index into KINDS, [photos]."""
+    """Index of each garment's kind in `KINDS`, [photos]."""
     is_held_out: npt.NDArray[np.bool_]
 
 

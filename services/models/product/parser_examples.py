@@ -53,7 +53,7 @@ class Placement:
     """The placement of a picture in the frame of the network's input."""
 
     scale: float = 1.0
-    """Size relative to the largest size that fits."""
+    """Size of the picture relative to the largest size that fits in the frame."""
     x: float = 0.5
     """Share of the free width on the left."""
     y: float = 0.5

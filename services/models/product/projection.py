@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 PROJECTED = 246
-"""Number of components that are learned from products; the kinds of garment follow them."""
+"""Number of components of the projection. In an embedding, the components of the garment kinds come
+after them."""
 SHRINKAGE = 0.9
 """Shrinkage of the covariance towards a multiple of the identity; .85 to .97 perform equally."""
 DOMAIN_WEIGHT = 1.0

@@ -51,7 +51,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Models:
-    """Sessions of both models."""
+    """ONNX Runtime sessions of the parser and of the product model."""
 
     parser: onnxruntime.InferenceSession
     product: onnxruntime.InferenceSession

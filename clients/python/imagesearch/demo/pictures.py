@@ -52,7 +52,7 @@ GOODS = (
     "motorcycle_left.png",
     "rocket.jpg",
 )
-"""Photographs of objects, each with a subject, although few are products that a shop sells."""
+"""Photographs that each have a main subject; few of the subjects are products."""
 
 STEREO_STORED = "motorcycle_left.png"
 STEREO_OTHER = "motorcycle_right.png"
