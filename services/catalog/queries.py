@@ -96,6 +96,7 @@ class Queries:
         if bound is False:
             return QueryResults([[]] * (1 if query.merged else len(search.vectors)))
         search = replace(search, filter=engine_filter(bound))
+        entry_count = (query.entry_count or MAX_LIMIT) if query.include_entries else 0
         async with self._libraries.detect_change(library):
             if query.distinct_entities:
                 results = await self._search_distinct(library, search)
@@ -103,9 +104,8 @@ class Queries:
                 results = [await self._search_merged(library, search, query)]
             else:
                 results = await self._storage.search(library.uid, search)
-            if query.entry_count:
-                results = await self._load_first(library, results, query.entry_count)
-        entry_count = (query.entry_count or MAX_LIMIT) if query.include_entries else 0
+            if entry_count and search.fields is Fields.NONE:
+                results = await self._load_first(library, results, entry_count)
         lists = [_hits(scored, entry_count) for scored in results]
         shown = [hit.entry for hits in lists for hit in hits[: query.thumbnail_count] if hit.entry]
         return QueryResults(lists, await self._thumbnails.attach(library, shown))
@@ -130,17 +130,11 @@ class Queries:
     async def _search_merged(
         self, library: Library, search: Search, query: Query
     ) -> list[ScoredPoint]:
-        """Search for all vectors together; read the payload of each entry once."""
+        """Search for all vectors together, without payload."""
         hits_per_vector = min(search.limit, query.merged_hits_per_vector or search.limit)
         breadth = MERGED_BREADTH if len(search.vectors) >= MANY_VECTORS else 1.0
-        ids_only = replace(search, limit=hits_per_vector, fields=Fields.NONE, breadth=breadth)
-        top = await self._storage.search_merged(library.uid, ids_only, search.limit)
-        if search.fields is Fields.NONE:
-            return top
-        uids = [hit.uid for hit in top]
-        records = await self._storage.retrieve(library.uid, uids, search.fields)
-        payloads = {record.uid: record.payload for record in records}
-        return [hit._replace(payload=payloads[hit.uid]) for hit in top if hit.uid in payloads]
+        per_vector = replace(search, limit=hits_per_vector, breadth=breadth)
+        return await self._storage.search_merged(library.uid, per_vector, search.limit)
 
     async def _search_distinct(self, library: Library, search: Search) -> list[list[ScoredPoint]]:
         fields = Fields.ENTITY if search.fields is Fields.NONE else search.fields
@@ -179,7 +173,8 @@ class Queries:
 
 def _search(library: Library, query: Query) -> Search:
     _check_options(query)
-    has_entries = query.include_entries and not query.entry_count
+    # Otherwise the payload is loaded after the search, for the hits that need it and once each.
+    has_entries = query.include_entries and not query.entry_count and not query.merged
     return Search(
         space=query.space,
         vectors=_checked_vectors(library, query),

@@ -9,9 +9,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-TRUE_WORDS = {"1", "true", "yes", "on"}
-FALSE_WORDS = {"0", "false", "no", "off"}
-
 
 class SettingsError(Exception):
     """A variable is missing, invalid or unknown; the message names it."""
@@ -43,9 +40,6 @@ class Env:
 
     def number(self, name: str, default: float | None = None) -> float:
         return self._read(name, default, float, "a number")
-
-    def boolean(self, name: str, default: bool | None = None) -> bool:
-        return self._read(name, default, _boolean, "true or false")
 
     def path(self, name: str, default: Path | None = None) -> Path:
         return self._read(name, default, Path, "a path")
@@ -81,15 +75,6 @@ class Env:
             return parse(raw)
         except ValueError:
             raise SettingsError(f"{variable} must be {expected}, not {raw!r}") from None
-
-
-def _boolean(raw: str) -> bool:
-    word = raw.lower()
-    if word in TRUE_WORDS:
-        return True
-    if word in FALSE_WORDS:
-        return False
-    raise ValueError(raw)
 
 
 def _words(raw: str) -> tuple[str, ...]:

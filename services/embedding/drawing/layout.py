@@ -172,7 +172,6 @@ class _Grid:
     def __init__(
         self, captions: _Captions, columns: int, cell_height: int, metrics: Metrics
     ) -> None:
-        self._columns = columns
         self._gap = metrics.gap
         self.cell_width = cell_width = captions.width
         self.cell_height = cell_height
