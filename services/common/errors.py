@@ -52,6 +52,12 @@ class Reason(enum.StrEnum):
     LIBRARY_CHANGED = enum.auto()
     THUMBNAIL_NOT_FOUND = enum.auto()
     BLOB_STORE_UNAVAILABLE = enum.auto()
+    IMAGE_TOO_COSTLY = enum.auto()
+    LIBRARY_DAMAGED = enum.auto()
+    IMAGE_DAMAGED = enum.auto()
+    STORAGE_FULL = enum.auto()
+    CALLER_TOO_SLOW = enum.auto()
+    TOO_MANY_TAG_NAMES = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,12 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.LIBRARY_CHANGED: grpc.StatusCode.ABORTED,
     Reason.THUMBNAIL_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Reason.BLOB_STORE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    Reason.IMAGE_TOO_COSTLY: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.LIBRARY_DAMAGED: grpc.StatusCode.DATA_LOSS,
+    Reason.IMAGE_DAMAGED: grpc.StatusCode.DATA_LOSS,
+    Reason.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.CALLER_TOO_SLOW: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.TOO_MANY_TAG_NAMES: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 RETRY_AFTER_S = {grpc.StatusCode.UNAVAILABLE: 1.0, grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0}

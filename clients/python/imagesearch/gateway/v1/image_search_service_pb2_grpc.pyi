@@ -57,12 +57,13 @@ class ImageSearchServiceStub:
     reasons. In addition,
 
       - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
-        and INTERNAL;
+        OVERLOADED, CALLER_TOO_SLOW, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE,
+        STORAGE_UNAVAILABLE and INTERNAL;
       - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
-        and MODEL_SERVER_UNAVAILABLE;
-      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, IMAGE_TOO_COSTLY, REGION_INVALID,
+        EMBEDDING_UNAVAILABLE and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND
+        and LIBRARY_DAMAGED;
       - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
@@ -175,12 +176,13 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     reasons. In addition,
 
       - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
-        and INTERNAL;
+        OVERLOADED, CALLER_TOO_SLOW, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE,
+        STORAGE_UNAVAILABLE and INTERNAL;
       - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
-        and MODEL_SERVER_UNAVAILABLE;
-      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, IMAGE_TOO_COSTLY, REGION_INVALID,
+        EMBEDDING_UNAVAILABLE and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND
+        and LIBRARY_DAMAGED;
       - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 
@@ -289,12 +291,13 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     reasons. In addition,
 
       - every RPC can fail with FIELD_REQUIRED, FIELD_INVALID, UNAUTHENTICATED,
-        OVERLOADED, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE, STORAGE_UNAVAILABLE
-        and INTERNAL;
+        OVERLOADED, CALLER_TOO_SLOW, DEADLINE_EXCEEDED, CATALOG_UNAVAILABLE,
+        STORAGE_UNAVAILABLE and INTERNAL;
       - RPCs that take a picture can fail with IMAGE_UNREADABLE, IMAGE_TRUNCATED,
-        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, REGION_INVALID, EMBEDDING_UNAVAILABLE
-        and MODEL_SERVER_UNAVAILABLE;
-      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND;
+        IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, IMAGE_TOO_COSTLY, REGION_INVALID,
+        EMBEDDING_UNAVAILABLE and MODEL_SERVER_UNAVAILABLE;
+      - RPCs on an existing library or its images can fail with LIBRARY_NOT_FOUND
+        and LIBRARY_DAMAGED;
       - mutations with a request_id can fail with REQUEST_ID_REUSED.
     """
 

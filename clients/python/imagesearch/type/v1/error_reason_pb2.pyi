@@ -137,6 +137,32 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The blob store, which holds the thumbnails, is unreachable. All calls except
     GetThumbnail and FindDuplicates work without it. [UNAVAILABLE]
     """
+    ERROR_REASON_IMAGE_TOO_COSTLY: _ErrorReason.ValueType  # 32
+    """Decoding the picture takes more processor time, memory or parts (scans, tiles,
+    chunks) than a picture of its size may take. [INVALID_ARGUMENT]
+    Metadata: "limit", "unit".
+    """
+    ERROR_REASON_LIBRARY_DAMAGED: _ErrorReason.ValueType  # 33
+    """Stored data of the library is missing or damaged; the other libraries are
+    served. An operator runs `imagesearch catalog check`. [DATA_LOSS]
+    Metadata: "library".
+    """
+    ERROR_REASON_IMAGE_DAMAGED: _ErrorReason.ValueType  # 34
+    """The stored entry of an image failed its checksum. [DATA_LOSS]
+    Metadata: "image".
+    """
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 35
+    """The disk of the storage engine has no space. Nothing was stored. Reads and
+    deletions work; writes work again when there is space. [RESOURCE_EXHAUSTED]
+    """
+    ERROR_REASON_CALLER_TOO_SLOW: _ErrorReason.ValueType  # 36
+    """The caller sends its request or reads the response too slowly.
+    [DEADLINE_EXCEEDED] Metadata: "timeout_s".
+    """
+    ERROR_REASON_TOO_MANY_TAG_NAMES: _ErrorReason.ValueType  # 37
+    """The library has its maximum of distinct tag names. [FAILED_PRECONDITION]
+    Metadata: "library", "limit".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error.
@@ -272,5 +298,31 @@ ERROR_REASON_THUMBNAIL_NOT_FOUND: ErrorReason.ValueType  # 30
 ERROR_REASON_BLOB_STORE_UNAVAILABLE: ErrorReason.ValueType  # 31
 """The blob store, which holds the thumbnails, is unreachable. All calls except
 GetThumbnail and FindDuplicates work without it. [UNAVAILABLE]
+"""
+ERROR_REASON_IMAGE_TOO_COSTLY: ErrorReason.ValueType  # 32
+"""Decoding the picture takes more processor time, memory or parts (scans, tiles,
+chunks) than a picture of its size may take. [INVALID_ARGUMENT]
+Metadata: "limit", "unit".
+"""
+ERROR_REASON_LIBRARY_DAMAGED: ErrorReason.ValueType  # 33
+"""Stored data of the library is missing or damaged; the other libraries are
+served. An operator runs `imagesearch catalog check`. [DATA_LOSS]
+Metadata: "library".
+"""
+ERROR_REASON_IMAGE_DAMAGED: ErrorReason.ValueType  # 34
+"""The stored entry of an image failed its checksum. [DATA_LOSS]
+Metadata: "image".
+"""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 35
+"""The disk of the storage engine has no space. Nothing was stored. Reads and
+deletions work; writes work again when there is space. [RESOURCE_EXHAUSTED]
+"""
+ERROR_REASON_CALLER_TOO_SLOW: ErrorReason.ValueType  # 36
+"""The caller sends its request or reads the response too slowly.
+[DEADLINE_EXCEEDED] Metadata: "timeout_s".
+"""
+ERROR_REASON_TOO_MANY_TAG_NAMES: ErrorReason.ValueType  # 37
+"""The library has its maximum of distinct tag names. [FAILED_PRECONDITION]
+Metadata: "library", "limit".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
