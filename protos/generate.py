@@ -4,7 +4,8 @@
     python protos/generate.py --check    # exit with status 1 if committed stubs are stale
     python protos/generate.py --descriptor-set FILE   # write all protos as one image, for buf
 
-google/rpc and google/protobuf are read from installed packages; the repository has no copies.
+google/api, google/rpc and google/protobuf are read from installed packages; the repository has no
+copies.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from pathlib import Path
 import google.rpc
 
 PROTOS = Path(__file__).resolve().parent
+BUNDLES = (PROTOS / "public", PROTOS / "internal")
+"""Import folders. The first is complete without the second: clients need nothing else."""
+
 STUBS = PROTOS.parent / "clients" / "python" / "imagesearch"
 GOOGLEAPIS = Path(next(iter(google.rpc.__path__))).parent.parent
-"""Folder of googleapis-common-protos, which contains `google/rpc/*.proto`."""
+"""Folder of googleapis-common-protos, which contains `google/api` and `google/rpc`."""
 
 SCRIPTS = Path(sys.executable).parent
 """Folder of the commands of this Python environment, which need not be on the PATH."""
@@ -44,11 +48,15 @@ def assert_tool_versions() -> None:
 
 
 def proto_files() -> list[str]:
-    return sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("imagesearch/**/*.proto"))
+    """Return the import paths of all protos, for example `imagesearch/type/v1/tag.proto`."""
+    return sorted(
+        str(path.relative_to(bundle)) for bundle in BUNDLES for path in bundle.rglob("*.proto")
+    )
 
 
 def protoc(arguments: Sequence[str], files: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{GOOGLEAPIS}"]
+    command = [sys.executable, "-m", "grpc_tools.protoc"]
+    command += [f"-I{folder}" for folder in (*BUNDLES, GOOGLEAPIS)]
     command += [f"--plugin={SCRIPTS / plugin}" for plugin in PLUGINS]
     subprocess.run([*command, *arguments, *files], check=True)
 

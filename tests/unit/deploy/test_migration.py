@@ -60,7 +60,7 @@ def test_every_name_in_the_column_ours_is_in_the_contract() -> None:
 
 
 def test_every_category_has_the_number_that_the_contract_documents() -> None:
-    proto = (ROOT / "protos/imagesearch/type/v1/category.proto").read_text()
+    proto = (ROOT / "protos/public/imagesearch/type/v1/category.proto").read_text()
     expected = re.findall(r"\[(\d+)\]\s+(CATEGORY_\w+) =", proto)
     found = re.findall(r"^\| (\d+) \| [\w ]+ \| `(CATEGORY_\w+)` \|$", PAGE, flags=re.MULTILINE)
     assert found == expected
