@@ -46,7 +46,13 @@ async def build(
     await storage.start()
     shielded = ShieldedTasks()
     requests = AnsweredRequests(storage)
-    libraries = Libraries(storage, requests, shielded)
+    libraries = Libraries(
+        storage,
+        requests,
+        shielded,
+        max_libraries=settings.max_libraries,
+        max_tag_names=settings.max_tag_names,
+    )
     thumbnail_store = ThumbnailStore(blobs)
     sweeper = installation = None
     if blobs is not None:
@@ -74,6 +80,7 @@ async def build(
 
     async def close() -> None:
         await shielded.drain()
+        await libraries.close()
         if sweeper is not None:
             await sweeper.close()
         await storage.close()

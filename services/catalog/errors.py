@@ -43,6 +43,23 @@ def library_full(library: Library) -> ServiceError:
     )
 
 
+def too_many_libraries(limit: int) -> ServiceError:
+    return ServiceError(
+        Reason.TOO_MANY_LIBRARIES,
+        f"there are {limit} libraries, the maximum; delete some or raise the limit of the Catalog",
+        metadata={"limit": str(limit)},
+    )
+
+
+def too_many_tag_names(library: Library, limit: int) -> ServiceError:
+    return ServiceError(
+        Reason.TOO_MANY_TAG_NAMES,
+        f"library {library.library_id} has its maximum of {limit} distinct tag names; "
+        "use the names that it has, or remove names from all its images",
+        metadata={"library": _library_name(library.library_id), "limit": str(limit)},
+    )
+
+
 def image_not_found(library_id: str, image_id: str) -> ServiceError:
     return ServiceError(
         Reason.IMAGE_NOT_FOUND,

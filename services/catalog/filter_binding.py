@@ -49,6 +49,18 @@ def engine_filter(bound: Bound) -> Filter | None:
     return None if isinstance(bound, bool) else bound
 
 
+def fields_of(bound: Bound) -> frozenset[str]:
+    """Return the fields that a bound filter reads."""
+    match bound:
+        case AllOf(members) | AnyOf(members):
+            return frozenset().union(*map(fields_of, members))
+        case Not(member):
+            return fields_of(member)
+        case Match() | Range() | Exists():
+            return frozenset({bound.field})
+    return frozenset()
+
+
 def bind(
     tree: Filter | None, tag_types: Mapping[str, FieldType], attribute_names: frozenset[str]
 ) -> Bound:
@@ -153,27 +165,39 @@ def _integer_order(field: str, operator: Operator, number: float) -> Bound:
 
 
 def _at_least(field: str, bound: int) -> Bound:
-    if bound > INT64_MAX:
-        return False
     if bound <= INT64_MIN:
         return Exists(field)
-    if _is_double(bound):
-        return Range(field, gte=float(bound))
-    # The bound is between two doubles: list the integers below the upper one, at most 1,023.
-    above = _double_at_or_above(bound)
-    between = Match(field, tuple(range(bound, min(int(above), INT64_MAX + 1))))
-    return between if int(above) > INT64_MAX else any_of(Range(field, gte=above), between)
+    return False if bound > INT64_MAX else _integers(field, bound, Range(field, gte=float(bound)))
 
 
 def _at_most(field: str, bound: int) -> Bound:
-    if bound < INT64_MIN:
-        return False
     if bound >= INT64_MAX:
         return Exists(field)
-    if _is_double(bound):
-        return Range(field, lte=float(bound))
-    below = _double_at_or_below(bound)
-    return any_of(Range(field, lte=below), Match(field, tuple(range(int(below) + 1, bound + 1))))
+    return False if bound < INT64_MIN else _integers(field, bound, Range(field, lte=float(bound)))
+
+
+def _integers(field: str, bound: int, approximate: Range) -> Bound:
+    """Return a range with the integer `bound`, correct for integers that are no doubles.
+
+    Engines compare integers with the doubles of a range exactly if the field has an index, and
+    otherwise after rounding them to doubles. Both are right except for the integers around the
+    bound that are rounded to the same double, at most 1,025: these are listed.
+    """
+    if abs(bound) < EXACT_IN_DOUBLE:
+        return approximate
+    double = int(float(bound))
+    low, high = min(bound, double), max(bound, double)
+    while low > INT64_MIN and int(float(low - 1)) == double:
+        low -= 1
+    while high < INT64_MAX and int(float(high + 1)) == double:
+        high += 1
+    ascending = approximate.gte is not None
+    matching = range(bound, min(high, INT64_MAX) + 1) if ascending else range(low, bound + 1)
+    others = range(low, bound) if ascending else range(bound + 1, min(high, INT64_MAX) + 1)
+    return all_of(
+        any_of(approximate, Match(field, tuple(matching)) if matching else False),
+        negate(Match(field, tuple(others))) if others else True,
+    )
 
 
 def _float_order(field: str, operator: Operator, number: float) -> Bound:
@@ -197,10 +221,6 @@ def _integer(number: float) -> int | None:
     """Return a number as an int64; None if it is not one."""
     integer = int(number)
     return integer if integer == number and INT64_MIN <= integer <= INT64_MAX else None
-
-
-def _is_double(integer: int) -> bool:
-    return abs(integer) <= EXACT_IN_DOUBLE or int(float(integer)) == integer
 
 
 def _double_at_or_above(number: float) -> float:

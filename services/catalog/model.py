@@ -53,6 +53,16 @@ class FieldType(enum.StrEnum):
             return cls.INTEGER
         return cls.FLOAT if isinstance(value, float) else cls.STRING
 
+    def widened(self, other: FieldType) -> FieldType | None:
+        """Return the type that holds the values of both; None if there is none.
+
+        Integers and floats are numbers: a field that holds both has the type FLOAT.
+        """
+        if self is other:
+            return self
+        numbers = {FieldType.INTEGER, FieldType.FLOAT}
+        return FieldType.FLOAT if {self, other} == numbers else None
+
 
 @dataclass(frozen=True, slots=True)
 class VectorSpace:
@@ -88,9 +98,16 @@ class Library:
     update_time: float = 0.0
     """Seconds since 1970 UTC."""
     tag_types: Mapping[str, FieldType] = field(default_factory=dict)
-    """Types of the tags used so far, by name; fixed by their first use."""
+    """Types of the tags used so far, by name."""
     attribute_names: frozenset[str] = frozenset()
     """Names of the attributes used so far; all values are strings."""
+    indexed_fields: frozenset[str] = frozenset()
+    """Tags and attributes with a payload index: `tags.NAME`, `attributes.NAME`."""
+
+    def optional_fields(self) -> dict[str, FieldType]:
+        """Return the types of the tags and attributes used so far, by field."""
+        attributes = {f"attributes.{name}": FieldType.STRING for name in self.attribute_names}
+        return attributes | {f"tags.{name}": kind for name, kind in self.tag_types.items()}
 
     def space(self, name: str) -> VectorSpace | None:
         return next((space for space in self.spaces if space.name == name), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from imagesearch_services.catalog import base94
@@ -45,7 +46,7 @@ NO_BOX = Box(0.0, 0.0, 0.0, 0.0)
 """Box of a stored subject without a box, equal to an unset message."""
 
 ENTRY_INDEXES = dict(BASE_FIELDS)
-"""Indexed fields of a new library; tags and attributes are added at their first use."""
+"""Indexed fields of a new library; tags and attributes are added when a filter names them."""
 
 
 def entry_to_payload(entry: Entry, request_id: str) -> Payload:
@@ -138,11 +139,12 @@ def library_to_payload(library: Library, state: str) -> Payload:
         # A list, since tag names of callers must not become payload keys of the metadata.
         "tag_types": [[name, kind.value] for name, kind in sorted(library.tag_types.items())],
         "attribute_names": sorted(library.attribute_names),
+        "indexed_fields": sorted(library.indexed_fields),
     }
 
 
 def library_from_payload(payload: Payload) -> Library:
-    return Library(
+    library = Library(
         library_id=payload["library_id"],
         uid=payload["uid"],
         type=_library_type(payload["type"]),
@@ -157,6 +159,9 @@ def library_from_payload(payload: Payload) -> Library:
         tag_types={name: FieldType(kind) for name, kind in payload["tag_types"]},
         attribute_names=frozenset(payload["attribute_names"]),
     )
+    # Earlier versions indexed each tag and attribute at its first use.
+    indexed = payload.get("indexed_fields", library.optional_fields())
+    return replace(library, indexed_fields=frozenset(indexed))
 
 
 def _subject_to_payload(subject: Subject) -> Payload:

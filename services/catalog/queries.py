@@ -95,6 +95,7 @@ class Queries:
         bound = bind_filter(library, query.filter)
         if bound is False:
             return QueryResults([[]] * (1 if query.merged else len(search.vectors)))
+        self._libraries.index_filtered_fields(library, bound)
         search = replace(search, filter=engine_filter(bound))
         entry_count = (query.entry_count or MAX_LIMIT) if query.include_entries else 0
         async with self._libraries.detect_change(library):

@@ -52,6 +52,10 @@ class Settings:
     """HNSW_EF: search breadth of queries."""
     index_segments: int
     """INDEX_SEGMENTS: number of graphs that share the vectors of a library."""
+    max_libraries: int
+    """MAX_LIBRARIES: maximum number of libraries."""
+    max_tag_names: int
+    """MAX_TAG_NAMES: maximum number of distinct tag names in a library."""
     blob_store: str
     """BLOB_STORE: where thumbnails are stored: "file:///folder", "s3://bucket/prefix" or "none".
 
@@ -99,6 +103,8 @@ class Settings:
             hnsw_ef_construct=env.integer("HNSW_EF_CONSTRUCT", 100),
             hnsw_ef=env.integer("HNSW_EF", 128),
             index_segments=env.integer("INDEX_SEGMENTS", 1),
+            max_libraries=env.integer("MAX_LIBRARIES", 10_000),
+            max_tag_names=env.integer("MAX_TAG_NAMES", 1000),
             blob_store=env.text("BLOB_STORE", ""),
             blob_endpoint=env.text("BLOB_ENDPOINT", ""),
             blob_region=env.text("BLOB_REGION", ""),
@@ -114,6 +120,8 @@ class Settings:
                 f"use {' or '.join(BACKENDS)}"
             )
         for name, value in (
+            ("MAX_LIBRARIES", settings.max_libraries),
+            ("MAX_TAG_NAMES", settings.max_tag_names),
             ("BLOB_TIMEOUT_S", settings.blob_timeout_s),
             ("BLOB_SWEEP_INTERVAL_S", settings.blob_sweep_interval_s),
         ):

@@ -39,6 +39,8 @@ class Fields(enum.Enum):
     """Only the thumbnail's version."""
     FEATURES = enum.auto()
     """Only the features."""
+    TAGS = enum.auto()
+    """Only the tags."""
     ENTRY = enum.auto()
     """All but the features."""
     ALL = enum.auto()
@@ -161,6 +163,9 @@ class Storage(Protocol):
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         """Create the index of a payload field, unless it exists."""
+
+    async def drop_index(self, name: str, field: str) -> None:
+        """Remove the index of a payload field, if it exists."""
 
     async def stats(self, name: str) -> CollectionStats:
         """Return the counts of a collection."""

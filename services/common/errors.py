@@ -58,6 +58,7 @@ class Reason(enum.StrEnum):
     STORAGE_FULL = enum.auto()
     CALLER_TOO_SLOW = enum.auto()
     TOO_MANY_TAG_NAMES = enum.auto()
+    TOO_MANY_LIBRARIES = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

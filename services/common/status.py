@@ -53,6 +53,7 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.STORAGE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.CALLER_TOO_SLOW: grpc.StatusCode.DEADLINE_EXCEEDED,
     Reason.TOO_MANY_TAG_NAMES: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.TOO_MANY_LIBRARIES: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 RETRY_AFTER_S = {grpc.StatusCode.UNAVAILABLE: 1.0, grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0}

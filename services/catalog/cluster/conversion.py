@@ -26,6 +26,7 @@ WITH_PAYLOAD: dict[Fields, bool | list[str] | models.PayloadSelector] = {
     Fields.ENTITY: ["entity_id", "image_id"],
     Fields.THUMBNAIL: [THUMBNAIL_KEY],
     Fields.FEATURES: [FEATURES_KEY],
+    Fields.TAGS: ["tags"],
     Fields.ENTRY: models.PayloadSelectorExclude(exclude=[FEATURES_KEY]),
     Fields.ALL: True,
 }

@@ -98,6 +98,10 @@ class ClusterStorage:
         async with _storage_errors():
             await self._create_index(name, field, field_type)
 
+    async def drop_index(self, name: str, field: str) -> None:
+        async with _storage_errors():
+            await self._client.delete_payload_index(_collection_name(name), field, wait=True)
+
     async def stats(self, name: str) -> CollectionStats:
         async with _storage_errors():
             count, info = await asyncio.gather(

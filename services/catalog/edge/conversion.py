@@ -32,6 +32,7 @@ WITH_PAYLOAD: dict[Fields, Any] = {
     Fields.ENTITY: ["entity_id", "image_id"],
     Fields.THUMBNAIL: [THUMBNAIL_KEY],
     Fields.FEATURES: [FEATURES_KEY],
+    Fields.TAGS: ["tags"],
     Fields.ENTRY: q.PayloadSelector.Exclude([FEATURES_KEY]),
     Fields.ALL: True,
 }

@@ -121,6 +121,9 @@ class DataFolder:
     def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         _create_index(self.collection(name).shard, field, field_type)
 
+    def drop_index(self, name: str, field: str) -> None:
+        self.collection(name).shard.update(q.UpdateOperation.delete_field_index(field))
+
     def stats(self, name: str) -> CollectionStats:
         """Return the counts of a collection, which stays closed if it was closed to make room."""
         closed = self._closed_stats.get(name)

@@ -34,6 +34,7 @@ class Engine:
             "drop_collection": folder.drop,
             "keep_only": folder.keep_only,
             "create_index": folder.create_index,
+            "drop_index": folder.drop_index,
             "stats": folder.stats,
             "upsert": points.upsert,
             "set_payload": points.set_payload,

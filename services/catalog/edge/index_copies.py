@@ -61,12 +61,7 @@ class IndexCopies:
         """Replace the shard by its copy."""
         collection = self._folder.collection(name)
         copy = _open_copy(collection)
-        # Create the payload indexes that were added to the shard after it was copied.
-        copied = copy.shard.info().payload_schema
-        for field, index in collection.shard.info().payload_schema.items():
-            if field not in copied:
-                schema = index.params or index.data_type
-                copy.shard.update(q.UpdateOperation.create_field_index(field, schema))
+        _copy_payload_indexes(collection.shard, copy.shard)
         copy.shard.flush()
         write_generation(copy.folder, copy.generation)
         self._folder.replace(name, copy)
@@ -77,6 +72,18 @@ class IndexCopies:
     def drop(self, name: str) -> None:
         """Close and remove the copy."""
         self._folder.collection(name).drop_copy()
+
+
+def _copy_payload_indexes(shard: q.EdgeShard, copy: q.EdgeShard) -> None:
+    """Give the copy the payload indexes that the shard has, which may be others than it had."""
+    copied = copy.info().payload_schema
+    current = shard.info().payload_schema
+    for field in copied.keys() - current.keys():
+        copy.update(q.UpdateOperation.delete_field_index(field))
+    for field, index in current.items():
+        if field not in copied or copied[field].data_type != index.data_type:
+            schema = index.params or index.data_type
+            copy.update(q.UpdateOperation.create_field_index(field, schema))
 
 
 def _open_copy(collection: Collection) -> Collection:

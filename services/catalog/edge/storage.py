@@ -84,6 +84,10 @@ class EdgeStorage:
         async with self._write_lock(name):
             await self._command("create_index", name, field, field_type)
 
+    async def drop_index(self, name: str, field: str) -> None:
+        async with self._write_lock(name):
+            await self._command("drop_index", name, field)
+
     async def stats(self, name: str) -> CollectionStats:
         stats: CollectionStats = await self._command("stats", name)
         self._indexer.schedule(name, stats)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from imagesearch_services.catalog.entry.tag_types import TagTypes
 from imagesearch_services.catalog.errors import image_already_exists, library_full
-from imagesearch_services.catalog.model import Entry, FieldType, Library
+from imagesearch_services.catalog.model import Entry, Library
 from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
     entry_from_payload,
@@ -15,8 +16,7 @@ from imagesearch_services.catalog.payloads import (
 )
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Payload, Point, Record
 from imagesearch_services.catalog.thumbnails.store import ThumbnailRef, stored_thumbnails
-from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.common.types import TagValue
+from imagesearch_services.common.errors import ServiceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,22 @@ class Batch:
     """The items of one call; each item sees the outcome of those before it."""
 
     def __init__(
-        self, library: Library, now: float, stored_thumbnails: AbstractSet[ThumbnailRef]
+        self,
+        library: Library,
+        tag_types: TagTypes,
+        now: float,
+        stored_thumbnails: AbstractSet[ThumbnailRef],
     ) -> None:
         """Start an empty batch.
 
         Args:
             library: as it is under its write lock.
+            tag_types: the types of its tags.
             now: update time of the entries, seconds since 1970 UTC.
             stored_thumbnails: thumbnails whose blobs exist, for entries to refer to.
         """
         self._library = library
+        self.tag_types = tag_types
         self._now = now
         self._stored_thumbnails = stored_thumbnails
         self._existing: Sequence[Record] = ()
@@ -52,7 +58,6 @@ class Batch:
         """Number of entries that the library may still take; None: no limit."""
         self.points: dict[bytes, Point] = {}
         """Points to write, by uid."""
-        self.new_tags: dict[str, FieldType] = {}
         self.new_attributes: set[str] = set()
 
     def set_existing(self, records: Sequence[Record]) -> None:
@@ -79,10 +84,9 @@ class Batch:
         elif self.room is not None and self.room <= 0:
             return library_full(self._library)
         try:
-            new_tags = new_tag_types({**self._library.tag_types, **self.new_tags}, item.entry.tags)
+            self.tag_types.add(item.entry)
         except ServiceError as error:
             return error
-        self.new_tags.update(new_tags)
         self.new_attributes |= item.entry.attributes().keys() - self._library.attribute_names
         if existing is None and self.room is not None:
             self.room -= 1
@@ -103,26 +107,3 @@ class Batch:
         self.points[stored.uid] = Point(stored.uid, item.entry.vectors, payload)
         stored.features = b""
         return stored
-
-
-def new_tag_types(
-    known: Mapping[str, FieldType], tags: Mapping[str, TagValue]
-) -> dict[str, FieldType]:
-    """Return the types of the tags that the library does not have yet.
-
-    Raises:
-        ServiceError: TAG_TYPE_MISMATCH if the library has a tag with another type.
-    """
-    new: dict[str, FieldType] = {}
-    for name, value in tags.items():
-        actual = FieldType.of(value)
-        expected = known.get(name)
-        if expected is None:
-            new[name] = actual
-        elif expected is not actual:
-            raise ServiceError(
-                Reason.TAG_TYPE_MISMATCH,
-                f"tag {name} holds {expected.value} values in this library, not {actual.value}",
-                metadata={"tag": name, "expected": expected.value, "actual": actual.value},
-            )
-    return new

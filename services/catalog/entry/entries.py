@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
-from imagesearch_services.catalog.entry.batch import new_tag_types
 from imagesearch_services.catalog.entry.checks import check_entry
+from imagesearch_services.catalog.entry.tag_types import tag_types_for
 from imagesearch_services.catalog.errors import image_not_found
 from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import NAME, Filter
@@ -100,6 +100,7 @@ class Entries:
         bound = bind_filter(library, where)
         if bound is False:
             return [], "", 0
+        self._libraries.index_filtered_fields(library, bound)
         size = paging.page_size(page_size)
         bound_tree = engine_filter(bound)
         async with self._libraries.detect_change(library):
@@ -118,7 +119,7 @@ class Entries:
         """Set the fields named by `paths` to the values that `changes` has.
 
         Raises:
-            ServiceError: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, FIELD_INVALID.
+            ServiceError: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES, FIELD_INVALID.
         """
         check_entry("entry", changes)
         for path in paths:
@@ -179,9 +180,9 @@ class Entries:
                 _change(entry, changes, paths)
                 entry.update_time = round(self._clock(), 6)
                 check_entry("entry", entry)
-                new_tags = new_tag_types(library.tag_types, entry.tags)
-                if new_tags:
-                    await self._libraries.register_fields(library, new_tags, frozenset())
+                types = await tag_types_for([entry], library, self._libraries, self._storage)
+                types.add(entry)
+                await self._libraries.register_fields(library, types.changes, frozenset())
                 keys = {path.partition(".")[0] for path in paths}
                 payload = updated_payload(stored, entry, keys)
                 await self._storage.set_payload(library.uid, entry.uid, payload)
@@ -228,6 +229,7 @@ class Entries:
                 yield found
             return
         bound = bind_filter(library, where)
+        self._libraries.index_filtered_fields(library, bound)
         while bound is not False and (
             found := await self._storage.scroll(
                 library.uid, engine_filter(bound), None, DELETE_POINTS, Fields.THUMBNAIL

@@ -10,6 +10,7 @@ from dataclasses import replace
 from imagesearch_services.catalog.answered_requests import check_request_id
 from imagesearch_services.catalog.entry.batch import Batch, PutItem
 from imagesearch_services.catalog.entry.checks import check_entry
+from imagesearch_services.catalog.entry.tag_types import tag_types_for
 from imagesearch_services.catalog.entry.vector_checks import check_entry_vectors
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library
@@ -113,8 +114,10 @@ class Puts:
         """Write the points of valid items; return the results and the orphaned thumbnails."""
         async with self._libraries.write_lock(library.library_id):
             library = await self._libraries.get(library.library_id, uid=library.uid)
-            batch = Batch(library, round(self._clock(), 6), stored_thumbnails)
-            uids = [item.entry.uid for item in items if isinstance(item, PutItem)]
+            entries = [item.entry for item in items if isinstance(item, PutItem)]
+            types = await tag_types_for(entries, library, self._libraries, self._storage)
+            batch = Batch(library, types, round(self._clock(), 6), stored_thumbnails)
+            uids = [entry.uid for entry in entries]
             if uids:
                 existing = await self._storage.retrieve(
                     library.uid, list(dict.fromkeys(uids)), Fields.ENTRY
@@ -124,10 +127,9 @@ class Puts:
                     stats = await self._storage.stats(library.uid)
                     batch.room = library.capacity - stats.point_count
             results = [batch.add(item) if isinstance(item, PutItem) else item for item in items]
-            if batch.new_tags or batch.new_attributes:
-                await self._libraries.register_fields(
-                    library, batch.new_tags, frozenset(batch.new_attributes)
-                )
+            await self._libraries.register_fields(
+                library, types.changes, frozenset(batch.new_attributes)
+            )
             if batch.points:
                 await self._storage.upsert(library.uid, list(batch.points.values()))
         return results, batch.orphaned_thumbnails()

@@ -15,8 +15,11 @@ from imagesearch_services.catalog.errors import (
     library_already_exists,
     library_changed,
     library_not_found,
+    too_many_libraries,
 )
+from imagesearch_services.catalog.filters import Bound
 from imagesearch_services.catalog.library.checks import check_new_library
+from imagesearch_services.catalog.library.field_indexes import FieldIndexes
 from imagesearch_services.catalog.library.records import (
     CREATING,
     DELETING,
@@ -30,7 +33,7 @@ from imagesearch_services.catalog.payloads import (
     library_from_payload,
 )
 from imagesearch_services.catalog.rejected_pairs import forget_library_pairs
-from imagesearch_services.catalog.storage import Storage
+from imagesearch_services.catalog.storage import Fields, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks, ShieldedTasks
 from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
@@ -40,6 +43,13 @@ ABANDONED_AFTER_S = 600.0
 
 Only where several Catalogs share an engine; a single Catalog knows that its own are.
 """
+
+FREE_TAG_NAMES_INTERVAL_S = 60.0
+"""Minimum time between two searches for unused tag names in a library, in seconds. A search reads
+the tags of every entry."""
+
+FREE_TAG_NAMES_POINTS = 1000
+"""Entries read per step."""
 
 CHANGEABLE = frozenset({"display_name", "description", "capacity", "thumbnails_disabled"})
 """Fields that `Libraries.update` changes."""
@@ -54,14 +64,21 @@ class Libraries:
         requests: AnsweredRequests,
         shielded: ShieldedTasks,
         *,
+        max_libraries: int = 10_000,
+        max_tag_names: int = 1000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
+        self._max_libraries = max_libraries
+        self.max_tag_names = max_tag_names
+        """Maximum number of distinct tag names in a library."""
         self._requests = requests
         self._shielded = shielded
         self._clock = clock
         self._records = LibraryRecords(storage, requests)
         self._locks = KeyedLocks()
+        self._indexes = FieldIndexes(storage, self._records, self.write_lock)
+        self._tag_names_freed_at: dict[str, float] = {}
         self.on_removed: Callable[[str], None] = lambda _: None
         """Called with the uid of a library after its removal."""
 
@@ -133,7 +150,8 @@ class Libraries:
         """Create an empty library; the uid and times of the draft are ignored.
 
         Raises:
-            ServiceError: LIBRARY_ALREADY_EXISTS, FIELD_REQUIRED, FIELD_INVALID.
+            ServiceError: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES, FIELD_REQUIRED,
+                FIELD_INVALID.
         """
         check_new_library(draft)
         return await self._shielded.run(self._create(draft, key))
@@ -160,21 +178,58 @@ class Libraries:
     async def register_fields(
         self, library: Library, tag_types: Mapping[str, FieldType], attribute_names: frozenset[str]
     ) -> Library:
-        """Index tags and attributes at their first use and fix their types.
+        """Store the types of new and changed tags, and the names of new attributes.
 
-        Call it under `write_lock`.
+        Call it under `write_lock`, before the entries are written.
         """
-        for name, field_type in tag_types.items():
-            await self._storage.create_index(library.uid, f"tags.{name}", field_type)
-        for name in attribute_names:
-            await self._storage.create_index(library.uid, f"attributes.{name}", FieldType.STRING)
+        if not tag_types and not attribute_names:
+            return library
+        stale = library.indexed_fields & {f"tags.{name}" for name in tag_types}
+        for field in stale:
+            # Before the metadata: an index of the former type would hide values of the new one.
+            await self._storage.drop_index(library.uid, field)
         extended = replace(
             library,
             tag_types={**library.tag_types, **tag_types},
             attribute_names=library.attribute_names | attribute_names,
+            indexed_fields=library.indexed_fields - stale,
         )
         await self._records.write(extended, READY)
         return extended
+
+    def index_filtered_fields(self, library: Library, bound: Bound) -> None:
+        """Create missing indexes of the fields that a filter names, in the background."""
+        self._indexes.request(library, bound)
+
+    async def free_tag_names(self, library: Library) -> Library:
+        """Forget the tags that no entry has, at most once per `FREE_TAG_NAMES_INTERVAL_S`.
+
+        Call it under `write_lock`.
+        """
+        now = self._clock()
+        freed_at = self._tag_names_freed_at.get(library.uid, 0.0)
+        if 0 <= now - freed_at < FREE_TAG_NAMES_INTERVAL_S:
+            return library
+        self._tag_names_freed_at[library.uid] = now
+        used: set[str] = set()
+        after = None
+        while found := await self._storage.scroll(
+            library.uid, None, after, FREE_TAG_NAMES_POINTS, Fields.TAGS
+        ):
+            used.update(*(record.payload.get("tags", {}) for record in found))
+            after = found[-1].uid
+        unused = library.tag_types.keys() - used
+        stale = library.indexed_fields & {f"tags.{name}" for name in unused}
+        for field in stale:
+            await self._storage.drop_index(library.uid, field)
+        kept = {name: kind for name, kind in library.tag_types.items() if name in used}
+        freed = replace(library, tag_types=kept, indexed_fields=library.indexed_fields - stale)
+        await self._records.write(freed, READY)
+        return freed
+
+    async def close(self) -> None:
+        """Stop background work."""
+        await self._indexes.close()
 
     @asynccontextmanager
     async def write_lock(self, library_id: str) -> AsyncIterator[None]:
@@ -203,6 +258,8 @@ class Libraries:
                 if state == READY or not self._is_abandoned(unfinished):
                     raise library_already_exists(draft.library_id)
                 await self._remove(unfinished)
+            if len(await self.all()) >= self._max_libraries:
+                raise too_many_libraries(self._max_libraries)
             now = self._now()
             library = replace(draft, uid=uuid.uuid4().hex, create_time=now, update_time=now)
             await self._records.write(library, CREATING)

@@ -28,7 +28,7 @@ from imagesearch_services.catalog.settings import Settings
 from imagesearch_services.catalog.storage import Storage
 from imagesearch_services.common import server
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.common.status import from_rpc_error
+from imagesearch_services.common.status import from_rpc_error, from_status
 from tests.ports import free_port
 
 SPACE = "copy@1"
@@ -240,6 +240,14 @@ def any_of(*filters: filter_pb2.Filter) -> filter_pb2.Filter:
 
 def negated(member: filter_pb2.Filter) -> filter_pb2.Filter:
     return filter_pb2.Filter(negation=member)
+
+
+def reason_of(result: pb.PutEntryResult) -> Reason | None:
+    if result.WhichOneof("result") == "entry":
+        return None
+    error = from_status(result.error)
+    assert error is not None
+    return error.reason
 
 
 @contextmanager

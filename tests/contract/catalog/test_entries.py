@@ -24,6 +24,7 @@ from tests.contract.catalog.support import (
     has,
     make_entry,
     random_units,
+    reason_of,
     refused,
     tag,
     vector_at,
@@ -31,14 +32,6 @@ from tests.contract.catalog.support import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def reason_of(result: pb.PutEntryResult) -> Reason | None:
-    if result.WhichOneof("result") == "entry":
-        return None
-    error = from_status(result.error)
-    assert error is not None
-    return error.reason
 
 
 def full_entry() -> pb.Entry:
@@ -269,7 +262,7 @@ async def test_the_first_use_of_a_tag_fixes_its_type(catalog: Catalog, library: 
     results = await catalog.put(
         library,
         make_entry("float", tags={"price": 1.5}),
-        make_entry("int", tags={"price": 1}),
+        make_entry("flag", tags={"price": True}),
         make_entry("other", tags={"price": "1", "fresh": 1}),
     )
     assert [reason_of(result) for result in results] == [
@@ -279,7 +272,7 @@ async def test_the_first_use_of_a_tag_fixes_its_type(catalog: Catalog, library: 
     ]
     error = from_status(results[1].error)
     assert error is not None
-    assert error.metadata == {"tag": "price", "expected": "float", "actual": "integer"}
+    assert error.metadata == {"tag": "price", "expected": "float", "actual": "boolean"}
     # A refused item does not fix the type of a tag.
     await catalog.store(library, make_entry("free", tags={"fresh": "string"}))
 
@@ -287,7 +280,7 @@ async def test_the_first_use_of_a_tag_fixes_its_type(catalog: Catalog, library: 
 async def test_concurrent_first_uses_of_a_tag_agree_on_a_type(
     catalog: Catalog, library: str
 ) -> None:
-    values: list[str | float | bool] = ["a", 1, 1.5, True]
+    values: list[str | float | bool] = ["a", 1, True]
     outcomes = await asyncio.gather(
         *(
             catalog.put(library, make_entry(f"{n}", tags={"contested": value}))
@@ -296,7 +289,7 @@ async def test_concurrent_first_uses_of_a_tag_agree_on_a_type(
     )
     stored = [n for n, (result,) in enumerate(outcomes) if reason_of(result) is None]
     assert len(stored) == 3
-    assert len({n % 4 for n in stored}) == 1
+    assert len({n % 3 for n in stored}) == 1
     assert await catalog.find(library, has("tags.contested")) == {str(n) for n in stored}
 
 

@@ -141,7 +141,7 @@ class CatalogServiceServicer:
     """
 
     def CreateLibrary(self, request, context):
-        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS.
+        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -177,7 +177,8 @@ class CatalogServiceServicer:
 
     def PutEntries(self, request, context):
         """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
+        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+        FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -203,7 +204,7 @@ class CatalogServiceServicer:
 
     def UpdateEntry(self, request, context):
         """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
-        TAG_TYPE_MISMATCH.
+        TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

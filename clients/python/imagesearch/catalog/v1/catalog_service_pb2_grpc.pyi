@@ -50,7 +50,7 @@ class CatalogServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
     CreateLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateLibraryRequest, _catalog_service_pb2.Library]
-    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES."""
     GetLibrary: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetLibraryRequest, _catalog_service_pb2.Library]
     """Returns a library with its counts."""
     ListLibraries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListLibrariesRequest, _catalog_service_pb2.ListLibrariesResponse]
@@ -61,7 +61,8 @@ class CatalogServiceStub:
     """Deletes a library and all its entries."""
     PutEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]
     """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
+    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+    FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]
@@ -75,7 +76,7 @@ class CatalogServiceStub:
     """
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]
     """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
-    TAG_TYPE_MISMATCH.
+    TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]
     """Deletes entries by id or by filter. Missing ids are ignored."""
@@ -116,7 +117,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CreateLibraryRequest, _catalog_service_pb2.Library]  # type: ignore[assignment]
-    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+    """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES."""
     GetLibrary: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetLibraryRequest, _catalog_service_pb2.Library]  # type: ignore[assignment]
     """Returns a library with its counts."""
     ListLibraries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListLibrariesRequest, _catalog_service_pb2.ListLibrariesResponse]  # type: ignore[assignment]
@@ -127,7 +128,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Deletes a library and all its entries."""
     PutEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]  # type: ignore[assignment]
     """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
+    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+    FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]  # type: ignore[assignment]
@@ -141,7 +143,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]  # type: ignore[assignment]
     """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
-    TAG_TYPE_MISMATCH.
+    TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]  # type: ignore[assignment]
     """Deletes entries by id or by filter. Missing ids are ignored."""
@@ -185,7 +187,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.CreateLibraryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Library, _abc.Awaitable[_catalog_service_pb2.Library]]:
-        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS."""
+        """Creates an empty library. Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES."""
 
     @_abc_1.abstractmethod
     def GetLibrary(
@@ -226,7 +228,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.PutEntriesResponse, _abc.Awaitable[_catalog_service_pb2.PutEntriesResponse]]:
         """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, FIELD_INVALID.
+        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+        FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
 
@@ -258,7 +261,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Entry, _abc.Awaitable[_catalog_service_pb2.Entry]]:
         """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
-        TAG_TYPE_MISMATCH.
+        TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
 
     @_abc_1.abstractmethod

@@ -209,7 +209,7 @@ class ImageSearchServiceServicer:
 
     def CreateLibrary(self, request, context):
         """Creates an empty library with the models that are configured for its type.
-        Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
+        Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES, EMBEDDING_UNAVAILABLE,
         MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -247,7 +247,8 @@ class ImageSearchServiceServicer:
 
     def AddImage(self, request, context):
         """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
-        TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
+        TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES, MODEL_NOT_SERVED, LIBRARY_CHANGED,
+        LIBRARY_TYPE_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,7 +281,7 @@ class ImageSearchServiceServicer:
 
     def UpdateImage(self, request, context):
         """Changes the entity, category, tags or custom content of an image.
-        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
+        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -73,7 +73,7 @@ class ImageSearchServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ImageSearchServiceAsyncStub: ...
     CreateLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.CreateLibraryRequest, _library_pb2.Library]
     """Creates an empty library with the models that are configured for its type.
-    Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
+    Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES, EMBEDDING_UNAVAILABLE,
     MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
     """
     GetLibrary: _grpc.UnaryUnaryMultiCallable[_library_pb2.GetLibraryRequest, _library_pb2.Library]
@@ -88,7 +88,8 @@ class ImageSearchServiceStub:
     """Deletes a library and all its images. This cannot be undone."""
     AddImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.AddImageRequest, _image_pb2.Image]
     """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
-    TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
+    TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES, MODEL_NOT_SERVED, LIBRARY_CHANGED,
+    LIBRARY_TYPE_MISMATCH.
     """
     BatchAddImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.BatchAddImagesRequest, _image_pb2.BatchAddImagesResponse]
     """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
@@ -104,7 +105,7 @@ class ImageSearchServiceStub:
     """
     UpdateImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]
     """Changes the entity, category, tags or custom content of an image.
-    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
+    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -189,7 +190,7 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.CreateLibraryRequest, _library_pb2.Library]  # type: ignore[assignment]
     """Creates an empty library with the models that are configured for its type.
-    Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
+    Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES, EMBEDDING_UNAVAILABLE,
     MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
     """
     GetLibrary: _aio.UnaryUnaryMultiCallable[_library_pb2.GetLibraryRequest, _library_pb2.Library]  # type: ignore[assignment]
@@ -204,7 +205,8 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """Deletes a library and all its images. This cannot be undone."""
     AddImage: _aio.UnaryUnaryMultiCallable[_image_pb2.AddImageRequest, _image_pb2.Image]  # type: ignore[assignment]
     """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
-    TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
+    TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES, MODEL_NOT_SERVED, LIBRARY_CHANGED,
+    LIBRARY_TYPE_MISMATCH.
     """
     BatchAddImages: _aio.UnaryUnaryMultiCallable[_image_pb2.BatchAddImagesRequest, _image_pb2.BatchAddImagesResponse]  # type: ignore[assignment]
     """Adds up to 100 pictures to a library. Each picture succeeds or fails on its
@@ -220,7 +222,7 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """
     UpdateImage: _aio.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]  # type: ignore[assignment]
     """Changes the entity, category, tags or custom content of an image.
-    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
+    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -308,7 +310,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_library_pb2.Library, _abc.Awaitable[_library_pb2.Library]]:
         """Creates an empty library with the models that are configured for its type.
-        Errors: LIBRARY_ALREADY_EXISTS, EMBEDDING_UNAVAILABLE,
+        Errors: LIBRARY_ALREADY_EXISTS, TOO_MANY_LIBRARIES, EMBEDDING_UNAVAILABLE,
         MODEL_SERVER_UNAVAILABLE, MODEL_NOT_SERVED.
         """
 
@@ -353,7 +355,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
         """Adds one picture to a library. Errors: IMAGE_ALREADY_EXISTS, LIBRARY_FULL,
-        TAG_TYPE_MISMATCH, MODEL_NOT_SERVED, LIBRARY_CHANGED, LIBRARY_TYPE_MISMATCH.
+        TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES, MODEL_NOT_SERVED, LIBRARY_CHANGED,
+        LIBRARY_TYPE_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -393,7 +396,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
         """Changes the entity, category, tags or custom content of an image.
-        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH.
+        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
 
     @_abc_1.abstractmethod

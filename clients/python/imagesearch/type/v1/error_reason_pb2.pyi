@@ -163,6 +163,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The library has its maximum of distinct tag names. [FAILED_PRECONDITION]
     Metadata: "library", "limit".
     """
+    ERROR_REASON_TOO_MANY_LIBRARIES: _ErrorReason.ValueType  # 38
+    """The installation has its maximum number of libraries. [FAILED_PRECONDITION]
+    Metadata: "limit".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reason of an error.
@@ -324,5 +328,9 @@ ERROR_REASON_CALLER_TOO_SLOW: ErrorReason.ValueType  # 36
 ERROR_REASON_TOO_MANY_TAG_NAMES: ErrorReason.ValueType  # 37
 """The library has its maximum of distinct tag names. [FAILED_PRECONDITION]
 Metadata: "library", "limit".
+"""
+ERROR_REASON_TOO_MANY_LIBRARIES: ErrorReason.ValueType  # 38
+"""The installation has its maximum number of libraries. [FAILED_PRECONDITION]
+Metadata: "limit".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -18,8 +18,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class TagValue(_message.Message):
-    """Value of a tag. The first use of a tag in a library determines its type there.
-    Integers and floats are different types.
+    """Value of a tag. The first use of a tag in a library determines its kind there:
+    string, number or boolean. The kind can change when no image of the library has
+    the tag. A tag may hold integers and floats; then its values are compared in
+    double precision, in which integers beyond 2^53 are rounded.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
