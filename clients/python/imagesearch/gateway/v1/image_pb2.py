@@ -22,6 +22,8 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
@@ -32,7 +34,7 @@ from imagesearch.type.v1 import subject_pb2 as imagesearch_dot_type_dot_v1_dot_s
 from imagesearch.type.v1 import tag_pb2 as imagesearch_dot_type_dot_v1_dot_tag__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/gateway/v1/image.proto\x12\x16imagesearch.gateway.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\"imagesearch/type/v1/category.proto\x1a\"imagesearch/type/v1/geometry.proto\x1a!imagesearch/type/v1/picture.proto\x1a!imagesearch/type/v1/subject.proto\x1a\x1dimagesearch/type/v1/tag.proto\"\x83\x04\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x11\n\tentity_id\x18\x03 \x01(\t\x12\x35\n\x04tags\x18\x04 \x03(\x0b\x32\'.imagesearch.gateway.v1.Image.TagsEntry\x12/\n\x08\x63\x61tegory\x18\x05 \x01(\x0e\x32\x1d.imagesearch.type.v1.Category\x12\x16\n\x0e\x63ustom_content\x18\x06 \x01(\t\x12(\n\x06region\x18\x07 \x01(\x0b\x32\x18.imagesearch.type.v1.Box\x12-\n\x07subject\x18\x08 \x01(\x0b\x32\x1c.imagesearch.type.v1.Subject\x12.\n\x04info\x18\t \x01(\x0b\x32 .imagesearch.type.v1.PictureInfo\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08warnings\x18\x0c \x03(\t\x1aJ\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.imagesearch.type.v1.TagValue:\x02\x38\x01\"\xdb\x03\n\x0f\x41\x64\x64ImageRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\x30\n\x05image\x18\x03 \x01(\x0b\x32!.imagesearch.type.v1.ImageContent\x12\x11\n\tentity_id\x18\x04 \x01(\t\x12?\n\x04tags\x18\x05 \x03(\x0b\x32\x31.imagesearch.gateway.v1.AddImageRequest.TagsEntry\x12/\n\x08\x63\x61tegory\x18\x06 \x01(\x0e\x32\x1d.imagesearch.type.v1.Category\x12\x16\n\x0e\x63ustom_content\x18\x07 \x01(\t\x12(\n\x06region\x18\x08 \x01(\x0b\x32\x18.imagesearch.type.v1.Box\x12\x1e\n\x11subject_detection\x18\t \x01(\x08H\x00\x88\x01\x01\x12\x17\n\x0f\x61llow_overwrite\x18\n \x01(\x08\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x1aJ\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.imagesearch.type.v1.TagValue:\x02\x38\x01\x42\x14\n\x12_subject_detection\"b\n\x15\x42\x61tchAddImagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x39\n\x08requests\x18\x02 \x03(\x0b\x32\'.imagesearch.gateway.v1.AddImageRequest\"l\n\x16\x42\x61tchAddImagesResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.imagesearch.gateway.v1.BatchAddImagesResult\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x02 \x01(\x05\"u\n\x14\x42\x61tchAddImagesResult\x12.\n\x05image\x18\x01 \x01(\x0b\x32\x1d.imagesearch.gateway.v1.ImageH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x1f\n\x0fGetImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"Z\n\x11ListImagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"p\n\x12ListImagesResponse\x12-\n\x06images\x18\x01 \x03(\x0b\x32\x1d.imagesearch.gateway.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\x87\x01\n\x12UpdateImageRequest\x12,\n\x05image\x18\x01 \x01(\x0b\x32\x1d.imagesearch.gateway.v1.Image\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"6\n\x12\x44\x65leteImageRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"k\n\x13\x44\x65leteImagesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x11\n\tentity_id\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"-\n\x14\x44\x65leteImagesResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\"#\n\x13GetThumbnailRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x14GetThumbnailResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/gateway/v1/image.proto\x12\x16imagesearch.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\"imagesearch/type/v1/category.proto\x1a\"imagesearch/type/v1/geometry.proto\x1a!imagesearch/type/v1/picture.proto\x1a!imagesearch/type/v1/subject.proto\x1a\x1dimagesearch/type/v1/tag.proto\"\x96\x05\n\x05Image\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x16\n\x08image_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x17\n\tentity_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12;\n\x04tags\x18\x04 \x03(\x0b\x32\'.imagesearch.gateway.v1.Image.TagsEntryB\x04\xe2\x41\x01\x01\x12\x35\n\x08\x63\x61tegory\x18\x05 \x01(\x0e\x32\x1d.imagesearch.type.v1.CategoryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ustom_content\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x06region\x18\x07 \x01(\x0b\x32\x18.imagesearch.type.v1.BoxB\x04\xe2\x41\x01\x03\x12\x33\n\x07subject\x18\x08 \x01(\x0b\x32\x1c.imagesearch.type.v1.SubjectB\x04\xe2\x41\x01\x03\x12\x34\n\x04info\x18\t \x01(\x0b\x32 .imagesearch.type.v1.PictureInfoB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08warnings\x18\x0c \x03(\tB\x04\xe2\x41\x01\x03\x1aJ\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.imagesearch.type.v1.TagValue:\x02\x38\x01:I\xea\x41\x46\n\x11imagesearch/Image\x12\"libraries/{library}/images/{image}*\x06images2\x05image\"\xb3\x04\n\x0f\x41\x64\x64ImageRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\x12\x11imagesearch/Image\x12\x16\n\x08image_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x36\n\x05image\x18\x03 \x01(\x0b\x32!.imagesearch.type.v1.ImageContentB\x04\xe2\x41\x01\x02\x12\x17\n\tentity_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x45\n\x04tags\x18\x05 \x03(\x0b\x32\x31.imagesearch.gateway.v1.AddImageRequest.TagsEntryB\x04\xe2\x41\x01\x01\x12\x35\n\x08\x63\x61tegory\x18\x06 \x01(\x0e\x32\x1d.imagesearch.type.v1.CategoryB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x63ustom_content\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12.\n\x06region\x18\x08 \x01(\x0b\x32\x18.imagesearch.type.v1.BoxB\x04\xe2\x41\x01\x01\x12$\n\x11subject_detection\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\x0f\x61llow_overwrite\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x0b \x01(\tB\x04\xe2\x41\x01\x01\x1aJ\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x05value\x18\x02 \x01(\x0b\x32\x1d.imagesearch.type.v1.TagValue:\x02\x38\x01\x42\x14\n\x12_subject_detection\"\x84\x01\n\x15\x42\x61tchAddImagesRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\x12\x11imagesearch/Image\x12?\n\x08requests\x18\x02 \x03(\x0b\x32\'.imagesearch.gateway.v1.AddImageRequestB\x04\xe2\x41\x01\x02\"l\n\x16\x42\x61tchAddImagesResponse\x12=\n\x07results\x18\x01 \x03(\x0b\x32,.imagesearch.gateway.v1.BatchAddImagesResult\x12\x13\n\x0b\x61\x64\x64\x65\x64_count\x18\x02 \x01(\x05\"u\n\x14\x42\x61tchAddImagesResult\x12.\n\x05image\x18\x01 \x01(\x0b\x32\x1d.imagesearch.gateway.v1.ImageH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\";\n\x0fGetImageRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11imagesearch/Image\"\x88\x01\n\x11ListImagesRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\x12\x11imagesearch/Image\x12\x17\n\tpage_size\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x12ListImagesResponse\x12-\n\x06images\x18\x01 \x03(\x0b\x32\x1d.imagesearch.gateway.v1.Image\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"\x99\x01\n\x12UpdateImageRequest\x12\x32\n\x05image\x18\x01 \x01(\x0b\x32\x1d.imagesearch.gateway.v1.ImageB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x12\x44\x65leteImageRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11imagesearch/Image\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xb5\x01\n\x13\x44\x65leteImagesRequest\x12*\n\x06parent\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\x12\x11imagesearch/Image\x12)\n\x05names\x18\x02 \x03(\tB\x1a\xe2\x41\x01\x01\xfa\x41\x13\n\x11imagesearch/Image\x12\x17\n\tentity_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"-\n\x14\x44\x65leteImagesResponse\x12\x15\n\rdeleted_count\x18\x01 \x01(\x03\"?\n\x13GetThumbnailRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11imagesearch/Image\";\n\x14GetThumbnailResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x12\n\nmedia_type\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,38 +43,122 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGE_TAGSENTRY']._loaded_options = None
   _globals['_IMAGE_TAGSENTRY']._serialized_options = b'8\001'
+  _globals['_IMAGE'].fields_by_name['name']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_IMAGE'].fields_by_name['image_id']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['image_id']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['entity_id']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['entity_id']._serialized_options = b'\342A\001\001'
+  _globals['_IMAGE'].fields_by_name['tags']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['tags']._serialized_options = b'\342A\001\001'
+  _globals['_IMAGE'].fields_by_name['category']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['category']._serialized_options = b'\342A\001\001'
+  _globals['_IMAGE'].fields_by_name['custom_content']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['custom_content']._serialized_options = b'\342A\001\001'
+  _globals['_IMAGE'].fields_by_name['region']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['region']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['subject']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['subject']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['info']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['info']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['create_time']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['update_time']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE'].fields_by_name['warnings']._loaded_options = None
+  _globals['_IMAGE'].fields_by_name['warnings']._serialized_options = b'\342A\001\003'
+  _globals['_IMAGE']._loaded_options = None
+  _globals['_IMAGE']._serialized_options = b'\352AF\n\021imagesearch/Image\022\"libraries/{library}/images/{image}*\006images2\005image'
   _globals['_ADDIMAGEREQUEST_TAGSENTRY']._loaded_options = None
   _globals['_ADDIMAGEREQUEST_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_IMAGE']._serialized_start=328
-  _globals['_IMAGE']._serialized_end=843
-  _globals['_IMAGE_TAGSENTRY']._serialized_start=769
-  _globals['_IMAGE_TAGSENTRY']._serialized_end=843
-  _globals['_ADDIMAGEREQUEST']._serialized_start=846
-  _globals['_ADDIMAGEREQUEST']._serialized_end=1321
-  _globals['_ADDIMAGEREQUEST_TAGSENTRY']._serialized_start=769
-  _globals['_ADDIMAGEREQUEST_TAGSENTRY']._serialized_end=843
-  _globals['_BATCHADDIMAGESREQUEST']._serialized_start=1323
-  _globals['_BATCHADDIMAGESREQUEST']._serialized_end=1421
-  _globals['_BATCHADDIMAGESRESPONSE']._serialized_start=1423
-  _globals['_BATCHADDIMAGESRESPONSE']._serialized_end=1531
-  _globals['_BATCHADDIMAGESRESULT']._serialized_start=1533
-  _globals['_BATCHADDIMAGESRESULT']._serialized_end=1650
-  _globals['_GETIMAGEREQUEST']._serialized_start=1652
-  _globals['_GETIMAGEREQUEST']._serialized_end=1683
-  _globals['_LISTIMAGESREQUEST']._serialized_start=1685
-  _globals['_LISTIMAGESREQUEST']._serialized_end=1775
-  _globals['_LISTIMAGESRESPONSE']._serialized_start=1777
-  _globals['_LISTIMAGESRESPONSE']._serialized_end=1889
-  _globals['_UPDATEIMAGEREQUEST']._serialized_start=1892
-  _globals['_UPDATEIMAGEREQUEST']._serialized_end=2027
-  _globals['_DELETEIMAGEREQUEST']._serialized_start=2029
-  _globals['_DELETEIMAGEREQUEST']._serialized_end=2083
-  _globals['_DELETEIMAGESREQUEST']._serialized_start=2085
-  _globals['_DELETEIMAGESREQUEST']._serialized_end=2192
-  _globals['_DELETEIMAGESRESPONSE']._serialized_start=2194
-  _globals['_DELETEIMAGESRESPONSE']._serialized_end=2239
-  _globals['_GETTHUMBNAILREQUEST']._serialized_start=2241
-  _globals['_GETTHUMBNAILREQUEST']._serialized_end=2276
-  _globals['_GETTHUMBNAILRESPONSE']._serialized_start=2278
-  _globals['_GETTHUMBNAILRESPONSE']._serialized_end=2337
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\023\022\021imagesearch/Image'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['image_id']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['image_id']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['image']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['image']._serialized_options = b'\342A\001\002'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['entity_id']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['entity_id']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['tags']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['tags']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['category']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['category']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['custom_content']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['custom_content']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['region']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['region']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['subject_detection']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['subject_detection']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['allow_overwrite']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['allow_overwrite']._serialized_options = b'\342A\001\001'
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADDIMAGEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHADDIMAGESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_BATCHADDIMAGESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\023\022\021imagesearch/Image'
+  _globals['_BATCHADDIMAGESREQUEST'].fields_by_name['requests']._loaded_options = None
+  _globals['_BATCHADDIMAGESREQUEST'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
+  _globals['_GETIMAGEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETIMAGEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021imagesearch/Image'
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\023\022\021imagesearch/Image'
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTIMAGESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['image']._loaded_options = None
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['image']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEIMAGEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEIMAGEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEIMAGEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021imagesearch/Image'
+  _globals['_DELETEIMAGEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEIMAGEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\023\022\021imagesearch/Image'
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['names']._loaded_options = None
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\001\372A\023\n\021imagesearch/Image'
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['entity_id']._loaded_options = None
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['entity_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETEIMAGESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_GETTHUMBNAILREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETTHUMBNAILREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021imagesearch/Image'
+  _globals['_IMAGE']._serialized_start=388
+  _globals['_IMAGE']._serialized_end=1050
+  _globals['_IMAGE_TAGSENTRY']._serialized_start=901
+  _globals['_IMAGE_TAGSENTRY']._serialized_end=975
+  _globals['_ADDIMAGEREQUEST']._serialized_start=1053
+  _globals['_ADDIMAGEREQUEST']._serialized_end=1616
+  _globals['_ADDIMAGEREQUEST_TAGSENTRY']._serialized_start=901
+  _globals['_ADDIMAGEREQUEST_TAGSENTRY']._serialized_end=975
+  _globals['_BATCHADDIMAGESREQUEST']._serialized_start=1619
+  _globals['_BATCHADDIMAGESREQUEST']._serialized_end=1751
+  _globals['_BATCHADDIMAGESRESPONSE']._serialized_start=1753
+  _globals['_BATCHADDIMAGESRESPONSE']._serialized_end=1861
+  _globals['_BATCHADDIMAGESRESULT']._serialized_start=1863
+  _globals['_BATCHADDIMAGESRESULT']._serialized_end=1980
+  _globals['_GETIMAGEREQUEST']._serialized_start=1982
+  _globals['_GETIMAGEREQUEST']._serialized_end=2041
+  _globals['_LISTIMAGESREQUEST']._serialized_start=2044
+  _globals['_LISTIMAGESREQUEST']._serialized_end=2180
+  _globals['_LISTIMAGESRESPONSE']._serialized_start=2182
+  _globals['_LISTIMAGESRESPONSE']._serialized_end=2294
+  _globals['_UPDATEIMAGEREQUEST']._serialized_start=2297
+  _globals['_UPDATEIMAGEREQUEST']._serialized_end=2450
+  _globals['_DELETEIMAGEREQUEST']._serialized_start=2452
+  _globals['_DELETEIMAGEREQUEST']._serialized_end=2540
+  _globals['_DELETEIMAGESREQUEST']._serialized_start=2543
+  _globals['_DELETEIMAGESREQUEST']._serialized_end=2724
+  _globals['_DELETEIMAGESRESPONSE']._serialized_start=2726
+  _globals['_DELETEIMAGESRESPONSE']._serialized_end=2771
+  _globals['_GETTHUMBNAILREQUEST']._serialized_start=2773
+  _globals['_GETTHUMBNAILREQUEST']._serialized_end=2836
+  _globals['_GETTHUMBNAILRESPONSE']._serialized_start=2838
+  _globals['_GETTHUMBNAILRESPONSE']._serialized_end=2897
 # @@protoc_insertion_point(module_scope)

@@ -22,31 +22,79 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from imagesearch.type.v1 import library_type_pb2 as imagesearch_dot_type_dot_v1_dot_library__type__pb2
 from imagesearch.type.v1 import model_pb2 as imagesearch_dot_type_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagesearch/gateway/v1/library.proto\x12\x16imagesearch.gateway.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&imagesearch/type/v1/library_type.proto\x1a\x1fimagesearch/type/v1/model.proto\"\xeb\x02\n\x07Library\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\x04type\x18\x02 \x01(\x0e\x32 .imagesearch.type.v1.LibraryType\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x03\x12\x1b\n\x13thumbnails_disabled\x18\x06 \x01(\x08\x12\x13\n\x0bimage_count\x18\x07 \x01(\x03\x12\x31\n\x06models\x18\x08 \x03(\x0b\x32!.imagesearch.type.v1.ModelVersion\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\x16unindexed_vector_count\x18\x0b \x01(\x03\"p\n\x14\x43reateLibraryRequest\x12\x12\n\nlibrary_id\x18\x01 \x01(\t\x12\x30\n\x07library\x18\x02 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"!\n\x11GetLibraryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListLibrariesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"d\n\x15ListLibrariesResponse\x12\x32\n\tlibraries\x18\x01 \x03(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x14UpdateLibraryRequest\x12\x30\n\x07library\x18\x01 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"8\n\x14\x44\x65leteLibraryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagesearch/gateway/v1/library.proto\x12\x16imagesearch.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&imagesearch/type/v1/library_type.proto\x1a\x1fimagesearch/type/v1/model.proto\"\xf1\x03\n\x07Library\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32 .imagesearch.type.v1.LibraryTypeB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61pacity\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12!\n\x13thumbnails_disabled\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bimage_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x06models\x18\x08 \x03(\x0b\x32!.imagesearch.type.v1.ModelVersionB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12$\n\x16unindexed_vector_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03:A\xea\x41>\n\x13imagesearch/Library\x12\x13libraries/{library}*\tlibraries2\x07library\"\x82\x01\n\x14\x43reateLibraryRequest\x12\x18\n\nlibrary_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07library\x18\x02 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"?\n\x11GetLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\"I\n\x14ListLibrariesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x15ListLibrariesResponse\x12\x32\n\tlibraries\x18\x01 \x03(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x14UpdateLibraryRequest\x12\x36\n\x07library\x18\x01 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x14\x44\x65leteLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.gateway.v1.library_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LIBRARY']._serialized_start=205
-  _globals['_LIBRARY']._serialized_end=568
-  _globals['_CREATELIBRARYREQUEST']._serialized_start=570
-  _globals['_CREATELIBRARYREQUEST']._serialized_end=682
-  _globals['_GETLIBRARYREQUEST']._serialized_start=684
-  _globals['_GETLIBRARYREQUEST']._serialized_end=717
-  _globals['_LISTLIBRARIESREQUEST']._serialized_start=719
-  _globals['_LISTLIBRARIESREQUEST']._serialized_end=780
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=782
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=882
-  _globals['_UPDATELIBRARYREQUEST']._serialized_start=885
-  _globals['_UPDATELIBRARYREQUEST']._serialized_end=1026
-  _globals['_DELETELIBRARYREQUEST']._serialized_start=1028
-  _globals['_DELETELIBRARYREQUEST']._serialized_end=1084
+  _globals['_LIBRARY'].fields_by_name['name']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_LIBRARY'].fields_by_name['type']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['type']._serialized_options = b'\342A\002\002\005'
+  _globals['_LIBRARY'].fields_by_name['display_name']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_LIBRARY'].fields_by_name['description']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['description']._serialized_options = b'\342A\001\001'
+  _globals['_LIBRARY'].fields_by_name['capacity']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['capacity']._serialized_options = b'\342A\001\001'
+  _globals['_LIBRARY'].fields_by_name['thumbnails_disabled']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['thumbnails_disabled']._serialized_options = b'\342A\001\001'
+  _globals['_LIBRARY'].fields_by_name['image_count']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['image_count']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY'].fields_by_name['models']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['models']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY'].fields_by_name['update_time']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY'].fields_by_name['unindexed_vector_count']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['unindexed_vector_count']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY']._loaded_options = None
+  _globals['_LIBRARY']._serialized_options = b'\352A>\n\023imagesearch/Library\022\023libraries/{library}*\tlibraries2\007library'
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['library_id']._loaded_options = None
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['library_id']._serialized_options = b'\342A\001\002'
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['library']._loaded_options = None
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['library']._serialized_options = b'\342A\001\002'
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATELIBRARYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_GETLIBRARYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETLIBRARYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023imagesearch/Library'
+  _globals['_LISTLIBRARIESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTLIBRARIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTLIBRARIESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTLIBRARIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['library']._loaded_options = None
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['library']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATELIBRARYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_DELETELIBRARYREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETELIBRARYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023imagesearch/Library'
+  _globals['_DELETELIBRARYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETELIBRARYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
+  _globals['_LIBRARY']._serialized_start=265
+  _globals['_LIBRARY']._serialized_end=762
+  _globals['_CREATELIBRARYREQUEST']._serialized_start=765
+  _globals['_CREATELIBRARYREQUEST']._serialized_end=895
+  _globals['_GETLIBRARYREQUEST']._serialized_start=897
+  _globals['_GETLIBRARYREQUEST']._serialized_end=960
+  _globals['_LISTLIBRARIESREQUEST']._serialized_start=962
+  _globals['_LISTLIBRARIESREQUEST']._serialized_end=1035
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=1037
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=1137
+  _globals['_UPDATELIBRARYREQUEST']._serialized_start=1140
+  _globals['_UPDATELIBRARYREQUEST']._serialized_end=1299
+  _globals['_DELETELIBRARYREQUEST']._serialized_start=1301
+  _globals['_DELETELIBRARYREQUEST']._serialized_end=1393
 # @@protoc_insertion_point(module_scope)

@@ -22,19 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/geometry.proto\x12\x13imagesearch.type.v1\"A\n\x03\x42ox\x12\r\n\x05x_min\x18\x01 \x01(\x02\x12\r\n\x05y_min\x18\x02 \x01(\x02\x12\r\n\x05x_max\x18\x03 \x01(\x02\x12\r\n\x05y_max\x18\x04 \x01(\x02\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"<\n\rQuadrilateral\x12+\n\x07\x63orners\x18\x01 \x03(\x0b\x32\x1a.imagesearch.type.v1.Pointb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/geometry.proto\x12\x13imagesearch.type.v1\x1a\x1fgoogle/api/field_behavior.proto\"Y\n\x03\x42ox\x12\x13\n\x05x_min\x18\x01 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05y_min\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05x_max\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05y_max\x18\x04 \x01(\x02\x42\x04\xe2\x41\x01\x02\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"<\n\rQuadrilateral\x12+\n\x07\x63orners\x18\x01 \x03(\x0b\x32\x1a.imagesearch.type.v1.Pointb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.geometry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BOX']._serialized_start=59
-  _globals['_BOX']._serialized_end=124
-  _globals['_POINT']._serialized_start=126
-  _globals['_POINT']._serialized_end=155
-  _globals['_QUADRILATERAL']._serialized_start=157
-  _globals['_QUADRILATERAL']._serialized_end=217
+  _globals['_BOX'].fields_by_name['x_min']._loaded_options = None
+  _globals['_BOX'].fields_by_name['x_min']._serialized_options = b'\342A\001\001'
+  _globals['_BOX'].fields_by_name['y_min']._loaded_options = None
+  _globals['_BOX'].fields_by_name['y_min']._serialized_options = b'\342A\001\001'
+  _globals['_BOX'].fields_by_name['x_max']._loaded_options = None
+  _globals['_BOX'].fields_by_name['x_max']._serialized_options = b'\342A\001\002'
+  _globals['_BOX'].fields_by_name['y_max']._loaded_options = None
+  _globals['_BOX'].fields_by_name['y_max']._serialized_options = b'\342A\001\002'
+  _globals['_BOX']._serialized_start=92
+  _globals['_BOX']._serialized_end=181
+  _globals['_POINT']._serialized_start=183
+  _globals['_POINT']._serialized_end=212
+  _globals['_QUADRILATERAL']._serialized_start=214
+  _globals['_QUADRILATERAL']._serialized_end=274
 # @@protoc_insertion_point(module_scope)
