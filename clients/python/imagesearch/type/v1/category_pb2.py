@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/category.proto\x12\x13imagesearch.type.v1*\xd2\x02\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x11\n\rCATEGORY_TOPS\x10\x01\x12\x12\n\x0e\x43\x41TEGORY_DRESS\x10\x02\x12\x14\n\x10\x43\x41TEGORY_BOTTOMS\x10\x03\x12\x10\n\x0c\x43\x41TEGORY_BAG\x10\x04\x12\x12\n\x0e\x43\x41TEGORY_SHOES\x10\x05\x12\x18\n\x14\x43\x41TEGORY_ACCESSORIES\x10\x06\x12\x12\n\x0e\x43\x41TEGORY_SNACK\x10\x07\x12\x13\n\x0f\x43\x41TEGORY_MAKEUP\x10\x08\x12\x13\n\x0f\x43\x41TEGORY_BOTTLE\x10\t\x12\x16\n\x12\x43\x41TEGORY_FURNITURE\x10\n\x12\x10\n\x0c\x43\x41TEGORY_TOY\x10\x0b\x12\x16\n\x12\x43\x41TEGORY_UNDERWEAR\x10\x0c\x12\x1b\n\x17\x43\x41TEGORY_DIGITAL_DEVICE\x10\r\x12\x12\n\x0e\x43\x41TEGORY_OTHER\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/category.proto\x12\x13imagesearch.type.v1*\xd2\x02\n\x08\x43\x61tegory\x12\x18\n\x14\x43\x41TEGORY_UNSPECIFIED\x10\x00\x12\x11\n\rCATEGORY_TOPS\x10\x01\x12\x12\n\x0e\x43\x41TEGORY_DRESS\x10\x02\x12\x14\n\x10\x43\x41TEGORY_BOTTOMS\x10\x03\x12\x10\n\x0c\x43\x41TEGORY_BAG\x10\x04\x12\x12\n\x0e\x43\x41TEGORY_SHOES\x10\x05\x12\x18\n\x14\x43\x41TEGORY_ACCESSORIES\x10\x06\x12\x12\n\x0e\x43\x41TEGORY_SNACK\x10\x07\x12\x13\n\x0f\x43\x41TEGORY_MAKEUP\x10\x08\x12\x13\n\x0f\x43\x41TEGORY_BOTTLE\x10\t\x12\x16\n\x12\x43\x41TEGORY_FURNITURE\x10\n\x12\x10\n\x0c\x43\x41TEGORY_TOY\x10\x0b\x12\x16\n\x12\x43\x41TEGORY_UNDERWEAR\x10\x0c\x12\x1b\n\x17\x43\x41TEGORY_DIGITAL_DEVICE\x10\r\x12\x12\n\x0e\x43\x41TEGORY_OTHER\x10\x0e\x42\xba\x01\n!io.github.openimagesearch.type.v1B\rCategoryProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.category_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\rCategoryProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_CATEGORY']._serialized_start=60
   _globals['_CATEGORY']._serialized_end=398
 # @@protoc_insertion_point(module_scope)

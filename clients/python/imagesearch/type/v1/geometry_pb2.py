@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/geometry.proto\x12\x13imagesearch.type.v1\x1a\x1fgoogle/api/field_behavior.proto\"Y\n\x03\x42ox\x12\x13\n\x05x_min\x18\x01 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05y_min\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05x_max\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05y_max\x18\x04 \x01(\x02\x42\x04\xe2\x41\x01\x02\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"<\n\rQuadrilateral\x12+\n\x07\x63orners\x18\x01 \x03(\x0b\x32\x1a.imagesearch.type.v1.Pointb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagesearch/type/v1/geometry.proto\x12\x13imagesearch.type.v1\x1a\x1fgoogle/api/field_behavior.proto\"Y\n\x03\x42ox\x12\x13\n\x05x_min\x18\x01 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05y_min\x18\x02 \x01(\x02\x42\x04\xe2\x41\x01\x01\x12\x13\n\x05x_max\x18\x03 \x01(\x02\x42\x04\xe2\x41\x01\x02\x12\x13\n\x05y_max\x18\x04 \x01(\x02\x42\x04\xe2\x41\x01\x02\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"<\n\rQuadrilateral\x12+\n\x07\x63orners\x18\x01 \x03(\x0b\x32\x1a.imagesearch.type.v1.PointB\xba\x01\n!io.github.openimagesearch.type.v1B\rGeometryProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.geometry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\rGeometryProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_BOX'].fields_by_name['x_min']._loaded_options = None
   _globals['_BOX'].fields_by_name['x_min']._serialized_options = b'\342A\001\001'
   _globals['_BOX'].fields_by_name['y_min']._loaded_options = None

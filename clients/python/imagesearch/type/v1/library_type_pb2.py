@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&imagesearch/type/v1/library_type.proto\x12\x13imagesearch.type.v1*}\n\x0bLibraryType\x12\x1c\n\x18LIBRARY_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18LIBRARY_TYPE_WHOLE_IMAGE\x10\x01\x12\x18\n\x14LIBRARY_TYPE_ELEMENT\x10\x02\x12\x18\n\x14LIBRARY_TYPE_PRODUCT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&imagesearch/type/v1/library_type.proto\x12\x13imagesearch.type.v1*}\n\x0bLibraryType\x12\x1c\n\x18LIBRARY_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18LIBRARY_TYPE_WHOLE_IMAGE\x10\x01\x12\x18\n\x14LIBRARY_TYPE_ELEMENT\x10\x02\x12\x18\n\x14LIBRARY_TYPE_PRODUCT\x10\x03\x42\xbd\x01\n!io.github.openimagesearch.type.v1B\x10LibraryTypeProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.library_type_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\020LibraryTypeProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_LIBRARYTYPE']._serialized_start=63
   _globals['_LIBRARYTYPE']._serialized_end=188
 # @@protoc_insertion_point(module_scope)

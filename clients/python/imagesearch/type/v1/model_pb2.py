@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagesearch/type/v1/model.proto\x12\x13imagesearch.type.v1\";\n\x0cModelVersion\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"F\n\x06Vector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x1d\n\x15\x62\x61\x63kground_similarity\x18\x03 \x01(\x02\">\n\x0cSparseVector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12\x0e\n\x06values\x18\x03 \x03(\x02\"/\n\nStepTiming\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagesearch/type/v1/model.proto\x12\x13imagesearch.type.v1\";\n\x0cModelVersion\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\"F\n\x06Vector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x12\x1d\n\x15\x62\x61\x63kground_similarity\x18\x03 \x01(\x02\">\n\x0cSparseVector\x12\r\n\x05space\x18\x01 \x01(\t\x12\x0f\n\x07indices\x18\x02 \x03(\r\x12\x0e\n\x06values\x18\x03 \x03(\x02\"/\n\nStepTiming\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x01\x42\xb7\x01\n!io.github.openimagesearch.type.v1B\nModelProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\nModelProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_MODELVERSION']._serialized_start=56
   _globals['_MODELVERSION']._serialized_end=115
   _globals['_VECTOR']._serialized_start=117

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagesearch/type/v1/picture.proto\x12\x13imagesearch.type.v1\x1a\x1fgoogle/api/field_behavior.proto\"%\n\x0cImageContent\x12\x15\n\x07\x63ontent\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"w\n\x0bPictureInfo\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12\x11\n\tsharpness\x18\x06 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagesearch/type/v1/picture.proto\x12\x13imagesearch.type.v1\x1a\x1fgoogle/api/field_behavior.proto\"%\n\x0cImageContent\x12\x15\n\x07\x63ontent\x18\x01 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"w\n\x0bPictureInfo\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x12\n\nmedia_type\x18\x05 \x01(\t\x12\x11\n\tsharpness\x18\x06 \x01(\x01\x42\xb9\x01\n!io.github.openimagesearch.type.v1B\x0cPictureProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.picture_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\014PictureProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_IMAGECONTENT'].fields_by_name['content']._loaded_options = None
   _globals['_IMAGECONTENT'].fields_by_name['content']._serialized_options = b'\342A\001\002'
   _globals['_IMAGECONTENT']._serialized_start=91

@@ -26,13 +26,14 @@ from imagesearch.type.v1 import category_pb2 as imagesearch_dot_type_dot_v1_dot_
 from imagesearch.type.v1 import geometry_pb2 as imagesearch_dot_type_dot_v1_dot_geometry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagesearch/type/v1/subject.proto\x12\x13imagesearch.type.v1\x1a\"imagesearch/type/v1/category.proto\x1a\"imagesearch/type/v1/geometry.proto\"\xd0\x01\n\x07Subject\x12%\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x18.imagesearch.type.v1.Box\x12/\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x1d.imagesearch.type.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x02\x12*\n\x06\x63olors\x18\x04 \x03(\x0b\x32\x1a.imagesearch.type.v1.Color\x12\x32\n\nattributes\x18\x05 \x03(\x0b\x32\x1e.imagesearch.type.v1.Attribute\"1\n\x05\x43olor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03hex\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x02\"7\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagesearch/type/v1/subject.proto\x12\x13imagesearch.type.v1\x1a\"imagesearch/type/v1/category.proto\x1a\"imagesearch/type/v1/geometry.proto\"\xd0\x01\n\x07Subject\x12%\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x18.imagesearch.type.v1.Box\x12/\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32\x1d.imagesearch.type.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x02\x12*\n\x06\x63olors\x18\x04 \x03(\x0b\x32\x1a.imagesearch.type.v1.Color\x12\x32\n\nattributes\x18\x05 \x03(\x0b\x32\x1e.imagesearch.type.v1.Attribute\"1\n\x05\x43olor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03hex\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x02\"7\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x02\x42\xb9\x01\n!io.github.openimagesearch.type.v1B\x0cSubjectProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.subject_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\014SubjectProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_SUBJECT']._serialized_start=131
   _globals['_SUBJECT']._serialized_end=339
   _globals['_COLOR']._serialized_start=341

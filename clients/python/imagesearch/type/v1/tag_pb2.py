@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dimagesearch/type/v1/tag.proto\x12\x13imagesearch.type.v1\"l\n\x08TagValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kindb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dimagesearch/type/v1/tag.proto\x12\x13imagesearch.type.v1\"l\n\x08TagValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x15\n\x0b\x66loat_value\x18\x03 \x01(\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x06\n\x04kindB\xb5\x01\n!io.github.openimagesearch.type.v1B\x08TagProtoP\x01Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\xaa\x02\x13ImageSearch.Type.V1\xca\x02\x13ImageSearch\\Type\\V1\xea\x02\x15ImageSearch::Type::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagesearch.type.v1.tag_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n!io.github.openimagesearch.type.v1B\010TagProtoP\001Z@github.com/openimagesearch/imagesearch/clients/go/type/v1;typev1\252\002\023ImageSearch.Type.V1\312\002\023ImageSearch\\Type\\V1\352\002\025ImageSearch::Type::V1'
   _globals['_TAGVALUE']._serialized_start=54
   _globals['_TAGVALUE']._serialized_end=162
 # @@protoc_insertion_point(module_scope)
