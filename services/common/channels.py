@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 
 from imagesearch_services.common.context import (
     REQUEST_ID_HEADER,
@@ -22,22 +24,6 @@ Response = TypeVar("Response")
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Maximum bytes per message between services, twice a batch of pictures with its vectors."""
 
-IDEMPOTENT_METHODS = {
-    "imagesearch.embedding.v1.EmbeddingService": (),
-    "imagesearch.catalog.v1.CatalogService": (
-        "GetLibrary",
-        "ListLibraries",
-        "GetEntries",
-        "ListEntries",
-        "QueryEntries",
-        "FilterRejectedPairs",
-    ),
-}
-"""Idempotent methods by service, which gRPC may retry; an empty tuple means all methods.
-
-GetThumbnails is excluded: while the blob store hangs, every attempt would wait for it again.
-"""
-
 RETRY_POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.05s",
@@ -47,17 +33,32 @@ RETRY_POLICY = {
 }
 
 
-def connect(target: str, service: str) -> grpc.aio.Channel:
-    """Return a channel to another service of the suite.
+def retried_methods(service: ServiceDescriptor, never_retried: Collection[str] = ()) -> list[str]:
+    """Return the methods that gRPC may retry: reads, declared as such in the proto."""
+    return [
+        method.name
+        for method in service.methods
+        if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+        and method.name not in never_retried
+    ]
+
+
+def connect(
+    target: str, service: ServiceDescriptor, never_retried: Collection[str] = ()
+) -> grpc.aio.Channel:
+    """Return a channel to another service of the suite, which retries reads.
 
     It connects on first use and reconnects automatically.
 
     Args:
         target: gRPC name: `host:port`, or `dns:///name:port` to balance over all addresses.
-        service: full name of the service, a key of `IDEMPOTENT_METHODS`.
+        service: descriptor of the service.
+        never_retried: names of reads that are not retried.
     """
-    methods = IDEMPOTENT_METHODS[service]
-    names = [{"service": service, "method": method} for method in methods] or [{"service": service}]
+    names = [
+        {"service": service.full_name, "method": method}
+        for method in retried_methods(service, never_retried)
+    ]
     service_config = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}],

@@ -42,7 +42,9 @@ def build(settings: Settings) -> Service:
     folders = [BUILT_IN_TABLES, *filter(None, [settings.calibration_dir])]
     calibrations = Calibrations.load(folders)
     embedding_channel = connect(settings.embedding_target, embedding_client.SERVICE)
-    catalog_channel = connect(settings.catalog_target, catalog_client.SERVICE)
+    catalog_channel = connect(
+        settings.catalog_target, catalog_client.SERVICE, catalog_client.NEVER_RETRIED
+    )
     embedding = EmbeddingClient(embedding_channel, settings.embedding_timeout_s)
     catalog = CatalogClient(catalog_channel, settings.catalog_timeout_s)
     cache = LibraryCache(catalog)

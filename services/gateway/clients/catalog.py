@@ -49,7 +49,10 @@ from imagesearch_services.gateway.ports import (
     NearestQuery,
 )
 
-SERVICE = "imagesearch.catalog.v1.CatalogService"
+SERVICE = pb.DESCRIPTOR.services_by_name["CatalogService"]
+NEVER_RETRIED = ("GetThumbnails",)
+"""Reads that gRPC must not retry: while the blob store hangs, every attempt would wait for it."""
+
 PEER = Reason.CATALOG_UNAVAILABLE
 
 MAX_ENTRIES = 1000
@@ -290,7 +293,7 @@ class CatalogClient:
             request.page_token = page.next_page_token
 
     async def check(self) -> None:
-        await check_health(self._channel, SERVICE)
+        await check_health(self._channel, SERVICE.full_name)
 
     async def _call(
         self,

@@ -34,7 +34,7 @@ from imagesearch_services.gateway.model import (
 from imagesearch_services.gateway.ports import CopyEvidence, Described, Embedded, Verified
 from imagesearch_services.gateway.scoring.comparison import LikelyEdit, MeasuredPair
 
-SERVICE = "imagesearch.embedding.v1.EmbeddingService"
+SERVICE = pb.DESCRIPTOR.services_by_name["EmbeddingService"]
 PEER = Reason.EMBEDDING_UNAVAILABLE
 
 
@@ -201,4 +201,4 @@ class EmbeddingClient:
         return [read_copy_evidence(result) for result in response.results]
 
     async def check(self) -> None:
-        await check_health(self._channel, SERVICE)
+        await check_health(self._channel, SERVICE.full_name)

@@ -18,7 +18,8 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.server import RunningServer, ServerSettings, Service, start
 from tests.ports import free_port
 
-NAME = "imagesearch.catalog.v1.CatalogService"
+SERVICE = catalog.DESCRIPTOR.services_by_name["CatalogService"]
+NAME = SERVICE.full_name
 
 
 class Echo(catalog_grpc.CatalogServiceServicer):
@@ -88,7 +89,7 @@ async def wait_for_health(target: str, expected: int) -> None:
 
 
 async def ask(target: str, library_id: str) -> catalog.Library:
-    async with channels.connect(target, NAME) as channel:
+    async with channels.connect(target, SERVICE) as channel:
         return await channels.call(
             catalog_grpc.CatalogServiceStub(channel).GetLibrary,
             catalog.GetLibraryRequest(library_id=library_id),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
 from imagesearch.gateway.v1 import image_search_service_pb2
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -12,13 +15,31 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 """Maximum size of a message, in bytes; the Gateway refuses larger requests."""
 
-SERVICE = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"].full_name
+SERVICE = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"]
+
+
+def is_repeatable(method: MethodDescriptor) -> bool:
+    """Return whether a repeated call has no further effect.
+
+    That holds for reads, and for mutations whose request, or each item of it, has a request id.
+    """
+    if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS:
+        return True
+    request = method.input_type
+    items = request.fields_by_name.get("requests")
+    if items is not None and items.message_type is not None:
+        request = items.message_type
+    return "request_id" in request.fields_by_name
+
 
 SERVICE_CONFIG = {
     "methodConfig": [
         {
-            # All methods are idempotent: mutations carry a request id.
-            "name": [{"service": SERVICE}],
+            "name": [
+                {"service": SERVICE.full_name, "method": method.name}
+                for method in SERVICE.methods
+                if is_repeatable(method)
+            ],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.2s",
