@@ -19,6 +19,7 @@ from imagesearch_services.catalog.thumbnails.installation import Installation
 from imagesearch_services.catalog.thumbnails.reader import Thumbnails
 from imagesearch_services.catalog.thumbnails.store import ThumbnailStore
 from imagesearch_services.catalog.thumbnails.sweep import Sweeper
+from imagesearch_services.common.call_bound import CallBound
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 from imagesearch_services.common.server import Service
@@ -92,6 +93,7 @@ async def build(
         settings=settings.server,
         check=storage.check,
         close=close,
+        admit=CallBound(settings.max_calls).admit,
     )
 
 

@@ -24,6 +24,9 @@ class Settings:
     """BACKEND: "edge", the engine embedded in the Catalog, or "cluster", a Qdrant server."""
     data_dir: Path
     """DATA_DIR: the embedded engine keeps its files in the subfolder `catalog/libraries`."""
+    max_calls: int
+    """MAX_CALLS: maximum calls in progress, most of which wait for the engine; further calls are
+    refused with OVERLOADED."""
     min_free_mib: int
     """MIN_FREE_MIB: free disk space below which the embedded engine refuses to write, MiB."""
     url: str
@@ -89,6 +92,7 @@ class Settings:
             ),
             backend=env.text("BACKEND", "edge"),
             data_dir=env.path("DATA_DIR", Path(".imagesearch")),
+            max_calls=env.integer("MAX_CALLS", 512),
             min_free_mib=env.integer("MIN_FREE_MIB", 256),
             url=env.text("URL", "http://127.0.0.1:6333"),
             grpc_port=env.integer("GRPC_PORT", 6334),
@@ -119,6 +123,8 @@ class Settings:
                 f"{PREFIX}BACKEND: {settings.backend!r} is not a backend; "
                 f"use {' or '.join(BACKENDS)}"
             )
+        if settings.max_calls <= 0:
+            raise SettingsError(f"{PREFIX}MAX_CALLS: must be above 0, not {settings.max_calls}")
         for name, value in (
             ("MAX_LIBRARIES", settings.max_libraries),
             ("MAX_TAG_NAMES", settings.max_tag_names),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 Authorize = Callable[[str, dict[str, str]], None]
 """Check of a call by full method name and metadata. Raises ServiceError to reject the call."""
+Admit = Callable[[str, dict[str, str], str], AbstractContextManager[None]]
+"""Limit of the calls in progress, by full method name, metadata and address of the peer. Raises
+ServiceError to refuse the call."""
 
 INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 """Prefixes of gRPC's own services: open to all callers, neither counted nor logged."""
@@ -31,8 +34,9 @@ INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Runs each call in its own context and converts exceptions to gRPC statuses."""
 
-    def __init__(self, authorize: Authorize | None = None) -> None:
+    def __init__(self, authorize: Authorize | None = None, admit: Admit | None = None) -> None:
         self._authorize = authorize
+        self._admit = admit
 
     async def intercept_service(
         self,
@@ -66,7 +70,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with _Call(method, context) as call:
                 try:
                     self._check(call)
-                    return await serve(request, context)
+                    with self._admitted(call, context):
+                        return await serve(request, context)
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
@@ -77,9 +82,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             with _Call(method, context) as call:
                 try:
                     self._check(call)
-                    async with aclosing(serve(request, context)) as responses:
-                        async for response in responses:
-                            yield response
+                    with self._admitted(call, context):
+                        async with aclosing(serve(request, context)) as responses:
+                            async for response in responses:
+                                yield response
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
@@ -88,6 +94,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _check(self, call: _Call) -> None:
         if self._authorize is not None:
             self._authorize(call.method, call.metadata)
+
+    def _admitted(self, call: _Call, context: Context) -> AbstractContextManager[None]:
+        if self._admit is None:
+            return nullcontext()
+        return self._admit(call.method, call.metadata, context.peer())
 
 
 class _Call:

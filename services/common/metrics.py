@@ -19,6 +19,20 @@ IN_FLIGHT = Gauge("imagesearch_rpc_in_flight", "Calls in progress.")
 HEALTHY = Gauge(
     "imagesearch_healthy", "1 while the service and its dependencies are healthy, else 0."
 )
+ADMISSION = Counter(
+    "imagesearch_admission_total",
+    "Calls that were admitted, or refused with OVERLOADED, by kind of work and result.",
+    ["work", "result"],
+)
+ADMISSION_LIMIT = Gauge(
+    "imagesearch_admission_limit", "Calls that may be in progress, by kind of work.", ["work"]
+)
+ADMISSION_IN_PROGRESS = Gauge(
+    "imagesearch_admission_in_progress", "Admitted calls in progress, by kind of work.", ["work"]
+)
+ADMISSION_QUEUED = Gauge(
+    "imagesearch_admission_queued", "Admitted work that waits for its turn.", ["work"]
+)
 
 
 def export_metrics(host: str, port: int) -> None:

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from imagesearch_services.common import metrics
 from imagesearch_services.common.env import Env
-from imagesearch_services.common.interceptor import Authorize, CallInterceptor
+from imagesearch_services.common.interceptor import Admit, Authorize, CallInterceptor
 from imagesearch_services.common.logs import configure_logs, logger
 
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
@@ -90,6 +90,8 @@ class Service:
     """Releases all resources, after the last call."""
     authorize: Authorize | None = None
     """Check of each call; None accepts all calls."""
+    admit: Admit | None = None
+    """Limit of the calls in progress; None admits all calls."""
 
 
 class RunningServer:
@@ -140,7 +142,7 @@ async def start(service: Service) -> RunningServer:
     """Start a server. Health reports NOT_SERVING until the dependencies are healthy."""
     settings = service.settings
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(service.authorize)],
+        interceptors=[CallInterceptor(service.authorize, service.admit)],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),

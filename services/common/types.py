@@ -186,6 +186,10 @@ class SparseVector:
     values: Sequence[float]
 
 
+QUEUE_STEP = "queue"
+"""Name of the timing for which a call waited for its turn in Embedding."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTiming:
     """Duration of one step of a call."""
