@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
+from imagesearch_services.embedding.call_queue import CallQueue
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.drawing.drawer import Drawer
@@ -51,6 +52,18 @@ def build(settings: Settings) -> Service:
         copies=CopyChecker(runtime),
         drawer=Drawer(runtime),
         elements=ElementFinder(runtime, Vocabulary.load(), RegionalDescriber(registry)),
+        singles=CallQueue(
+            "calls with pictures",
+            in_progress=settings.calls_in_progress,
+            queued=settings.calls_queued,
+            retry_after_s=settings.overload_retry_s,
+        ),
+        batches=CallQueue(
+            "batches",
+            in_progress=settings.batch_pictures_in_progress,
+            queued=settings.batch_pictures_queued,
+            retry_after_s=settings.overload_retry_s,
+        ),
     )
     servicer = EmbeddingServicer(domain)
 

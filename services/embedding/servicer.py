@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc.aio
@@ -18,6 +19,7 @@ from imagesearch_services.common.type_messages import (
     write_model_version,
     write_timing,
 )
+from imagesearch_services.embedding.call_queue import CallQueue, queue_timing
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.contract import element_messages, messages
@@ -45,6 +47,10 @@ class Domain:
     copies: CopyChecker
     drawer: Drawer
     elements: ElementFinder
+    singles: CallQueue
+    """Queue of the calls with one picture, or two to compare."""
+    batches: CallQueue
+    """Queue of the calls with several pictures."""
 
 
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
@@ -58,6 +64,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self._copies = domain.copies
         self._drawer = domain.drawer
         self._elements = domain.elements
+        self._singles = domain.singles
+        self._batches = domain.batches
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
@@ -75,51 +83,62 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def EmbedImages(
         self, request: pb.EmbedImagesRequest, context: Context
     ) -> pb.EmbedImagesResponse:
-        embedded = await self._embedder.embed(
-            messages.read_items(request.items),
-            list(request.spaces),
-            thumbnail_max_side_px=request.thumbnail_max_side_px,
-        )
+        async with self._turn(len(request.items)) as waited_s:
+            embedded = await self._embedder.embed(
+                messages.read_items(request.items),
+                list(request.spaces),
+                thumbnail_max_side_px=request.thumbnail_max_side_px,
+            )
         return pb.EmbedImagesResponse(
             results=[
                 messages.write_embed_result(outcome, request.spaces)
                 for outcome in embedded.pictures
             ],
-            timings=map(write_timing, embedded.timings),
+            timings=map(write_timing, [queue_timing(waited_s), *embedded.timings]),
             detection_models=[write_model_version(model) for model in embedded.detection_models],
         )
 
     async def EmbedQuery(
         self, request_iterator: AsyncIterator[pb.EmbedQueryRequest], context: Context
     ) -> AsyncIterator[pb.EmbedQueryResponse]:
-        with QuerySession(self._embedder, self._runtime) as session:
-            async for request in request_iterator:
-                picture, timings = await session.embed(
-                    request.image.content, list(request.spaces), request.max_proposed_regions
-                )
-                yield pb.EmbedQueryResponse(
-                    result=messages.write_embed_result(picture, request.spaces),
-                    timings=map(write_timing, timings),
-                )
+        async with self._turn() as waited_s:
+            waiting = [queue_timing(waited_s)]
+            with QuerySession(self._embedder, self._runtime) as session:
+                async for request in request_iterator:
+                    picture, timings = await session.embed(
+                        request.image.content, list(request.spaces), request.max_proposed_regions
+                    )
+                    yield pb.EmbedQueryResponse(
+                        result=messages.write_embed_result(picture, request.spaces),
+                        timings=map(write_timing, [*waiting, *timings]),
+                    )
+                    waiting = []
 
     async def DetectSubjects(
         self, request: pb.DetectSubjectsRequest, context: Context
     ) -> pb.DetectSubjectsResponse:
-        detection = await self._embedder.detect(
-            request.image.content,
-            read_box(request.region) if request.HasField("region") else None,
-            read_category(request.category, field="category"),
+        async with self._turn() as waited_s:
+            detection = await self._embedder.detect(
+                request.image.content,
+                read_box(request.region) if request.HasField("region") else None,
+                read_category(request.category, field="category"),
+            )
+        return messages.write_detection(
+            replace(detection, timings=[queue_timing(waited_s), *detection.timings])
         )
-        return messages.write_detection(detection)
 
     async def ExtractFeatures(
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> pb.ExtractFeaturesResponse:
-        extraction = await self._elements.extract(
-            messages.read_items(request.items),
-            Purpose(request.for_query, request.thumbnail_max_side_px, request.regional_space),
+        async with self._turn(len(request.items)) as waited_s:
+            extraction = await self._elements.extract(
+                messages.read_items(request.items),
+                Purpose(request.for_query, request.thumbnail_max_side_px, request.regional_space),
+            )
+        return element_messages.write_extraction(
+            replace(extraction, timings=[queue_timing(waited_s), *extraction.timings]),
+            request.regional_space,
         )
-        return element_messages.write_extraction(extraction, request.regional_space)
 
     async def VerifyFeatures(
         self, request: pb.VerifyFeaturesRequest, context: Context
@@ -132,10 +151,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def ComparePictures(
         self, request: pb.ComparePicturesRequest, context: Context
     ) -> pb.ComparePicturesResponse:
-        comparison = await self._comparer.compare(
-            request.image_a.content, request.image_b.content, draw=request.include_overlay
+        async with self._turn() as waited_s:
+            comparison = await self._comparer.compare(
+                request.image_a.content, request.image_b.content, draw=request.include_overlay
+            )
+        return messages.write_comparison(
+            replace(comparison, timings=[queue_timing(waited_s), *comparison.timings])
         )
-        return messages.write_comparison(comparison)
 
     async def CheckCopies(
         self, request: pb.CheckCopiesRequest, context: Context
@@ -151,3 +173,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> pb.DrawAnnotationsResponse:
         drawing = await self._drawer.draw(messages.read_drawing(request))
         return pb.DrawAnnotationsResponse(content=drawing.content, media_type=drawing.media_type)
+
+    def _turn(self, pictures: int = 1) -> AbstractAsyncContextManager[float]:
+        """Wait for the turn of a call; calls that continue a search, or check copies, have none."""
+        return self._singles.turn() if pictures <= 1 else self._batches.turn(pictures)

@@ -11,6 +11,8 @@ from imagesearch_services.common.server import ServerSettings
 from imagesearch_services.embedding.pictures.picture_file import MAX_PIXELS
 
 PREFIX = "IMAGESEARCH_EMBEDDING_"
+BATCH_PICTURES = 16
+"""Pictures of a batch that the Gateway sends in one call, by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,16 @@ class Settings:
     """Seconds after which a refused caller should retry."""
     workers: int
     """Number of threads for short tasks, and as many for long tasks; 0: one for each processor."""
+    calls_in_progress: int
+    """Maximum calls with a single picture that are worked on at once; 0: two for each worker."""
+    calls_queued: int
+    """Maximum calls with a single picture that wait; further calls are refused. 0: 32 for each
+    worker. Far fewer wait behind a Gateway, which limits its calls by the time that they wait."""
+    batch_pictures_in_progress: int
+    """Maximum pictures of batches that are worked on at once; 0: 16 for each worker, which is a
+    call of the Gateway."""
+    batch_pictures_queued: int
+    """Maximum pictures of batches that wait; further batches are refused. 0: 64 for each worker."""
     infer_timeout_s: float
     """Maximum duration of one call to Triton; the deadline of the caller may be shorter."""
     watch_interval_s: float
@@ -43,6 +55,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Env) -> Settings:
+        workers = env.integer("WORKERS", 0) or len(os.sched_getaffinity(0))
         settings = cls(
             server=ServerSettings.from_env(
                 env, port=50052, metrics_port=0, max_message_bytes=MAX_MESSAGE_BYTES
@@ -50,7 +63,12 @@ class Settings:
             triton_target=env.text("TRITON_TARGET", "127.0.0.1:8001"),
             pixel_budget=env.integer("PIXEL_BUDGET", 128_000_000),
             overload_retry_s=env.number("OVERLOAD_RETRY_S", 0.5),
-            workers=env.integer("WORKERS", 0) or len(os.sched_getaffinity(0)),
+            workers=workers,
+            calls_in_progress=env.integer("CALLS_IN_PROGRESS", 0) or 2 * workers,
+            calls_queued=env.integer("CALLS_QUEUED", 0) or 32 * workers,
+            batch_pictures_in_progress=env.integer("BATCH_PICTURES_IN_PROGRESS", 0)
+            or BATCH_PICTURES * workers,
+            batch_pictures_queued=env.integer("BATCH_PICTURES_QUEUED", 0) or 64 * workers,
             infer_timeout_s=env.number("INFER_TIMEOUT_S", 10.0),
             watch_interval_s=env.number("WATCH_INTERVAL_S", 2.0),
             probe_interval_s=env.number("PROBE_INTERVAL_S", 30.0),
