@@ -12,6 +12,8 @@ from imagesearch_services.common.concurrency import both
 from imagesearch_services.common.server import Service
 from imagesearch_services.gateway.access import require_token
 from imagesearch_services.gateway.admission import Admission
+from imagesearch_services.gateway.call_limit import CallLimit, CallLimitSettings
+from imagesearch_services.gateway.callers import limit_calls
 from imagesearch_services.gateway.clients import catalog as catalog_client
 from imagesearch_services.gateway.clients import embedding as embedding_client
 from imagesearch_services.gateway.clients.catalog import CatalogClient
@@ -32,6 +34,28 @@ from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.servicer import SERVICE, Domain, ImageSearchServicer
 from imagesearch_services.gateway.settings import Settings
 
+SINGLE_METHODS = ("SearchImages", "AddImage", "DetectSubjects", "CompareImages")
+"""Methods with one picture or two."""
+BATCH_METHODS = ("BatchSearchImages", "BatchAddImages")
+OTHER_METHODS = (
+    "CreateLibrary",
+    "GetLibrary",
+    "ListLibraries",
+    "UpdateLibrary",
+    "DeleteLibrary",
+    "GetImage",
+    "GetThumbnail",
+    "ListImages",
+    "UpdateImage",
+    "DeleteImage",
+    "DeleteImages",
+    "RejectPairs",
+)
+"""Methods without a picture. FindDuplicates has a limit of its own."""
+OTHER_LIMIT = CallLimitSettings(initial=256, minimum=32, maximum=512)
+"""Bounds of the calls without pictures in progress. They are seldom refused: the Catalog answers
+most of them within milliseconds."""
+
 
 def build(settings: Settings) -> Service:
     """Return the service. Call this in the event loop that runs the service.
@@ -45,12 +69,19 @@ def build(settings: Settings) -> Service:
     catalog_channel = connect(
         settings.catalog_target, catalog_client.SERVICE, catalog_client.NEVER_RETRIED
     )
-    embedding = EmbeddingClient(embedding_channel, settings.embedding_timeout_s)
+    singles = CallLimit("calls with pictures", settings.call_limit)
+    batches = CallLimit("batches", settings.batch_limit)
+    others = CallLimit("calls without pictures", OTHER_LIMIT)
+    embedding = EmbeddingClient(
+        embedding_channel,
+        settings.embedding_timeout_s,
+        on_turn=lambda pictures, wait_s: (singles if pictures == 1 else batches).waited(wait_s),
+    )
     catalog = CatalogClient(catalog_channel, settings.catalog_timeout_s)
     cache = LibraryCache(catalog)
     domain = Domain(
         libraries=Libraries(embedding, catalog, cache, calibrations),
-        images=Images(embedding, catalog, cache, settings.add),
+        images=Images(embedding, catalog, cache, settings.add, on_overload=batches.back_off),
         searches=Searches(
             embedding=embedding,
             catalog=catalog,
@@ -77,7 +108,9 @@ def build(settings: Settings) -> Service:
         comparisons=Comparisons(embedding, load_judges()),
         admission=Admission(settings.max_in_flight_bytes),
     )
-    servicer = ImageSearchServicer(domain, batch_concurrency=settings.search.batch_concurrency)
+    servicer = ImageSearchServicer(
+        domain, batch_concurrency=settings.search.batch_concurrency, on_overload=batches.back_off
+    )
 
     def register(server: grpc.aio.Server) -> None:
         image_search_service_pb2_grpc.add_ImageSearchServiceServicer_to_server(servicer, server)
@@ -96,4 +129,11 @@ def build(settings: Settings) -> Service:
         check=check,
         close=close,
         authorize=require_token(settings.tokens),
+        admit=limit_calls(
+            {
+                **dict.fromkeys(SINGLE_METHODS, singles),
+                **dict.fromkeys(BATCH_METHODS, batches),
+                **dict.fromkeys(OTHER_METHODS, others),
+            }
+        ),
     )

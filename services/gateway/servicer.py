@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ from imagesearch_services.gateway.contract.searches import (
 from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
 from imagesearch_services.gateway.library.images import Images
 from imagesearch_services.gateway.library.libraries import Libraries
+from imagesearch_services.gateway.patience import patiently
 from imagesearch_services.gateway.scoring.comparison import Comparisons
 from imagesearch_services.gateway.search.annotations import Drawings
 from imagesearch_services.gateway.search.answer import SearchAnswer
@@ -89,7 +90,16 @@ class Domain:
 class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServicer):
     """imagesearch.gateway.v1.ImageSearchService."""
 
-    def __init__(self, domain: Domain, *, batch_concurrency: int) -> None:
+    def __init__(
+        self, domain: Domain, *, batch_concurrency: int, on_overload: Callable[[], None]
+    ) -> None:
+        """Prepare to serve.
+
+        Args:
+            domain: parts of the domain.
+            batch_concurrency: maximum searches of one batch that run at the same time.
+            on_overload: called when a service refuses a search of a batch.
+        """
         self._libraries = domain.libraries
         self._images = domain.images
         self._searches = domain.searches
@@ -98,6 +108,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self._comparisons = domain.comparisons
         self._admission = domain.admission
         self._batch_concurrency = batch_concurrency
+        self._on_overload = on_overload
 
     async def CreateLibrary(
         self, request: library_pb2.CreateLibraryRequest, context: Context
@@ -276,7 +287,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         if isinstance(search, ServiceError):
             return search
         try:
-            return await self._search(search)
+            return await patiently(lambda: self._search(search), self._on_overload)
         except ServiceError as error:
             return error
 

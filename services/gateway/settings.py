@@ -8,6 +8,7 @@ from typing import Self
 
 from imagesearch_services.common.env import Env, SettingsError
 from imagesearch_services.common.server import ServerSettings
+from imagesearch_services.gateway.call_limit import CallLimitSettings
 
 PREFIX = "IMAGESEARCH_GATEWAY_"
 MIB = 1024 * 1024
@@ -81,6 +82,10 @@ class Settings:
     max_duplicates_calls: int
     """Maximum calls of FindDuplicates in progress; further calls fail with OVERLOADED. Each call
     takes capacity of Embedding from searches."""
+    call_limit: CallLimitSettings
+    """Bounds of the adaptive limit of the calls with pictures in progress, batches excluded."""
+    batch_limit: CallLimitSettings
+    """Bounds of the adaptive limit of the batches in progress."""
     tokens: frozenset[str]
     """Valid bearer tokens; empty: calls need no token."""
     page_token_key: bytes
@@ -111,6 +116,10 @@ class Settings:
             catalog_timeout_s=env.number("CATALOG_TIMEOUT_S", 30.0),
             max_in_flight_bytes=env.integer("MAX_IN_FLIGHT_BYTES", 256 * MIB),
             max_duplicates_calls=env.integer("MAX_DUPLICATES_CALLS", 2),
+            call_limit=_call_limit(env, "CALLS", CallLimitSettings()),
+            batch_limit=_call_limit(
+                env, "BATCHES", CallLimitSettings(initial=8, minimum=2, maximum=64)
+            ),
             tokens=frozenset(env.words("TOKENS")),
             page_token_key=env.text("PAGE_TOKEN_KEY", "").encode(),
             calibration_dir=Path(calibration_dir) if calibration_dir else None,
@@ -163,7 +172,26 @@ class Settings:
             "CHUNKS_IN_FLIGHT": (add.chunks_in_flight > 0, "above 0"),
             "MAX_IN_FLIGHT_BYTES": (self.max_in_flight_bytes > 0, "above 0"),
             "MAX_DUPLICATES_CALLS": (self.max_duplicates_calls > 0, "above 0"),
+            "MIN_CALLS": (self.call_limit.minimum > 0, "above 0"),
+            "MAX_CALLS": (self.call_limit.maximum >= self.call_limit.minimum, "at least MIN_CALLS"),
+            "TARGET_WAIT_S": (self.call_limit.target_wait_s > 0, "above 0"),
+            "MIN_BATCHES": (self.batch_limit.minimum > 0, "above 0"),
+            "MAX_BATCHES": (
+                self.batch_limit.maximum >= self.batch_limit.minimum,
+                "at least MIN_BATCHES",
+            ),
         }
         for name, (is_valid, requirement) in requirements.items():
             if not is_valid:
                 raise SettingsError(f"{PREFIX}{name} must be {requirement}")
+
+
+def _call_limit(env: Env, name: str, default: CallLimitSettings) -> CallLimitSettings:
+    minimum = env.integer(f"MIN_{name}", default.minimum)
+    maximum = env.integer(f"MAX_{name}", default.maximum)
+    return CallLimitSettings(
+        initial=min(max(default.initial, minimum), maximum),
+        minimum=minimum,
+        maximum=maximum,
+        target_wait_s=env.number("TARGET_WAIT_S", default.target_wait_s),
+    )

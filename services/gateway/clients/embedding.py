@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import grpc.aio
 
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
-from imagesearch.type.v1 import picture_pb2
+from imagesearch.type.v1 import model_pb2, picture_pb2
 from imagesearch_services.common import type_messages
 from imagesearch_services.common.channels import call
 from imagesearch_services.common.errors import Reason
-from imagesearch_services.common.types import Box, Category
+from imagesearch_services.common.types import Box, Category, StepTiming
 from imagesearch_services.gateway.clients.embedding_messages import (
     read_copy_evidence,
     read_described_picture,
     read_embedded_picture,
     read_served_model,
+    waited_s,
     write_item,
 )
 from imagesearch_services.gateway.clients.peers import check_health, wrong_result_count
@@ -44,11 +45,28 @@ class EmbeddingClient:
     All methods raise ServiceError: Embedding's own error, or EMBEDDING_UNAVAILABLE.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        timeout_s: float,
+        *,
+        on_turn: Callable[[int, float], None] = lambda *_: None,
+    ) -> None:
+        """Prepare to call.
+
+        Args:
+            channel: channel to the service.
+            timeout_s: maximum duration of a call, in seconds.
+            on_turn: called with the number of pictures of each answered call, and the time in
+                seconds that the call waited for its turn in Embedding.
+        """
+        self._on_turn = on_turn
         self._channel = channel
         self._stub = pb_grpc.EmbeddingServiceStub(channel)
         self._timeout_s = timeout_s
-        self._query_streams = QueryStreams(self._stub.EmbedQuery, timeout_s)
+        self._query_streams = QueryStreams(
+            self._stub.EmbedQuery, timeout_s, on_turn=lambda waited_s: on_turn(1, waited_s)
+        )
 
     async def list_models(self) -> Sequence[ServedModel]:
         response = await call(
@@ -71,7 +89,7 @@ class EmbeddingClient:
             raise wrong_result_count("Embedding", len(response.results), len(pictures))
         return Embedded(
             [read_embedded_picture(result) for result in response.results],
-            type_messages.read_timings(response.timings),
+            self._timings(response.timings, len(pictures)),
             [type_messages.read_model_version(model) for model in response.detection_models],
         )
 
@@ -93,7 +111,7 @@ class EmbeddingClient:
             subjects=[type_messages.read_subject(subject) for subject in response.subjects],
             info=type_messages.read_picture_info(response.info),
             models=[type_messages.read_model_version(model) for model in response.models],
-            timings=type_messages.read_timings(response.timings),
+            timings=self._timings(response.timings),
         )
 
     async def describe(
@@ -118,7 +136,7 @@ class EmbeddingClient:
             raise wrong_result_count("Embedding", len(response.results), len(pictures))
         return Described(
             [read_described_picture(result) for result in response.results],
-            type_messages.read_timings(response.timings),
+            self._timings(response.timings, len(pictures)),
         )
 
     async def verify(self, query_features: bytes, candidates: Sequence[FeaturesHit]) -> Verified:
@@ -185,7 +203,7 @@ class EmbeddingClient:
             ],
             overlay=response.overlay,
             model=type_messages.read_model_version(response.model),
-            timings=type_messages.read_timings(response.timings),
+            timings=self._timings(response.timings),
         )
 
     async def check_copies(
@@ -202,3 +220,11 @@ class EmbeddingClient:
 
     async def check(self) -> None:
         await check_health(self._channel, SERVICE.full_name)
+
+    def _timings(
+        self, messages: Sequence[model_pb2.StepTiming], pictures: int = 1
+    ) -> list[StepTiming]:
+        """Read timings, and report how long the call waited for its turn."""
+        timings = type_messages.read_timings(messages)
+        self._on_turn(pictures, waited_s(timings))
+        return timings

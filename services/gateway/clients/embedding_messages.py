@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch_services.common import type_messages
 from imagesearch_services.common.errors import ServiceError
-from imagesearch_services.common.types import LibraryType
+from imagesearch_services.common.types import QUEUE_STEP, LibraryType, StepTiming
 from imagesearch_services.gateway.clients.peers import item_error
 from imagesearch_services.gateway.model import (
     DescribedPicture,
@@ -82,3 +84,8 @@ def read_embedded_picture(result: pb.EmbedImageResult) -> EmbeddedPicture | Serv
         result.chosen_subject if result.HasField("chosen_subject") else None,
         result.thumbnail,
     )
+
+
+def waited_s(timings: Iterable[StepTiming]) -> float:
+    """Return the time that a call waited for its turn in Embedding, in seconds."""
+    return sum(timing.duration_ms for timing in timings if timing.step == QUEUE_STEP) / 1e3

@@ -14,7 +14,10 @@ from imagesearch_services.common import type_messages
 from imagesearch_services.common.context import REQUEST_ID_HEADER, request_id, time_remaining_s
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
-from imagesearch_services.gateway.clients.embedding_messages import read_embedded_picture
+from imagesearch_services.gateway.clients.embedding_messages import (
+    read_embedded_picture,
+    waited_s,
+)
 from imagesearch_services.gateway.ports import Embedded
 
 PEER = Reason.EMBEDDING_UNAVAILABLE
@@ -25,8 +28,11 @@ Call = grpc.aio.StreamStreamCall[pb.EmbedQueryRequest, pb.EmbedQueryResponse]
 class QueryStream:
     """An open stream; each step sends one request and awaits its response."""
 
-    def __init__(self, start: Callable[[], Call], content: bytes) -> None:
+    def __init__(
+        self, start: Callable[[], Call], content: bytes, on_turn: Callable[[float], None]
+    ) -> None:
         self._start = start
+        self._on_turn = on_turn
         self._content = content
         self._call: Call | None = None
 
@@ -49,7 +55,9 @@ class QueryStream:
         # large.
         request.image.content = self._content
         self._call = self._start()
-        return await _step(self._call, request)
+        embedded = await _step(self._call, request)
+        self._on_turn(waited_s(embedded.timings))
+        return embedded
 
     async def close(self) -> None:
         """End the stream after the last step, without waiting for its status."""
@@ -65,15 +73,18 @@ class QueryStream:
 class QueryStreams:
     """Opens EmbedQuery streams."""
 
-    def __init__(self, method: Callable[..., Call], timeout_s: float) -> None:
+    def __init__(
+        self, method: Callable[..., Call], timeout_s: float, *, on_turn: Callable[[float], None]
+    ) -> None:
         self._method = method
+        self._on_turn = on_turn
         self._timeout_s = timeout_s
         self._open_calls: set[Any] = set()
 
     @asynccontextmanager
     async def open(self, content: bytes) -> AsyncIterator[QueryStream]:
         """Open a stream for a picture; nothing is sent before the first step."""
-        stream = QueryStream(self._start, content)
+        stream = QueryStream(self._start, content, self._on_turn)
         try:
             yield stream
             await stream.close()

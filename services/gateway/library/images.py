@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -26,6 +26,7 @@ from imagesearch_services.gateway.model import (
     PictureToEmbed,
     StoredImage,
 )
+from imagesearch_services.gateway.patience import patiently
 from imagesearch_services.gateway.ports import Catalog, Changes, Embedding, ImagePage
 from imagesearch_services.gateway.settings import AddSettings
 from imagesearch_services.gateway.subjects import detection_warnings, is_subject_detected
@@ -35,12 +36,28 @@ class Images:
     """Operations on images."""
 
     def __init__(
-        self, embedding: Embedding, catalog: Catalog, libraries: LibraryCache, settings: AddSettings
+        self,
+        embedding: Embedding,
+        catalog: Catalog,
+        libraries: LibraryCache,
+        settings: AddSettings,
+        *,
+        on_overload: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare to add.
+
+        Args:
+            embedding: Embedding service.
+            catalog: Catalog.
+            libraries: cache of libraries.
+            settings: settings of batches.
+            on_overload: called when Embedding refuses a part of a batch, which is then repeated.
+        """
         self._embedding = embedding
         self._catalog = catalog
         self._libraries = libraries
         self._settings = settings
+        self._on_overload = on_overload
 
     async def add(self, library_id: str, image: NewImage) -> StoredImage:
         """Embed a picture and store it as an image."""
@@ -149,7 +166,7 @@ class Images:
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
         try:
-            return await self._embed(library, images)
+            return await patiently(lambda: self._embed(library, images), self._on_overload)
         except ServiceError as error:
             return [image if isinstance(image, ServiceError) else error for image in images]
 
