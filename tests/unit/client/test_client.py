@@ -9,6 +9,7 @@ import inspect
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
+from google.rpc.status_pb2 import Status
 
 from imagesearch.client import (
     AsyncClient,
@@ -206,3 +207,44 @@ def test_keywords_set_their_fields() -> None:
     )
     assert searched.relation == search_pb2.RELATION_BOTH
     assert searched.distinct_entities
+
+
+OVERLOADED = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", "OVERLOADED", retry_after_s=0.01)
+
+
+def test_a_call_that_an_overloaded_suite_refused_is_repeated(gateway: FakeGateway) -> None:
+    gateway.answers("AddImage", OVERLOADED, OVERLOADED, Image(image_id="cat"))
+    with Client(gateway.target) as client:
+        assert client.add_image(parent="libraries/zoo", image=b"cat").image_id == "cat"
+    assert len(set(request_ids(gateway.requests))) == 1
+    assert len(gateway.requests) == 3
+
+
+async def test_the_asyncio_client_repeats_refused_calls(gateway: FakeGateway) -> None:
+    gateway.answers("GetLibrary", OVERLOADED, Library(name="libraries/zoo"))
+    async with AsyncClient(gateway.target) as client:
+        assert (await client.get_library(name="libraries/zoo")).name == "libraries/zoo"
+
+
+def test_refused_calls_are_repeated_a_bounded_number_of_times(gateway: FakeGateway) -> None:
+    gateway.answers("GetLibrary", OVERLOADED)
+    with Client(gateway.target) as client, pytest.raises(ImageSearchError) as caught:
+        client.get_library(name="libraries/zoo")
+    assert caught.value.reason == "OVERLOADED"
+    assert len(gateway.requests) == 5
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        status(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", "OVERLOADED", retry_after_s=60),
+        status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", "STORAGE_FULL", retry_after_s=0.01),
+    ],
+)
+def test_calls_are_not_repeated_after_their_deadline_or_for_other_reasons(
+    gateway: FakeGateway, refusal: Status
+) -> None:
+    gateway.answers("GetLibrary", refusal)
+    with Client(gateway.target, timeout_s=30) as client, pytest.raises(ImageSearchError):
+        client.get_library(name="libraries/zoo")
+    assert len(gateway.requests) == 1

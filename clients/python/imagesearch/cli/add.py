@@ -204,13 +204,14 @@ class Adder:
             Delay before the next attempt, in seconds.
         """
         from imagesearch.client import ImageSearchError
+        from imagesearch.client._retries import with_jitter
 
         try:
             answer = self.client.batch_add_images(parent=self.parent, requests=waiting.values())
         except ImageSearchError as error:
             if error.retry_after_s is None or last:
                 raise
-            return error.retry_after_s
+            return with_jitter(error.retry_after_s)
         wait_s = 0.0
         for path, result in zip(list(waiting), answer.results, strict=True):
             results[path] = result
@@ -223,7 +224,7 @@ class Adder:
                 del waiting[path]
             else:
                 wait_s = max(wait_s, retry_after_s)
-        return wait_s
+        return with_jitter(wait_s)
 
     def _request(self, picture: files.Picture) -> AddImageRequest:
         from imagesearch.client import request_builders

@@ -17,6 +17,7 @@ from imagesearch.client import request_builders as build
 from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
 from imagesearch.client._errors import ImageSearchError
 from imagesearch.client._resumption import Resumption
+from imagesearch.client._retries import OverloadRetries
 from imagesearch.client._sync import with_self
 from imagesearch.gateway.v1.image_pb2 import Image
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub
@@ -180,7 +181,9 @@ class AsyncClient:
     async def _call(
         self, rpc: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request
     ) -> Response:
-        try:
-            return await rpc(request, timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise ImageSearchError.from_rpc_error(error) from error
+        retries = OverloadRetries(self._timeout_s)
+        while True:
+            try:
+                return await rpc(request, timeout=retries.remaining_s(), metadata=self._metadata)
+            except grpc.aio.AioRpcError as error:
+                await asyncio.sleep(retries.delay_s(ImageSearchError.from_rpc_error(error)))

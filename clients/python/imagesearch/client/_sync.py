@@ -17,6 +17,7 @@ from imagesearch.client import request_builders as build
 from imagesearch.client._channel import CHANNEL_OPTIONS, call_metadata, resolve_target
 from imagesearch.client._errors import ImageSearchError
 from imagesearch.client._resumption import Resumption
+from imagesearch.client._retries import OverloadRetries
 from imagesearch.gateway.v1.image_pb2 import Image
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub as Stub
 from imagesearch.gateway.v1.library_pb2 import Library
@@ -60,8 +61,9 @@ class Client:
         token: bearer token.
         credentials: TLS credentials; without them the connection is plain text.
 
-    A call is retried up to three times if the service is unavailable. Mutations carry a
-    `request_id`, so that a retried mutation takes effect once.
+    A call is retried up to three times if the service is unavailable, and up to four times, after
+    the delay that the service asks for, if it is overloaded. Mutations carry a `request_id`, so
+    that a retried mutation takes effect once.
     """
 
     def __init__(
@@ -193,7 +195,9 @@ class Client:
     def _call(
         self, rpc: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request
     ) -> Response:
-        try:
-            return rpc(request, timeout=self._timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise ImageSearchError.from_rpc_error(error) from error
+        retries = OverloadRetries(self._timeout_s)
+        while True:
+            try:
+                return rpc(request, timeout=retries.remaining_s(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                time.sleep(retries.delay_s(ImageSearchError.from_rpc_error(error)))
