@@ -31,8 +31,23 @@ def library_type_mismatch(library: Library, message: str) -> ServiceError:
     return ServiceError(
         Reason.LIBRARY_TYPE_MISMATCH,
         message,
-        metadata={"library": library_name(library.library_id), "type": library.type.name},
+        metadata={
+            "library": library_name(library.library_id),
+            "type": library.type.name
+            if isinstance(library.type, LibraryType)
+            else str(library.type),
+        },
     )
+
+
+def refuse_unknown_type(library: Library) -> LibraryType:
+    """Return the type of a library; raise LIBRARY_TYPE_MISMATCH if it is of a later version."""
+    if not isinstance(library.type, LibraryType):
+        raise library_type_mismatch(
+            library,
+            f"{library_name(library.library_id)} has a type of a later version of the suite",
+        )
+    return library.type
 
 
 def refuse_subject_detection(library: Library, requested: bool | None) -> None:

@@ -67,7 +67,8 @@ class Library:
 
     library_id: str
     uid: str
-    type: LibraryType
+    type: LibraryType | int
+    """A number of a later version is kept; such a library can be listed, changed and deleted."""
     fields: LibraryFields
     models: Sequence[ModelVersion]
     image_count: int

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import qdrant_edge as q
 
+from imagesearch_services.catalog.edge.counts import forget_counts
 from imagesearch_services.catalog.edge.files import sync_folder
 from imagesearch_services.catalog.edge.page_cache import read_payload_ahead
 from imagesearch_services.catalog.model import VectorSpace
@@ -46,6 +47,8 @@ class Collection:
         # as indexed until the next build.
         self._stale_vectors = 0
         self._unflushed_points = 0
+        self.counts_stored = True
+        """Whether the file of counts may exist. It is removed before the next write."""
         threading.Thread(target=read_payload_ahead, args=[self.path], daemon=True).start()
 
     @classmethod
@@ -72,6 +75,7 @@ class Collection:
 
     def upsert(self, points: list[q.Point]) -> None:
         """Write points; flush every `FLUSH_POINTS` points. Writes are durable without a flush."""
+        self.forget_counts()
         before = self.shard.info().points_count
         self.shard.update(q.UpdateOperation.upsert_points(points))
         replaced = len(points) - (self.shard.info().points_count - before)
@@ -82,6 +86,7 @@ class Collection:
             self._unflushed_points = 0
 
     def delete(self, ids: list[q.PointId]) -> None:
+        self.forget_counts()
         before = self.shard.info().points_count
         self.shard.update(q.UpdateOperation.delete_points(ids))
         self._stale_vectors += (before - self.shard.info().points_count) * self._dense_spaces
@@ -99,6 +104,12 @@ class Collection:
         self.shard.close()
         if self.copy is not None:
             self.copy.close()
+
+    def forget_counts(self) -> None:
+        """Remove the stored counts, which the next write makes wrong."""
+        if self.counts_stored:
+            forget_counts(self.path)
+            self.counts_stored = False
 
     def drop_copy(self) -> None:
         """Close the copy, if it is open, and remove its files."""

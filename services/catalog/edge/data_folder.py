@@ -21,6 +21,7 @@ from imagesearch_services.catalog.edge.collection import (
     write_generation,
 )
 from imagesearch_services.catalog.edge.conversion import index_params
+from imagesearch_services.catalog.edge.counts import read_counts, write_counts
 from imagesearch_services.catalog.edge.files import sync_folder
 from imagesearch_services.catalog.edge.settings import EdgeSettings
 from imagesearch_services.catalog.model import FieldType, VectorSpace
@@ -61,9 +62,9 @@ class DataFolder:
 
     def close(self) -> None:
         """Flush and close every shard."""
-        for collection in self._open.values():
-            collection.close()
-        self._open.clear()
+        while self._open:
+            _, collection = self._open.popitem()
+            self._close(collection)
 
     def collection(self, name: str) -> Collection:
         """Return a collection, opening it if necessary."""
@@ -125,9 +126,21 @@ class DataFolder:
         self.collection(name).shard.update(q.UpdateOperation.delete_field_index(field))
 
     def stats(self, name: str) -> CollectionStats:
-        """Return the counts of a collection, which stays closed if it was closed to make room."""
-        closed = self._closed_stats.get(name)
-        return self.collection(name).stats() if closed is None else closed
+        """Return the counts of a collection, without opening it if they are stored."""
+        if name in self._open:
+            return self.collection(name).stats()
+        stats = self._closed_stats.get(name)
+        if stats is None:
+            folder = self._path / name
+            stats = read_counts(folder / str(read_generation(folder)))
+        if stats is not None:
+            self._closed_stats[name] = stats
+            return stats
+        collection = self.collection(name)
+        stats = collection.stats()
+        write_counts(collection.path, stats)
+        collection.counts_stored = True
+        return stats
 
     def require_space(self, needed_bytes: int = 0) -> None:
         """Raise OSError (ENOSPC) unless the disk has space for a write of this size."""
@@ -142,9 +155,14 @@ class DataFolder:
         # A collection with an open copy is about to be replaced by it, so it stays open.
         closable = [key for key, candidate in self._open.items() if candidate.copy is None]
         for least_recent in closable[: max(0, len(self._open) - MAX_OPEN)]:
-            closing = self._open.pop(least_recent)
-            self._closed_stats[least_recent] = closing.stats()
-            closing.close()
+            self._closed_stats[least_recent] = self._close(self._open.pop(least_recent))
+
+    def _close(self, collection: Collection) -> CollectionStats:
+        """Close a collection; return its counts and store them."""
+        stats = collection.stats()
+        collection.close()
+        write_counts(collection.path, stats)
+        return stats
 
 
 def _lock(folder: Path, wait_s: float) -> TextIO:

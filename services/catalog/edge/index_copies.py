@@ -34,6 +34,8 @@ class IndexCopies:
         # Space for the copy, and for the index built in it.
         self._folder.require_space(2 * disk_bytes(collection.path))
         collection.shard.flush()
+        # The counts of the copy change when its index is built.
+        collection.forget_counts()
         if collection.copy_path.exists():
             shutil.rmtree(collection.copy_path)
         return collection.path, collection.copy_path

@@ -119,7 +119,7 @@ class Libraries:
     ) -> tuple[list[tuple[Library, LibraryStats]], str]:
         """Return a page of libraries by id with their counts, and the token of the next page.
 
-        A library that is deleted while its page is read is left out.
+        A library that is deleted while its page is read is left out. A damaged one has counts of 0.
 
         Raises:
             ServiceError: FIELD_INVALID, PAGE_TOKEN_INVALID, STORAGE_UNAVAILABLE.
@@ -292,6 +292,8 @@ class Libraries:
         except ServiceError as error:
             if error.reason is Reason.LIBRARY_CHANGED:
                 return None
+            if error.reason is Reason.LIBRARY_DAMAGED:
+                return LibraryStats(0, 0)
             raise
 
     def _now(self) -> float:

@@ -66,7 +66,7 @@ def read_library(message: pb.Library) -> Library:
     return Library(
         library_id=message.library_id,
         uid=message.uid,
-        type=LibraryType(message.type),
+        type=_library_type(message.type),
         fields=LibraryFields(
             display_name=message.display_name,
             description=message.description,
@@ -79,6 +79,14 @@ def read_library(message: pb.Library) -> Library:
         create_time=type_messages.read_time(message.create_time),
         update_time=type_messages.read_time(message.update_time),
     )
+
+
+def _library_type(number: int) -> LibraryType | int:
+    """Return the type of a library, or its number if it is of a later version."""
+    try:
+        return LibraryType(number)
+    except ValueError:
+        return number
 
 
 def write_entry(entry: NewEntry) -> pb.Entry:

@@ -12,6 +12,7 @@ from imagesearch_services.common.types import LibraryType
 from imagesearch_services.gateway.errors import (
     image_not_found,
     refuse_subject_detection,
+    refuse_unknown_type,
     thumbnail_not_found,
 )
 from imagesearch_services.gateway.filters import Filter
@@ -144,6 +145,7 @@ class Images:
         self, library: Library, images: Sequence[NewImage | ServiceError]
     ) -> list[NewEntry | ServiceError]:
         """Return an entry for each picture, with an error in the place of each invalid picture."""
+        refuse_unknown_type(library)
         checked = [_checked(library, image) for image in images]
         if library.type is LibraryType.ELEMENT:
             return await elements.describe(self._embedding, library, checked)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from imagesearch_services.common.types import Category, LibraryType
+from imagesearch_services.gateway.errors import refuse_unknown_type
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import DetectionAnswer, Library
 from imagesearch_services.gateway.ports import Catalog, Embedding
@@ -87,5 +88,5 @@ class Searches:
 
     async def _first_page(self, request: SearchRequest, library: Library) -> SearchAnswer:
         run = SearchRun(request, library)
-        outcome = await self._strategies[library.type].search(run)
+        outcome = await self._strategies[refuse_unknown_type(library)].search(run)
         return await self._first_pages.answer(run, outcome)

@@ -144,7 +144,7 @@ async def test_an_engine_error_does_not_reveal_internals_to_the_caller(tmp_path:
     config.write_text("broken")
     async with edge_catalog(tmp_path) as (catalog, _):
         with refused(Reason.STORAGE_UNAVAILABLE) as errors:
-            await catalog.library("shop")
+            await catalog.get("shop", "a")
         assert errors[0].message == "the storage engine failed"
         await catalog.make_library("another")
 
