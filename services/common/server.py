@@ -66,7 +66,7 @@ class ServerSettings:
             max_message_bytes=env.integer("MAX_MESSAGE_BYTES", max_message_bytes),
             grace_s=env.number("GRACE_S", 10.0),
             drain_s=env.number("DRAIN_S", 0.0),
-            check_interval_s=env.number("CHECK_INTERVAL_S", 2.0),
+            check_interval_s=env.number("CHECK_INTERVAL_S", 1.0),
             log_level=env.text("LOG_LEVEL", "info"),
             tls_certificate_file=env.text("TLS_CERTIFICATE_FILE", ""),
             tls_key_file=env.text("TLS_KEY_FILE", ""),

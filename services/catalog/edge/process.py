@@ -12,9 +12,11 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from imagesearch_services.catalog.edge import protocol
+from imagesearch_services.catalog.edge.progress import POLL_S, Progress
 from imagesearch_services.catalog.edge.protocol import Failure, FailureKind
 from imagesearch_services.catalog.edge.settings import EdgeSettings
 from imagesearch_services.catalog.storage import FolderLockedError, storage_error
+from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 CLOSE_TIMEOUT_S = 20.0
@@ -48,7 +50,10 @@ class EngineProcess:
         self._pending: deque[_PendingCommand] = deque()
         self.alive = True
         """False as soon as the process has ended."""
+        self._answered_count = 0
+        self._progress = Progress(process.pid)
         self._reading = asyncio.create_task(self._read_answers())
+        self._watching = asyncio.create_task(self._watch_progress())
 
     @classmethod
     async def start(cls, settings: EdgeSettings) -> EngineProcess:
@@ -93,6 +98,11 @@ class EngineProcess:
         """
         return await self._send(method, (method, arguments))
 
+    @property
+    def stuck(self) -> bool:
+        """Whether the process is stopped, or has a command and makes no progress with it."""
+        return self._progress.stuck
+
     def pending_methods(self) -> list[str]:
         """Return the methods of the unanswered commands, oldest first."""
         return [command.method for command in self._pending]
@@ -114,10 +124,13 @@ class EngineProcess:
             self._process.kill()
             await self._process.wait()
         await self._reading
+        self._watching.cancel()
 
     async def _send(self, method: str, message: object) -> Any:
         if not self.alive:
             raise storage_error()
+        if self.stuck:
+            raise storage_error("the storage engine makes no progress")
         data = protocol.encode(message)
         loop = asyncio.get_running_loop()
         command = _PendingCommand(method, loop.create_future(), loop.time())
@@ -130,16 +143,46 @@ class EngineProcess:
         try:
             while True:
                 answer = await protocol.read_async(self._reader)
+                self._answered_count += 1
                 _settle(self._pending.popleft().result, answer)
         except (EOFError, ConnectionError):
             pass
         finally:
             self.alive = False
             self._writer.close()
-            for command in self._pending:
-                if not command.result.done():
-                    command.result.set_exception(storage_error())
+            self._watching.cancel()
+            self._fail_pending(storage_error())
             self._pending.clear()
+
+    async def _watch_progress(self) -> None:
+        """Fail the commands of a stuck process, and kill it if it stays stuck."""
+        loop = asyncio.get_running_loop()
+        last_s, was_stuck = loop.time(), False
+        while True:
+            await asyncio.sleep(POLL_S)
+            now_s = loop.time()
+            self._progress.update(
+                waiting=bool(self._pending),
+                answered=self._answered_count,
+                elapsed_s=now_s - last_s,
+            )
+            last_s = now_s
+            if self.stuck:
+                # Their answers are dropped if the process continues.
+                self._fail_pending(storage_error("the storage engine makes no progress"))
+            if self.stuck != was_stuck:
+                was_stuck = self.stuck
+                logger().error("engine.stuck" if was_stuck else "engine.recovered", pid=self.pid)
+            if self._progress.hopeless:
+                # Nothing is lost: acknowledged writes are in the write-ahead log.
+                logger().error("engine.killed", pid=self.pid, reason="no progress")
+                self._process.kill()
+                return
+
+    def _fail_pending(self, error: ServiceError) -> None:
+        for command in self._pending:
+            if not command.result.done():
+                command.result.set_exception(error)
 
 
 def _settle(result: asyncio.Future[Any], answer: Any) -> None:

@@ -55,6 +55,8 @@ class EdgeStorage:
 
     async def check(self) -> None:
         engine = await self._running()
+        if engine.stuck:
+            raise storage_error("the storage engine makes no progress")
         age_s = engine.oldest_command_s()
         if age_s is None:
             await engine.command("ping")

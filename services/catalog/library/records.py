@@ -38,6 +38,9 @@ class LibraryRecords:
         self._storage = storage
         self._requests = requests
         self._cache: dict[str, Library] | None = {} if storage.exclusive else None
+        self._uncertain: set[str] = set()
+        """Libraries whose last write failed, although the engine may have executed it. They are
+        read from the storage until the next write."""
 
     async def load(self) -> list[tuple[Library, str]]:
         """Open the metadata collection; return every library with its state, and fill the cache."""
@@ -57,7 +60,7 @@ class LibraryRecords:
 
     async def find(self, library_id: str) -> Library | None:
         """Return a library that is ready."""
-        if self._cache is not None:
+        if self._cache is not None and library_id not in self._uncertain:
             return self._cache.get(library_id)
         found = await self.read(library_id)
         return None if found is None or found[1] != READY else found[0]
@@ -65,7 +68,11 @@ class LibraryRecords:
     async def all(self) -> list[Library]:
         """Return every library that is ready, in any order."""
         if self._cache is not None:
-            return list(self._cache.values())
+            certain = [
+                library for name, library in self._cache.items() if name not in self._uncertain
+            ]
+            found = [await self.find(name) for name in sorted(self._uncertain)]
+            return certain + [library for library in found if library is not None]
         ready = AllOf((LIBRARIES, Match("state", (READY,))))
         return [library_from_payload(payload) async for payload in self._scroll(ready)]
 
@@ -83,13 +90,22 @@ class LibraryRecords:
         points = [Point(_uid(library.library_id), {}, payload)]
         if key is not None:
             points += self._requests.answer_points(key, payload)
-        await self._storage.upsert(METADATA, points)
-        if self._cache is not None:
-            if state == READY:
-                self._cache[library.library_id] = library
-            else:
-                self._cache.pop(library.library_id, None)
+        try:
+            await self._storage.upsert(METADATA, points)
+        except BaseException:
+            self._uncertain.add(library.library_id)
+            raise
+        self._uncertain.discard(library.library_id)
+        self._remember(library.library_id, library if state == READY else None)
         await self._requests.prune()
+
+    def _remember(self, library_id: str, library: Library | None) -> None:
+        if self._cache is None:
+            return
+        if library is None:
+            self._cache.pop(library_id, None)
+        else:
+            self._cache[library_id] = library
 
     async def delete(self, library: Library) -> None:
         await self._storage.delete(METADATA, [_uid(library.library_id)])

@@ -207,3 +207,47 @@ def test_reading_ahead_ignores_unreadable_payload(
     (pages / "page_1.dat").symlink_to(tmp_path / "gone")
     page_cache.read_payload_ahead(tmp_path)
     page_cache.read_payload_ahead(tmp_path / "gone")
+
+
+async def test_calls_fail_at_once_while_the_engine_is_stopped_and_work_afterwards(
+    tmp_path: Path,
+) -> None:
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await catalog.make_library("shop")
+        pid = engine_pid(storage)
+        os.kill(pid, signal.SIGSTOP)
+        stuck = asyncio.create_task(catalog.put("shop", make_entry("a"), request_ids=["r"]))
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await stuck
+        with pytest.raises(ServiceError, match="no progress"):
+            await storage.check()
+        with refused(Reason.STORAGE_UNAVAILABLE):
+            await catalog.find("shop")
+        assert pending_methods(storage) == ["retrieve"]
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: not engine_stuck(storage))
+        await storage.check()
+        await catalog.store("shop", make_entry("a"), request_ids=["r"])
+        assert await catalog.find("shop") == {"a"}
+        assert engine_pid(storage) == pid
+
+
+async def test_an_engine_that_stays_stopped_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesearch_services.catalog.edge.progress.STOPPED_S", 0.1)
+    monkeypatch.setattr("imagesearch_services.catalog.edge.progress.KILL_S", 0.2)
+    async with edge_catalog(tmp_path) as (catalog, storage):
+        await catalog.make_library("shop")
+        await catalog.store("shop", make_entry("a"))
+        pid = engine_pid(storage)
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: storage._engine is not None and not storage._engine.alive)
+        await storage.check()
+        assert engine_pid(storage) != pid
+        assert await catalog.find("shop") == {"a"}
+
+
+def engine_stuck(storage: EdgeStorage) -> bool:
+    assert storage._engine is not None
+    return storage._engine.stuck
