@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from contextvars import ContextVar
 
 REQUEST_ID_HEADER = "x-request-id"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""Pattern of the request ids that are accepted from callers."""
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _deadline_s: ContextVar[float | None] = ContextVar("deadline_s", default=None)
@@ -15,9 +18,9 @@ _deadline_s: ContextVar[float | None] = ContextVar("deadline_s", default=None)
 def begin_call(request_id: str | None, time_remaining_s: float | None) -> str:
     """Set the context of the current task, and return the request id.
 
-    A call without a request id gets a random one.
+    A call without a valid request id gets a random one.
     """
-    chosen = request_id or uuid.uuid4().hex
+    chosen = request_id if request_id and REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
     _request_id.set(chosen)
     _deadline_s.set(None if time_remaining_s is None else time.monotonic() + time_remaining_s)
     return chosen

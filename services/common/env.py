@@ -27,7 +27,7 @@ class Env:
     """
 
     def __init__(self, prefix: str, variables: Mapping[str, str] | None = None) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._variables = os.environ if variables is None else variables
         self._read_names: set[str] = set()
 
@@ -56,7 +56,7 @@ class Env:
         unknown = sorted(
             name
             for name in self._variables
-            if name.startswith(self._prefix) and name not in self._read_names
+            if name.startswith(self.prefix) and name not in self._read_names
         )
         if unknown:
             raise SettingsError(
@@ -64,7 +64,7 @@ class Env:
             )
 
     def _read(self, name: str, default: T | None, parse: Callable[[str], T], expected: str) -> T:
-        variable = self._prefix + name
+        variable = self.prefix + name
         self._read_names.add(variable)
         raw = self._variables.get(variable, "")
         if raw == "":

@@ -1,42 +1,81 @@
-"""Interceptor of all calls: sets their context, counts and logs them, converts their errors."""
+"""Interceptor of all calls: authorizes and admits them, then reads their message.
+
+It also sets their context, counts and logs them, and converts their errors.
+
+gRPC reads the request of a unary method before it calls the servicer. The interceptor therefore
+presents every method to gRPC as one with a stream of requests, which is the same on the wire, and
+reads the message itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from imagesearch_services.common import metrics
-from imagesearch_services.common.context import REQUEST_ID_HEADER, begin_call, request_id
-from imagesearch_services.common.errors import Reason, ServiceError, not_implemented
-from imagesearch_services.common.logs import logger
-from imagesearch_services.common.status import CODES, to_grpc
+from imagesearch_services.common.call import Call, CallLimiter
+from imagesearch_services.common.call_budget import CallBudget
+from imagesearch_services.common.connections import Connections
+from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.server_limits import ServerLimits
 
 if TYPE_CHECKING:
     # These classes are generic only in their type stubs.
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
-Authorize = Callable[[str, dict[str, str]], None]
-"""Check of a call by full method name and metadata. Raises ServiceError to reject the call."""
+Authorize = Callable[[str, dict[str, str]], str]
+"""Check of a call by full method name and metadata. Returns the name of the caller, and raises
+ServiceError to reject the call."""
 Admit = Callable[[str, dict[str, str], str], AbstractContextManager[None]]
 """Limit of the calls in progress, by full method name, metadata and address of the peer. Raises
 ServiceError to refuse the call."""
 
 INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 """Prefixes of gRPC's own services: open to all callers, neither counted nor logged."""
+INFRASTRUCTURE_LIMITS = ServerLimits(max_open_calls=500, max_buffered_bytes=16 * 1024 * 1024)
+"""Limits of gRPC's own services, apart from those of other calls: a health check must succeed
+when a server is busy."""
+MAX_INFRASTRUCTURE_BYTES = 64 * 1024
+"""Maximum bytes of a request of gRPC's own services."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Runs each call in its own context and converts exceptions to gRPC statuses."""
+    """Runs each call within the limits of the server and converts exceptions to gRPC statuses.
 
-    def __init__(self, authorize: Authorize | None = None, admit: Admit | None = None) -> None:
+    Args:
+        authorize: check of each call; None accepts all calls.
+        admit: limit of the calls in progress, whose requests are complete; None admits all calls.
+        limits: limits on callers.
+        port: port of the server.
+        max_message_bytes: maximum bytes of a message.
+        max_request_bytes: maximum bytes of a request, by full method name; `max_message_bytes` for
+            other methods.
+    """
+
+    def __init__(
+        self,
+        authorize: Authorize | None = None,
+        admit: Admit | None = None,
+        *,
+        limits: ServerLimits | None = None,
+        port: int = 0,
+        max_message_bytes: int = 4 * 1024 * 1024,
+        max_request_bytes: Mapping[str, int] | None = None,
+    ) -> None:
         self._authorize = authorize
         self._admit = admit
+        self._max_message_bytes = max_message_bytes
+        self._max_request_bytes = max_request_bytes or {}
+        connections = Connections(port)
+        self._limiter, self._infrastructure = (
+            CallLimiter(CallBudget(chosen), connections, max_message_bytes)
+            for chosen in (limits or ServerLimits(), INFRASTRUCTURE_LIMITS)
+        )
 
     async def intercept_service(
         self,
@@ -45,113 +84,70 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(INFRASTRUCTURE):
-            return handler
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._streaming(method, handler.stream_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
+        if handler is None:
+            return None
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(method, handler.unary_stream),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(method, handler.unary_unary),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+            return self._streaming(method, handler)
+        return self._unary(method, handler)
 
-    def _unary(self, method: str, serve: Any) -> Any:
-        async def served(request: Any, context: Context) -> Any:
-            with _Call(method, context) as call:
+    def _unary(self, method: str, handler: Any) -> Handler:
+        serve = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+        async def served(_: object, context: Context) -> Any:
+            with self._call(method, context) as call:
                 try:
-                    self._check(call)
+                    request = await self._request(call, handler)
                     with self._admitted(call, context):
-                        return await serve(request, context)
+                        response = await serve(request, context)
+                    return call.answer(handler.response_serializer(response))
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
-        return served
+        return grpc.stream_unary_rpc_method_handler(served)
 
-    def _streaming(self, method: str, serve: Any) -> Any:
-        async def served(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _Call(method, context) as call:
+    def _streaming(self, method: str, handler: Any) -> Handler:
+        serve = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        # The health servicer writes to the context itself, instead of yielding responses.
+        writes_itself = inspect.iscoroutinefunction(serve)
+
+        async def served(_: object, context: Context) -> None:
+            with self._call(method, context) as call:
                 try:
-                    self._check(call)
+                    request = await self._request(call, handler)
+                    if writes_itself:
+                        await serve(request, context)
+                        return
                     with self._admitted(call, context):
                         async with aclosing(serve(request, context)) as responses:
                             async for response in responses:
-                                yield response
+                                await call.write(handler.response_serializer(response))
                 except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # becomes a status
                     await call.abort(error)
 
-        return served
+        serializer = handler.response_serializer if writes_itself else None
+        return grpc.stream_stream_rpc_method_handler(served, None, serializer)
 
-    def _check(self, call: _Call) -> None:
-        if self._authorize is not None:
-            self._authorize(call.method, call.metadata)
+    def _call(self, method: str, context: Context) -> Call:
+        if method.startswith(INFRASTRUCTURE):
+            return Call(method, context, self._infrastructure, is_logged=False)
+        return Call(method, context, self._limiter)
 
-    def _admitted(self, call: _Call, context: Context) -> AbstractContextManager[None]:
-        if self._admit is None:
+    def _admitted(self, call: Call, context: Context) -> AbstractContextManager[None]:
+        if self._admit is None or call.method.startswith(INFRASTRUCTURE):
             return nullcontext()
         return self._admit(call.method, call.metadata, context.peer())
 
-
-class _Call:
-    """A call in progress."""
-
-    def __init__(self, method: str, context: Context) -> None:
-        self.method = method
-        self.metadata = {
-            key: value
-            for key, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
-        self._context = context
-        self._code = "OK"
-        self._started_s = 0.0
-
-    def __enter__(self) -> Self:
-        self._started_s = time.perf_counter()
-        begin_call(self.metadata.get(REQUEST_ID_HEADER), self._context.time_remaining())
-        metrics.IN_FLIGHT.inc()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        duration_s = time.perf_counter() - self._started_s
-        metrics.IN_FLIGHT.dec()
-        metrics.CALLS.labels(self.method, self._code).inc()
-        metrics.DURATION.labels(self.method).observe(duration_s)
-        logger().info(
-            "rpc.finished",
-            method=self.method,
-            code=self._code,
-            duration_ms=round(duration_s * 1e3, 2),
-        )
-
-    async def abort(self, error: BaseException) -> None:
-        """Abort the call with the status of an error."""
-        if isinstance(error, asyncio.CancelledError):
-            # The caller cancelled the call or its deadline passed: nobody reads a response.
-            self._code = "CANCELLED"
-            raise error
-        if isinstance(error, grpc.aio.AbortError):
-            self._code = "ABORTED"
-            raise error
-        if isinstance(error, NotImplementedError):
-            # Generated base classes raise this for methods without an implementation.
-            error = not_implemented(self.method.rpartition("/")[2])
-        if not isinstance(error, ServiceError):
-            logger().error("rpc.unexpected_error", method=self.method, exc_info=error)
-            error = ServiceError(
-                Reason.INTERNAL,
-                "internal error; see the log for this request id",
-                metadata={"request_id": request_id()},
-            )
-        self._code = CODES[error.reason].name
-        status = to_grpc(error)
-        await self._context.abort(status.code, status.details, status.trailing_metadata)
+    async def _request(self, call: Call, handler: Any) -> Any:
+        """Authorize and admit a call, then return its request, or the iterator of its requests."""
+        if call.method.startswith(INFRASTRUCTURE):
+            caller, max_bytes = None, MAX_INFRASTRUCTURE_BYTES
+        else:
+            caller = self._authorize(call.method, call.metadata) if self._authorize else None
+            max_bytes = self._max_request_bytes.get(call.method, self._max_message_bytes)
+        call.admit(caller)
+        if handler.request_streaming:
+            return call.requests(handler.request_deserializer, max_bytes)
+        request = await call.read(handler.request_deserializer, max_bytes)
+        if request is None:
+            raise ServiceError(Reason.FIELD_INVALID, "the call has no request message")
+        return request

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -20,14 +20,13 @@ from imagesearch_services.common import metrics
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.interceptor import Admit, Authorize, CallInterceptor
 from imagesearch_services.common.logs import configure_logs, logger
+from imagesearch_services.common.server_limits import MIB, ServerLimits, allow_files
 
 ServingStatus = health_pb2.HealthCheckResponse.ServingStatus
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 LIVENESS = "liveness"
 """Health name for liveness probes. It is always SERVING: a restart cannot repair a dependency."""
-MAX_CONNECTION_AGE_MS = 5 * 60_000
-"""Maximum age of a connection. Reconnecting clients resolve names again and find new servers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,8 @@ class ServerSettings:
     """Port of /metrics; 0 disables it."""
     max_message_bytes: int
     """Maximum bytes per message. gRPC itself rejects larger messages."""
+    limits: ServerLimits
+    """Limits on callers."""
     grace_s: float
     """Maximum time for calls in progress to finish at shutdown."""
     drain_s: float
@@ -57,13 +58,30 @@ class ServerSettings:
 
     @classmethod
     def from_env(
-        cls, env: Env, *, port: int, metrics_port: int, max_message_bytes: int
+        cls,
+        env: Env,
+        *,
+        port: int,
+        metrics_port: int,
+        max_message_bytes: int,
+        caller_share: float = 1.0,
+        max_buffered_bytes: int = 512 * MIB,
     ) -> ServerSettings:
+        """Read the settings from environment variables; the arguments are defaults.
+
+        The default limits are those of internal services: their few callers are trusted.
+
+        Raises:
+            SettingsError: a variable is invalid or out of range.
+        """
         return cls(
             host=env.text("HOST", "127.0.0.1"),
             port=env.integer("PORT", port),
             metrics_port=env.integer("METRICS_PORT", metrics_port),
             max_message_bytes=env.integer("MAX_MESSAGE_BYTES", max_message_bytes),
+            limits=ServerLimits.from_env(
+                env, caller_share=caller_share, max_buffered_bytes=max_buffered_bytes
+            ),
             grace_s=env.number("GRACE_S", 10.0),
             drain_s=env.number("DRAIN_S", 0.0),
             check_interval_s=env.number("CHECK_INTERVAL_S", 1.0),
@@ -92,6 +110,8 @@ class Service:
     """Check of each call; None accepts all calls."""
     admit: Admit | None = None
     """Limit of the calls in progress; None admits all calls."""
+    max_request_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Maximum bytes of a request by full method name, if less than `max_message_bytes`."""
 
 
 class RunningServer:
@@ -141,15 +161,23 @@ class RunningServer:
 async def start(service: Service) -> RunningServer:
     """Start a server. Health reports NOT_SERVING until the dependencies are healthy."""
     settings = service.settings
+    allow_files(settings.limits.max_connections)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(service.authorize, service.admit)],
+        interceptors=[
+            CallInterceptor(
+                service.authorize,
+                service.admit,
+                limits=settings.limits,
+                port=settings.port,
+                max_message_bytes=settings.max_message_bytes,
+                max_request_bytes=service.max_request_bytes,
+            )
+        ],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
             ("grpc.so_reuseport", 0),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
-            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            *settings.limits.grpc_options(),
         ],
     )
     health = HealthServicer()

@@ -108,7 +108,12 @@ class Settings:
         search, add = SearchSettings(), AddSettings()
         settings = cls(
             server=ServerSettings.from_env(
-                env, port=50051, metrics_port=9464, max_message_bytes=32 * MIB
+                env,
+                port=50051,
+                metrics_port=9464,
+                max_message_bytes=32 * MIB,
+                caller_share=0.5,
+                max_buffered_bytes=256 * MIB,
             ),
             embedding_target=env.text("EMBEDDING_TARGET", "127.0.0.1:50052"),
             catalog_target=env.text("CATALOG_TARGET", "127.0.0.1:50053"),
