@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imagesearch_services.common.probe import probe
 from imagesearch_services.runner.processes import POLL_S, Command, Process, StartError, launch
+from imagesearch_services.runner.shared_memory import remove_stale_regions
 from imagesearch_services.runner.triton import TritonPorts, triton_command, triton_environment
 
 HOST = "127.0.0.1"
@@ -125,6 +126,8 @@ class Suite:
 
     def launch(self, name: str) -> None:
         """Start a process. A restarted process has the same ports as before."""
+        if name == "triton":
+            remove_stale_regions()
         self.processes[name] = launch(self.command(name))
         self._save()
 
@@ -160,6 +163,7 @@ class Suite:
         for name in reversed(self.ORDER):
             if name in self.processes:
                 self.processes[name].stop(STOP_GRACE_S)
+        remove_stale_regions()
         (self.settings.data_dir / STATE_FILE).unlink(missing_ok=True)
 
     def command(self, name: str) -> Command:
