@@ -42,19 +42,21 @@ class CallQueue:
         A call with more pictures than may be in progress is admitted alone.
 
         Yields:
-            The time that the call waited, in seconds.
+            The time that the call waited, in seconds; 0 if it did not wait.
 
         Raises:
             ServiceError: OVERLOADED.
         """
         size = min(pictures, self._slots.pixels)
-        began_s = time.monotonic()
+        waited_s = 0.0
         if not self._slots.try_take(size):
+            began_s = time.monotonic()
             await self._wait(size)
+            waited_s = time.monotonic() - began_s
         metrics.ADMISSION.labels(self._work, "admitted").inc()
         self._report()
         try:
-            yield time.monotonic() - began_s
+            yield waited_s
         finally:
             self._slots.give_back(size)
             self._report()
@@ -80,6 +82,9 @@ class CallQueue:
         metrics.ADMISSION_QUEUED.labels(self._work).set(self._queued)
 
 
-def queue_timing(waited_s: float) -> StepTiming:
-    """Return the timing of the wait of a call, from which the Gateway learns how busy it is."""
-    return StepTiming(QUEUE_STEP, 1e3 * waited_s)
+def queue_timings(waited_s: float) -> list[StepTiming]:
+    """Return the timing of the wait of a call, from which the Gateway learns how busy it is.
+
+    A call that did not wait has none.
+    """
+    return [StepTiming(QUEUE_STEP, 1e3 * waited_s)] if waited_s else []

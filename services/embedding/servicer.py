@@ -19,7 +19,7 @@ from imagesearch_services.common.type_messages import (
     write_model_version,
     write_timing,
 )
-from imagesearch_services.embedding.call_queue import CallQueue, queue_timing
+from imagesearch_services.embedding.call_queue import CallQueue, queue_timings
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.contract import element_messages, messages
@@ -94,7 +94,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 messages.write_embed_result(outcome, request.spaces)
                 for outcome in embedded.pictures
             ],
-            timings=map(write_timing, [queue_timing(waited_s), *embedded.timings]),
+            timings=map(write_timing, [*queue_timings(waited_s), *embedded.timings]),
             detection_models=[write_model_version(model) for model in embedded.detection_models],
         )
 
@@ -102,7 +102,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, request_iterator: AsyncIterator[pb.EmbedQueryRequest], context: Context
     ) -> AsyncIterator[pb.EmbedQueryResponse]:
         async with self._turn() as waited_s:
-            waiting = [queue_timing(waited_s)]
+            waiting = queue_timings(waited_s)
             with QuerySession(self._embedder, self._runtime) as session:
                 async for request in request_iterator:
                     picture, timings = await session.embed(
@@ -124,7 +124,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 read_category(request.category, field="category"),
             )
         return messages.write_detection(
-            replace(detection, timings=[queue_timing(waited_s), *detection.timings])
+            replace(detection, timings=[*queue_timings(waited_s), *detection.timings])
         )
 
     async def ExtractFeatures(
@@ -136,7 +136,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 Purpose(request.for_query, request.thumbnail_max_side_px, request.regional_space),
             )
         return element_messages.write_extraction(
-            replace(extraction, timings=[queue_timing(waited_s), *extraction.timings]),
+            replace(extraction, timings=[*queue_timings(waited_s), *extraction.timings]),
             request.regional_space,
         )
 
@@ -156,7 +156,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 request.image_a.content, request.image_b.content, draw=request.include_overlay
             )
         return messages.write_comparison(
-            replace(comparison, timings=[queue_timing(waited_s), *comparison.timings])
+            replace(comparison, timings=[*queue_timings(waited_s), *comparison.timings])
         )
 
     async def CheckCopies(
