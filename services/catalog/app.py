@@ -93,7 +93,7 @@ async def build(
         settings=settings.server,
         check=storage.check,
         close=close,
-        admit=CallBound(settings.max_calls).admit,
+        admission=CallBound(settings.max_calls),
     )
 
 

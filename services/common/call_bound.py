@@ -21,9 +21,8 @@ class CallBound:
         self._in_progress = 0
         metrics.ADMISSION_LIMIT.labels(WORK).set(maximum)
 
-    @contextmanager
-    def admit(self, _method: str, _metadata: dict[str, str], _peer: str) -> Iterator[None]:
-        """Count a call while it is in progress.
+    def check(self, _method: str, _metadata: dict[str, str], _peer: str) -> None:
+        """Refuse a call before its request is read, if too many are in progress.
 
         Raises:
             ServiceError: OVERLOADED.
@@ -35,6 +34,15 @@ class CallBound:
                 "too many calls are in progress; retry later",
                 retry_after_s=RETRY_AFTER_S,
             )
+
+    @contextmanager
+    def admit(self, method: str, metadata: dict[str, str], peer: str) -> Iterator[None]:
+        """Count a call while it is in progress.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        self.check(method, metadata, peer)
         metrics.ADMISSION.labels(WORK, "admitted").inc()
         self._change(1)
         try:

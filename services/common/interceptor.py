@@ -13,7 +13,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import grpc.aio
@@ -31,9 +31,22 @@ if TYPE_CHECKING:
 Authorize = Callable[[str, dict[str, str]], str]
 """Check of a call by full method name and metadata. Returns the name of the caller, and raises
 ServiceError to reject the call."""
-Admit = Callable[[str, dict[str, str], str], AbstractContextManager[None]]
-"""Limit of the calls in progress, by full method name, metadata and address of the peer. Raises
-ServiceError to refuse the call."""
+
+
+class Admission(Protocol):
+    """Limit of the calls in progress, by full method name, metadata and address of the peer.
+
+    Both methods raise ServiceError to refuse a call.
+    """
+
+    def check(self, method: str, metadata: dict[str, str], peer: str, /) -> None:
+        """Refuse a call before its request is read, if it would be refused now."""
+
+    def admit(
+        self, method: str, metadata: dict[str, str], peer: str, /
+    ) -> AbstractContextManager[None]:
+        """Count a call, whose request is complete, while it is in progress."""
+
 
 INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 """Prefixes of gRPC's own services: open to all callers, neither counted nor logged."""
@@ -49,7 +62,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         authorize: check of each call; None accepts all calls.
-        admit: limit of the calls in progress, whose requests are complete; None admits all calls.
+        admission: limit of the calls in progress; None admits all calls.
         limits: limits on callers.
         port: port of the server.
         max_message_bytes: maximum bytes of a message.
@@ -60,7 +73,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         authorize: Authorize | None = None,
-        admit: Admit | None = None,
+        admission: Admission | None = None,
         *,
         limits: ServerLimits | None = None,
         port: int = 0,
@@ -68,7 +81,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         max_request_bytes: Mapping[str, int] | None = None,
     ) -> None:
         self._authorize = authorize
-        self._admit = admit
+        self._admission = admission
         self._max_message_bytes = max_message_bytes
         self._max_request_bytes = max_request_bytes or {}
         connections = Connections(port)
@@ -96,7 +109,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def served(_: object, context: Context) -> Any:
             with self._call(method, context) as call:
                 try:
-                    request = await self._request(call, handler)
+                    request = await self._request(call, handler, context)
                     with self._admitted(call, context):
                         response = await serve(request, context)
                     return call.answer(handler.response_serializer(response))
@@ -113,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def served(_: object, context: Context) -> None:
             with self._call(method, context) as call:
                 try:
-                    request = await self._request(call, handler)
+                    request = await self._request(call, handler, context)
                     if writes_itself:
                         await serve(request, context)
                         return
@@ -133,17 +146,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return Call(method, context, self._limiter)
 
     def _admitted(self, call: Call, context: Context) -> AbstractContextManager[None]:
-        if self._admit is None or call.method.startswith(INFRASTRUCTURE):
+        if self._admission is None or call.method.startswith(INFRASTRUCTURE):
             return nullcontext()
-        return self._admit(call.method, call.metadata, context.peer())
+        return self._admission.admit(call.method, call.metadata, context.peer())
 
-    async def _request(self, call: Call, handler: Any) -> Any:
+    async def _request(self, call: Call, handler: Any, context: Context) -> Any:
         """Authorize and admit a call, then return its request, or the iterator of its requests."""
         if call.method.startswith(INFRASTRUCTURE):
             caller, max_bytes = None, MAX_INFRASTRUCTURE_BYTES
         else:
             caller = self._authorize(call.method, call.metadata) if self._authorize else None
             max_bytes = self._max_request_bytes.get(call.method, self._max_message_bytes)
+            if self._admission is not None:
+                self._admission.check(call.method, call.metadata, context.peer())
         call.admit(caller)
         if handler.request_streaming:
             return call.requests(handler.request_deserializer, max_bytes)

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from imagesearch_services.common import metrics
 from imagesearch_services.common.env import Env
-from imagesearch_services.common.interceptor import Admit, Authorize, CallInterceptor
+from imagesearch_services.common.interceptor import Admission, Authorize, CallInterceptor
 from imagesearch_services.common.logs import configure_logs, logger
 from imagesearch_services.common.server_limits import MIB, ServerLimits, allow_files
 
@@ -108,7 +108,7 @@ class Service:
     """Releases all resources, after the last call."""
     authorize: Authorize | None = None
     """Check of each call; None accepts all calls."""
-    admit: Admit | None = None
+    admission: Admission | None = None
     """Limit of the calls in progress; None admits all calls."""
     max_request_bytes: Mapping[str, int] = field(default_factory=dict)
     """Maximum bytes of a request by full method name, if less than `max_message_bytes`."""
@@ -166,7 +166,7 @@ async def start(service: Service) -> RunningServer:
         interceptors=[
             CallInterceptor(
                 service.authorize,
-                service.admit,
+                service.admission,
                 limits=settings.limits,
                 port=settings.port,
                 max_message_bytes=settings.max_message_bytes,

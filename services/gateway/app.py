@@ -13,7 +13,7 @@ from imagesearch_services.common.server import Service
 from imagesearch_services.gateway.access import require_token
 from imagesearch_services.gateway.admission import Admission
 from imagesearch_services.gateway.call_limit import CallLimit, CallLimitSettings
-from imagesearch_services.gateway.callers import limit_calls
+from imagesearch_services.gateway.callers import CallLimits
 from imagesearch_services.gateway.clients import catalog as catalog_client
 from imagesearch_services.gateway.clients import embedding as embedding_client
 from imagesearch_services.gateway.clients.catalog import CatalogClient
@@ -129,7 +129,7 @@ def build(settings: Settings) -> Service:
         check=check,
         close=close,
         authorize=require_token(settings.tokens),
-        admit=limit_calls(
+        admission=CallLimits(
             {
                 **dict.fromkeys(SINGLE_METHODS, singles),
                 **dict.fromkeys(BATCH_METHODS, batches),

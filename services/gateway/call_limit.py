@@ -87,9 +87,8 @@ class CallLimit:
         """Calls that may be in progress now."""
         return int(self._limit)
 
-    @contextmanager
-    def admit(self, caller: str) -> Iterator[None]:
-        """Count a call while it is in progress.
+    def check(self, caller: str) -> None:
+        """Refuse a call that `admit` would refuse now.
 
         Raises:
             ServiceError: OVERLOADED, with the delay after which a retry is likely to succeed.
@@ -100,6 +99,16 @@ class CallLimit:
             self._pressure.add(now_s, refused=1)
             metrics.ADMISSION.labels(self._work, cause).inc()
             raise self._overloaded()
+
+    @contextmanager
+    def admit(self, caller: str) -> Iterator[None]:
+        """Count a call while it is in progress.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        self.check(caller)
+        now_s = self._now_s()
         self._pressure.add(now_s, admitted=1)
         metrics.ADMISSION.labels(self._work, "admitted").inc()
         self._change(caller, 1)

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from imagesearch_services.gateway.call_limit import CallLimit
 
 
-def limit_calls(
-    limits: Mapping[str, CallLimit],
-) -> Callable[[str, dict[str, str], str], AbstractContextManager[None]]:
-    """Return the admission of calls by full method name, metadata and address of the peer.
+class CallLimits:
+    """The limits of methods, by name, for example "SearchImages"; other methods have none."""
 
-    Args:
-        limits: limits by method name, for example "SearchImages"; other methods have none.
-    """
+    def __init__(self, limits: Mapping[str, CallLimit]) -> None:
+        self._limits = limits
 
-    def admit(method: str, metadata: dict[str, str], peer: str) -> AbstractContextManager[None]:
-        limit = limits.get(method.rpartition("/")[2])
+    def check(self, method: str, metadata: dict[str, str], peer: str) -> None:
+        """Refuse a call before its request is read, if it would be refused now.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        limit = self._limit(method)
+        if limit is not None:
+            limit.check(caller_of(metadata, peer))
+
+    def admit(
+        self, method: str, metadata: dict[str, str], peer: str
+    ) -> AbstractContextManager[None]:
+        """Count a call while it is in progress.
+
+        Raises:
+            ServiceError: OVERLOADED.
+        """
+        limit = self._limit(method)
         return nullcontext() if limit is None else limit.admit(caller_of(metadata, peer))
 
-    return admit
+    def _limit(self, method: str) -> CallLimit | None:
+        return self._limits.get(method.rpartition("/")[2])
 
 
 def caller_of(metadata: Mapping[str, str], peer: str) -> str:

@@ -12,10 +12,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from imagesearch.catalog.v1 import catalog_service_pb2 as catalog
 from imagesearch.catalog.v1 import catalog_service_pb2_grpc as catalog_grpc
 from imagesearch_services.common import channels
+from imagesearch_services.common.call_bound import CallBound
 from imagesearch_services.common.context import request_id, time_remaining_s
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.interceptor import Admission
 from imagesearch_services.common.server import RunningServer, ServerSettings, Service, start
+from imagesearch_services.common.status import from_rpc_error
 from tests.ports import free_port
 
 SERVICE = catalog.DESCRIPTOR.services_by_name["CatalogService"]
@@ -53,7 +56,9 @@ class Dependency:
 
 
 @contextlib.asynccontextmanager
-async def running(dependency: Dependency) -> AsyncIterator[tuple[str, RunningServer]]:
+async def running(
+    dependency: Dependency, admission: Admission | None = None
+) -> AsyncIterator[tuple[str, RunningServer]]:
     settings = ServerSettings.from_env(
         Env("ECHO_", {"ECHO_CHECK_INTERVAL_S": "0.05"}),
         port=free_port(),
@@ -70,6 +75,7 @@ async def running(dependency: Dependency) -> AsyncIterator[tuple[str, RunningSer
             settings=settings,
             check=dependency.check,
             close=dependency.close,
+            admission=admission,
         )
     )
     try:
@@ -153,3 +159,26 @@ async def test_stopping_closes_the_service() -> None:
     async with running(dependency) as (_, server):
         await server.stop()
     assert dependency.closed
+
+
+async def test_a_call_beyond_the_limit_is_refused_before_its_request_is_sent() -> None:
+    bound = CallBound(1)
+
+    async def never_sent() -> AsyncIterator[catalog.GetLibraryRequest]:
+        await asyncio.Event().wait()
+        yield catalog.GetLibraryRequest()
+
+    async with running(Dependency(), bound) as (target, _):
+        await ask(target, "shop")
+        with bound.admit("", {}, ""):
+            async with grpc.aio.insecure_channel(target) as channel:
+                method = channel.stream_unary(
+                    f"/{NAME}/GetLibrary",
+                    catalog.GetLibraryRequest.SerializeToString,
+                    catalog.Library.FromString,
+                )
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await method(never_sent(), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert from_rpc_error(caught.value, peer=Reason.CATALOG_UNAVAILABLE).retry_after_s
+        await ask(target, "shop")

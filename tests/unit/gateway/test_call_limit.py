@@ -13,7 +13,7 @@ import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.call_limit import CallLimit, CallLimitSettings
-from imagesearch_services.gateway.callers import caller_of, limit_calls
+from imagesearch_services.gateway.callers import CallLimits, caller_of
 
 
 class Clock:
@@ -208,17 +208,20 @@ def test_the_delay_grows_with_the_calls_that_will_come_back() -> None:
 
 
 def test_only_methods_with_a_limit_are_limited_and_tokens_tell_callers_apart() -> None:
-    admission = limit_calls({"SearchImages": new_limit(initial=1, minimum=1)})
+    admission = CallLimits({"SearchImages": new_limit(initial=1, minimum=1)})
     one, other = {"authorization": "Bearer one"}, {"authorization": "Bearer other"}
-    with admission("/service/SearchImages", one, "ipv4:10.0.0.1:1"):
-        with admission("/service/GetImage", one, "ipv4:10.0.0.1:1"):
+    with admission.admit("/service/SearchImages", one, "ipv4:10.0.0.1:1"):
+        with admission.admit("/service/GetImage", one, "ipv4:10.0.0.1:1"):
             pass
         with (
             pytest.raises(ServiceError),
-            admission("/service/SearchImages", one, "ipv4:10.0.0.2:2"),
+            admission.admit("/service/SearchImages", one, "ipv4:10.0.0.2:2"),
         ):
             pass
-        with admission("/service/SearchImages", other, "ipv4:10.0.0.1:1"):
+        with pytest.raises(ServiceError):
+            admission.check("/service/SearchImages", one, "ipv4:10.0.0.2:2")
+        admission.check("/service/SearchImages", other, "ipv4:10.0.0.1:1")
+        with admission.admit("/service/SearchImages", other, "ipv4:10.0.0.1:1"):
             pass
 
 
