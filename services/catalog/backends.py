@@ -44,6 +44,8 @@ def open_storage(settings: Settings) -> Storage:
             hnsw_ef_construct=settings.hnsw_ef_construct,
             hnsw_ef=settings.hnsw_ef,
             segments=settings.index_segments,
+            durable=settings.durability == "power",
+            flush_points=settings.flush_points,
         )
     )
 
@@ -64,5 +66,6 @@ def open_blob_store(settings: Settings) -> BlobStore | None:
             region=settings.blob_region,
             access_key_id=settings.blob_access_key_id,
             secret_access_key=settings.blob_secret_access_key,
+            durable=settings.durability == "power",
         )
     )

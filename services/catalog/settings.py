@@ -13,6 +13,8 @@ PREFIX = "IMAGESEARCH_CATALOG_"
 
 BACKENDS = ("edge", "cluster")
 
+DURABILITIES = ("power", "process")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -29,6 +31,12 @@ class Settings:
     refused with OVERLOADED."""
     min_free_mib: int
     """MIN_FREE_MIB: free disk space below which the embedded engine refuses to write, MiB."""
+    durability: str
+    """DURABILITY: what an acknowledged write survives: "power", a power loss, or "process", killed
+    processes only."""
+    flush_points: int
+    """FLUSH_POINTS: points written to a library between two flushes of the embedded engine, which
+    bound its write-ahead log."""
     url: str
     """URL: of the Qdrant server, "http://host:6333"."""
     grpc_port: int
@@ -94,6 +102,8 @@ class Settings:
             data_dir=env.path("DATA_DIR", Path(".imagesearch")),
             max_calls=env.integer("MAX_CALLS", 512),
             min_free_mib=env.integer("MIN_FREE_MIB", 256),
+            durability=env.text("DURABILITY", "power"),
+            flush_points=env.integer("FLUSH_POINTS", 20_000),
             url=env.text("URL", "http://127.0.0.1:6333"),
             grpc_port=env.integer("GRPC_PORT", 6334),
             api_key=env.text("API_KEY", ""),
@@ -125,9 +135,15 @@ class Settings:
             )
         if settings.max_calls <= 0:
             raise SettingsError(f"{PREFIX}MAX_CALLS: must be above 0, not {settings.max_calls}")
+        if settings.durability not in DURABILITIES:
+            raise SettingsError(
+                f"{PREFIX}DURABILITY: {settings.durability!r} is unknown; "
+                f"use {' or '.join(DURABILITIES)}"
+            )
         for name, value in (
             ("MAX_LIBRARIES", settings.max_libraries),
             ("MAX_TAG_NAMES", settings.max_tag_names),
+            ("FLUSH_POINTS", settings.flush_points),
             ("BLOB_TIMEOUT_S", settings.blob_timeout_s),
             ("BLOB_SWEEP_INTERVAL_S", settings.blob_sweep_interval_s),
         ):

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime
 import qdrant_edge as q
 
-from imagesearch_services.catalog.edge.collection import read_generation
+from imagesearch_services.catalog.edge.files import read_generation
 from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.pictures.preprocess import (

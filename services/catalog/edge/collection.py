@@ -7,34 +7,42 @@ generation, which replaces the current one when the build is complete.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import qdrant_edge as q
 
+from imagesearch_services.catalog.disk import sync_folders, sync_tree
 from imagesearch_services.catalog.edge.counts import forget_counts
-from imagesearch_services.catalog.edge.files import sync_folder
+from imagesearch_services.catalog.edge.files import read_generation
 from imagesearch_services.catalog.edge.page_cache import read_payload_ahead
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.model import VectorSpace
 from imagesearch_services.catalog.storage import CollectionStats
-
-CURRENT_FILE = "CURRENT"
-"""Name of the file that holds the number of the generation in use."""
 
 PLACEHOLDER_SPACE = VectorSpace("none@0", 1)
 """Unused vector space of metadata collections, because a shard needs at least one space."""
 
-FLUSH_POINTS = 20_000
-"""Points written between two flushes of a shard. It bounds the write-ahead log, which is replayed
-when a killed engine restarts."""
+
+class WritePolicy(NamedTuple):
+    """How a collection is written."""
+
+    flush_points: int
+    """Points written between two flushes. It bounds the write-ahead log, which is replayed when a
+    killed engine restarts."""
+    durable: bool
+    """Whether writes survive a power loss."""
 
 
 class Collection:
     """An open generation of a collection."""
 
-    def __init__(self, folder: Path, generation: int, shard: q.EdgeShard) -> None:
+    def __init__(
+        self, folder: Path, generation: int, shard: q.EdgeShard, policy: WritePolicy
+    ) -> None:
+        self._policy = policy
         self.folder = folder
         self.generation = generation
         self.shard = shard
@@ -52,12 +60,17 @@ class Collection:
         threading.Thread(target=read_payload_ahead, args=[self.path], daemon=True).start()
 
     @classmethod
-    def open(cls, folder: Path, generation: int | None = None) -> Collection:
+    def open(cls, folder: Path, policy: WritePolicy, generation: int | None = None) -> Collection:
         """Open a generation, by default the one in use."""
         if generation is None:
             generation = read_generation(folder)
-        shard = q.EdgeShard.load(str(folder / str(generation)))
-        return cls(folder, generation, shard)
+        path = folder / str(generation)
+        if policy.durable:
+            # A killed process may have written to the log without syncing it. A retry of such a
+            # write finds it done and is acknowledged without another one.
+            sync_tree(path / "wal")
+        shard = q.EdgeShard.load(str(path))
+        return cls(folder, generation, shard, policy)
 
     @property
     def path(self) -> Path:
@@ -74,16 +87,27 @@ class Collection:
         return bool(self._dense_spaces or self._sparse_spaces)
 
     def upsert(self, points: list[q.Point]) -> None:
-        """Write points; flush every `FLUSH_POINTS` points. Writes are durable without a flush."""
+        """Write points; flush every `flush_points` points. The log keeps them without a flush."""
         self.forget_counts()
         before = self.shard.info().points_count
         self.shard.update(q.UpdateOperation.upsert_points(points))
         replaced = len(points) - (self.shard.info().points_count - before)
         self._stale_vectors += replaced * self._dense_spaces
         self._unflushed_points += len(points)
-        if self._unflushed_points >= FLUSH_POINTS:
-            self.shard.flush()
-            self._unflushed_points = 0
+        if self._unflushed_points >= self._policy.flush_points:
+            self.flush()
+            failpoint("points.after_flush")
+
+    def flush(self) -> None:
+        """Make the segments durable, then shorten the log.
+
+        The engine syncs the log, the content of every file it changed, and only then the number of
+        the first write that a replay needs. It does not sync the names of all new files.
+        """
+        if self._policy.durable:
+            sync_folders(self.path)
+        self.shard.flush()
+        self._unflushed_points = 0
 
     def delete(self, ids: list[q.PointId]) -> None:
         self.forget_counts()
@@ -116,20 +140,6 @@ class Collection:
         if self.copy is not None:
             self.copy.close()
             self.copy = None
-        shutil.rmtree(self.copy_path, ignore_errors=True)
-
-
-def read_generation(folder: Path) -> int:
-    """Return the generation in use."""
-    return int((folder / CURRENT_FILE).read_text(encoding="ascii"))
-
-
-def write_generation(folder: Path, generation: int) -> None:
-    """Set the generation in use, atomically and durably."""
-    draft = folder / f"{CURRENT_FILE}.new"
-    with draft.open("w", encoding="ascii") as file:
-        file.write(str(generation))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(folder / CURRENT_FILE)
-    sync_folder(folder)
+        # A switch that failed late may have made the copy the generation in use.
+        if read_generation(self.folder) == self.generation:
+            shutil.rmtree(self.copy_path, ignore_errors=True)

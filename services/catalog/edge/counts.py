@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from imagesearch_services.catalog.edge.files import sync_folder
+from imagesearch_services.catalog.disk import sync_folder
 from imagesearch_services.catalog.storage import CollectionStats
 
 COUNTS_FILE = "COUNTS"

@@ -13,17 +13,21 @@ from typing import TextIO
 
 import qdrant_edge as q
 
+from imagesearch_services.catalog.disk import create_folder, sync_folder, sync_tree
 from imagesearch_services.catalog.edge.collection import (
-    CURRENT_FILE,
     PLACEHOLDER_SPACE,
     Collection,
-    read_generation,
-    write_generation,
+    WritePolicy,
 )
 from imagesearch_services.catalog.edge.conversion import index_params
 from imagesearch_services.catalog.edge.counts import read_counts, write_counts
-from imagesearch_services.catalog.edge.files import sync_folder
+from imagesearch_services.catalog.edge.files import (
+    CURRENT_FILE,
+    read_generation,
+    write_generation,
+)
 from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.model import FieldType, VectorSpace
 from imagesearch_services.catalog.storage import CollectionStats, FolderLockedError
 
@@ -54,10 +58,11 @@ class DataFolder:
         """
         self._path = settings.folder
         self._min_free_bytes = settings.min_free_bytes
+        self.policy = WritePolicy(settings.flush_points, settings.durable)
         self._open: dict[str, Collection] = {}
         # Counts of the collections that were closed to make room and not reopened.
         self._closed_stats: dict[str, CollectionStats] = {}
-        self._path.mkdir(parents=True, exist_ok=True)
+        create_folder(self._path, durable=settings.durable)
         self._lock = _lock(self._path, settings.lock_wait_s)
 
     def close(self) -> None:
@@ -68,7 +73,7 @@ class DataFolder:
 
     def collection(self, name: str) -> Collection:
         """Return a collection, opening it if necessary."""
-        collection = self._open.pop(name, None) or Collection.open(self._path / name)
+        collection = self._open.pop(name, None) or Collection.open(self._path / name, self.policy)
         self._add(name, collection)
         return collection
 
@@ -87,13 +92,19 @@ class DataFolder:
             shutil.rmtree(folder)
         generation = folder / "0"
         generation.mkdir(parents=True)
+        failpoint("create.after_folder")
         shard = q.EdgeShard.create(str(generation), _shard_config(spaces))
         for field, field_type in indexes.items():
             _create_index(shard, field, field_type)
         shard.flush()
+        failpoint("create.after_shard")
+        if self.policy.durable:
+            sync_tree(folder)
+            sync_folder(self._path)
+        failpoint("create.after_sync")
         write_generation(folder, 0)
-        sync_folder(self._path)
-        self._add(name, Collection(folder, 0, shard))
+        failpoint("create.after_current")
+        self._add(name, Collection(folder, 0, shard, self.policy))
 
     def drop(self, name: str) -> None:
         self._closed_stats.pop(name, None)
@@ -104,7 +115,13 @@ class DataFolder:
         if folder.exists():
             # Delete CURRENT first: if a crash leaves the rest, the folder is not a collection.
             (folder / CURRENT_FILE).unlink(missing_ok=True)
+            if self.policy.durable:
+                sync_folder(folder)
+            failpoint("drop.after_current")
             shutil.rmtree(folder)
+            failpoint("drop.after_files")
+            if self.policy.durable:
+                sync_folder(self._path)
 
     def keep_only(self, names: frozenset[str]) -> None:
         """Remove all other collections, and the unused generations of the kept collections."""

@@ -6,17 +6,37 @@ import os
 import shutil
 from pathlib import Path
 
+from imagesearch_services.catalog.disk import sync_folder
+from imagesearch_services.catalog.failpoints import failpoint
+
+CURRENT_FILE = "CURRENT"
+"""Name of the file that holds the number of a collection's generation in use."""
+
 BLOCK_BYTES = 512
 """Unit of `st_blocks`, in bytes (stat(2))."""
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the creation and renaming of files in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def read_generation(collection: Path) -> int:
+    """Return the generation in use of the collection in a folder."""
+    return int((collection / CURRENT_FILE).read_text(encoding="ascii"))
+
+
+def write_generation(collection: Path, generation: int) -> None:
+    """Set the generation in use, atomically and durably.
+
+    Raises:
+        OSError: CURRENT names the old generation, or names the new one but perhaps not after a
+            power loss.
+    """
+    draft = collection / f"{CURRENT_FILE}.new"
+    with draft.open("w", encoding="ascii") as file:
+        file.write(str(generation))
+        file.flush()
+        os.fsync(file.fileno())
+    failpoint("current.after_draft")
+    draft.rename(collection / CURRENT_FILE)
+    failpoint("current.after_rename")
+    sync_folder(collection)
 
 
 def disk_bytes(folder: Path) -> int:

@@ -13,9 +13,15 @@ from pathlib import Path
 
 import qdrant_edge as q
 
-from imagesearch_services.catalog.edge.collection import Collection, write_generation
+from imagesearch_services.catalog.disk import sync_tree
+from imagesearch_services.catalog.edge.collection import Collection
 from imagesearch_services.catalog.edge.data_folder import DataFolder
-from imagesearch_services.catalog.edge.files import disk_bytes
+from imagesearch_services.catalog.edge.files import (
+    disk_bytes,
+    read_generation,
+    write_generation,
+)
+from imagesearch_services.catalog.failpoints import failpoint
 
 
 class IndexCopies:
@@ -33,7 +39,7 @@ class IndexCopies:
         collection = self._folder.collection(name)
         # Space for the copy, and for the index built in it.
         self._folder.require_space(2 * disk_bytes(collection.path))
-        collection.shard.flush()
+        collection.flush()
         # The counts of the copy change when its index is built.
         collection.forget_counts()
         if collection.copy_path.exists():
@@ -43,7 +49,9 @@ class IndexCopies:
     def open(self, name: str) -> None:
         """Open the copy, whose index is complete."""
         collection = self._folder.collection(name)
-        collection.copy = Collection.open(collection.folder, collection.generation + 1)
+        collection.copy = Collection.open(
+            collection.folder, self._folder.policy, collection.generation + 1
+        )
 
     def catch_up(self, name: str, uids: Sequence[bytes]) -> None:
         """Transfer the current state of points, deletions included, from the shard to the copy."""
@@ -60,16 +68,26 @@ class IndexCopies:
             copy.delete(list(deleted))
 
     def switch(self, name: str) -> None:
-        """Replace the shard by its copy."""
+        """Replace the shard by its copy.
+
+        The copy is durable before CURRENT names it. The shard's files are removed only after
+        CURRENT durably names the copy.
+        """
         collection = self._folder.collection(name)
         copy = _open_copy(collection)
         _copy_payload_indexes(collection.shard, copy.shard)
-        copy.shard.flush()
-        write_generation(copy.folder, copy.generation)
+        copy.flush()
+        failpoint("switch.after_flush")
+        if self._folder.policy.durable:
+            sync_tree(copy.path)
+        removable = _make_current(copy)
+        failpoint("switch.after_current")
         self._folder.replace(name, copy)
         collection.copy = None
         collection.close()
-        shutil.rmtree(collection.path)
+        if removable:
+            shutil.rmtree(collection.path)
+        failpoint("switch.after_removal")
 
     def drop(self, name: str) -> None:
         """Close and remove the copy."""
@@ -86,6 +104,24 @@ def _copy_payload_indexes(shard: q.EdgeShard, copy: q.EdgeShard) -> None:
         if field not in copied or copied[field].data_type != index.data_type:
             schema = index.params or index.data_type
             copy.update(q.UpdateOperation.create_field_index(field, schema))
+
+
+def _make_current(copy: Collection) -> bool:
+    """Let CURRENT name the copy. Returns whether that is durable.
+
+    If it is not, a power loss may leave either name, so both generations must stay. `GroupCommit`
+    acknowledges no write to the copy before it has synced the folder of CURRENT.
+
+    Raises:
+        OSError: CURRENT names the old generation.
+    """
+    try:
+        write_generation(copy.folder, copy.generation)
+    except OSError:
+        if read_generation(copy.folder) != copy.generation:
+            raise
+        return False
+    return True
 
 
 def _open_copy(collection: Collection) -> Collection:

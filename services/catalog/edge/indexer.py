@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from imagesearch_services.catalog.disk import sync_tree
 from imagesearch_services.catalog.edge.files import copy_folder
 from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.storage import CollectionStats
 from imagesearch_services.common.logs import logger
 
@@ -122,12 +124,19 @@ class Indexer:
                 # write: the engine needs it to recognize later writes.
                 await asyncio.to_thread(copy_folder, shard, copy)
                 self._written_uids[name] = set()
+            failpoint("index.after_copy")
             await _run_builder(copy, self._settings)
+            failpoint("index.after_build")
+            if self._settings.durable:
+                # Here, in a thread, so that little is left to sync when the engine switches.
+                await asyncio.to_thread(sync_tree, copy)
+            failpoint("index.after_copy_sync")
             await self._command("open_copy", name)
             while len(self._written_uids[name]) > CATCH_UP_POINTS:
                 await self._catch_up(name)
             async with self._write_lock(name):
                 await self._catch_up(name)
+                failpoint("index.after_catch_up")
                 await self._command("switch_to_copy", name)
         except BaseException:
             with contextlib.suppress(Exception):

@@ -17,6 +17,7 @@ from imagesearch_services.catalog.edge.conversion import (
     write_vector,
 )
 from imagesearch_services.catalog.edge.data_folder import DataFolder
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.storage import (
     Fields,
@@ -40,6 +41,7 @@ class Points:
         if collection.has_vectors:
             # Metadata is exempt: it is small, and deleting a library writes metadata.
             self._folder.require_space()
+        failpoint("points.before_write")
         collection.upsert(
             [
                 q.Point(
@@ -50,6 +52,7 @@ class Points:
                 for point in points
             ]
         )
+        failpoint("points.after_write")
 
     def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
         self._folder.require_space()

@@ -27,6 +27,10 @@ class EdgeSettings:
     segments: int
     """Number of graphs per collection. Graphs are searched in parallel; a single graph has the best
     recall."""
+    durable: bool = True
+    """Whether acknowledged writes survive a power loss; False: only killed processes."""
+    flush_points: int = 20_000
+    """Points written to a collection between two flushes of its shard."""
     lock_wait_s: float = 10.0
     """Maximum time to wait for the lock of the folder, in seconds: its previous owner may still be
     shutting down."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from imagesearch_services.catalog.edge.group_commit import GroupCommit
 from imagesearch_services.catalog.edge.indexer import Indexer
 from imagesearch_services.catalog.edge.process import EngineProcess
 from imagesearch_services.catalog.edge.settings import EdgeSettings
@@ -48,12 +49,14 @@ class EdgeStorage:
         self._restarting = asyncio.Lock()
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._indexer = Indexer(settings, self._command, self._write_lock)
+        self._commits = GroupCommit(settings.folder)
         self._closed = False
 
     async def start(self) -> None:
         self._engine = await EngineProcess.start(self._settings)
 
     async def check(self) -> None:
+        self._commits.check()
         engine = await self._running()
         if engine.stuck:
             raise storage_error("the storage engine makes no progress")
@@ -68,6 +71,7 @@ class EdgeStorage:
         await self._indexer.cancel_all()
         if self._engine is not None:
             await self._engine.close()
+        self._commits.close()
 
     async def create_collection(
         self, name: str, spaces: Sequence[VectorSpace], indexes: Mapping[str, FieldType]
@@ -78,6 +82,7 @@ class EdgeStorage:
         await self._indexer.cancel(name)
         await self._command("drop_collection", name)
         self._write_locks.pop(name, None)
+        self._commits.forget(name)
 
     async def keep_only(self, names: frozenset[str]) -> None:
         await self._command("keep_only", names)
@@ -85,10 +90,12 @@ class EdgeStorage:
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         async with self._write_lock(name):
             await self._command("create_index", name, field, field_type)
+        await self._commit(name)
 
     async def drop_index(self, name: str, field: str) -> None:
         async with self._write_lock(name):
             await self._command("drop_index", name, field)
+        await self._commit(name)
 
     async def stats(self, name: str) -> CollectionStats:
         stats: CollectionStats = await self._command("stats", name)
@@ -99,17 +106,20 @@ class EdgeStorage:
         async with self._write_lock(name):
             self._indexer.record_writes(name, [point.uid for point in points])
             await self._command("upsert", name, points)
+        await self._commit(name)
         self._indexer.schedule(name)
 
     async def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
         async with self._write_lock(name):
             self._indexer.record_writes(name, [uid])
             await self._command("set_payload", name, uid, payload)
+        await self._commit(name)
 
     async def delete(self, name: str, uids: Sequence[bytes]) -> None:
         async with self._write_lock(name):
             self._indexer.record_writes(name, uids)
             await self._command("delete", name, uids)
+        await self._commit(name)
 
     async def retrieve(
         self, name: str, uids: Sequence[bytes], fields: Fields, *, vectors: bool = False
@@ -154,6 +164,11 @@ class EdgeStorage:
                 [*hits, *await self._command("search_merged", name, part, limit)], limit
             )
         return hits
+
+    async def _commit(self, name: str) -> None:
+        """Make the writes that the engine has answered durable, as the settings demand."""
+        if self._settings.durable:
+            await self._commits.commit(name)
 
     def _write_lock(self, name: str) -> asyncio.Lock:
         """Return the lock that every write to the collection holds."""

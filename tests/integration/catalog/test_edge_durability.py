@@ -14,8 +14,8 @@ import pytest
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.backends import open_storage
-from imagesearch_services.catalog.edge.collection import CURRENT_FILE
 from imagesearch_services.catalog.edge.data_folder import LOCK_FILE
+from imagesearch_services.catalog.edge.files import CURRENT_FILE
 from imagesearch_services.catalog.storage import storage_error
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import (

@@ -12,7 +12,7 @@ import pytest
 import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
-from imagesearch_services.catalog.edge.collection import CURRENT_FILE
+from imagesearch_services.catalog.edge.files import CURRENT_FILE
 from tests.contract.catalog.support import (
     SPACE,
     Catalog,
