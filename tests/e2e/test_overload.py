@@ -14,7 +14,7 @@ from tests.e2e.conftest import Stub
 from tests.e2e.errors import described
 from tests.pictures import encoded, photo
 
-CALLS = 200
+CALLS = 100
 
 
 async def test_excess_calls_are_refused_with_a_delay_and_the_suite_recovers(
