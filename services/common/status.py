@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import grpc
@@ -56,39 +57,62 @@ CODES: dict[Reason, grpc.StatusCode] = {
     Reason.TOO_MANY_LIBRARIES: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
+MAX_TEXT_BYTES = 512
+"""Maximum UTF-8 bytes of a text in an error. Longer texts repeat a value of the request and are
+cut; resource names are shorter."""
+MAX_STATUS_BYTES = 4_000
+"""Maximum size of a status. Clients refuse trailing metadata of more than 8 KiB, which holds the
+status in base64, and its message again, with three bytes for each byte that is not ASCII."""
+
 RETRY_AFTER_S = {grpc.StatusCode.UNAVAILABLE: 1.0, grpc.StatusCode.RESOURCE_EXHAUSTED: 1.0}
 """Default retry delay by status code, for errors without `retry_after_s`."""
 
 
 def to_status(error: ServiceError) -> status_pb2.Status:
-    """Convert an error to a google.rpc.Status with details."""
+    """Convert an error to a google.rpc.Status with details. Long texts are cut."""
     code = CODES[error.reason]
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(
-            reason=error.reason.value, domain=DOMAIN, metadata=error.metadata
-        )
-    ]
-    if error.fields:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=violation.field, description=violation.description
-                    )
-                    for violation in error.fields
-                ]
-            )
-        )
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason.value,
+        domain=DOMAIN,
+        metadata={key: cut(value) for key, value in error.metadata.items()},
+    )
+    status = status_pb2.Status(
+        code=code.value[0], message=cut(error.message), details=[_packed(info)]
+    )
     retry_after_s = (
         error.retry_after_s if error.retry_after_s is not None else RETRY_AFTER_S.get(code)
     )
     if retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(retry_after_s * 1000))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(
-        code=code.value[0], message=error.message, details=[_packed(detail) for detail in details]
-    )
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if error.fields:
+        room_bytes = MAX_STATUS_BYTES - status.ByteSize()
+        status.details.insert(1, _packed(_bad_request(error.fields, room_bytes)))
+    return status
+
+
+def _bad_request(
+    violations: Sequence[FieldViolation], room_bytes: int
+) -> error_details_pb2.BadRequest:
+    """Return the violations that fit, at least the first one."""
+    message = error_details_pb2.BadRequest()
+    for violation in violations:
+        message.field_violations.add(
+            field=cut(violation.field), description=cut(violation.description)
+        )
+        if message.ByteSize() > room_bytes and len(message.field_violations) > 1:
+            del message.field_violations[-1]
+            break
+    return message
+
+
+def cut(text: str) -> str:
+    """Return a text, or its beginning and an ellipsis if it is too long for an error."""
+    encoded = text.encode()
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
 
 
 def from_status(status: status_pb2.Status) -> ServiceError | None:
@@ -121,8 +145,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: Reason) -> ServiceError
         error: error that the stub raised.
         peer: reason if the service is unreachable, for example CATALOG_UNAVAILABLE.
     """
-    status = rpc_status.from_call(cast("grpc.Call", error))
-    known = from_status(status) if status is not None else None
+    known = _known(error)
     if known is not None:
         return known
     code = error.code()
@@ -133,6 +156,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, peer: Reason) -> ServiceError
     if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
         return ServiceError(peer, f"{_service_name(peer)} does not answer")
     return ServiceError(Reason.INTERNAL, f"{_service_name(peer)} failed with {code.name}")
+
+
+def _known(error: grpc.aio.AioRpcError) -> ServiceError | None:
+    try:
+        status = rpc_status.from_call(cast("grpc.Call", error))
+    except ValueError:  # gRPC itself ended the call, after its status was sent
+        return None
+    return from_status(status) if status is not None else None
 
 
 def to_grpc(error: ServiceError) -> Any:
