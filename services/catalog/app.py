@@ -9,6 +9,7 @@ from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.entry.entries import Entries
 from imagesearch_services.catalog.entry.puts import Puts
 from imagesearch_services.catalog.library.libraries import Libraries
+from imagesearch_services.catalog.paging import PageTokens
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.servicer import CatalogServicer, Domain
@@ -19,6 +20,7 @@ from imagesearch_services.catalog.thumbnails.installation import Installation
 from imagesearch_services.catalog.thumbnails.reader import Thumbnails
 from imagesearch_services.catalog.thumbnails.store import ThumbnailStore
 from imagesearch_services.catalog.thumbnails.sweep import Sweeper
+from imagesearch_services.catalog.token_key import TokenKey
 from imagesearch_services.common.call_bound import CallBound
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
@@ -47,10 +49,13 @@ async def build(
     await storage.start()
     shielded = ShieldedTasks()
     requests = AnsweredRequests(storage)
+    key = TokenKey(storage)
+    tokens = PageTokens(key.get)
     libraries = Libraries(
         storage,
         requests,
         shielded,
+        tokens=tokens,
         max_libraries=settings.max_libraries,
         max_tag_names=settings.max_tag_names,
     )
@@ -75,7 +80,9 @@ async def build(
     except BaseException:
         await storage.close()
         raise
-    servicer = CatalogServicer(_domain(storage, libraries, requests, shielded, thumbnail_store))
+    servicer = CatalogServicer(
+        _domain(storage, libraries, requests, shielded, thumbnail_store, tokens=tokens, key=key)
+    )
     if sweeper is not None:
         sweeper.start()
 
@@ -103,15 +110,19 @@ def _domain(
     requests: AnsweredRequests,
     shielded: ShieldedTasks,
     thumbnail_store: ThumbnailStore,
+    *,
+    tokens: PageTokens,
+    key: TokenKey,
 ) -> Domain:
     thumbnails = Thumbnails(storage, libraries, thumbnail_store)
     return Domain(
         libraries=libraries,
-        entries=Entries(storage, libraries, requests, shielded, thumbnail_store),
+        entries=Entries(storage, libraries, requests, shielded, thumbnail_store, tokens=tokens),
         puts=Puts(storage, libraries, shielded, thumbnail_store),
         queries=Queries(storage, libraries, thumbnails),
         thumbnails=thumbnails,
-        rejections=Rejections(storage, libraries, requests, shielded),
+        rejections=Rejections(storage, libraries, requests, shielded, tokens),
+        token_key=key,
     )
 
 

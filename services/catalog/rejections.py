@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.entry.checks import check_image_id
 from imagesearch_services.catalog.errors import image_not_found
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Library, entry_uid
+from imagesearch_services.catalog.paging import PageTokens
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.rejected_pairs import (
     EntryVersion,
@@ -42,11 +42,13 @@ class Rejections:
         libraries: Libraries,
         requests: AnsweredRequests,
         shielded: ShieldedTasks,
+        tokens: PageTokens,
     ) -> None:
         self._storage = storage
         self._libraries = libraries
         self._requests = requests
         self._shielded = shielded
+        self._tokens = tokens
 
     async def add(self, library_id: str, pairs: Sequence[Pair], key: RequestKey) -> int:
         """Store pairs, all or none; return the number of pairs that were not rejected before.
@@ -77,7 +79,7 @@ class Rejections:
         library = await self._libraries.get(library_id)
         members = list(dict.fromkeys(map(entry_uid, image_ids)))
         scope = f"rejected pairs {library.uid} {b''.join(members).hex()}"
-        last = paging.read_token(scope, page_token)
+        last = await self._tokens.read(scope, page_token)
         if not members:
             return [], ""
         async with self._libraries.detect_change(library):
@@ -92,7 +94,7 @@ class Rejections:
             versions = await self._versions(library, list(map(stored_pair, page)))
         token = ""
         if len(found) > PAGE_PAIRS:
-            token = paging.make_token(scope, found[PAGE_PAIRS - 1].uid)
+            token = await self._tokens.make(scope, found[PAGE_PAIRS - 1].uid)
         return [stored_pair(payload) for payload in page if is_current(payload, versions)], token
 
     async def _add(self, library_id: str, pairs: Sequence[Pair], key: RequestKey) -> int:

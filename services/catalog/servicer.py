@@ -18,6 +18,7 @@ from imagesearch_services.catalog.model import Library, LibraryStats
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
 from imagesearch_services.catalog.thumbnails.reader import Thumbnails
+from imagesearch_services.catalog.token_key import TokenKey
 from imagesearch_services.common.errors import field_error, missing_field
 
 
@@ -31,6 +32,7 @@ class Domain:
     queries: Queries
     thumbnails: Thumbnails
     rejections: Rejections
+    token_key: TokenKey
 
 
 class CatalogServicer(pb_grpc.CatalogServiceServicer):
@@ -43,6 +45,7 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         self._queries = domain.queries
         self._thumbnails = domain.thumbnails
         self._rejections = domain.rejections
+        self._token_key = domain.token_key
 
     async def CreateLibrary(  # noqa: N802  # named by the contract
         self, request: pb.CreateLibraryRequest, context: Any
@@ -195,6 +198,12 @@ class CatalogServicer(pb_grpc.CatalogServiceServicer):
         return pb.FilterRejectedPairsResponse(
             rejected_pairs=map(messages.write_pair, pairs), next_page_token=token
         )
+
+    async def GetPageTokenKey(  # noqa: N802
+        self, request: pb.GetPageTokenKeyRequest, context: Any
+    ) -> pb.GetPageTokenKeyResponse:
+        del request, context
+        return pb.GetPageTokenKeyResponse(key=await self._token_key.for_gateway())
 
     async def GetThumbnails(  # noqa: N802
         self, request: pb.GetThumbnailsRequest, context: Any

@@ -33,6 +33,7 @@ from imagesearch_services.gateway.search.page_tokens import PageTokens
 from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.servicer import SERVICE, Domain, ImageSearchServicer
 from imagesearch_services.gateway.settings import Settings
+from imagesearch_services.gateway.tokens import TokenKey
 
 SINGLE_METHODS = ("SearchImages", "AddImage", "DetectSubjects", "CompareImages")
 """Methods with one picture or two."""
@@ -79,6 +80,9 @@ def build(settings: Settings) -> Service:
     )
     catalog = CatalogClient(catalog_channel, settings.catalog_timeout_s)
     cache = LibraryCache(catalog)
+    token_key = TokenKey(
+        settings.page_token_key, None if settings.page_token_key else catalog.page_token_key
+    )
     domain = Domain(
         libraries=Libraries(embedding, catalog, cache, calibrations),
         images=Images(embedding, catalog, cache, settings.add, on_overload=batches.back_off),
@@ -87,7 +91,7 @@ def build(settings: Settings) -> Service:
             catalog=catalog,
             libraries=cache,
             calibrations=calibrations,
-            tokens=PageTokens(settings.page_token_key, time.time),
+            tokens=PageTokens(token_key, time.time),
             settings=settings.search,
         ),
         duplicates=DuplicateFinder(
@@ -95,7 +99,7 @@ def build(settings: Settings) -> Service:
             check=CopyCheck(catalog=catalog, embedding=embedding, classifier=CopyClassifier.load()),
             libraries=cache,
             calibrations=calibrations,
-            tokens=DuplicateTokens(settings.page_token_key),
+            tokens=DuplicateTokens(token_key),
             admission=Admission(
                 settings.max_duplicates_calls,
                 refusal="too many FindDuplicates calls are in progress; retry later",

@@ -89,8 +89,8 @@ class Settings:
     tokens: frozenset[str]
     """Valid bearer tokens; empty: calls need no token."""
     page_token_key: bytes
-    """Key that signs page tokens, the same for all Gateways behind one address. Empty: page tokens
-    have a checksum, but no signature."""
+    """Key that signs page tokens, the same for all Gateways behind one address. Empty: the key of
+    the installation, which the Catalog makes once."""
     calibration_dir: Path | None
     """Folder with calibration tables of additional models."""
     search: SearchSettings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.entry.checks import check_entry
 from imagesearch_services.catalog.entry.tag_types import tag_types_for
@@ -14,6 +13,7 @@ from imagesearch_services.catalog.filter_binding import bind_filter, engine_filt
 from imagesearch_services.catalog.filters import NAME, Filter
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library, entry_uid
+from imagesearch_services.catalog.paging import PageTokens, effective_page_size
 from imagesearch_services.catalog.payloads import (
     entry_from_payload,
     entry_to_payload,
@@ -48,6 +48,7 @@ class Entries:
         shielded: ShieldedTasks,
         thumbnails: ThumbnailStore,
         *,
+        tokens: PageTokens,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
@@ -55,6 +56,7 @@ class Entries:
         self._requests = requests
         self._shielded = shielded
         self._thumbnails = thumbnails
+        self._tokens = tokens
         self._clock = clock
 
     async def get(
@@ -96,12 +98,12 @@ class Entries:
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
         scope = f"entries {library.uid} {where!r}"
-        last = paging.read_token(scope, page_token)
+        last = await self._tokens.read(scope, page_token)
         bound = bind_filter(library, where)
         if bound is False:
             return [], "", 0
         self._libraries.index_filtered_fields(library, bound)
-        size = paging.page_size(page_size)
+        size = effective_page_size(page_size)
         bound_tree = engine_filter(bound)
         async with self._libraries.detect_change(library):
             total = await self._storage.count(library.uid, bound_tree)
@@ -110,7 +112,7 @@ class Entries:
                 library.uid, bound_tree, last, size + 1, Fields.ENTRY, vectors=vectors
             )
         page = found[:size]
-        token = paging.make_token(scope, page[-1].uid) if len(found) > size else ""
+        token = await self._tokens.make(scope, page[-1].uid) if len(found) > size else ""
         return list(map(_entry, page)), token, total
 
     async def update(

@@ -9,7 +9,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from imagesearch_services.catalog import paging
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.errors import (
     library_already_exists,
@@ -27,6 +26,7 @@ from imagesearch_services.catalog.library.records import (
     LibraryRecords,
 )
 from imagesearch_services.catalog.model import FieldType, Library, LibraryStats
+from imagesearch_services.catalog.paging import PageTokens, effective_page_size
 from imagesearch_services.catalog.payloads import (
     ENTRY_INDEXES,
     METADATA,
@@ -64,11 +64,13 @@ class Libraries:
         requests: AnsweredRequests,
         shielded: ShieldedTasks,
         *,
+        tokens: PageTokens,
         max_libraries: int = 10_000,
         max_tag_names: int = 1000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._storage = storage
+        self._tokens = tokens
         self._max_libraries = max_libraries
         self.max_tag_names = max_tag_names
         """Maximum number of distinct tag names in a library."""
@@ -126,16 +128,16 @@ class Libraries:
         """
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
-        last = paging.read_token("libraries", page_token)
+        last = await self._tokens.read("libraries", page_token)
         after = "" if last is None else last.decode()
         libraries = sorted(
             (library for library in await self.all() if library.library_id > after),
             key=lambda library: library.library_id,
         )
-        page = libraries[: paging.page_size(page_size)]
+        page = libraries[: effective_page_size(page_size)]
         token = ""
         if len(page) < len(libraries):
-            token = paging.make_token("libraries", page[-1].library_id.encode())
+            token = await self._tokens.make("libraries", page[-1].library_id.encode())
         async with aclosing(
             in_order(self._stats_if_present, page, ahead=self._storage.parallel_calls)
         ) as counts:

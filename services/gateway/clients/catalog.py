@@ -83,6 +83,11 @@ class CatalogClient:
         request = pb.GetLibraryRequest(library_id=library_id)
         return read_library(await self._call(self._stub.GetLibrary, request))
 
+    async def page_token_key(self) -> bytes:
+        """Return the installation's key for page tokens of the Gateway."""
+        request = pb.GetPageTokenKeyRequest()
+        return (await self._call(self._stub.GetPageTokenKey, request)).key
+
     async def list_libraries(self, page_size: int, page_token: str) -> LibraryPage:
         request = pb.ListLibrariesRequest(page_size=page_size, page_token=page_token)
         page = await self._call(self._stub.ListLibraries, request)

@@ -73,6 +73,7 @@ class DuplicateFinder:
         """
         with self.admission.admit(1):
             library = await self.libraries.fetch(request.library_id)
+            await self.tokens.prepare()
             scan = self._scan(request, library)
             async with aclosing(scan.run()) as updates:
                 async for update in updates:

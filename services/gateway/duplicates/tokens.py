@@ -4,28 +4,30 @@
 
 A position refers to the images of a library in the order of their uids, which is the same in every
 call. Everything else that later updates depend on is computed again. The MAC is that of
-`search.page_tokens`.
+`search.page_tokens`. A token does not expire: a scan may be continued much later.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imagesearch_services.gateway.tokens import invalid_token
+from imagesearch_services.gateway.tokens import (
+    TokenKey,
+    fingerprints,
+    integer,
+    invalid_token,
+    text,
+)
 
 VERSION = b"\x80"
 """First byte of a token. No page token of a search begins with it."""
 
-_MAC_BYTES = 16
-
-_COMPARISONS = range(1, 2**63)
-_CHECKED_COUNTS = range(2**31)
-"""Range of `checked_count`, which is an int32 in the contract."""
+_UID_BYTES = 16
+_MAX_COMPARISONS = 2**63 - 1
+_MAX_CHECKED_COUNT = 2**31 - 1
+"""Maximum `checked_count`, which is an int32 in the contract."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,12 @@ class Position:
 class DuplicateTokens:
     """Encodes and decodes page tokens."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: TokenKey) -> None:
         self._key = key
+
+    async def prepare(self) -> None:
+        """Read the key. Call it before `encode` and `decode`."""
+        await self._key.load()
 
     def encode(self, position: Position) -> str:
         body = json.dumps(
@@ -68,42 +74,25 @@ class DuplicateTokens:
             ],
             separators=(",", ":"),
         ).encode()
-        token = VERSION + self._mac(VERSION + body) + body
-        return base64.urlsafe_b64encode(token).decode().rstrip("=")
+        return self._key.sign(VERSION, body)
 
-    def decode(self, text: str) -> Position:
+    def decode(self, token: str) -> Position:
         """Read a token.
 
         Raises:
             ServiceError: PAGE_TOKEN_INVALID.
         """
+        body = self._key.verify(VERSION, token)
         try:
-            token = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
+            return _read_position(body)
+        except (ValueError, TypeError, RecursionError):
             raise invalid_token("it was not issued by this service") from None
-        mac, body = token[1 : 1 + _MAC_BYTES], token[1 + _MAC_BYTES :]
-        if token[:1] != VERSION or not hmac.compare_digest(mac, self._mac(VERSION + body)):
-            raise invalid_token("it was not issued by this service, or was altered")
-        try:
-            position = _read_position(body)
-        except (ValueError, TypeError, OverflowError, RecursionError):
-            # With the default key, which is empty, anybody can sign a malformed position.
-            raise invalid_token("it was not issued by this service") from None
-        if (
-            position.comparisons not in _COMPARISONS
-            or position.checked_count not in _CHECKED_COUNTS
-        ):
-            raise invalid_token("it was not issued by this service")
-        return position
-
-    def _mac(self, message: bytes) -> bytes:
-        return hmac.digest(self._key, message, "sha256")[:_MAC_BYTES]
 
 
 def _read_position(body: bytes) -> Position:
     (
         library_uid,
-        fingerprints,
+        request,
         comparisons,
         catalog_token,
         after,
@@ -112,12 +101,20 @@ def _read_position(body: bytes) -> Position:
         sent_count,
     ) = json.loads(body)
     return Position(
-        library_uid=str(library_uid),
-        fingerprints=dict(fingerprints),
-        comparisons=int(comparisons),
-        catalog_token=str(catalog_token),
-        after=bytes.fromhex(after),
-        checked_count=int(checked_count),
-        sending=bytes.fromhex(sending),
-        sent_count=int(sent_count),
+        library_uid=text(library_uid),
+        fingerprints=fingerprints(request),
+        comparisons=integer(comparisons, 1, _MAX_COMPARISONS),
+        catalog_token=text(catalog_token),
+        after=_uid(after),
+        checked_count=integer(checked_count, 0, _MAX_CHECKED_COUNT),
+        sending=_uid(sending),
+        sent_count=integer(sent_count, 0, _MAX_CHECKED_COUNT),
     )
+
+
+def _uid(value: object) -> bytes:
+    """Read a uid, which may be empty."""
+    uid = bytes.fromhex(text(value))
+    if len(uid) not in {0, _UID_BYTES}:
+        raise ValueError("not a uid")
+    return uid

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from imagesearch_services.gateway.search.answer import AppliedThreshold, Match, SearchAnswer
 from imagesearch_services.gateway.search.model import Outcome, RankedHit, Ranking, SearchRun
-from imagesearch_services.gateway.search.page_tokens import MAX_ITEMS, PageTokens
+from imagesearch_services.gateway.search.page_tokens import PageTokens
 from imagesearch_services.gateway.search.pinning import pin
 from imagesearch_services.gateway.search.pipeline import Pipeline
 from imagesearch_services.gateway.search.ranking import join
+from imagesearch_services.gateway.search.token_format import MAX_ITEMS
 
 
 class FirstPages:
@@ -40,7 +41,10 @@ class FirstPages:
             warnings=query.warnings,
             thumbnails=run.thumbnails,
         )
-        token = self._tokens.encode(pin(run, answer, rest)) if rest else ""
+        token = ""
+        if rest:
+            await self._tokens.prepare()
+            token = self._tokens.encode(pin(run, answer, rest))
         return replace(answer, next_page_token=token, timings=run.stopwatch.timings())
 
     async def _join(

@@ -13,7 +13,8 @@ from imagesearch_services.gateway.model import StoredImage
 from imagesearch_services.gateway.ports import Catalog
 from imagesearch_services.gateway.roles import scoring_model
 from imagesearch_services.gateway.search.answer import Match, SearchAnswer
-from imagesearch_services.gateway.search.page_tokens import PageTokens, PinnedMatch, PinnedRanking
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.pinned_ranking import PinnedMatch, PinnedRanking
 from imagesearch_services.gateway.search.pinning import check_same_search
 from imagesearch_services.gateway.search.request import SearchRequest
 
@@ -33,6 +34,7 @@ class LaterPages:
             ServiceError: PAGE_TOKEN_INVALID, PAGE_TOKEN_EXPIRED, LIBRARY_CHANGED.
         """
         stopwatch = Stopwatch()
+        await self._tokens.prepare()
         ranking = self._tokens.decode(request.page_token)
         await check_same_search(ranking, request)
         with stopwatch.step("fetch"):

@@ -10,7 +10,7 @@ from imagesearch_services.common.types import LibraryType
 from imagesearch_services.gateway.model import Relation
 from imagesearch_services.gateway.search.answer import SearchAnswer
 from imagesearch_services.gateway.search.model import RankedHit, SearchRun
-from imagesearch_services.gateway.search.page_tokens import PinnedMatch, PinnedRanking
+from imagesearch_services.gateway.search.pinned_ranking import PinnedMatch, PinnedRanking
 from imagesearch_services.gateway.search.request import SearchRequest, StoredQuery
 from imagesearch_services.gateway.tokens import fingerprint, invalid_token
 

@@ -23,9 +23,9 @@ from imagesearch_services.gateway.scoring.calibration import (
     similarity_of_closeness,
 )
 from imagesearch_services.gateway.search.model import Pass, Query, RankedHit, SearchRun
-from imagesearch_services.gateway.search.page_tokens import MAX_ITEMS
 from imagesearch_services.gateway.search.ranking import best_of_each_entity
 from imagesearch_services.gateway.search.request import PictureQuery, StoredQuery
+from imagesearch_services.gateway.search.token_format import MAX_ITEMS
 from imagesearch_services.gateway.settings import SearchSettings
 
 Result = TypeVar("Result")

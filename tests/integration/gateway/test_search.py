@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import pytest
 from PIL import Image
 
+from imagesearch.catalog.v1 import catalog_service_pb2 as catalog_pb
+from imagesearch.catalog.v1 import catalog_service_pb2_grpc as catalog_pb_grpc
 from imagesearch.gateway.v1 import image_pb2, search_pb2
 from imagesearch.type.v1 import category_pb2, geometry_pb2, picture_pb2, tag_pb2
 from imagesearch_services.common.errors import Reason
-from imagesearch_services.gateway.search.page_tokens import PageTokens, PinnedRanking
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.pinned_ranking import PinnedRanking
+from imagesearch_services.gateway.tokens import TokenKey
 from tests.e2e.errors import read, refused
 from tests.integration.gateway.conftest import Stub, temporary_library
 from tests.integration.gateway.pictures import image
@@ -207,7 +212,9 @@ def test_later_pages_are_served_by_any_gateway_and_do_not_change(
     assert listed == [name for name in whole if name != deleted]
 
 
-def test_a_foreign_or_expired_page_token_is_refused(gateway: Stub, stocked: str) -> None:
+def test_a_foreign_or_expired_page_token_is_refused(
+    gateway: Stub, stocked: str, catalog_target: str
+) -> None:
     first = gateway.SearchImages(request(stocked, relation=SIMILAR, page_size=4))
     token = first.next_page_token
 
@@ -220,7 +227,10 @@ def test_a_foreign_or_expired_page_token_is_refused(gateway: Stub, stocked: str)
     assert refusal(parent="libraries/other") is Reason.PAGE_TOKEN_INVALID
     assert refusal(filter="width = 1") is Reason.PAGE_TOKEN_INVALID
     assert refusal(image=image(4)) is Reason.PAGE_TOKEN_INVALID
-    eleven_minutes_ago = PageTokens(b"", lambda: time.time() - 660)
+    with grpc.insecure_channel(catalog_target) as channel:
+        catalog = catalog_pb_grpc.CatalogServiceStub(channel)
+        key = catalog.GetPageTokenKey(catalog_pb.GetPageTokenKeyRequest()).key
+    eleven_minutes_ago = PageTokens(TokenKey(key), lambda: time.time() - 660)
     old = eleven_minutes_ago.encode(
         PinnedRanking(
             library_id=stocked.partition("/")[2],

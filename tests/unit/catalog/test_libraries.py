@@ -11,6 +11,7 @@ import pytest
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.library.records import READY
 from imagesearch_services.catalog.model import Library, VectorSpace
+from imagesearch_services.catalog.paging import PageTokens
 from imagesearch_services.catalog.payloads import METADATA, library_to_payload
 from imagesearch_services.catalog.storage import (
     CollectionStats,
@@ -67,8 +68,14 @@ class SlowStorage:
             self.running -= 1
 
 
+async def key() -> bytes:
+    return b"key"
+
+
 async def opened(storage: SlowStorage) -> Libraries:
-    libraries = Libraries(cast("Storage", storage), cast("Any", None), cast("Any", None))
+    libraries = Libraries(
+        cast("Storage", storage), cast("Any", None), cast("Any", None), tokens=PageTokens(key)
+    )
     await libraries.start()
     return libraries
 

@@ -16,13 +16,10 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Box, PictureInfo
 from imagesearch_services.gateway.model import Relation
 from imagesearch_services.gateway.search.answer import AppliedThreshold
-from imagesearch_services.gateway.search.page_tokens import (
-    LIFETIME_S,
-    MAX_ITEMS,
-    PageTokens,
-    PinnedMatch,
-    PinnedRanking,
-)
+from imagesearch_services.gateway.search.page_tokens import LIFETIME_S, PageTokens
+from imagesearch_services.gateway.search.pinned_ranking import PinnedMatch, PinnedRanking
+from imagesearch_services.gateway.search.token_format import MAX_ITEMS
+from imagesearch_services.gateway.tokens import TokenKey
 
 
 class Clock:
@@ -82,7 +79,7 @@ def refusal(tokens: PageTokens, token: str) -> Reason:
 @given(MATCHES)
 def test_a_token_decodes_to_the_encoded_ranking(matches: list[PinnedMatch]) -> None:
     clock = Clock()
-    tokens = PageTokens(b"key", clock)
+    tokens = PageTokens(TokenKey(b"key"), clock)
     pinned = ranking(matches)
     assert tokens.decode(tokens.encode(pinned)) == replace(
         pinned, expires_at_s=clock.now_s + LIFETIME_S
@@ -90,20 +87,20 @@ def test_a_token_decodes_to_the_encoded_ranking(matches: list[PinnedMatch]) -> N
 
 
 def test_only_a_gateway_with_the_same_key_reads_a_token() -> None:
-    token = PageTokens(b"key", Clock()).encode(ranking())
-    assert PageTokens(b"key", Clock()).decode(token).total_found == 37
-    assert refusal(PageTokens(b"other", Clock()), token) is Reason.PAGE_TOKEN_INVALID
+    token = PageTokens(TokenKey(b"key"), Clock()).encode(ranking())
+    assert PageTokens(TokenKey(b"key"), Clock()).decode(token).total_found == 37
+    assert refusal(PageTokens(TokenKey(b"other"), Clock()), token) is Reason.PAGE_TOKEN_INVALID
 
 
 def test_a_thousand_matches_fit_into_fifty_kilobytes() -> None:
-    token = PageTokens(b"", Clock()).encode(ranking(matches_of(MAX_ITEMS)))
+    token = PageTokens(TokenKey(b""), Clock()).encode(ranking(matches_of(MAX_ITEMS)))
     assert len(token) < 50_000
-    assert len(PageTokens(b"", Clock()).decode(token).matches) == MAX_ITEMS
+    assert len(PageTokens(TokenKey(b""), Clock()).decode(token).matches) == MAX_ITEMS
 
 
 def test_a_token_is_valid_for_ten_minutes_from_the_first_page() -> None:
     clock = Clock()
-    tokens = PageTokens(b"", clock)
+    tokens = PageTokens(TokenKey(b""), clock)
     first = tokens.encode(ranking())
     clock.now_s += LIFETIME_S - 1
     second = tokens.encode(tokens.decode(first))
@@ -113,7 +110,7 @@ def test_a_token_is_valid_for_ten_minutes_from_the_first_page() -> None:
 
 
 def test_every_altered_byte_is_detected() -> None:
-    tokens = PageTokens(b"", Clock())
+    tokens = PageTokens(TokenKey(b""), Clock())
     token = bytearray(base64.urlsafe_b64decode(tokens.encode(ranking(matches_of(2))) + "=="))
     for position in range(len(token)):
         altered = bytearray(token)
@@ -124,21 +121,21 @@ def test_every_altered_byte_is_detected() -> None:
 
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=60).map(lambda raw: raw.hex())))
 def test_random_text_is_refused(text: str) -> None:
-    assert refusal(PageTokens(b"", Clock()), text) is Reason.PAGE_TOKEN_INVALID
+    assert refusal(PageTokens(TokenKey(b""), Clock()), text) is Reason.PAGE_TOKEN_INVALID
 
 
 @given(st.binary(max_size=60))
 def test_random_bytes_with_a_valid_checksum_are_refused(body: bytes) -> None:
-    assert refusal(PageTokens(b"", Clock()), forged(body)) is Reason.PAGE_TOKEN_INVALID
+    assert refusal(PageTokens(TokenKey(b""), Clock()), forged(body)) is Reason.PAGE_TOKEN_INVALID
     packed = forged(zlib.compress(body))
-    assert refusal(PageTokens(b"", Clock()), packed) is Reason.PAGE_TOKEN_INVALID
+    assert refusal(PageTokens(TokenKey(b""), Clock()), packed) is Reason.PAGE_TOKEN_INVALID
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
     bomb = forged(zlib.compress(bytes(64 << 20)))
     tracemalloc.start()
     try:
-        assert refusal(PageTokens(b"", Clock()), bomb) is Reason.PAGE_TOKEN_INVALID
+        assert refusal(PageTokens(TokenKey(b""), Clock()), bomb) is Reason.PAGE_TOKEN_INVALID
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
@@ -146,6 +143,4 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
 
 def forged(body: bytes) -> str:
     """Return a token with a valid checksum, as anybody can make it if no key is set."""
-    version = b"\x01"
-    mac = PageTokens(b"", Clock())._mac(version + body)
-    return base64.urlsafe_b64encode(version + mac + body).decode()
+    return TokenKey(b"").sign(b"\x01", body)

@@ -36,6 +36,7 @@ from imagesearch_services.gateway.search.page_tokens import PageTokens
 from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import AddSettings, SearchSettings
+from imagesearch_services.gateway.tokens import TokenKey
 from tests.unit.gateway.fakes import TABLE, WHOLE, FakeCatalog, FakeEmbedding, library, stored
 
 GOODS = ModelVersion("product", "goods", "1")
@@ -115,7 +116,7 @@ class Bench:
             catalog=self.catalog,
             libraries=cache,
             calibrations=Calibrations({GOODS.space: TABLE}),
-            tokens=PageTokens(b"", lambda: 0.0),
+            tokens=PageTokens(TokenKey(b""), lambda: 0.0),
             settings=SearchSettings(min_library_size=1),
         )
 

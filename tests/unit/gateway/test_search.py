@@ -16,6 +16,7 @@ from imagesearch_services.gateway.search.page_tokens import PageTokens
 from imagesearch_services.gateway.search.request import PictureQuery, SearchRequest, StoredQuery
 from imagesearch_services.gateway.search.searches import Searches
 from imagesearch_services.gateway.settings import SearchSettings
+from imagesearch_services.gateway.tokens import TokenKey
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,
     COPY,
@@ -51,7 +52,7 @@ class Bench:
             catalog=self.catalog,
             libraries=self.cache,
             calibrations=CALIBRATIONS,
-            tokens=PageTokens(b"", lambda: self.now_s),
+            tokens=PageTokens(TokenKey(b""), lambda: self.now_s),
             settings=self.settings,
         )
 

@@ -27,6 +27,7 @@ from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import Hit
 from imagesearch_services.gateway.ports import CopyEvidence, ImagePage, NearestQuery
+from imagesearch_services.gateway.tokens import TokenKey
 from tests.unit.gateway.fakes import (
     CALIBRATIONS,
     COPY,
@@ -151,7 +152,7 @@ class Bench:
             ),
             libraries=LibraryCache(self.catalog),
             calibrations=CALIBRATIONS,
-            tokens=DuplicateTokens(b"key"),
+            tokens=DuplicateTokens(TokenKey(b"key")),
             admission=Admission(1, retry_after_s=0.5),
             default_max_false_positive_rate=0.01,
             min_library_size=1,

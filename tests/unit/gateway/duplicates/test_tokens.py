@@ -11,12 +11,14 @@ import pytest
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.gateway.duplicates.model import ScanLimits
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
-from imagesearch_services.gateway.search.page_tokens import PageTokens, PinnedRanking
+from imagesearch_services.gateway.search.page_tokens import PageTokens
+from imagesearch_services.gateway.search.pinned_ranking import PinnedRanking
+from imagesearch_services.gateway.tokens import TokenKey
 from tests.unit.gateway.duplicates.scripted import Bench, refusal
 
 
 @pytest.mark.parametrize(
-    "token", ["x", "not base64!", "A" * 200, PageTokens(b"key", lambda: 0).encode(
+    "token", ["x", "not base64!", "A" * 200, PageTokens(TokenKey(b"key"), lambda: 0).encode(
         PinnedRanking(
             library_id="shop", library_uid="1" * 32, request={}, total_found=0,
             total_is_lower_bound=False, searched_region=None, query_info=None, thresholds=[],
@@ -47,7 +49,7 @@ async def test_malformed_tokens_signed_with_the_default_key_are_refused(body: by
     mac = hmac.digest(b"", version + body, "sha256")[:16]
     token = base64.urlsafe_b64encode(version + mac + body).decode().rstrip("=")
     with pytest.raises(ServiceError) as caught:
-        DuplicateTokens(b"").decode(token)
+        DuplicateTokens(TokenKey(b"")).decode(token)
     assert caught.value.reason is Reason.PAGE_TOKEN_INVALID
 
 

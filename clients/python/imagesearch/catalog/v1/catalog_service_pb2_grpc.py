@@ -115,6 +115,11 @@ class CatalogServiceStub:
                 request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsRequest.SerializeToString,
                 response_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsResponse.FromString,
                 _registered_method=True)
+        self.GetPageTokenKey = channel.unary_unary(
+                '/imagesearch.catalog.v1.CatalogService/GetPageTokenKey',
+                request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyRequest.SerializeToString,
+                response_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyResponse.FromString,
+                _registered_method=True)
         self.GetThumbnails = channel.unary_unary(
                 '/imagesearch.catalog.v1.CatalogService/GetThumbnails',
                 request_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetThumbnailsRequest.SerializeToString,
@@ -242,6 +247,14 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPageTokenKey(self, request, context):
+        """Returns the key with which Gateways sign their page tokens, the same for all
+        Catalogs of the installation and after every restart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetThumbnails(self, request, context):
         """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE.
         """
@@ -316,6 +329,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.FilterRejectedPairs,
                     request_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsRequest.FromString,
                     response_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsResponse.SerializeToString,
+            ),
+            'GetPageTokenKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPageTokenKey,
+                    request_deserializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyRequest.FromString,
+                    response_serializer=imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyResponse.SerializeToString,
             ),
             'GetThumbnails': grpc.unary_unary_rpc_method_handler(
                     servicer.GetThumbnails,
@@ -689,6 +707,33 @@ class CatalogService:
             '/imagesearch.catalog.v1.CatalogService/FilterRejectedPairs',
             imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsRequest.SerializeToString,
             imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.FilterRejectedPairsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPageTokenKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagesearch.catalog.v1.CatalogService/GetPageTokenKey',
+            imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyRequest.SerializeToString,
+            imagesearch_dot_catalog_dot_v1_dot_catalog__service__pb2.GetPageTokenKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -93,6 +93,10 @@ class CatalogServiceStub:
     """Lists the rejected pairs that contain any of the given entries.
     Errors: PAGE_TOKEN_INVALID.
     """
+    GetPageTokenKey: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetPageTokenKeyRequest, _catalog_service_pb2.GetPageTokenKeyResponse]
+    """Returns the key with which Gateways sign their page tokens, the same for all
+    Catalogs of the installation and after every restart.
+    """
     GetThumbnails: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]
     """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE."""
 
@@ -159,6 +163,10 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     FilterRejectedPairs: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.FilterRejectedPairsRequest, _catalog_service_pb2.FilterRejectedPairsResponse]  # type: ignore[assignment]
     """Lists the rejected pairs that contain any of the given entries.
     Errors: PAGE_TOKEN_INVALID.
+    """
+    GetPageTokenKey: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetPageTokenKeyRequest, _catalog_service_pb2.GetPageTokenKeyResponse]  # type: ignore[assignment]
+    """Returns the key with which Gateways sign their page tokens, the same for all
+    Catalogs of the installation and after every restart.
     """
     GetThumbnails: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetThumbnailsRequest, _catalog_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
     """Returns thumbnails of entries. Errors: LIBRARY_CHANGED, BLOB_STORE_UNAVAILABLE."""
@@ -301,6 +309,16 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalog_service_pb2.FilterRejectedPairsResponse, _abc.Awaitable[_catalog_service_pb2.FilterRejectedPairsResponse]]:
         """Lists the rejected pairs that contain any of the given entries.
         Errors: PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPageTokenKey(
+        self,
+        request: _catalog_service_pb2.GetPageTokenKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_service_pb2.GetPageTokenKeyResponse, _abc.Awaitable[_catalog_service_pb2.GetPageTokenKeyResponse]]:
+        """Returns the key with which Gateways sign their page tokens, the same for all
+        Catalogs of the installation and after every restart.
         """
 
     @_abc_1.abstractmethod
