@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from imagesearch.embedding.v1 import embedding_service_pb2_grpc as pb_grpc
 from imagesearch_services.common.server import Service
+from imagesearch_services.embedding.cage.cage import Cage
 from imagesearch_services.embedding.call_queue import CallQueue
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.comparison.copies import CopyChecker
@@ -38,10 +39,12 @@ def build(settings: Settings) -> Service:
         watch_interval_s=settings.watch_interval_s,
         probe_interval_s=settings.probe_interval_s,
     )
+    cage = Cage(workers=settings.workers, overload_retry_s=settings.overload_retry_s)
     runtime = Runtime(
         workers=settings.workers,
         pixel_budget=settings.pixel_budget,
         overload_retry_s=settings.overload_retry_s,
+        decoder=cage,
     )
     backgrounds = load_backgrounds()
     domain = Domain(
@@ -69,15 +72,18 @@ def build(settings: Settings) -> Service:
 
     def register(server: grpc.aio.Server) -> None:
         pb_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
+        cage.start()
         registry.start()
         domain.drawer.start()
 
     async def check() -> None:
         registry.check()
+        await cage.check()
 
     async def close() -> None:
         await registry.close()
         runtime.close()
+        cage.close()
         await triton.close()
 
     return Service(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from imagesearch_services.common.channels import MAX_MESSAGE_BYTES
 from imagesearch_services.common.env import Env, SettingsError
 from imagesearch_services.common.server import ServerSettings
-from imagesearch_services.embedding.pictures.picture_file import MAX_PIXELS
+from imagesearch_services.embedding.pictures.limits import MAX_PIXELS
 
 PREFIX = "IMAGESEARCH_EMBEDDING_"
 BATCH_PICTURES = 16

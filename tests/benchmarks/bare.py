@@ -20,6 +20,7 @@ import qdrant_edge as q
 
 from imagesearch_services.catalog.edge.files import read_generation
 from imagesearch_services.common.types import Box
+from imagesearch_services.embedding.pictures.description import describe_file
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.pictures.preprocess import (
     InputSpec,
@@ -137,7 +138,7 @@ def _read(content: bytes, spaces: Sequence[str]) -> dict[str, npt.NDArray[np.uin
     file = PictureFile(content)
     whole = Box(0, 0, file.width, file.height)
     picture = file.decode(harmless_reduction(file.width, file.height, [whole], specs))
-    file.describe(picture)
+    describe_file(content, file.media_type, picture)
     upright = Box(0, 0, picture.width, picture.height)
     return {
         space: preprocess(picture, [upright], spec)

@@ -21,6 +21,7 @@ from imagesearch_services.embedding.comparison.judging import (
     Inputs,
     Vectors,
     judge,
+    max_reduction,
     overlap_inputs,
     read_picture,
     whole_inputs,
@@ -30,8 +31,8 @@ from imagesearch_services.embedding.inference.background import Background
 from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.inference.stacking import Rows, Stacker
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
-from imagesearch_services.embedding.runtime import Call, Runtime
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
+from imagesearch_services.embedding.runtime import LARGE_PICTURE_PX, Call, Runtime
 
 WORKING_PIXELS = 4_000_000
 """Memory of two compared pictures with their features and overlap, in pixels of the budget."""
@@ -83,16 +84,16 @@ class Comparer:
         """
         stopwatch = Stopwatch()
         copy = self._registry.with_role(roles.COPY)
+        call = self._runtime.start_call()
         files = [
-            await self._open(content, name)
+            await _open(call, content, name)
             for content, name in ((first, "image_a"), (second, "image_b"))
         ]
-        call = self._runtime.start_call()
         # Admit both pictures at once: two calls would deadlock if each held the pixel budget of one
         # picture and waited for that of the other.
-        async with call.admit(sum(file.pixels for file in files)) as grant:
+        async with call.admit(_needed_pixels(files)) as grant:
             with stopwatch.step("decode"):
-                a, b = await self._view(call, files)
+                a, b = await _views(call, files)
             grant.shrink_to(WORKING_PIXELS)
             aligned, vectors = await self._align(call, copy, a, b, stopwatch)
             with stopwatch.step("measure"):
@@ -105,24 +106,6 @@ class Comparer:
         return Comparison(
             (a.info, b.info), measures, edits, overlay, copy.model_version, stopwatch.timings()
         )
-
-    async def _open(self, content: bytes, name: str) -> PictureFile:
-        if not content:
-            raise missing_field(f"{name}.content")
-        try:
-            return await self._runtime.read_header(content)
-        except ServiceError as error:
-            raise _named_picture_error(name, error) from error
-
-    async def _view(self, call: Call, files: Sequence[PictureFile]) -> list[ComparedPicture]:
-        async def view(file: PictureFile, name: str) -> ComparedPicture:
-            try:
-                return await call.long.run(read_picture, file)
-            except ServiceError as error:
-                raise _named_picture_error(name, error) from error
-
-        names = ("image_a", "image_b")
-        return await together(view(file, name) for file, name in zip(files, names, strict=True))
 
     async def _align(
         self,
@@ -167,6 +150,41 @@ class Comparer:
             return self._registry.with_role(roles.SEMANTIC)
         except ServiceError:
             return None
+
+
+async def _open(call: Call, content: bytes, name: str) -> OpenedFile:
+    if not content:
+        raise missing_field(f"{name}.content")
+    try:
+        return await call.open(content)
+    except ServiceError as error:
+        raise _named_picture_error(name, error) from error
+
+
+def _are_large(files: Sequence[OpenedFile]) -> bool:
+    return sum(file.pixels for file in files) > LARGE_PICTURE_PX
+
+
+def _needed_pixels(files: Sequence[OpenedFile]) -> int:
+    """Return the pixels of the budget for both pictures."""
+    needed = [file.budget_pixels for file in files]
+    return max(needed) + WORKING_PIXELS if _are_large(files) else sum(needed)
+
+
+async def _views(call: Call, files: Sequence[OpenedFile]) -> list[ComparedPicture]:
+    """Read both pictures; large pictures one after the other, since the budget counts one."""
+    named = list(zip(files, ("image_a", "image_b"), strict=True))
+    if _are_large(files):
+        return [await _view(call, file, name) for file, name in named]
+    return await together(_view(call, file, name) for file, name in named)
+
+
+async def _view(call: Call, file: OpenedFile, name: str) -> ComparedPicture:
+    try:
+        decoded = await call.decode(file, max_reduction(file.width, file.height))
+    except ServiceError as error:
+        raise _named_picture_error(name, error) from error
+    return await call.long.run(lambda: read_picture(file.describe(decoded), decoded))
 
 
 def _named_picture_error(name: str, error: ServiceError) -> ServiceError:

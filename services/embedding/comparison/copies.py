@@ -16,9 +16,10 @@ from imagesearch_services.common.concurrency import together
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.embedding.comparison.alignment import align
 from imagesearch_services.embedding.comparison.view import View, grey_of
+from imagesearch_services.embedding.embed.items import PICTURE_ERRORS
 from imagesearch_services.embedding.features.local_features import ExtractionLimits, extract
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
-from imagesearch_services.embedding.runtime import Runtime
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
+from imagesearch_services.embedding.runtime import Call, Runtime
 
 MAX_PICTURES = 100
 """Maximum thumbnails per call."""
@@ -78,21 +79,24 @@ class CopyChecker:
             ServiceError: FIELD_REQUIRED, FIELD_INVALID, OVERLOADED.
         """
         _check_request(contents, pairs)
-        files = await together(self._open(content) for content in contents)
         call = self._runtime.start_call()
+        files = await together(_open(call, content) for content in contents)
         async with call.admit(sum(file.pixels for file in files if file)):
-            views = await together(call.long.run(_view, file) for file in files)
+            views = await together(_view(call, file) for file in files)
             return await together(
                 call.long.run(_evidence, views[first], views[second]) for first, second in pairs
             )
 
-    async def _open(self, content: bytes) -> PictureFile | None:
-        """Read the header of a thumbnail; None if it is unreadable or too large."""
-        try:
-            file = await self._runtime.read_header(content)
-        except ServiceError:
-            return None
-        return file if max(file.width, file.height) <= MAX_SIDE_PX else None
+
+async def _open(call: Call, content: bytes) -> OpenedFile | None:
+    """Read the header of a thumbnail; None if it is unreadable or too large."""
+    try:
+        file = await call.open(content)
+    except ServiceError as error:
+        if error.reason not in PICTURE_ERRORS:
+            raise
+        return None
+    return file if max(file.width, file.height) <= MAX_SIDE_PX else None
 
 
 def _evidence(first: View | None, second: View | None) -> CopyEvidence | None:
@@ -130,11 +134,16 @@ def view_of(pixels: npt.NDArray[np.uint8]) -> View:
     return View(grey, grey, features)
 
 
-def _view(file: PictureFile | None) -> View | None:
-    try:
-        return None if file is None else view_of(np.asarray(file.decode().image))
-    except ServiceError:
+async def _view(call: Call, file: OpenedFile | None) -> View | None:
+    if file is None:
         return None
+    try:
+        picture = await call.decode(file)
+    except ServiceError as error:
+        if error.reason not in PICTURE_ERRORS:
+            raise
+        return None
+    return await call.long.run(lambda: view_of(np.asarray(picture.image)))
 
 
 def _check_request(contents: Sequence[bytes], pairs: Sequence[tuple[int, int]]) -> None:

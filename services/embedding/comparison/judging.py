@@ -18,7 +18,7 @@ from imagesearch_services.embedding.comparison.measures import hash_measures, pi
 from imagesearch_services.embedding.comparison.view import View
 from imagesearch_services.embedding.features.geometric_check import Matrix
 from imagesearch_services.embedding.inference.background import Background
-from imagesearch_services.embedding.pictures.picture_file import Picture, PictureFile
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, preprocess
 
 WORKING_SIDE_PX = 640
@@ -55,14 +55,13 @@ class Vectors:
     """Embeddings of the overlap by the copy descriptor; None if the pictures are not aligned."""
 
 
-def read_picture(file: PictureFile) -> ComparedPicture:
-    """Decode a picture and extract its local features.
+def max_reduction(width: int, height: int) -> float:
+    """Return the maximum factor by which decoding may divide the sides of a picture."""
+    return max(width, height) / WORKING_SIDE_PX
 
-    Raises:
-        ServiceError: IMAGE_UNREADABLE or IMAGE_TRUNCATED.
-    """
-    decoded = file.decode(max(file.width, file.height) / WORKING_SIDE_PX)
-    info = file.describe(decoded)
+
+def read_picture(info: PictureInfo, decoded: Picture) -> ComparedPicture:
+    """Extract the local features of a decoded picture."""
     factor = min(1.0, WORKING_SIDE_PX / max(decoded.image.size))
     size = (
         max(1, round(decoded.image.width * factor)),

@@ -6,33 +6,26 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
-import cv2
 import numpy as np
 
+from imagesearch_services.common.concurrency import both, together
 from imagesearch_services.common.errors import ServiceError, field_error, missing_field
 from imagesearch_services.embedding.drawing import fonts
 from imagesearch_services.embedding.drawing.encoding import MEDIA_TYPES, encode
-from imagesearch_services.embedding.drawing.fonts import Pixels
 from imagesearch_services.embedding.drawing.rendering import (
     Annotation,
     CaptionedThumbnail,
     Thumbnail,
     render,
+    thumbnail_reductions,
 )
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
-from imagesearch_services.embedding.runtime import Runtime
+from imagesearch_services.embedding.embed.items import PICTURE_ERRORS
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
+from imagesearch_services.embedding.runtime import Call, Runtime
 
 DEFAULT_MEDIA_TYPE = "image/jpeg"
 DEFAULT_SIDE_PX = 1280
-JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-REDUCED_DECODING = (
-    (8, cv2.IMREAD_REDUCED_COLOR_8),
-    (4, cv2.IMREAD_REDUCED_COLOR_4),
-    (2, cv2.IMREAD_REDUCED_COLOR_2),
-)
-"""Factors by which OpenCV can divide the sides of a JPEG while decoding, and their flags."""
 SIDES_PX = range(64, 4096 + 1)
 """Allowed maximum sides of a drawing."""
 
@@ -104,60 +97,79 @@ class Drawer:
         _validate(request)
         media_type = request.media_type or DEFAULT_MEDIA_TYPE
         side_px = request.max_side_px or DEFAULT_SIDE_PX
-        file = await self._runtime.read_header(request.content)
         call = self._runtime.start_call()
-        # Thumbnails are decoded one after the other, so the budget counts only one of them.
-        thumbnail_pixels = MAX_THUMBNAIL_PIXELS if request.thumbnails else 0
-        async with call.admit(file.pixels + 2 * side_px**2 + thumbnail_pixels):
-            # One task for all thumbnails: switching threads costs more than decoding a thumbnail.
-            content = await call.long.run(_render, file, request, side_px, media_type)
+        file = await call.open(request.content)
+        thumbnails = await together(
+            _open_thumbnail(call, thumbnail.content) for thumbnail in request.thumbnails
+        )
+        thumbnail_pixels = max(
+            MAX_THUMBNAIL_PIXELS if thumbnails else 0,
+            sum(thumbnail.pixels for thumbnail in thumbnails if thumbnail),
+        )
+        async with call.admit(file.budget_pixels + 2 * side_px**2 + thumbnail_pixels):
+            max_reduction = max(1.0, max(file.width, file.height) / side_px)
+            picture, captioned = await both(
+                call.decode(file, max_reduction),
+                _captioned(call, file, thumbnails, request, side_px),
+            )
+            content = await call.long.run(
+                lambda: encode(render(picture, request.annotations, captioned, side_px), media_type)
+            )
             return Drawing(content, media_type)
 
 
-def _render(file: PictureFile, request: Request, side_px: int, media_type: str) -> bytes:
-    picture = file.decode(max(1.0, max(file.width, file.height) / side_px))
-    captioned = [
-        CaptionedThumbnail(_thumbnail(thumbnail.content), thumbnail.lines)
-        for thumbnail in request.thumbnails
-    ]
-    return encode(render(picture, request.annotations, captioned, side_px), media_type)
-
-
-def _thumbnail(content: bytes) -> Thumbnail | None:
+async def _open_thumbnail(call: Call, content: bytes) -> OpenedFile | None:
     """Read the header of a thumbnail; None if it is unreadable or too large."""
     if not content:
         return None
     try:
-        file = PictureFile(content)
-    except ServiceError:
+        file = await call.open(content)
+    except ServiceError as error:
+        if error.reason not in PICTURE_ERRORS:
+            raise
         return None
-    if file.pixels > MAX_THUMBNAIL_PIXELS:
-        return None
-    return Thumbnail(*file.shown_size, partial(_decode, file))
+    return file if file.pixels <= MAX_THUMBNAIL_PIXELS else None
 
 
-def _decode(file: PictureFile, reduction: float) -> Pixels | None:
-    """Decode with the sides divided by at most `reduction`; None if the file is damaged."""
-    content = file.content
-    if content.startswith(JPEG_START) and content.endswith(JPEG_END):
-        # Libraries store their thumbnails as JPEG. OpenCV decodes JPEG in half of Pillow's time and
-        # also applies the EXIF orientation.
-        return _decode_jpeg(content, reduction)
-    try:
-        return np.asarray(file.decode(reduction).image)
-    except ServiceError:
-        return None
-
-
-def _decode_jpeg(content: bytes, reduction: float) -> Pixels | None:
-    flag = next(
-        (flag for factor, flag in REDUCED_DECODING if reduction >= factor), cv2.IMREAD_COLOR
+async def _captioned(
+    call: Call,
+    file: OpenedFile,
+    thumbnails: Sequence[OpenedFile | None],
+    request: Request,
+    side_px: int,
+) -> list[CaptionedThumbnail]:
+    """Decode the thumbnails that have a frame in the drawing, at the size of their frames."""
+    if not thumbnails:
+        return []
+    undecoded = [
+        CaptionedThumbnail(
+            None if thumbnail is None else Thumbnail(*thumbnail.shown_size), item.lines
+        )
+        for thumbnail, item in zip(thumbnails, request.thumbnails, strict=True)
+    ]
+    reductions = await call.long.run(thumbnail_reductions, file.shown_size, undecoded, side_px)
+    shown = await together(
+        _decoded(call, thumbnail, reduction)
+        for thumbnail, reduction in zip(thumbnails, reductions, strict=False)
     )
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
-    except cv2.error:
+    captioned = [
+        CaptionedThumbnail(thumbnail, item.lines)
+        for thumbnail, item in zip(shown, request.thumbnails, strict=False)
+    ]
+    return captioned + undecoded[len(captioned) :]
+
+
+async def _decoded(call: Call, file: OpenedFile | None, reduction: float) -> Thumbnail | None:
+    """Decode a thumbnail with the sides divided by at most `reduction`."""
+    if file is None:
         return None
-    return None if pixels is None else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    try:
+        picture = await call.decode(file, reduction)
+    except ServiceError as error:
+        if error.reason not in PICTURE_ERRORS:
+            raise
+        return Thumbnail(*file.shown_size)
+    return Thumbnail(picture.width, picture.height, np.asarray(picture.image))
 
 
 def _validate(request: Request) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -21,7 +21,7 @@ from imagesearch_services.embedding.drawing.layout import (
     thumbnails_layout,
 )
 from imagesearch_services.embedding.drawing.text import natural_size_px, set_rows
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 
 BACKGROUND = "#f4f5f7"
 INK = "#171b21"
@@ -57,15 +57,14 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A thumbnail that is decoded when its size in the drawing is known, which may save time."""
+    """A thumbnail to draw next to the picture."""
 
     width: int
     """Width as shown, in pixels."""
     height: int
     """Height as shown, in pixels."""
-    decode: Callable[[float], Pixels | None]
-    """Decodes the file, given the maximum factor by which decoding may divide the sides. Returns
-    uint8 RGB, [height, width, 3], or None if the file is damaged."""
+    pixels: Pixels | None = None
+    """uint8 RGB, [height, width, 3], decoded at any reduction; None if the file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def render(
         uint8 RGB, [height, width, 3].
     """
     metrics = Metrics.of(max_side_px)
-    layout = _lay_out(picture, captioned, metrics)
+    layout = _lay_out((picture.width, picture.height), captioned, metrics)
     canvas = Canvas(layout.width, layout.height, BACKGROUND)
     frame = layout.picture
     resized = _resized(np.asarray(picture.image), int(frame.width), int(frame.height))
@@ -109,11 +108,37 @@ def render(
     return canvas.pixels
 
 
-def _lay_out(picture: Picture, captioned: Sequence[CaptionedThumbnail], metrics: Metrics) -> Layout:
+def thumbnail_reductions(
+    size: tuple[int, int], captioned: Sequence[CaptionedThumbnail], max_side_px: int
+) -> list[float]:
+    """Return the factor by which decoding may divide the sides of each thumbnail.
+
+    CPU-bound: call it in a worker thread.
+
+    Args:
+        size: width and height of the picture as shown, in pixels.
+        captioned: thumbnails to draw next to it.
+        max_side_px: maximum width and height of the drawing.
+
+    Returns:
+        The factors of the thumbnails that have a frame in the drawing, in order.
+    """
+    layout = _lay_out(size, captioned, Metrics.of(max_side_px))
+    return [
+        1.0
+        if item.thumbnail is None
+        else max(item.thumbnail.width / cell.frame.width, item.thumbnail.height / cell.frame.height)
+        for cell, item in zip(layout.cells, captioned, strict=False)
+    ]
+
+
+def _lay_out(
+    size: tuple[int, int], captioned: Sequence[CaptionedThumbnail], metrics: Metrics
+) -> Layout:
     if not captioned:
-        return picture_layout(picture.width, picture.height, metrics)
+        return picture_layout(*size, metrics)
     cells = [_cell(item.thumbnail, item.lines, metrics) for item in captioned]
-    return thumbnails_layout(picture.width, picture.height, cells, metrics)
+    return thumbnails_layout(*size, cells, metrics)
 
 
 def _cell(thumbnail: Thumbnail | None, lines: Sequence[str], metrics: Metrics) -> Cell:
@@ -157,7 +182,10 @@ def _draw_cell(
     canvas: Canvas, cell: PlacedCell, captioned: CaptionedThumbnail, metrics: Metrics
 ) -> None:
     frame = cell.frame
-    pixels = None if captioned.thumbnail is None else _fitted(captioned.thumbnail, frame)
+    thumbnail = captioned.thumbnail
+    pixels = None
+    if thumbnail is not None and thumbnail.pixels is not None:
+        pixels = _fitted(thumbnail.pixels, frame)
     if pixels is None:
         canvas.crossed_box(frame, EMPTY_FRAME, BACKGROUND, max(1, metrics.font // 8))
     else:
@@ -175,11 +203,8 @@ def _draw_cell(
             top += row.height_px
 
 
-def _fitted(thumbnail: Thumbnail, frame: Box) -> Pixels | None:
-    """Decode a thumbnail at the size that fits its frame; None if the file is damaged."""
-    pixels = thumbnail.decode(max(thumbnail.width / frame.width, thumbnail.height / frame.height))
-    if pixels is None:
-        return None
+def _fitted(pixels: Pixels, frame: Box) -> Pixels:
+    """Resize a thumbnail to fit its frame."""
     height, width = pixels.shape[:2]
     factor = min(frame.width / width, frame.height / height)
     if 1 < factor < MIN_ENLARGEMENT:

@@ -32,7 +32,7 @@ from imagesearch_services.embedding.features.local_features import (
     LocalFeatures,
     extract,
 )
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -38,7 +38,8 @@ from imagesearch_services.embedding.elements.rules import Rules
 from imagesearch_services.embedding.elements.vocabulary import Vocabulary
 from imagesearch_services.embedding.embed.items import PICTURE_ERRORS, Item, validate_thumbnail
 from imagesearch_services.embedding.embed.preparing import clipped_region
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.runtime import Call, Runtime
 
@@ -184,13 +185,16 @@ class ElementFinder:
         dense = None
         if purpose.regional_space:
             dense = self._regional.dense(purpose.regional_space, for_query=purpose.for_query)
-        file = await self._runtime.read_header(item.content)
+        file = await call.open(item.content)
         working_pixels = WORKING_PIXELS + (dense.input_pixels if dense else 0)
-        async with call.admit(file.pixels + working_pixels) as grant:
+        async with call.admit(file.budget_pixels + working_pixels) as grant:
             with stopwatch.step("decode"):
-                opened = await call.lane_for(file).run(
-                    _open_picture, file, item, field_prefix, purpose, dense
-                )
+                picture = await call.decode(file, _max_reduction(file, item, purpose))
+                box = Box(0, 0, picture.width, picture.height)
+                if item.regions:
+                    box = clipped_region(item.regions[0], picture, f"{field_prefix}regions[0]")
+                opened = await call.lane_for(file).run(_prepare, file, picture, box, purpose, dense)
+                del picture
             grant.shrink_to(working_pixels)
             async with task_group() as tasks:
                 inference = tasks.create_task(self._describe_regions(opened, stopwatch))
@@ -248,23 +252,22 @@ class _Opened:
     dense: DenseView | None
 
 
-def _open_picture(
-    file: PictureFile, item: Item, field_prefix: str, purpose: Purpose, dense: DenseModel | None
+def _prepare(
+    file: OpenedFile,
+    picture: Picture,
+    box: Box,
+    purpose: Purpose,
+    dense: DenseModel | None,
 ) -> _Opened:
-    """Decode a picture and resize its region for description.
+    """Resize the region of a picture for description.
 
     Args:
         file: the picture file.
-        item: item with at most one region.
-        field_prefix: prefix of the request fields that errors name.
+        picture: the decoded picture.
+        box: region to describe.
         purpose: options of the extraction.
         dense: model of the regional features.
     """
-    reduction = _max_reduction(file, item, purpose)
-    picture = file.decode(reduction)
-    box = Box(0, 0, picture.width, picture.height)
-    if item.regions:
-        box = clipped_region(item.regions[0], picture, f"{field_prefix}regions[0]")
     thumbnail_px = purpose.thumbnail_max_side_px
     return _Opened(
         file.describe(picture),
@@ -274,7 +277,7 @@ def _open_picture(
     )
 
 
-def _max_reduction(file: PictureFile, item: Item, purpose: Purpose) -> float:
+def _max_reduction(file: OpenedFile, item: Item, purpose: Purpose) -> float:
     """Return the factor by which decoding may divide the sides of a picture.
 
     Regions are clipped in both orientations, since the EXIF orientation is not known yet.

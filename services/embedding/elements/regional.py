@@ -20,7 +20,7 @@ from imagesearch_services.common.types import Box
 from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.inference.windows import Windows
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import preprocess
 
 Floats = npt.NDArray[np.float32]

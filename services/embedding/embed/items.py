@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from imagesearch_services.common.errors import Reason, field_error, missing_field
 from imagesearch_services.common.types import Box, Category, PictureInfo, Subject
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
 from imagesearch_services.embedding.pictures.thumbnails import MAX_SIDE_PX, MIN_SIDE_PX
 
 MAX_ITEMS = 100
@@ -26,6 +26,7 @@ PICTURE_ERRORS = {
     Reason.IMAGE_TRUNCATED,
     Reason.IMAGE_TOO_LARGE,
     Reason.IMAGE_TOO_SMALL,
+    Reason.IMAGE_TOO_COSTLY,
     Reason.REGION_INVALID,
 }
 """Reasons of the errors that concern one picture of a call; the other pictures are processed."""
@@ -47,7 +48,7 @@ class Item:
     picture."""
     category: Category | None = None
     """Category of the subject to embed, if such a subject is found; None: the main subject."""
-    file: PictureFile | None = None
+    file: OpenedFile | None = None
     """The file with its header already read; None: the header is read from `content`."""
 
 

@@ -1,4 +1,4 @@
-"""Processes the pictures of one call: read the header, decode, preprocess, infer, describe."""
+"""Processes the pictures of one call: open, decode, preprocess, infer, describe."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from imagesearch_services.embedding.embed.preparing import (
     Prepared,
     describe,
     prepare,
+    reduction,
 )
 from imagesearch_services.embedding.embed.subject_preparing import (
     MAX_SUBJECTS,
@@ -29,6 +30,7 @@ from imagesearch_services.embedding.embed.subject_preparing import (
 from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.inference.stacking import Inputs, Rows, Stacker
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.runtime import Runtime
 
 MAX_PARSED_PARTS = 3
@@ -92,7 +94,6 @@ class _Pipeline:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._plan = plan
-        self._runtime = runtime
         self._call = runtime.start_call()
         self._stopwatch = stopwatch
         models = [model_input.model for model_input in plan.inputs]
@@ -111,10 +112,14 @@ class _Pipeline:
     async def _process(self, field_prefix: str, item: Item) -> Processed:
         if not item.content:
             raise missing_field(f"{field_prefix}image.content")
-        file = item.file or await self._runtime.read_header(item.content)
+        file = item.file or await self._call.open(item.content)
         input_pixels = self._input_pixels(item)
-        async with self._call.admit(file.pixels + input_pixels) as grant:
-            prepared = await self._prepare(ItemFile(item, file, field_prefix))
+        async with self._call.admit(file.budget_pixels + input_pixels) as grant:
+            source = ItemFile(item, file, field_prefix)
+            with self._stopwatch.step("decode"):
+                picture = await self._call.decode(file, reduction(source, self._plan))
+            grant.shrink_to(file.pixels + input_pixels)
+            prepared = await self._prepare(source, picture)
 
             async def describe_picture() -> Described:
                 described = await self._call.lane_for(file).run(
@@ -145,16 +150,18 @@ class _Pipeline:
             pixels += MAX_PARSED_PARTS * self._plan.parser.input.pixels
         return pixels
 
-    async def _prepare(self, source: ItemFile) -> Prepared:
+    async def _prepare(self, source: ItemFile, picture: Picture) -> Prepared:
         plan, item = self._plan, source.item
         if plan.parser is not None and item.subject_detection:
-            return await self._prepare_subjects(source, plan.parser)
+            return await self._prepare_subjects(source, picture, plan.parser)
         lane = self._call.long if item.max_proposed_regions else self._call.lane_for(source.file)
-        return await lane.run(prepare, source, plan, self._stopwatch)
+        return await lane.run(prepare, source, picture, plan, self._stopwatch)
 
-    async def _prepare_subjects(self, source: ItemFile, parser: Model) -> Prepared:
+    async def _prepare_subjects(
+        self, source: ItemFile, picture: Picture, parser: Model
+    ) -> Prepared:
         plan, stopwatch, lane = self._plan, self._stopwatch, self._call.lane_for(source.file)
-        opened = await lane.run(open_for_parser, source, plan, parser, stopwatch)
+        opened = await lane.run(open_for_parser, source, picture, parser, stopwatch)
         with stopwatch.step("find_subjects"):
             parts = await self._parse(parser, [opened.within], opened.parser_input)
             boxes, inputs = await lane.run(second_pass_inputs, opened, parts[0], parser)

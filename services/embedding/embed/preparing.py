@@ -1,4 +1,4 @@
-"""Steps for one picture that run in threads: decode, choose regions, preprocess, describe."""
+"""Steps for one picture that run in threads: choose regions, preprocess, describe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from imagesearch_services.embedding.embed.regions import propose_regions
 from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.spaces import ModelInput
 from imagesearch_services.embedding.inference.stacking import Inputs
-from imagesearch_services.embedding.pictures.picture_file import Picture, PictureFile
+from imagesearch_services.embedding.pictures.opened_file import OpenedFile
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import harmless_reduction, preprocess
 from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 from imagesearch_services.embedding.subjects.finding import FoundSubject, box_colors, subject_colors
@@ -31,7 +32,7 @@ class ItemFile:
     """An item whose header was read."""
 
     item: Item
-    file: PictureFile
+    file: OpenedFile
     field_prefix: str
     """Prefix of the item's request fields in errors."""
 
@@ -81,13 +82,12 @@ class Described:
     """Colors of each subject."""
 
 
-def prepare(source: ItemFile, plan: Plan, stopwatch: Stopwatch) -> Prepared:
-    """Decode a picture, choose its regions and make their model inputs.
+def prepare(source: ItemFile, picture: Picture, plan: Plan, stopwatch: Stopwatch) -> Prepared:
+    """Choose the regions of a picture and make their model inputs.
 
     Raises:
-        ServiceError: IMAGE_UNREADABLE, IMAGE_TRUNCATED or REGION_INVALID.
+        ServiceError: REGION_INVALID.
     """
-    picture = decode(source, plan, stopwatch)
     boxes = requested_regions(source, picture)
     sources = [""] * len(boxes)
     if source.item.max_proposed_regions:
@@ -96,7 +96,7 @@ def prepare(source: ItemFile, plan: Plan, stopwatch: Stopwatch) -> Prepared:
     return Prepared(picture, boxes, sources, make_inputs(picture, boxes, plan, stopwatch))
 
 
-def describe(file: PictureFile, prepared: Prepared, plan: Plan) -> Described:
+def describe(file: OpenedFile, prepared: Prepared, plan: Plan) -> Described:
     """Measure a picture, name its colors and make its thumbnail."""
     picture = prepared.picture
     jpeg = b""
@@ -109,12 +109,6 @@ def describe(file: PictureFile, prepared: Prepared, plan: Plan) -> Described:
         return Described(file.describe(picture), jpeg, subject_colors=subjects)
     regions = [box_colors(picture, box) for box in prepared.boxes]
     return Described(file.describe(picture), jpeg, region_colors=regions)
-
-
-def decode(source: ItemFile, plan: Plan, stopwatch: Stopwatch) -> Picture:
-    """Decode a picture at the lowest resolution that its regions and models allow."""
-    with stopwatch.step("decode"):
-        return source.file.decode(_reduction(source.file, source.item, plan))
 
 
 def requested_regions(source: ItemFile, picture: Picture) -> list[Box]:
@@ -168,23 +162,24 @@ def _with_margin(box: Box, margin: float, picture: Picture) -> Box:
     return box.grown(margin).clipped(picture.width, picture.height) or box
 
 
-def _reduction(file: PictureFile, item: Item, plan: Plan) -> float:
+def reduction(source: ItemFile, plan: Plan) -> float:
     """Return the maximum factor by which decoding may divide the sides.
 
     The factor suits both orientations, since the EXIF orientation is not known yet.
     """
+    file, item = source.file, source.item
     long_side_px = max(file.width, file.height)
     if item.max_proposed_regions or item.subject_detection:
-        reduction = long_side_px / ANALYSIS_SIDE_PX
+        factor = long_side_px / ANALYSIS_SIDE_PX
     else:
         specs = [model_input.model.input for model_input in plan.inputs]
-        reduction = min(
+        factor = min(
             harmless_reduction(width, height, _inside(item.regions, width, height), specs)
             for width, height in ((file.width, file.height), (file.height, file.width))
         )
     if plan.thumbnail_max_side_px:
-        reduction = min(reduction, long_side_px / plan.thumbnail_max_side_px)
-    return reduction
+        factor = min(factor, long_side_px / plan.thumbnail_max_side_px)
+    return factor
 
 
 def _inside(regions: Sequence[Box], width: int, height: int) -> list[Box]:

@@ -77,7 +77,7 @@ class QuerySession:
         if self._file is None:
             if not content:
                 raise missing_field("image.content")
-            self._file = await self._runtime.read_reusable_header(content)
+            self._file = ReusableFile(await self._runtime.start_call().open(content))
         elif content:
             raise field_error("image", "must be sent only in the first request of the stream")
         return self._file

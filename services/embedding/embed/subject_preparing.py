@@ -1,4 +1,4 @@
-"""Steps in threads for a picture whose subject is embedded: open, find subjects, choose one."""
+"""Steps in threads for a picture whose subject is embedded: find subjects, choose one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from imagesearch_services.embedding.embed.preparing import (
     ItemFile,
     Plan,
     Prepared,
-    decode,
     make_inputs,
     requested_regions,
 )
 from imagesearch_services.embedding.inference.models import Model
 from imagesearch_services.embedding.inference.stacking import Inputs
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import preprocess
 from imagesearch_services.embedding.subjects.finding import find_subjects, second_pass_boxes
 
@@ -53,13 +52,14 @@ class ParsedPart:
     """Outputs of the parser by name, without the batch dimension."""
 
 
-def open_for_parser(source: ItemFile, plan: Plan, parser: Model, stopwatch: Stopwatch) -> Opened:
-    """Decode a picture and preprocess the region to search for the parser.
+def open_for_parser(
+    source: ItemFile, picture: Picture, parser: Model, stopwatch: Stopwatch
+) -> Opened:
+    """Preprocess the region of a picture to search for the parser.
 
     Raises:
-        ServiceError: IMAGE_UNREADABLE, IMAGE_TRUNCATED or REGION_INVALID.
+        ServiceError: REGION_INVALID.
     """
-    picture = decode(source, plan, stopwatch)
     within = requested_regions(source, picture)[0]
     with stopwatch.step("preprocess"):
         parser_input = preprocess(picture, [within], parser.input)

@@ -13,7 +13,6 @@ from typing import Literal
 
 from PIL import (
     AvifImagePlugin,
-    BmpImagePlugin,
     GifImagePlugin,
     ImageFile,
     JpegImagePlugin,
@@ -21,6 +20,8 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+
+from imagesearch_services.embedding.pictures import bmp
 
 NAMES = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 """Names of the supported formats, for error messages."""
@@ -196,7 +197,7 @@ FORMATS = (
     Format(
         "image/bmp",
         lambda content: content[:2] == b"BM",
-        BmpImagePlugin.BmpImageFile,
+        bmp.BmpFile,
         _is_bmp_truncated,
     ),
     Format(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 
 LETTERBOX_COLOR = (124, 116, 104)
 """Color around a letterboxed region: the mean color of ImageNet, which is neutral to the models."""

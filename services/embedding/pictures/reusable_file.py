@@ -1,12 +1,13 @@
-"""Reads a picture file for several steps of a call, and decodes it once if possible."""
+"""A picture file for several steps of a call, which is decoded once if possible."""
 
 from __future__ import annotations
 
 from imagesearch_services.common.types import PictureInfo
-from imagesearch_services.embedding.pictures.picture_file import REDUCTIONS, Picture, PictureFile
+from imagesearch_services.embedding.pictures.opened_file import Decoder, OpenedFile
+from imagesearch_services.embedding.pictures.picture import REDUCTIONS, Picture
 
 
-class ReusableFile(PictureFile):
+class ReusableFile(OpenedFile):
     """A picture file that keeps its decoded picture until `drop_picture` is called.
 
     A JPEG is decoded at the lowest resolution that a step allows. A later step that needs a higher
@@ -14,10 +15,15 @@ class ReusableFile(PictureFile):
     down the first step, which often is the only step.
     """
 
-    def __init__(self, content: bytes) -> None:
-        """Read the header, see `PictureFile`."""
-        super().__init__(content)
-        self._is_decoded = False
+    def __init__(self, file: OpenedFile) -> None:
+        super().__init__(
+            content=file.content,
+            media_type=file.media_type,
+            width=file.width,
+            height=file.height,
+            is_sideways=file.is_sideways,
+            decoding_bytes=file.decoding_bytes,
+        )
         self._picture: Picture | None = None
         self._info: PictureInfo | None = None
 
@@ -28,18 +34,14 @@ class ReusableFile(PictureFile):
             return 0
         return self._picture.image.width * self._picture.image.height
 
-    def decode(self, reduction: float = 1.0) -> Picture:
+    async def decode(self, decoder: Decoder, reduction: float = 1.0) -> Picture:
         """Return the picture at a resolution that the reduction allows.
 
-        May be called several times, but not by two threads at once. See `PictureFile.decode`.
+        May be called several times, but not by two tasks at once. See `Decoder.decode`.
         """
-        if self._picture is not None and _is_sufficient(self._picture, reduction):
-            return self._picture
-        self._picture = None
-        if self._is_decoded:
-            self._image = self._open()
-        self._is_decoded = True
-        self._picture = super().decode(reduction)
+        if self._picture is None or not _is_sufficient(self._picture, reduction):
+            self._picture = None
+            self._picture = await super().decode(decoder, reduction)
         return self._picture
 
     def describe(self, picture: Picture) -> PictureInfo:

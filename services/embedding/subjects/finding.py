@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from imagesearch_services.common.types import Box, Category, Color
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, letterboxed
 from imagesearch_services.embedding.subjects.clothing import (
     CATEGORY_CLASSES,

@@ -13,13 +13,16 @@ import cv2
 from imagesearch_services import embedding
 from imagesearch_services.embedding.comparison.alignment import align
 from imagesearch_services.embedding.comparison.judging import (
+    ComparedPicture,
     Vectors,
     alignment_measures,
     embedding_measures,
+    max_reduction,
     overlap_inputs,
     read_picture,
 )
 from imagesearch_services.embedding.inference.background import load_backgrounds
+from imagesearch_services.embedding.pictures.description import describe_file
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.models.common.embedder import COPY_MODEL, SPECS, VERSION, Embedder
 from imagesearch_services.models.comparison.pairs import FOLDER, Pair
@@ -52,9 +55,7 @@ class Measurer:
         self._background = load_backgrounds()[f"{COPY_MODEL}@{VERSION}"]
 
     def measure(self, pair: Pair) -> Measured:
-        first, second = (
-            read_picture(PictureFile(path.read_bytes())) for path in (pair.first, pair.second)
-        )
+        first, second = (_read(path) for path in (pair.first, pair.second))
         aligned = align(first.view, second.view)
         spec = SPECS[COPY_MODEL]
         vectors = Vectors(
@@ -102,3 +103,9 @@ def fingerprint(sources: Iterable[str]) -> str:
     folder = Path(str(embedding.__file__)).parent
     content = b"".join((folder / source).read_bytes() for source in sources)
     return hashlib.sha256(content).hexdigest()[:8]
+
+
+def _read(path: Path) -> ComparedPicture:
+    file = PictureFile(path.read_bytes())
+    decoded = file.decode(max_reduction(file.width, file.height))
+    return read_picture(describe_file(file.content, file.media_type, decoded), decoded)

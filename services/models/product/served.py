@@ -11,7 +11,7 @@ import onnxruntime
 from PIL import Image
 
 from imagesearch_services.common.types import Box, Category
-from imagesearch_services.embedding.pictures.picture_file import Picture as Shown
+from imagesearch_services.embedding.pictures.picture import Picture as Shown
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize
 from imagesearch_services.embedding.subjects.clothing import (
     MIN_SCORES,

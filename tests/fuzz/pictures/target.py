@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.embedding.pictures.description import describe_file
 from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.pictures.thumbnails import thumbnail
 
@@ -39,7 +40,7 @@ def try_picture(content: bytes, random_: random.Random) -> str:
             raise WrongAnswerError(f"{picture.image.mode} {picture.image.size}")
         if sorted(shown) != sorted((picture.width, picture.height)):
             raise WrongAnswerError(f"shown {shown}, decoded {picture.width} × {picture.height}")
-        file.describe(picture)
+        describe_file(content, file.media_type, picture)
         thumbnail(picture.image, THUMBNAIL_SIDE_PX)
     except ServiceError as refusal:
         if refusal.reason not in EXPECTED:

@@ -14,7 +14,7 @@ from imagesearch.embedding.v1 import embedding_service_pb2 as pb
 from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
-from imagesearch_services.embedding.pictures.picture_file import MAX_PIXELS
+from imagesearch_services.embedding.pictures.limits import MAX_PIXELS
 from tests.integration.embedding.harness import SERVING, Client, running_embedding
 from tests.pictures import encoded, photo, png_header
 

@@ -23,6 +23,7 @@ from imagesearch.type.v1 import picture_pb2
 from imagesearch_services.common.context import begin_call
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.status import from_rpc_error
+from imagesearch_services.embedding.cage.cage import Cage
 from imagesearch_services.embedding.elements import vocabulary
 from imagesearch_services.embedding.embed.embedder import Embedder
 from imagesearch_services.embedding.embed.items import Item
@@ -81,9 +82,11 @@ async def domain(triton: TritonProcess) -> AsyncIterator[Domain]:
     client = TritonClient(triton.ports.grpc_address, infer_timeout_s=10)
     registry = ModelRegistry(client, watch_interval_s=1, probe_interval_s=30)
     await registry.refresh()
-    runtime = Runtime(workers=2, pixel_budget=50_000_000, overload_retry_s=0.25)
+    cage = Cage(workers=2, overload_retry_s=0.25)
+    runtime = Runtime(workers=2, pixel_budget=50_000_000, overload_retry_s=0.25, decoder=cage)
     yield Domain(client, runtime, Embedder(runtime, registry, {}))
     runtime.close()
+    cage.close()
     await client.close()
 
 

@@ -12,6 +12,7 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.comparison.comparing import Comparer
 from imagesearch_services.embedding.inference.registry import ModelRegistry
 from imagesearch_services.embedding.runtime import Runtime
+from tests.decoding import InProcessDecoder
 
 
 class FakeRegistry:
@@ -22,7 +23,9 @@ class FakeRegistry:
 
 
 async def test_an_unreadable_picture_is_refused_while_all_threads_are_busy() -> None:
-    runtime = Runtime(workers=1, pixel_budget=50_000_000, overload_retry_s=0.5)
+    runtime = Runtime(
+        workers=1, pixel_budget=50_000_000, overload_retry_s=0.5, decoder=InProcessDecoder()
+    )
     comparer = Comparer(runtime, cast("ModelRegistry", FakeRegistry()), {})
     done = threading.Event()
     call = runtime.start_call()

@@ -12,12 +12,15 @@ from PIL import Image, ImageEnhance, ImageOps
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.comparison.copies import CopyChecker
 from imagesearch_services.embedding.runtime import Runtime
+from tests.decoding import InProcessDecoder
 from tests.pictures import encoded, photo, png_header
 
 
 @pytest_asyncio.fixture
 async def checker() -> AsyncIterator[CopyChecker]:
-    runtime = Runtime(workers=2, pixel_budget=10_000_000, overload_retry_s=0.5)
+    runtime = Runtime(
+        workers=2, pixel_budget=10_000_000, overload_retry_s=0.5, decoder=InProcessDecoder()
+    )
     yield CopyChecker(runtime)
     runtime.close()
 
@@ -107,7 +110,9 @@ async def test_a_call_without_pairs_or_with_more_than_a_hundred_pictures_is_refu
 
 
 async def test_a_call_over_the_pixel_budget_is_refused_with_a_retry_delay() -> None:
-    runtime = Runtime(workers=1, pixel_budget=320 * 240, overload_retry_s=0.25)
+    runtime = Runtime(
+        workers=1, pixel_budget=320 * 240, overload_retry_s=0.25, decoder=InProcessDecoder()
+    )
     checker = CopyChecker(runtime)
     pictures = [encoded(photo(seed)) for seed in range(2)]
     first = asyncio.create_task(checker.check(pictures, [(0, 1)]))

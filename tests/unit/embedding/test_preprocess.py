@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from imagesearch_services.common.types import Box
-from imagesearch_services.embedding.pictures.picture_file import Picture, PictureFile
+from imagesearch_services.embedding.pictures.picture import Picture
+from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.pictures.preprocess import (
     LETTERBOX_COLOR,
     InputSpec,

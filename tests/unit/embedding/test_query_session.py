@@ -14,14 +14,16 @@ from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.embed.embedder import Embedded, Embedder
 from imagesearch_services.embedding.embed.items import EmbeddedPicture, Item
 from imagesearch_services.embedding.embed.query_session import QuerySession
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.reusable_file import ReusableFile
 from imagesearch_services.embedding.runtime import Runtime
+from tests.decoding import InProcessDecoder, opened
 from tests.pictures import encoded, photo
 
 SMALL = encoded(photo(1, (320, 240)), "JPEG")
 LARGE = encoded(photo(1, (1600, 1200)), "JPEG")
 SPACES = ("copies@1",)
+DECODER = InProcessDecoder()
 
 
 @dataclass
@@ -36,14 +38,17 @@ class FakeEmbedder:
         assert tuple(spaces) == SPACES
         (item,) = items
         assert item.file is not None
-        picture = item.file.decode(self.reductions[len(self.decoded)])
+        reduction = self.reductions[len(self.decoded)]
+        picture = await item.file.decode(DECODER, reduction)
         self.decoded.append(picture)
         return Embedded([self.error or EmbeddedPicture(item.file.describe(picture), ())], [], [])
 
 
 @pytest_asyncio.fixture
 async def runtime() -> AsyncIterator[Runtime]:
-    runtime = Runtime(workers=1, pixel_budget=1_000_000, overload_retry_s=0.5)
+    runtime = Runtime(
+        workers=1, pixel_budget=1_000_000, overload_retry_s=0.5, decoder=InProcessDecoder()
+    )
     yield runtime
     runtime.close()
 
@@ -61,34 +66,35 @@ def held_pixels(runtime: Runtime) -> int:
     return runtime.budget.pixels - runtime.budget.free
 
 
-def test_a_picture_is_decoded_once_at_one_resolution() -> None:
-    file = ReusableFile(LARGE)
-    half = file.decode(2.5)
+async def test_a_picture_is_decoded_once_at_one_resolution() -> None:
+    file = ReusableFile(opened(LARGE))
+    half = await file.decode(DECODER, 2.5)
     assert half.image.size == (800, 600)
-    assert file.decode(2.0) is half
+    assert await file.decode(DECODER, 2.0) is half
     assert file.kept_pixels == 800 * 600
 
 
-def test_a_picture_is_decoded_again_at_a_higher_resolution_and_kept() -> None:
-    file = ReusableFile(LARGE)
-    first = file.describe(file.decode(2.0))
-    full = file.decode(1.0)
+async def test_a_picture_is_decoded_again_at_a_higher_resolution_and_kept() -> None:
+    file = ReusableFile(opened(LARGE))
+    first = file.describe(await file.decode(DECODER, 2.0))
+    full = await file.decode(DECODER, 1.0)
     assert full.image.size == (1600, 1200)
-    assert file.decode(2.0) is full
+    assert await file.decode(DECODER, 2.0) is full
     assert file.describe(full) is first
 
 
-def test_a_dropped_picture_is_decoded_again() -> None:
-    file = ReusableFile(SMALL)
-    first = file.decode()
+async def test_a_dropped_picture_is_decoded_again() -> None:
+    file = ReusableFile(opened(SMALL))
+    first = await file.decode(DECODER)
     file.drop_picture()
     assert file.kept_pixels == 0
-    assert file.decode().image.tobytes() == first.image.tobytes()
+    again = await file.decode(DECODER)
+    assert again.image.tobytes() == first.image.tobytes()
 
 
-def test_a_format_without_reduced_decoding_is_decoded_once() -> None:
-    file = ReusableFile(encoded(photo(1, (1600, 1200)), "PNG"))
-    assert file.decode(2.0) is file.decode(1.0)
+async def test_a_format_without_reduced_decoding_is_decoded_once() -> None:
+    file = ReusableFile(opened(encoded(photo(1, (1600, 1200)), "PNG")))
+    assert await file.decode(DECODER, 2.0) is await file.decode(DECODER, 1.0)
 
 
 async def test_two_steps_share_the_decoded_picture(runtime: Runtime) -> None:

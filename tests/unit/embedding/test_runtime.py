@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
 from imagesearch_services.embedding.runtime import LARGE_PICTURE_PX, TASKS_PER_THREAD, Lane, Runtime
+from tests.decoding import InProcessDecoder, opened
 from tests.pictures import encoded, photo, png_header
 
 TIMEOUT_S = 10
@@ -20,7 +20,9 @@ TIMEOUT_S = 10
 
 @pytest_asyncio.fixture
 async def runtime() -> AsyncIterator[Runtime]:
-    runtime = Runtime(workers=1, pixel_budget=1_000_000, overload_retry_s=0.5)
+    runtime = Runtime(
+        workers=1, pixel_budget=1_000_000, overload_retry_s=0.5, decoder=InProcessDecoder()
+    )
     yield runtime
     runtime.close()
 
@@ -61,10 +63,10 @@ async def test_a_long_task_does_not_wait_for_short_tasks(runtime: Runtime) -> No
 async def test_a_header_is_read_while_all_other_threads_are_busy(runtime: Runtime) -> None:
     call = runtime.start_call()
     async with blocked(call.short, call.long), asyncio.timeout(TIMEOUT_S):
-        file = await runtime.read_header(encoded(photo(1, (320, 200))))
+        file = await call.open(encoded(photo(1, (320, 200))))
         assert (file.width, file.height) == (320, 200)
         with pytest.raises(ServiceError) as caught:
-            await runtime.read_header(b"not a picture")
+            await call.open(b"not a picture")
         assert caught.value.reason is Reason.IMAGE_UNREADABLE
 
 
@@ -83,8 +85,8 @@ async def test_a_call_with_many_tasks_does_not_starve_other_calls(runtime: Runti
 async def test_large_pictures_take_the_long_lane(runtime: Runtime) -> None:
     call = runtime.start_call()
     side_px = int(LARGE_PICTURE_PX**0.5)
-    assert call.lane_for(PictureFile(png_header(side_px, side_px))) is call.short
-    assert call.lane_for(PictureFile(png_header(2 * side_px, side_px))) is call.long
+    assert call.lane_for(opened(png_header(side_px, side_px))) is call.short
+    assert call.lane_for(opened(png_header(2 * side_px, side_px))) is call.long
 
 
 async def test_calls_share_the_pixel_budget(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from imagesearch_services.common.types import Box, Category
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from imagesearch_services.embedding.pictures.preprocess import InputSpec, Resize, letterboxed
 from imagesearch_services.embedding.subjects.clothing import find_garments
 from imagesearch_services.embedding.subjects.colors import (

@@ -15,6 +15,7 @@ from PIL import Image
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.drawing.drawer import Drawer, Request, ThumbnailFile
 from imagesearch_services.embedding.runtime import Runtime
+from tests.decoding import InProcessDecoder
 from tests.pictures import photo
 
 RED, BLUE = (230, 20, 20), (20, 20, 230)
@@ -31,7 +32,9 @@ PICTURE = encoded(photo(0, (200, 150)))
 
 @asynccontextmanager
 async def drawing(pixels: int = 50_000_000) -> AsyncIterator[tuple[Drawer, Runtime]]:
-    runtime = Runtime(workers=1, pixel_budget=pixels, overload_retry_s=0.5)
+    runtime = Runtime(
+        workers=1, pixel_budget=pixels, overload_retry_s=0.5, decoder=InProcessDecoder()
+    )
     try:
         yield Drawer(runtime), runtime
     finally:

@@ -21,7 +21,7 @@ from imagesearch_services.embedding.drawing.rendering import (
     Thumbnail,
     render,
 )
-from imagesearch_services.embedding.pictures.picture_file import Picture
+from imagesearch_services.embedding.pictures.picture import Picture
 from tests.pictures import photo
 
 Point = tuple[float, float]
@@ -38,7 +38,7 @@ def box(x_min: float, y_min: float, x_max: float, y_max: float) -> list[Point]:
 
 
 def thumbnail(pixels: Pixels) -> Thumbnail:
-    return Thumbnail(pixels.shape[1], pixels.shape[0], lambda _: pixels)
+    return Thumbnail(pixels.shape[1], pixels.shape[0], pixels)
 
 
 def along(points: Sequence[Point], factor: float) -> list[tuple[int, int]]:

@@ -1,0 +1,1 @@
+"""Decodes untrusted pictures in worker processes that are limited, killed and replaced."""

@@ -1,0 +1,62 @@
+"""Limits of picture files, and the errors for files that exceed them."""
+
+from __future__ import annotations
+
+from imagesearch_services.common.errors import Reason, ServiceError
+
+MAX_BYTES = 10 * 1024 * 1024
+"""Maximum size of a picture file, in bytes."""
+MAX_PIXELS = 50_000_000
+"""Maximum pixels of a picture."""
+MIN_SIDE_PX = 16
+"""Minimum shorter side of a picture, in pixels."""
+
+
+def check_bytes(size: int) -> None:
+    """Check the size of a file.
+
+    Raises:
+        ServiceError: IMAGE_TOO_LARGE.
+    """
+    if size > MAX_BYTES:
+        raise too_large(size, MAX_BYTES, "bytes")
+
+
+def check_size(width: int, height: int) -> None:
+    """Check the size of a picture, in pixels.
+
+    Raises:
+        ServiceError: IMAGE_TOO_LARGE, IMAGE_TOO_SMALL.
+    """
+    if width * height > MAX_PIXELS:
+        raise too_large(width * height, MAX_PIXELS, "pixels")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ServiceError(
+            Reason.IMAGE_TOO_SMALL,
+            f"the picture has {width} × {height} pixels; "
+            f"its shorter side must have at least {MIN_SIDE_PX} pixels",
+            metadata={
+                "limit": str(MIN_SIDE_PX),
+                "actual": str(min(width, height)),
+                "unit": "pixels",
+            },
+        )
+
+
+def too_large(actual: int, limit: int, unit: str) -> ServiceError:
+    """Return the error for a picture with more bytes or pixels than the limit."""
+    return ServiceError(
+        Reason.IMAGE_TOO_LARGE,
+        f"the picture has {actual:,} {unit}; the maximum is {limit:,}",
+        metadata={"limit": str(limit), "actual": str(actual), "unit": unit},
+    )
+
+
+def too_costly(message: str, limit: str, unit: str) -> ServiceError:
+    """Return the error for a picture that costs more to decode than a picture of its size may."""
+    return ServiceError(Reason.IMAGE_TOO_COSTLY, message, metadata={"limit": limit, "unit": unit})
+
+
+def unreadable(message: str) -> ServiceError:
+    """Return the error for a file that is damaged or no picture."""
+    return ServiceError(Reason.IMAGE_UNREADABLE, message)
