@@ -7,7 +7,7 @@ import sys
 
 from imagesearch_services.catalog.app import build
 from imagesearch_services.catalog.settings import Settings
-from imagesearch_services.catalog.storage import FolderLockedError
+from imagesearch_services.catalog.storage import FolderLockedError, NewerFormatError
 from imagesearch_services.catalog.thumbnails.installation import ForeignStoreError
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import ServiceError
@@ -25,7 +25,7 @@ def main() -> int:
     except ForeignStoreError as error:
         sys.stderr.write(f"imagesearch catalog: IMAGESEARCH_CATALOG_BLOB_STORE: {error}\n")
         return 2
-    except (SettingsError, FolderLockedError) as error:
+    except (SettingsError, FolderLockedError, NewerFormatError) as error:
         sys.stderr.write(f"imagesearch catalog: {error}\n")
         return 2
     except ServiceError as error:

@@ -9,6 +9,7 @@ from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.entry.entries import Entries
 from imagesearch_services.catalog.entry.puts import Puts
 from imagesearch_services.catalog.library.libraries import Libraries
+from imagesearch_services.catalog.library.records import open_metadata
 from imagesearch_services.catalog.paging import PageTokens
 from imagesearch_services.catalog.queries import Queries
 from imagesearch_services.catalog.rejections import Rejections
@@ -22,7 +23,7 @@ from imagesearch_services.catalog.thumbnails.store import ThumbnailStore
 from imagesearch_services.catalog.thumbnails.sweep import Sweeper
 from imagesearch_services.catalog.token_key import TokenKey
 from imagesearch_services.common.call_bound import CallBound
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
 from imagesearch_services.common.server import Service
 
@@ -42,6 +43,7 @@ async def build(
     Raises:
         FolderLockedError: another process uses the data folder.
         ForeignStoreError: the blob store belongs to another installation.
+        NewerFormatError: a later version wrote the stored data.
         ServiceError: STORAGE_UNAVAILABLE.
     """
     storage = storage or open_storage(settings)
@@ -60,9 +62,9 @@ async def build(
         max_tag_names=settings.max_tag_names,
     )
     thumbnail_store = ThumbnailStore(blobs)
-    sweeper = installation = None
+    installation = Installation(storage, blobs)
+    sweeper = None
     if blobs is not None:
-        installation = Installation(storage, blobs)
         sweeper = Sweeper(
             blobs,
             storage,
@@ -74,9 +76,9 @@ async def build(
         thumbnail_store.on_orphans = sweeper.schedule_retry
         libraries.on_removed = sweeper.remove_library
     try:
+        await open_metadata(storage)
+        await _claim(installation)
         await libraries.start()
-        if installation is not None:
-            await _claim(installation)
     except BaseException:
         await storage.close()
         raise
@@ -127,8 +129,13 @@ def _domain(
 
 
 async def _claim(installation: Installation) -> None:
-    """Refuse the store of another installation; tolerate a store that does not answer yet."""
+    """Refuse the data of a later version and the blob store of another installation.
+
+    A store that does not answer yet is tolerated. Nothing has been changed or deleted before.
+    """
     try:
         await installation.claim()
     except ServiceError as error:
+        if error.reason is not Reason.BLOB_STORE_UNAVAILABLE:
+            raise
         logger().warning("blob_store.owner_unknown", error=error.message)

@@ -31,6 +31,24 @@ def library_changed(library_id: str) -> ServiceError:
     )
 
 
+def library_damaged(library_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.LIBRARY_DAMAGED,
+        f"stored data of library {library_id} is missing or damaged; "
+        "the operator finds out more with `imagesearch catalog check`",
+        metadata={"library": _library_name(library_id)},
+    )
+
+
+def image_damaged(library_id: str, image_id: str) -> ServiceError:
+    return ServiceError(
+        Reason.IMAGE_DAMAGED,
+        f"the stored entry of image {image_id} is damaged; add the image again with "
+        "allow_overwrite, or delete it",
+        metadata={"image": _image_name(library_id, image_id)},
+    )
+
+
 def library_full(library: Library) -> ServiceError:
     return ServiceError(
         Reason.LIBRARY_FULL,

@@ -41,7 +41,7 @@ NAMES = (
     "library.after_collection",
     # The removal of a library.
     "library.after_deleting",
-    "drop.after_current",
+    "drop.after_rename",
     "drop.after_files",
     "library.after_drop",
     "library.after_pairs",

@@ -97,6 +97,8 @@ class Library:
     """Seconds since 1970 UTC."""
     update_time: float = 0.0
     """Seconds since 1970 UTC."""
+    revision: int = 0
+    """Number of times that the record was written; tells which of two copies is newer."""
     tag_types: Mapping[str, FieldType] = field(default_factory=dict)
     """Types of the tags used so far, by name."""
     attribute_names: frozenset[str] = frozenset()
@@ -120,6 +122,8 @@ class LibraryStats:
     entry_count: int
     unindexed_vector_count: int
     """Vectors that no HNSW graph covers; searches compare them one by one."""
+    damaged: bool = False
+    """Whether the collection is missing or can't be read; the counts are 0 then."""
 
 
 VectorData = bytes | SparseVector

@@ -136,6 +136,7 @@ def library_to_payload(library: Library, state: str) -> Payload:
         "thumbnails_disabled": library.thumbnails_disabled,
         "create_time": library.create_time,
         "update_time": library.update_time,
+        "revision": library.revision,
         # A list, since tag names of callers must not become payload keys of the metadata.
         "tag_types": [[name, kind.value] for name, kind in sorted(library.tag_types.items())],
         "attribute_names": sorted(library.attribute_names),
@@ -156,6 +157,7 @@ def library_from_payload(payload: Payload) -> Library:
         thumbnails_disabled=payload["thumbnails_disabled"],
         create_time=payload["create_time"],
         update_time=payload["update_time"],
+        revision=payload.get("revision", 0),
         tag_types={name: FieldType(kind) for name, kind in payload["tag_types"]},
         attribute_names=frozenset(payload["attribute_names"]),
     )

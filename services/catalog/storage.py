@@ -8,7 +8,7 @@ service.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -123,6 +123,24 @@ class FolderLockedError(Exception):
     """The data folder is in use by another Catalog."""
 
 
+class NewerFormatError(Exception):
+    """A later version wrote the stored data."""
+
+
+class CollectionDamagedError(Exception):
+    """The files of a collection are missing or can't be read."""
+
+
+class FoundCollection(NamedTuple):
+    """A collection that the backend holds, whether or not the metadata names it."""
+
+    name: str
+    problem: str
+    """Why the collection can't be served; empty if nothing is known to be wrong."""
+    record: Payload | None
+    """The copy of its library's record that is kept with the collection; None: none, or damaged."""
+
+
 class Storage(Protocol):
     """Collections on an engine."""
 
@@ -133,12 +151,22 @@ class Storage(Protocol):
     """Maximum concurrent storage calls of one request. It is 1 for an engine that runs calls one
     after another: otherwise other requests would queue behind all calls of this one."""
 
+    damaged_error: Callable[[str], ServiceError]
+    """Returns the error of a call on a damaged collection, whose name is the argument."""
+
     async def start(self) -> None:
         """Open the engine.
 
         Raises:
             FolderLockedError: the data folder is in use.
+            NewerFormatError: a later version wrote the data folder.
         """
+
+    async def read_identity(self) -> str:
+        """Return the id of the installation that is kept beside the metadata; empty: unknown."""
+
+    async def write_identity(self, installation_id: str) -> None:
+        """Keep the id of the installation beside the metadata, if the backend has files."""
 
     async def check(self) -> None:
         """Check that the engine answers.
@@ -158,8 +186,20 @@ class Storage(Protocol):
     async def drop_collection(self, name: str) -> None:
         """Remove a collection and its content, if it exists."""
 
-    async def keep_only(self, names: frozenset[str]) -> None:
-        """Remove all other collections, which a crash left behind, if the backend is exclusive."""
+    async def survey(self) -> list[FoundCollection]:
+        """Return all collections; remove the unfinished copies that a crash left in them."""
+
+    async def set_aside(self, name: str) -> str:
+        """Move a collection out of use without deleting anything; return where it is now.
+
+        Returns an empty string if the backend leaves the collection in its place.
+        """
+
+    async def bring_back(self, name: str) -> bool:
+        """Move a collection that was set aside back into use; return whether there was one."""
+
+    async def write_record(self, name: str, record: Payload) -> None:
+        """Keep a copy of a library's record with its collection, if the backend has files."""
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         """Create the index of a payload field, unless it exists."""
@@ -217,6 +257,11 @@ def merge_hits(hits: Iterable[ScoredPoint], limit: int) -> list[ScoredPoint]:
             break
         best.setdefault(hit.uid, hit)
     return list(best.values())
+
+
+def damaged_error(name: str) -> ServiceError:
+    """Return the error of a call on a damaged collection that belongs to no known library."""
+    return ServiceError(Reason.LIBRARY_DAMAGED, f"the stored data of collection {name} is damaged")
 
 
 def storage_error(message: str = "the storage engine does not answer") -> ServiceError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
 
@@ -30,14 +30,17 @@ from imagesearch_services.catalog.model import FieldType, VectorSpace
 from imagesearch_services.catalog.storage import (
     CollectionStats,
     Fields,
+    FoundCollection,
     Payload,
     Point,
     Record,
     ScoredPoint,
     Search,
+    damaged_error,
     merge_hits,
     storage_error,
 )
+from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 COLLECTION_PREFIX = "imagesearch_"
@@ -59,6 +62,7 @@ class ClusterStorage:
     def __init__(self, settings: ClusterSettings, client: AsyncQdrantClient | None = None) -> None:
         """Use `client`, or a new client of the server at `settings.url`."""
         self._settings = settings
+        self.damaged_error: Callable[[str], ServiceError] = damaged_error
         self._client = client or AsyncQdrantClient(
             url=settings.url,
             grpc_port=settings.grpc_port,
@@ -91,8 +95,34 @@ class ClusterStorage:
         async with _storage_errors():
             await self._client.delete_collection(_collection_name(name))
 
-    async def keep_only(self, names: frozenset[str]) -> None:
+    async def read_identity(self) -> str:
+        """Return nothing: the identity is in the metadata collection only."""
+        return ""
+
+    async def write_identity(self, installation_id: str) -> None:
+        """Do nothing, see `read_identity`."""
+
+    async def survey(self) -> list[FoundCollection]:
+        async with _storage_errors():
+            answer = await self._client.get_collections()
+        return [
+            FoundCollection(collection.name.removeprefix(COLLECTION_PREFIX), "", None)
+            for collection in answer.collections
+            if collection.name.startswith(COLLECTION_PREFIX)
+        ]
+
+    async def set_aside(self, name: str) -> str:
         """Do nothing: other collections may belong to another Catalog."""
+        del name
+        return ""
+
+    async def bring_back(self, name: str) -> bool:
+        """Do nothing, see `set_aside`."""
+        del name
+        return False
+
+    async def write_record(self, name: str, record: Payload) -> None:
+        """Do nothing: the server replicates the metadata collection."""
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         async with _storage_errors():

@@ -14,6 +14,7 @@ from typing import TextIO
 import qdrant_edge as q
 
 from imagesearch_services.catalog.disk import create_folder, sync_folder, sync_tree
+from imagesearch_services.catalog.edge import layout
 from imagesearch_services.catalog.edge.collection import (
     PLACEHOLDER_SPACE,
     Collection,
@@ -21,15 +22,22 @@ from imagesearch_services.catalog.edge.collection import (
 )
 from imagesearch_services.catalog.edge.conversion import index_params
 from imagesearch_services.catalog.edge.counts import read_counts, write_counts
-from imagesearch_services.catalog.edge.files import (
-    CURRENT_FILE,
-    read_generation,
-    write_generation,
+from imagesearch_services.catalog.edge.documents import (
+    DamagedDocumentError,
+    read_document,
+    write_document,
 )
+from imagesearch_services.catalog.edge.files import write_generation
 from imagesearch_services.catalog.edge.settings import EdgeSettings
 from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.model import FieldType, VectorSpace
-from imagesearch_services.catalog.storage import CollectionStats, FolderLockedError
+from imagesearch_services.catalog.storage import (
+    CollectionDamagedError,
+    CollectionStats,
+    FolderLockedError,
+    FoundCollection,
+    Payload,
+)
 
 LOCK_FILE = "lock"
 
@@ -39,6 +47,9 @@ LOCK_POLL_S = 0.05
 MAX_OPEN = 64
 """Maximum open shards. The least recently used shard is closed to make room; reopening it takes a
 tenth of a second. An open shard holds files and threads, and delays the shutdown."""
+
+RESOURCE_ERRORS = (errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC)
+"""Errors of the operating system that do not mean that a shard is damaged."""
 
 COMPACT_DENSE = q.VectorStorageDatatype.Turbo8
 """Data type of compact dense vectors: one byte per component, yet as exact as float16. The error of
@@ -55,6 +66,7 @@ class DataFolder:
 
         Raises:
             FolderLockedError: another process still holds the lock after `lock_wait_s`.
+            NewerFormatError: a later version wrote the data folder.
         """
         self._path = settings.folder
         self._min_free_bytes = settings.min_free_bytes
@@ -62,8 +74,11 @@ class DataFolder:
         self._open: dict[str, Collection] = {}
         # Counts of the collections that were closed to make room and not reopened.
         self._closed_stats: dict[str, CollectionStats] = {}
+        # Why collections could not be opened.
+        self._problems: dict[str, str] = {}
         create_folder(self._path, durable=settings.durable)
         self._lock = _lock(self._path, settings.lock_wait_s)
+        self.read_identity()
 
     def close(self) -> None:
         """Flush and close every shard."""
@@ -72,8 +87,19 @@ class DataFolder:
             self._close(collection)
 
     def collection(self, name: str) -> Collection:
-        """Return a collection, opening it if necessary."""
-        collection = self._open.pop(name, None) or Collection.open(self._path / name, self.policy)
+        """Return a collection, opening it if necessary.
+
+        Raises:
+            CollectionDamagedError: its files are missing or can't be read.
+        """
+        collection = self._open.pop(name, None)
+        if collection is None:
+            try:
+                collection = open_collection(self._path / name, self.policy)
+            except CollectionDamagedError as error:
+                self._problems[name] = str(error)
+                raise
+        self._problems.pop(name, None)
         self._add(name, collection)
         return collection
 
@@ -85,11 +111,15 @@ class DataFolder:
         self, name: str, spaces: Sequence[VectorSpace], indexes: Mapping[str, FieldType]
     ) -> None:
         folder = self._path / name
-        if (folder / CURRENT_FILE).exists():
-            return
-        self.require_space()
         if folder.exists():
-            shutil.rmtree(folder)
+            try:
+                layout.restore_current(folder)
+            except CollectionDamagedError:
+                # What a crash left of a creation, or the rest of a collection that lost its files.
+                self.set_aside(name)
+            else:
+                return
+        self.require_space()
         generation = folder / "0"
         generation.mkdir(parents=True)
         failpoint("create.after_folder")
@@ -107,34 +137,49 @@ class DataFolder:
         self._add(name, Collection(folder, 0, shard, self.policy))
 
     def drop(self, name: str) -> None:
-        self._closed_stats.pop(name, None)
-        collection = self._open.pop(name, None)
-        if collection is not None:
-            collection.close()
-        folder = self._path / name
-        if folder.exists():
-            # Delete CURRENT first: if a crash leaves the rest, the folder is not a collection.
-            (folder / CURRENT_FILE).unlink(missing_ok=True)
-            if self.policy.durable:
-                sync_folder(folder)
-            failpoint("drop.after_current")
-            shutil.rmtree(folder)
+        self._forget(name)
+        if (self._path / name).exists():
+            layout.remove_folder(self._path / name)
             failpoint("drop.after_files")
-            if self.policy.durable:
-                sync_folder(self._path)
 
-    def keep_only(self, names: frozenset[str]) -> None:
-        """Remove all other collections, and the unused generations of the kept collections."""
-        for folder in self._path.iterdir():
-            if not folder.is_dir():
-                continue
-            if folder.name not in names or not (folder / CURRENT_FILE).exists():
-                self.drop(folder.name)
-                continue
-            current = str(read_generation(folder))
-            for generation in folder.iterdir():
-                if generation.is_dir() and generation.name != current:
-                    shutil.rmtree(generation)
+    def set_aside(self, name: str) -> str:
+        """Move a collection to the quarantine; return its new path."""
+        self._forget(name)
+        return layout.set_aside(self._path, name)
+
+    def bring_back(self, name: str) -> bool:
+        return layout.bring_back(self._path, name)
+
+    def survey(self) -> list[FoundCollection]:
+        """Return all collections; remove what a crash left of deletions and of index builds."""
+        for path in self._path.iterdir():
+            if path.name.endswith(layout.REMOVED_SUFFIX):
+                layout.remove_folder(path)
+        paths = [path for path in self._path.iterdir() if layout.is_collection(path)]
+        return [
+            FoundCollection(path.name, self._settle(path), layout.read_record(path))
+            for path in paths
+        ]
+
+    def write_record(self, name: str, record: Payload) -> None:
+        """Keep a copy of a library's record in the folder of its collection."""
+        if (self._path / name).is_dir():
+            write_document(self._path / name / layout.RECORD_FILE, record)
+
+    def read_identity(self) -> str:
+        """Return the id of the installation; empty if the file is missing or damaged.
+
+        Raises:
+            NewerFormatError: a later version wrote the data folder.
+        """
+        try:
+            content = read_document(layout.identity_path(self._path))
+        except DamagedDocumentError:
+            return ""
+        return "" if content is None else str(content.get("installation_id", ""))
+
+    def write_identity(self, installation_id: str) -> None:
+        write_document(layout.identity_path(self._path), {"installation_id": installation_id})
 
     def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         _create_index(self.collection(name).shard, field, field_type)
@@ -144,12 +189,14 @@ class DataFolder:
 
     def stats(self, name: str) -> CollectionStats:
         """Return the counts of a collection, without opening it if they are stored."""
+        if name in self._problems:
+            raise CollectionDamagedError(self._problems[name])
         if name in self._open:
             return self.collection(name).stats()
         stats = self._closed_stats.get(name)
         if stats is None:
             folder = self._path / name
-            stats = read_counts(folder / str(read_generation(folder)))
+            stats = read_counts(folder / str(layout.current_generation(folder)))
         if stats is not None:
             self._closed_stats[name] = stats
             return stats
@@ -164,6 +211,31 @@ class DataFolder:
         # The engine writes to memory-mapped files: on a full disk, SIGBUS would kill it.
         if shutil.disk_usage(self._path).free < self._min_free_bytes + needed_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _settle(self, path: Path) -> str:
+        """Return why a collection can't be opened, or "" after removing its unused generations."""
+        try:
+            current = layout.restore_current(path)
+            for leftover in path.glob(f"*{layout.REMOVED_SUFFIX}"):
+                layout.remove_folder(leftover)
+            others = [other for other in path.iterdir() if other.name.isdigit() and other.is_dir()]
+            if any(int(other.name) != current for other in others):
+                # Delete the others only if the current one can be read.
+                self.collection(path.name)
+            for other in others:
+                if int(other.name) != current:
+                    layout.remove_folder(other)
+        except (CollectionDamagedError, OSError) as error:
+            return str(error)
+        return ""
+
+    def _forget(self, name: str) -> None:
+        """Close a collection that is about to be moved or deleted."""
+        self._closed_stats.pop(name, None)
+        self._problems.pop(name, None)
+        collection = self._open.pop(name, None)
+        if collection is not None:
+            collection.close()
 
     def _add(self, name: str, collection: Collection) -> None:
         """Add a collection as the most recently used, which is the last in the dictionary."""
@@ -180,6 +252,24 @@ class DataFolder:
         collection.close()
         write_counts(collection.path, stats)
         return stats
+
+
+def open_collection(folder: Path, policy: WritePolicy) -> Collection:
+    """Open the generation in use.
+
+    Raises:
+        CollectionDamagedError: its files are missing or can't be read.
+    """
+    generation = layout.current_generation(folder)
+    try:
+        return Collection.open(folder, policy, generation)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the engine is a BaseException
+        text = f"{type(error).__name__}: {error}"
+        if any(f"os error {number}" in text for number in RESOURCE_ERRORS):
+            raise
+        raise CollectionDamagedError(f"{folder}: {text}") from error
 
 
 def _lock(folder: Path, wait_s: float) -> TextIO:

@@ -11,7 +11,11 @@ from imagesearch_services.catalog.edge.index_copies import IndexCopies
 from imagesearch_services.catalog.edge.points import Points
 from imagesearch_services.catalog.edge.protocol import Failure, FailureKind
 from imagesearch_services.catalog.edge.settings import EdgeSettings
-from imagesearch_services.catalog.storage import FolderLockedError
+from imagesearch_services.catalog.storage import (
+    CollectionDamagedError,
+    FolderLockedError,
+    NewerFormatError,
+)
 
 Result = TypeVar("Result")
 
@@ -32,7 +36,12 @@ class Engine:
             "ping": _ping,
             "create_collection": folder.create,
             "drop_collection": folder.drop,
-            "keep_only": folder.keep_only,
+            "read_identity": folder.read_identity,
+            "write_identity": folder.write_identity,
+            "survey": folder.survey,
+            "set_aside": folder.set_aside,
+            "bring_back": folder.bring_back,
+            "write_record": folder.write_record,
             "create_index": folder.create_index,
             "drop_index": folder.drop_index,
             "stats": folder.stats,
@@ -66,6 +75,10 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
         return function(*arguments)
     except FolderLockedError as error:
         return Failure(FailureKind.FOLDER_LOCKED, str(error))
+    except NewerFormatError as error:
+        return Failure(FailureKind.NEWER_FORMAT, str(error))
+    except CollectionDamagedError as error:
+        return Failure(FailureKind.COLLECTION_DAMAGED, str(error))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001  # a panic of the engine is a BaseException

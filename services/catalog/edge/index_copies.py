@@ -21,6 +21,7 @@ from imagesearch_services.catalog.edge.files import (
     read_generation,
     write_generation,
 )
+from imagesearch_services.catalog.edge.layout import remove_folder
 from imagesearch_services.catalog.failpoints import failpoint
 
 
@@ -86,7 +87,7 @@ class IndexCopies:
         collection.copy = None
         collection.close()
         if removable:
-            shutil.rmtree(collection.path)
+            remove_folder(collection.path)
         failpoint("switch.after_removal")
 
     def drop(self, name: str) -> None:

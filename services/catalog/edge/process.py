@@ -15,7 +15,12 @@ from imagesearch_services.catalog.edge import protocol
 from imagesearch_services.catalog.edge.progress import POLL_S, Progress
 from imagesearch_services.catalog.edge.protocol import Failure, FailureKind
 from imagesearch_services.catalog.edge.settings import EdgeSettings
-from imagesearch_services.catalog.storage import FolderLockedError, storage_error
+from imagesearch_services.catalog.storage import (
+    CollectionDamagedError,
+    FolderLockedError,
+    NewerFormatError,
+    storage_error,
+)
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
@@ -61,6 +66,7 @@ class EngineProcess:
 
         Raises:
             FolderLockedError: another engine process holds the folder.
+            NewerFormatError: a later version wrote the folder.
             ServiceError: STORAGE_UNAVAILABLE.
         """
         parent_end, child_end = socket.socketpair()
@@ -95,6 +101,7 @@ class EngineProcess:
 
         Raises:
             ServiceError: STORAGE_UNAVAILABLE.
+            CollectionDamagedError: the collection can't be opened.
         """
         return await self._send(method, (method, arguments))
 
@@ -197,7 +204,11 @@ def _settle(result: asyncio.Future[Any], answer: Any) -> None:
 def _exception(failure: Failure) -> Exception:
     if failure.kind is FailureKind.FOLDER_LOCKED:
         return FolderLockedError(failure.detail)
+    if failure.kind is FailureKind.NEWER_FORMAT:
+        return NewerFormatError(failure.detail)
     logger().error("engine.command_failed", kind=failure.kind.name, error=failure.detail)
+    if failure.kind is FailureKind.COLLECTION_DAMAGED:
+        return CollectionDamagedError(failure.detail)
     if failure.kind is FailureKind.DISK_FULL:
         return storage_error("the disk of the storage engine is full; free space on it")
     return storage_error("the storage engine failed")

@@ -25,6 +25,8 @@ class FailureKind(enum.Enum):
 
     FOLDER_LOCKED = enum.auto()
     DISK_FULL = enum.auto()
+    NEWER_FORMAT = enum.auto()
+    COLLECTION_DAMAGED = enum.auto()
     ENGINE_ERROR = enum.auto()
 
 

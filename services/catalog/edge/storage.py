@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +14,20 @@ from imagesearch_services.catalog.edge.settings import EdgeSettings
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.model import FieldType, VectorSpace
 from imagesearch_services.catalog.storage import (
+    CollectionDamagedError,
     CollectionStats,
     Fields,
+    FoundCollection,
     Payload,
     Point,
     Record,
     ScoredPoint,
     Search,
+    damaged_error,
     merge_hits,
     storage_error,
 )
+from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 SEARCH_VECTORS = 16
@@ -45,6 +49,7 @@ class EdgeStorage:
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
+        self.damaged_error: Callable[[str], ServiceError] = damaged_error
         self._engine: EngineProcess | None = None
         self._restarting = asyncio.Lock()
         self._write_locks: dict[str, asyncio.Lock] = {}
@@ -84,8 +89,27 @@ class EdgeStorage:
         self._write_locks.pop(name, None)
         self._commits.forget(name)
 
-    async def keep_only(self, names: frozenset[str]) -> None:
-        await self._command("keep_only", names)
+    async def read_identity(self) -> str:
+        identity: str = await self._command("read_identity")
+        return identity
+
+    async def write_identity(self, installation_id: str) -> None:
+        await self._command("write_identity", installation_id)
+
+    async def survey(self) -> list[FoundCollection]:
+        found: list[FoundCollection] = await self._command("survey")
+        return found
+
+    async def set_aside(self, name: str) -> str:
+        place: str = await self._command("set_aside", name)
+        return place
+
+    async def bring_back(self, name: str) -> bool:
+        moved: bool = await self._command("bring_back", name)
+        return moved
+
+    async def write_record(self, name: str, record: Payload) -> None:
+        await self._command("write_record", name, record)
 
     async def create_index(self, name: str, field: str, field_type: FieldType) -> None:
         async with self._write_lock(name):
@@ -176,7 +200,11 @@ class EdgeStorage:
 
     async def _command(self, method: str, *arguments: Any) -> Any:
         engine = await self._running()
-        return await engine.command(method, *arguments)
+        try:
+            return await engine.command(method, *arguments)
+        except CollectionDamagedError as error:
+            # The first argument of every command on a collection is its name.
+            raise self.damaged_error(arguments[0]) from error
 
     async def _running(self) -> EngineProcess:
         """Return the engine process, restarted if it died."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,6 +13,7 @@ from imagesearch_services.catalog.answered_requests import AnsweredRequests, Req
 from imagesearch_services.catalog.errors import (
     library_already_exists,
     library_changed,
+    library_damaged,
     library_not_found,
     too_many_libraries,
 )
@@ -25,15 +26,15 @@ from imagesearch_services.catalog.library.records import (
     READY,
     LibraryRecords,
 )
+from imagesearch_services.catalog.library.recovery import Recovery
 from imagesearch_services.catalog.model import FieldType, Library, LibraryStats
 from imagesearch_services.catalog.paging import PageTokens, effective_page_size
 from imagesearch_services.catalog.payloads import (
     ENTRY_INDEXES,
-    METADATA,
     library_from_payload,
 )
 from imagesearch_services.catalog.rejected_pairs import forget_library_pairs
-from imagesearch_services.catalog.storage import Fields, Storage
+from imagesearch_services.catalog.storage import Fields, Storage, damaged_error
 from imagesearch_services.catalog.tasks import KeyedLocks, ShieldedTasks
 from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
@@ -77,7 +78,7 @@ class Libraries:
         self._requests = requests
         self._shielded = shielded
         self._clock = clock
-        self._records = LibraryRecords(storage, requests)
+        self._records = LibraryRecords(storage, requests, clock=clock)
         self._locks = KeyedLocks()
         self._indexes = FieldIndexes(storage, self._records, self.write_lock)
         self._tag_names_freed_at: dict[str, float] = {}
@@ -85,14 +86,13 @@ class Libraries:
         """Called with the uid of a library after its removal."""
 
     async def start(self) -> None:
-        """Load the libraries and remove those that a crash left unfinished."""
-        kept = {METADATA}
-        for library, state in await self._records.load():
-            if state != READY and self._is_abandoned(library):
-                await self._remove(library)
-            else:
-                kept.add(library.uid)
-        await self._storage.keep_only(frozenset(kept))
+        """Load the libraries, restore what can be, remove what a crash left unfinished.
+
+        The metadata collection is open (`records.open_metadata`).
+        """
+        self._storage.damaged_error = self._damaged_error
+        recovery = Recovery(self._storage, self._records, self._remove, self._is_abandoned)
+        await recovery.run()
 
     async def get(self, library_id: str, *, uid: str = "") -> Library:
         """Return a library.
@@ -115,6 +115,14 @@ class Libraries:
     async def all(self) -> list[Library]:
         """Return every library, in any order."""
         return await self._records.all()
+
+    async def deleted(self) -> dict[str, float]:
+        """Return the times of the deletions on record, by the uid of the library."""
+        return await self._records.deleted()
+
+    async def forget_deleted(self, library_uids: Sequence[str]) -> None:
+        """Remove the records of deletions of which nothing is left."""
+        await self._records.forget_deleted(library_uids)
 
     async def list_page(
         self, page_size: int, page_token: str
@@ -245,7 +253,7 @@ class Libraries:
         try:
             yield
         except ServiceError as error:
-            if error.reason is Reason.STORAGE_UNAVAILABLE:
+            if error.reason in {Reason.STORAGE_UNAVAILABLE, Reason.LIBRARY_DAMAGED}:
                 current = await self._records.find(library.library_id)
                 if current is None or current.uid != library.uid:
                     raise library_changed(library.library_id) from error
@@ -295,7 +303,8 @@ class Libraries:
             if error.reason is Reason.LIBRARY_CHANGED:
                 return None
             if error.reason is Reason.LIBRARY_DAMAGED:
-                return LibraryStats(0, 0)
+                # Other libraries are listed and served.
+                return LibraryStats(0, 0, damaged=True)
             raise
 
     def _now(self) -> float:
@@ -304,6 +313,11 @@ class Libraries:
     def _is_abandoned(self, unfinished: Library) -> bool:
         """Return whether a crash, not another Catalog at work, left the library unfinished."""
         return self._storage.exclusive or self._clock() - unfinished.update_time > ABANDONED_AFTER_S
+
+    def _damaged_error(self, uid: str) -> ServiceError:
+        """Return the error of a call on a damaged collection."""
+        library_id = self._records.library_id(uid)
+        return damaged_error(uid) if library_id is None else library_damaged(library_id)
 
     async def _remove(self, library: Library) -> None:
         await self._storage.drop_collection(library.uid)

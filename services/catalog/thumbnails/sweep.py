@@ -1,16 +1,19 @@
 """Removes orphaned thumbnails, which no entry refers to, in the background.
 
 Orphans are the thumbnails of deleted libraries, and those that a crash or an unavailable store
-left behind. The Catalog sweeps the whole store when it starts, once per interval, and a minute
-after a deletion failed.
+left behind. A library counts as deleted only if the metadata says so: thumbnails of libraries that
+are damaged, or that the metadata does not name, are kept. The Catalog sweeps the whole store when
+it starts, once per interval, and a minute after a deletion failed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
@@ -23,8 +26,12 @@ from imagesearch_services.catalog.thumbnails.store import (
     ThumbnailStore,
     stored_thumbnails,
 )
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
+
+DELETED_KEPT_S = 7 * 24 * 3600.0
+"""Minimum age of the record of a deletion that is removed, in seconds. A sweep that
+finds no thumbnail of the library removes the record."""
 
 RETRY_S = 60.0
 """Delay before a failed sweep or deletion is retried, in seconds."""
@@ -85,8 +92,25 @@ class Sweeper:
         await self._installation.claim()
         count = 0
         await self._blobs.remove_unfinished(max(self._min_age_s, RETRY_S))
+        deleted = await self._libraries.deleted()
+        kept: Counter[str] = Counter()
+        seen: set[str] = set()
         async for page in self._blobs.list_pages():
-            count += await self._sweep_page(page)
+            refs = self._old_refs(page)
+            seen |= refs.keys()
+            count += await self._sweep_page(refs, kept)
+        for library_uid, blob_count in kept.items():
+            logger().warning(
+                "thumbnail_sweep.unknown_library", uid=library_uid, kept_count=blob_count
+            )
+        forgotten_before = time.time() - DELETED_KEPT_S
+        await self._libraries.forget_deleted(
+            [
+                uid
+                for uid, time_s in deleted.items()
+                if time_s < forgotten_before and uid not in seen
+            ]
+        )
         return count
 
     async def _run(self) -> None:
@@ -115,26 +139,55 @@ class Sweeper:
         async for page in self._blobs.list_pages(library_uid):
             await self._blobs.delete([blob.name for blob in page])
 
-    async def _sweep_page(self, page: Sequence[BlobInfo]) -> int:
+    def _old_refs(self, page: Sequence[BlobInfo]) -> dict[str, list[ThumbnailRef]]:
+        """Return the thumbnails that no other Catalog may be writing, by library."""
         modified_before = datetime.now(UTC) - timedelta(seconds=self._min_age_s)
         by_library: defaultdict[str, list[ThumbnailRef]] = defaultdict(list)
         for blob in page:
             ref = ThumbnailRef.parse(blob.name)
             if ref is not None and blob.modified <= modified_before:
                 by_library[ref.library_uid].append(ref)
+        return by_library
+
+    async def _sweep_page(
+        self, by_library: Mapping[str, Sequence[ThumbnailRef]], kept: Counter[str]
+    ) -> int:
+        """Remove the orphans of a page; count in `kept` what can't be judged."""
         # Read the libraries and points after the blobs were listed. By now, the library of a listed
         # blob exists or was deleted, and the blob is pending, in use or an orphan.
         pending = self._thumbnails.pending
         libraries = {library.uid: library for library in await self._libraries.all()}
+        deleted = await self._libraries.deleted()
         orphans: list[ThumbnailRef] = []
         for library_uid, refs in by_library.items():
             library = libraries.get(library_uid)
-            in_use = pending
             if library is not None:
-                in_use |= await self._stored(library, refs)
-            orphans += [ref for ref in refs if ref not in in_use]
+                orphans += await self._orphans(library, refs, pending, kept)
+            elif library_uid in deleted:
+                orphans += [ref for ref in refs if ref not in pending]
+            else:
+                # A library that was set aside, or whose metadata is lost: nothing says that it was
+                # deleted.
+                kept[library_uid] += len(refs)
         await self._blobs.delete([orphan.blob_name for orphan in orphans])
         return len(orphans)
+
+    async def _orphans(
+        self,
+        library: Library,
+        refs: Sequence[ThumbnailRef],
+        pending: AbstractSet[ThumbnailRef],
+        kept: Counter[str],
+    ) -> list[ThumbnailRef]:
+        """Return the thumbnails that no entry of a library refers to; none of a damaged one."""
+        try:
+            in_use = pending | await self._stored(library, refs)
+        except ServiceError as error:
+            if error.reason is not Reason.LIBRARY_DAMAGED:
+                raise
+            kept[library.uid] += len(refs)
+            return []
+        return [ref for ref in refs if ref not in in_use]
 
     async def _stored(self, library: Library, refs: Sequence[ThumbnailRef]) -> set[ThumbnailRef]:
         """Return the thumbnails that the entries of `refs` refer to now."""

@@ -16,6 +16,7 @@ from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.backends import open_storage
 from imagesearch_services.catalog.edge.data_folder import LOCK_FILE
 from imagesearch_services.catalog.edge.files import CURRENT_FILE
+from imagesearch_services.catalog.edge.layout import RECORD_FILE
 from imagesearch_services.catalog.storage import storage_error
 from imagesearch_services.common.errors import Reason
 from tests.contract.catalog.support import (
@@ -98,7 +99,7 @@ async def test_libraries_entries_and_request_ids_survive_a_restart(tmp_path: Pat
         assert (found.uid, found.display_name, found.entry_count) == (created.uid, "Shop", 1)
         assert await catalog.get("shop", "a") == [stored]
         # Tag types and the ids of answered requests survive, too.
-        (result,) = await catalog.put("shop", make_entry("b", tags={"price": 1}))
+        (result,) = await catalog.put("shop", make_entry("b", tags={"price": "low"}))
         assert result.HasField("error")
         request.image_ids[:] = ["another"]
         with refused(Reason.REQUEST_ID_REUSED):
@@ -127,7 +128,10 @@ async def test_a_start_removes_a_partly_created_library(tmp_path: Path) -> None:
     async with running_catalog(settings_for(tmp_path)) as catalog:
         names = {path.name for path in folder.iterdir()}
         assert names == {"_meta", LOCK_FILE, uid}
-        assert {path.name for path in (folder / uid).iterdir()} == {"0", CURRENT_FILE}
+        assert {path.name for path in (folder / uid).iterdir()} == {"0", CURRENT_FILE, RECORD_FILE}
+        # Nothing says what the collection without a library was, so it is not deleted.
+        (kept,) = (tmp_path / "catalog" / "quarantine").iterdir()
+        assert (kept / CURRENT_FILE).read_text() == "0"
         with refused(Reason.LIBRARY_NOT_FOUND):
             await catalog.library("half")
         await catalog.make_library("half")

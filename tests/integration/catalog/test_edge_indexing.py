@@ -13,6 +13,7 @@ import qdrant_edge
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.edge.files import CURRENT_FILE
+from imagesearch_services.catalog.edge.layout import RECORD_FILE
 from tests.contract.catalog.support import (
     SPACE,
     Catalog,
@@ -79,7 +80,7 @@ async def test_searches_and_writes_work_during_an_index_build(tmp_path: Path) ->
             turns += 1
         await index_built(storage, uid)
         assert turns > 3
-        assert {path.name for path in folder.iterdir()} == {"1", CURRENT_FILE}
+        assert {path.name for path in folder.iterdir()} == {"1", CURRENT_FILE, RECORD_FILE}
         library = await catalog.library("shop")
         assert library.entry_count == 6000
         assert library.unindexed_vector_count <= 4 * turns
@@ -151,6 +152,7 @@ async def test_a_shutdown_does_not_wait_for_an_index_build(tmp_path: Path) -> No
         assert {path.name for path in (collections_folder(tmp_path) / uid).iterdir()} == {
             "0",
             CURRENT_FILE,
+            RECORD_FILE,
         }
 
 

@@ -124,6 +124,8 @@ async def test_the_sweep_removes_orphans_and_nothing_else(tmp_path: Path) -> Non
         uid = (await catalog.make_library("a")).uid
         (kept,) = await catalog.store("a", make_entry("kept", thumbnail=JPEG))
         (mine,) = files_in(folder)
+        deleted_uid = (await catalog.make_library("b")).uid
+        await catalog.stub.DeleteLibrary(pb.DeleteLibraryRequest(library_id="b"))
 
     version = "0" * 16
     orphans = [
@@ -131,10 +133,12 @@ async def test_the_sweep_removes_orphans_and_nothing_else(tmp_path: Path) -> Non
         # was interrupted long ago.
         plant(folder, ThumbnailRef(uid, kept.uid, version).blob_name),
         plant(folder, ThumbnailRef(uid, bytes(16), version).blob_name),
-        plant(folder, ThumbnailRef("f" * 32, kept.uid, version).blob_name),
+        plant(folder, ThumbnailRef(deleted_uid, kept.uid, version).blob_name),
         plant(folder, f"{ThumbnailRef(uid, kept.uid, version).blob_name}#1", HOUR_S),
     ]
-    foreign = [plant(folder, "README.txt"), plant(folder, f"{uid}/notes.jpg")]
+    # Nothing says that this library was deleted.
+    unknown = plant(folder, ThumbnailRef("f" * 32, kept.uid, version).blob_name)
+    foreign = [plant(folder, "README.txt"), plant(folder, f"{uid}/notes.jpg"), unknown]
     writing = plant(folder, f"{ThumbnailRef(uid, bytes(16), version).blob_name}#2")
 
     async with running_catalog(settings_for(tmp_path)) as catalog:
@@ -148,8 +152,9 @@ async def test_the_sweep_continues_after_a_foreign_folder(tmp_path: Path) -> Non
     foreign = folder / "backup#1"
     foreign.mkdir(parents=True)
     os.utime(foreign, (0, 0))
-    orphan = plant(folder, ThumbnailRef("f" * 32, bytes(16), "0" * 16).blob_name)
-    async with running_catalog(settings_for(tmp_path)):
+    async with running_catalog(settings_for(tmp_path), sweep_interval_s=0.02) as catalog:
+        uid = (await catalog.make_library("a")).uid
+        orphan = plant(folder, ThumbnailRef(uid, bytes(16), "0" * 16).blob_name)
         await until(lambda: not orphan.exists())
         assert foreign.is_dir()
 
@@ -178,10 +183,11 @@ async def test_orphans_of_a_failed_deletion_are_swept_soon(
 async def test_recent_orphans_of_a_shared_engine_are_not_swept(tmp_path: Path) -> None:
     """Another Catalog may be about to write the point that refers to a recent blob."""
     folder = tmp_path / "shared"
-    young = plant(folder, ThumbnailRef("f" * 32, bytes(16), "0" * 16).blob_name)
-    old = plant(folder, ThumbnailRef("f" * 32, bytes(16), "1" * 16).blob_name, HOUR_S)
     settings = settings_for(tmp_path, BLOB_STORE=folder.as_uri())
-    async with running_catalog(settings, make_local_cluster()):
+    async with running_catalog(settings, make_local_cluster(), sweep_interval_s=0.02) as catalog:
+        uid = (await catalog.make_library("a")).uid
+        young = plant(folder, ThumbnailRef(uid, bytes(16), "0" * 16).blob_name)
+        old = plant(folder, ThumbnailRef(uid, bytes(16), "1" * 16).blob_name, HOUR_S)
         await until(lambda: not old.exists())
         assert young.exists()
 

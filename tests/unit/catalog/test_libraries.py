@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import pytest
 
+from imagesearch_services.catalog.filters import Match
 from imagesearch_services.catalog.library.libraries import Libraries
-from imagesearch_services.catalog.library.records import READY
+from imagesearch_services.catalog.library.records import LIBRARIES, READY
 from imagesearch_services.catalog.model import Library, VectorSpace
 from imagesearch_services.catalog.paging import PageTokens
 from imagesearch_services.catalog.payloads import METADATA, library_to_payload
 from imagesearch_services.catalog.storage import (
     CollectionStats,
+    FoundCollection,
     Record,
     Storage,
     storage_error,
@@ -48,10 +50,16 @@ class SlowStorage:
 
     async def create_index(self, *_: Any) -> None: ...
 
-    async def keep_only(self, *_: Any) -> None: ...
+    async def survey(self) -> list[FoundCollection]:
+        return [
+            FoundCollection(library(number).uid, "", library_to_payload(library(number), READY))
+            for number in range(LIBRARY_COUNT)
+        ]
 
-    async def scroll(self, name: str, *_: Any) -> list[Record]:
+    async def scroll(self, name: str, where: Match, *_: Any) -> list[Record]:
         assert name == METADATA
+        if where != LIBRARIES:
+            return []
         return [
             Record(bytes(16), library_to_payload(library(number), READY), {})
             for number in range(LIBRARY_COUNT)
