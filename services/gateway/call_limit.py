@@ -23,8 +23,8 @@ from imagesearch_services.common.errors import Reason, ServiceError
 
 MIN_BACKOFF, MAX_BACKOFF = 0.9, 0.5
 """Factors that shrink the limit: at least the first, at most the second."""
-WAIT_SMOOTHING = 0.2
-"""Weight of the latest call in the mean time that calls wait."""
+MIN_MEAN_CALLS = 8.0
+"""Minimum calls in the mean time that calls wait; it covers a round of calls if that is more."""
 ACTIVE_S = 10.0
 """Time after its last call for which a caller counts for the shares, in seconds."""
 MAX_CALLERS = 1000
@@ -126,7 +126,7 @@ class CallLimit:
 
     def waited(self, wait_s: float) -> None:
         """Note how long a part of a call waited for its turn; shrink the limit if it was long."""
-        self._mean_wait_s += WAIT_SMOOTHING * (wait_s - self._mean_wait_s)
+        self._mean_wait_s += (wait_s - self._mean_wait_s) / max(MIN_MEAN_CALLS, self._limit)
         if self._mean_wait_s > self._target_wait_s():
             self.back_off(self._target_wait_s() / self._mean_wait_s)
 
