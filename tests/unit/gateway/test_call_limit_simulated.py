@@ -102,7 +102,7 @@ def test_the_limit_keeps_any_number_of_services_busy_and_their_queues_short(serv
     simulation.run()
     answered_per_s = len(simulation.durations_s) / SIMULATED_S
     assert answered_per_s > 0.75 * simulation.capacity_per_s
-    assert sum(simulation.waits_s) / len(simulation.waits_s) < 1.2 * MEAN_S
+    assert sum(simulation.waits_s) / len(simulation.waits_s) < 1.5 * MEAN_S
     slowest_s = sorted(simulation.durations_s)[int(0.99 * len(simulation.durations_s))]
     assert slowest_s < 1.5 * LONG_S, "no more than the longest calls take without a queue"
 
