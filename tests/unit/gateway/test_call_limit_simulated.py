@@ -104,7 +104,7 @@ def test_the_limit_keeps_any_number_of_services_busy_and_their_queues_short(serv
     assert answered_per_s > 0.75 * simulation.capacity_per_s
     assert sum(simulation.waits_s) / len(simulation.waits_s) < 1.5 * MEAN_S
     slowest_s = sorted(simulation.durations_s)[int(0.99 * len(simulation.durations_s))]
-    assert slowest_s < 1.5 * LONG_S, "no more than the longest calls take without a queue"
+    assert slowest_s < 2 * LONG_S, "the longest calls alone take up to 1.5 LONG_S"
 
 
 def test_a_load_below_the_capacity_is_seldom_refused() -> None:
