@@ -43,8 +43,13 @@ class ShieldedTasks:
         """Await a coroutine, shielded from cancellation."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
         return await asyncio.shield(task)
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # asyncio would log an error that no caller waits for any more
 
     async def drain(self) -> None:
         """Wait until all tasks have ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -47,3 +48,26 @@ async def test_a_shielded_task_outlives_its_caller() -> None:
     proceed.set()
     await shielded.drain()
     assert done.is_set()
+
+
+async def test_the_error_of_a_task_without_a_caller_is_not_logged_as_unexpected() -> None:
+    unexpected: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, event: unexpected.append(event))
+    shielded = ShieldedTasks()
+    started, proceed = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        started.set()
+        await proceed.wait()
+        raise ValueError
+
+    caller = asyncio.create_task(shielded.run(work()))
+    await started.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    proceed.set()
+    await shielded.drain()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert unexpected == []
