@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,8 @@ class Journal:
         number = self._count(signature)
         name = ""
         if number <= FILES_PER_SIGNATURE:
-            name = f"{values.get('index', number)}.bin"
+            words = re.sub(r"\W+", "-", signature)[:60]
+            name = f"{words}-{number}.bin"
             (self.folder / name).write_bytes(content)
         self.add("finding", signature=signature, file=name, **values)
         sys.stdout.write(f"finding: {signature} {dict(values)} {name}\n")

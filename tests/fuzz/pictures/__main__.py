@@ -2,16 +2,17 @@
 
     python -m tests.fuzz.pictures --inputs 1000000 --folder /tmp/fuzz/pictures
 
-Changes small valid pictures of every format and decodes them as Embedding does. Each must end in
-pixels or in one of the reasons for pictures, within its processor time and memory. Failing inputs
-are made smaller and saved in the folder, with their index; the run goes on. A run that was stopped
-continues where it was. `--index N` tries one input, in this process.
+Changes small valid pictures of every format and decodes them in processes that are confined as the
+workers of Embedding. Each must end in pixels or in one of the reasons for pictures, without an
+exception, a crash or a hang, and within its memory. Failing inputs are made smaller and saved in
+the folder; the run goes on. A run that was stopped continues where it was. `--index N` tries one.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.fuzz.journal import Journal
 from tests.fuzz.pictures import shrinking
 from tests.fuzz.pictures.mutators import Corpus
 from tests.fuzz.pictures.seeds import seeds
-from tests.fuzz.pictures.target import try_picture
+from tests.fuzz.pictures.target import Target
 from tests.fuzz.pictures.worker import INPUTS_PER_WORKER, Part, input_at, run_part
 
 
@@ -30,7 +31,8 @@ def main() -> None:
     corpus = {name: files for name, files in seeds().items() if name in options.formats}
     if options.index is not None:
         name, content, random_ = input_at(corpus, options.seed, options.index)
-        sys.stdout.write(f"{name}, {len(content)} bytes: {try_picture(content, random_)}\n")
+        outcome = Target(os.getppid()).try_picture(content, random_)
+        sys.stdout.write(f"{name}, {len(content)} bytes: {outcome}\n")
         return
     warm_up(corpus)
     journal = Journal(options.folder, seed=options.seed, formats=sorted(corpus))

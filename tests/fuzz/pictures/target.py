@@ -1,49 +1,73 @@
-"""The fuzzed code: what Embedding does with an untrusted picture."""
+"""The fuzzed code: what a worker of Embedding's cage does with an untrusted picture."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import mmap
+import os
 import random
 
-from imagesearch_services.common.errors import Reason, ServiceError
-from imagesearch_services.embedding.pictures.description import describe_file
-from imagesearch_services.embedding.pictures.picture_file import PictureFile
-from imagesearch_services.embedding.pictures.thumbnails import thumbnail
+from PIL import AvifImagePlugin
 
-EXPECTED = {
-    Reason.IMAGE_UNREADABLE,
-    Reason.IMAGE_TRUNCATED,
-    Reason.IMAGE_TOO_LARGE,
-    Reason.IMAGE_TOO_SMALL,
-    Reason.IMAGE_TOO_COSTLY,
-}
-"""Reasons for which a picture may be refused."""
+from imagesearch_services.embedding.cage.confinement import TaskLimits, confine
+from imagesearch_services.embedding.cage.protocol import ERRORS, MEMORY_BYTES, Message
+from imagesearch_services.embedding.cage.tasks import Budget, read_decoded, read_opened
+from imagesearch_services.embedding.cage.worker import _answer
+from imagesearch_services.embedding.cage.zygote import IMPORTED_LATE
+from imagesearch_services.embedding.pictures.costs import MAX_DECODING_BYTES
 
-THUMBNAIL_SIDE_PX = 320
+LARGE_PIXELS = 100_000
+"""Pixels whose shared memory is freed after a task, as in the cage."""
 
 
 class WrongAnswerError(Exception):
     """A picture was neither decoded nor refused with a reason of pictures."""
 
 
-def try_picture(content: bytes, random_: random.Random) -> str:
-    """Decode a picture as Embedding does, and return "pixels" or the reason of the refusal.
+class Target:
+    """A confined process that opens and decodes pictures, under the limits of the cage."""
 
-    Raises:
-        Exception: a failure: whatever is not a refusal.
-    """
-    try:
-        file = PictureFile(content)
-        shown = file.shown_size
-        reduction = random_.choice((1.0, 1.0, 2.0, 8.0))
-        picture = file.decode(reduction)
-        if picture.image.mode != "RGB" or not picture.image.width or not picture.image.height:
-            raise WrongAnswerError(f"{picture.image.mode} {picture.image.size}")
-        if sorted(shown) != sorted((picture.width, picture.height)):
-            raise WrongAnswerError(f"shown {shown}, decoded {picture.width} × {picture.height}")
-        describe_file(content, file.media_type, picture)
-        thumbnail(picture.image, THUMBNAIL_SIDE_PX)
-    except ServiceError as refusal:
-        if refusal.reason not in EXPECTED:
-            raise WrongAnswerError(refusal.reason) from refusal
-        return refusal.reason.value
-    return "pixels"
+    def __init__(self, parent_pid: int) -> None:
+        """Confine this process for the rest of its life."""
+        for name in IMPORTED_LATE:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff writes a line for each damage
+        self._memory = mmap.mmap(-1, MEMORY_BYTES)
+        self._budget = Budget()
+        self._limits: TaskLimits = confine(parent_pid=parent_pid, max_task_bytes=MAX_DECODING_BYTES)
+
+    def try_picture(self, content: bytes, random_: random.Random) -> str:
+        """Open and decode a picture; return "pixels" or the reason of the refusal.
+
+        A picture that takes more processor time than its budget ends the process by SIGPROF.
+
+        Raises:
+            Exception: a failure: whatever is not a refusal.
+        """
+        self._memory[: len(content)] = content
+        task = {"task": "open", "size": len(content)}
+        limits = self._budget.header_limits(len(content))
+        answer = self._run(task, limits.cpu_s, limits.memory_bytes)
+        if "error" in answer:
+            return str(answer["error"])
+        file = read_opened(answer, content)
+        limits = self._budget.decoding_limits(file)
+        task |= {"task": "decode", "reduction": random_.choice((1.0, 1.0, 2.0, 8.0))}
+        answer = self._run(task, limits.cpu_s, limits.memory_bytes)
+        if "error" in answer:
+            return str(answer["error"])
+        decoded = read_decoded(answer, file)
+        if decoded.pixels > LARGE_PIXELS:
+            self._memory.madvise(mmap.MADV_REMOVE)
+        return "pixels"
+
+    def _run(self, task: Message, cpu_s: float, memory_bytes: int) -> Message:
+        self._limits.begin(cpu_s=cpu_s, memory_bytes=memory_bytes)
+        answer = _answer({**task, "memory_bytes": memory_bytes}, self._memory)
+        self._limits.end()
+        if "error" in answer and answer["error"] not in ERRORS:
+            raise WrongAnswerError(str(answer["error"]))
+        return answer

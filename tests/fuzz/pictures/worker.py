@@ -6,34 +6,34 @@ much processor time, its parent knows the input, and starts another worker behin
 
 from __future__ import annotations
 
-import gc
 import json
 import mmap
 import os
 import random
-import resource
 import select
 import signal
+import statistics
 import struct
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz.pictures.mutators import Corpus, mutated
-from tests.fuzz.pictures.target import try_picture
+from tests.fuzz.pictures.target import Target
 
 INPUTS_PER_WORKER = 10_000
-MAX_CPU_S = 2.0
-"""Maximum processor time of one input. Inputs have at most 200 KB."""
+MAX_WALL_S = 60.0
+"""Maximum time of one input. The limit of its processor time is that of the cage."""
 MAX_RESIDENT_MIB = 1_200
-"""Maximum resident memory of a worker: 50 megapixels of 20 bytes, and the libraries."""
+"""Maximum resident memory of a worker: what the cage allows for decoding, and the libraries."""
 MAX_GROWTH_MIB = 48
-"""Maximum growth of a worker from its 1,000th to its last input, after a collection."""
+"""Maximum growth of a worker from its 1,000th to its last input."""
+SETTLED_INPUTS = 1_000
 POLL_S = 0.05
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -74,37 +74,28 @@ def run_part(seeds: Corpus, seed: int, first: int, end: int) -> Part:
 
 def _run_worker(shared: mmap.mmap, writer: int, seeds: Corpus, seed: int, indexes: range) -> None:
     """Try inputs, report them as one line of JSON for each event, and end the process."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)  # libtiff writes a line for each damage
     outcomes: Counter[str] = Counter()
-    settled_mib = 0
 
     def report(**event: object) -> None:
         os.write(writer, json.dumps(event).encode() + b"\n")
 
-    for index in indexes:
-        shared[:] = struct.pack("<q", index)
-        name, content, random_ = input_at(seeds, seed, index)
-        began_s = time.process_time()
-        try:
-            outcome = try_picture(content, random_)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is a finding
-            outcome = "exception"
-            report(index=index, format=name, signature=signature(error))
-        cpu_s = time.process_time() - began_s
-        if cpu_s > MAX_CPU_S:
-            report(index=index, format=name, signature=f"slow {name}", cpu_s=round(cpu_s, 2))
-        outcomes[f"{name} {outcome}"] += 1
-        if index - indexes.start == 1_000:  # caches are filled by now
-            settled_mib = _resident_mib()
-        if not index % 500:
-            report(outcomes=dict(outcomes), next=index + 1)
-            outcomes.clear()
-    growth_mib = _resident_mib() - settled_mib
-    if settled_mib and growth_mib > MAX_GROWTH_MIB:
-        report(index=indexes.stop, format="", signature="growth", growth_mib=growth_mib)
-    report(outcomes=dict(outcomes), next=indexes.stop, peak_mib=_peak_mib())
-    os._exit(0)
+    try:
+        target = Target(os.getppid())
+        for index in indexes:
+            shared[:] = struct.pack("<q", index)
+            name, content, random_ = input_at(seeds, seed, index)
+            try:
+                outcome = target.try_picture(content, random_)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is a finding
+                outcome = "exception"
+                report(index=index, format=name, signature=signature(error))
+            outcomes[f"{name} {outcome}"] += 1
+            if not index % 100:
+                report(outcomes=dict(outcomes), next=index + 1)
+                outcomes.clear()
+        report(outcomes=dict(outcomes), next=indexes.stop)
+    finally:
+        os._exit(0)
 
 
 def signature(error: BaseException) -> str:
@@ -116,61 +107,85 @@ def signature(error: BaseException) -> str:
 
 
 def _supervise(pid: int, reader: int, shared: mmap.mmap, end: int) -> Part:
-    part = Part(struct.unpack("<q", shared[:])[0])
-    buffer, current, current_cpu_s, killed = b"", -1, 0.0, ""
+    """Collect the results of a worker until it ends; kill it if it hangs or takes too much."""
+    part, watch = Part(_index(shared)), _Watch(_index(shared))
+    for event in _events(reader, on_poll=lambda: watch.look(pid, _index(shared))):
+        if "signature" in event:
+            part.findings.append(event)
+        else:
+            part.outcomes.update(event["outcomes"])
+    status, index = os.waitpid(pid, 0)[1], _index(shared)
+    part.peak_mib = watch.peak_mib
+    if not status:
+        part.next_index = end
+        part.findings += _growth(watch.sizes_mib, index)
+    else:
+        part.next_index = index + 1
+        if os.WTERMSIG(status) == signal.SIGPROF:
+            part.outcomes["any processor time used up"] += 1
+        else:
+            kind = watch.killed or f"crash by signal {os.WTERMSIG(status)}"
+            part.findings.append({"index": index, "format": "", "signature": kind})
+    return part
+
+
+def _index(shared: mmap.mmap) -> int:
+    return int(struct.unpack("<q", shared[:])[0])
+
+
+def _events(reader: int, on_poll: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """Yield what a worker reports until it ends."""
+    buffer = b""
     while True:
         if select.select([reader], [], [], POLL_S)[0]:
             received = os.read(reader, 1 << 16)
             if not received:
-                break
+                return
             *lines, buffer = (buffer + received).split(b"\n")
-            for line in lines:
-                _take(part, json.loads(line))
-        index = struct.unpack("<q", shared[:])[0]
-        cpu_s, resident_mib = _usage(pid)
-        part.peak_mib = max(part.peak_mib, resident_mib)
-        if index != current:
-            current, current_cpu_s = index, cpu_s
-        elif cpu_s - current_cpu_s > 2 * MAX_CPU_S:
-            killed = "hang"
+            yield from map(json.loads, lines)
+        on_poll()
+
+
+class _Watch:
+    """Looks at the progress and the memory of a worker."""
+
+    def __init__(self, first: int) -> None:
+        self.peak_mib = 0
+        self.sizes_mib: list[int] = []
+        """Resident memory behind the first inputs."""
+        self.killed = ""
+        """Why the worker was killed."""
+        self._first = first
+        self._current = -1
+        self._began_s = 0.0
+
+    def look(self, pid: int, index: int) -> None:
+        resident_mib = _resident_mib(pid)
+        self.peak_mib = max(self.peak_mib, resident_mib)
+        if index > self._first + SETTLED_INPUTS:
+            self.sizes_mib.append(resident_mib)
+        if index != self._current:
+            self._current, self._began_s = index, time.monotonic()
+        elif time.monotonic() - self._began_s > MAX_WALL_S:
+            self.killed = "hang"
         if resident_mib > MAX_RESIDENT_MIB:
-            killed = "memory"
-        if killed:
+            self.killed = "memory"
+        if self.killed:
             os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    if status:
-        index = struct.unpack("<q", shared[:])[0]
-        kind = killed or f"crash by signal {os.WTERMSIG(status)}"
-        part.findings.append({"index": index, "format": "", "signature": kind})
-        part.next_index = index + 1
-    else:
-        part.next_index = end
-    return part
 
 
-def _take(part: Part, event: dict[str, Any]) -> None:
-    if "signature" in event:
-        part.findings.append(event)
-    else:
-        part.outcomes.update(event["outcomes"])
-        part.next_index = event["next"]
-        part.peak_mib = max(part.peak_mib, event.get("peak_mib", 0))
+def _growth(sizes_mib: list[int], index: int) -> list[dict[str, Any]]:
+    count = len(sizes_mib) // 4
+    if not count:
+        return []
+    growth_mib = statistics.median(sizes_mib[-count:]) - statistics.median(sizes_mib[:count])
+    if growth_mib <= MAX_GROWTH_MIB:
+        return []
+    return [{"index": index, "format": "", "signature": "growth", "growth_mib": growth_mib}]
 
 
-def _usage(pid: int) -> tuple[float, int]:
-    """Return processor time in seconds and resident memory in MiB of a process."""
+def _resident_mib(pid: int) -> int:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE >> 20
     except OSError:
-        return 0.0, 0
-    cpu_s = (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-    return cpu_s, int(fields[21]) * mmap.PAGESIZE >> 20
-
-
-def _resident_mib() -> int:
-    gc.collect()
-    return _usage(os.getpid())[1]
-
-
-def _peak_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        return 0
