@@ -210,7 +210,7 @@ class Call:
             # The caller cancelled the call, its deadline passed or its connection ended: nobody
             # reads a response.
             self._code = "CANCELLED"
-            raise error
+            raise asyncio.CancelledError from error
         if isinstance(error, grpc.aio.AbortError):
             self._code = "ABORTED" if self._code == "OK" else self._code
             raise error

@@ -148,7 +148,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _admitted(self, call: Call, context: Context) -> AbstractContextManager[None]:
         if self._admission is None or call.method.startswith(INFRASTRUCTURE):
             return nullcontext()
-        return self._admission.admit(call.method, call.metadata, context.peer())
+        return self._admission.admit(call.method, self._verified(call), context.peer())
+
+    def _verified(self, call: Call) -> dict[str, str]:
+        """Return the metadata of a call; without a check of tokens they identify nobody."""
+        return call.metadata if self._authorize is not None else {}
 
     async def _request(self, call: Call, handler: Any, context: Context) -> Any:
         """Authorize and admit a call, then return its request, or the iterator of its requests."""
@@ -158,7 +162,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             caller = self._authorize(call.method, call.metadata) if self._authorize else None
             max_bytes = self._max_request_bytes.get(call.method, self._max_message_bytes)
             if self._admission is not None:
-                self._admission.check(call.method, call.metadata, context.peer())
+                self._admission.check(call.method, self._verified(call), context.peer())
         call.admit(caller)
         if handler.request_streaming:
             return call.requests(handler.request_deserializer, max_bytes)

@@ -34,12 +34,19 @@ def configure_logs(service: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_not_a_lost_connection)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processor=structlog.processors.JSONRenderer(), foreign_pre_chain=processors
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _is_not_a_lost_connection(record: logging.LogRecord) -> bool:
+    """Return False for the error that gRPC logs if a caller disconnects during the response."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 def logger() -> structlog.typing.FilteringBoundLogger:

@@ -27,7 +27,7 @@ class ServerLimits:
     max_open_calls: int = 1000
     """Maximum calls whose request is arriving, that are in progress or whose response is unread;
     further ones fail with OVERLOADED."""
-    max_buffered_bytes: int = 256 * MIB
+    max_buffered_bytes: int = 192 * MIB
     """Maximum bytes of requests that arrive or are in progress, and of responses that the caller
     has not received; further calls fail with OVERLOADED. A response counts twice, since gRPC
     copies it."""

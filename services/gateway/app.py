@@ -18,11 +18,12 @@ from imagesearch_services.gateway.clients import catalog as catalog_client
 from imagesearch_services.gateway.clients import embedding as embedding_client
 from imagesearch_services.gateway.clients.catalog import CatalogClient
 from imagesearch_services.gateway.clients.embedding import EmbeddingClient
+from imagesearch_services.gateway.contract import limits
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
 from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
-from imagesearch_services.gateway.duplicates.finder import RETRY_AFTER_S as DUPLICATES_RETRY_AFTER_S
 from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
+from imagesearch_services.gateway.duplicates.turns import Turns
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.library.images import Images
 from imagesearch_services.gateway.library.libraries import Libraries
@@ -46,13 +47,15 @@ OTHER_METHODS = (
     "DeleteLibrary",
     "GetImage",
     "GetThumbnail",
-    "ListImages",
     "UpdateImage",
     "DeleteImage",
     "DeleteImages",
     "RejectPairs",
 )
 """Methods without a picture. FindDuplicates has a limit of its own."""
+LIST_LIMIT = CallLimitSettings(initial=8, minimum=4, maximum=16)
+"""Bounds of the calls of ListImages in progress: a page of images with many tags has megabytes, of
+which the Gateway holds several copies while it converts them."""
 OTHER_LIMIT = CallLimitSettings(initial=256, minimum=32, maximum=512)
 """Bounds of the calls without pictures in progress. They are seldom refused: the Catalog answers
 most of them within milliseconds."""
@@ -72,6 +75,7 @@ def build(settings: Settings) -> Service:
     )
     singles = CallLimit("calls with pictures", settings.call_limit)
     batches = CallLimit("batches", settings.batch_limit)
+    lists = CallLimit("lists of images", LIST_LIMIT)
     others = CallLimit("calls without pictures", OTHER_LIMIT)
     embedding = EmbeddingClient(
         embedding_channel,
@@ -100,11 +104,7 @@ def build(settings: Settings) -> Service:
             libraries=cache,
             calibrations=calibrations,
             tokens=DuplicateTokens(token_key),
-            admission=Admission(
-                settings.max_duplicates_calls,
-                refusal="too many FindDuplicates calls are in progress; retry later",
-                retry_after_s=DUPLICATES_RETRY_AFTER_S,
-            ),
+            turns=Turns(settings.max_duplicates_calls),
             default_max_false_positive_rate=settings.search.default_max_false_positive_rate,
             min_library_size=settings.search.min_library_size,
         ),
@@ -127,6 +127,10 @@ def build(settings: Settings) -> Service:
 
     return Service(
         name="gateway",
+        max_request_bytes={
+            f"/{SERVICE}/{method}": size_bytes
+            for method, size_bytes in limits.MAX_REQUEST_BYTES.items()
+        },
         descriptor_names=(SERVICE,),
         register=register,
         settings=settings.server,
@@ -137,6 +141,7 @@ def build(settings: Settings) -> Service:
             {
                 **dict.fromkeys(SINGLE_METHODS, singles),
                 **dict.fromkeys(BATCH_METHODS, batches),
+                "ListImages": lists,
                 **dict.fromkeys(OTHER_METHODS, others),
             }
         ),

@@ -36,6 +36,24 @@ MAX_PAGE_SIZE = 100
 """Maximum items per page; a larger page_size is lowered to it."""
 MAX_PAGE_TOKEN_BYTES = 128 * 1024
 """Maximum bytes of a page token."""
+MAX_REQUEST_BYTES = {
+    **dict.fromkeys(
+        (
+            "CreateLibrary",
+            "GetLibrary",
+            "UpdateLibrary",
+            "DeleteLibrary",
+            "GetImage",
+            "DeleteImage",
+            "GetThumbnail",
+            "GetServerInfo",
+        ),
+        64 * 1024,
+    ),
+    **dict.fromkeys(("ListLibraries", "ListImages", "FindDuplicates"), 256 * 1024),
+    **dict.fromkeys(("UpdateImage", "DeleteImages", "RejectPairs"), 4 * 1024 * 1024),
+}
+"""Maximum bytes of a request without a picture, by method."""
 
 
 def check_picture(content: bytes, *, field: str = "image.content") -> bytes:

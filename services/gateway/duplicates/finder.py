@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from imagesearch_services.common import roles
 from imagesearch_services.common.types import LibraryType, ModelVersion
-from imagesearch_services.gateway.admission import Admission
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
 from imagesearch_services.gateway.duplicates.emitting import Emitter
 from imagesearch_services.gateway.duplicates.grouping import Grouping
@@ -24,6 +23,7 @@ from imagesearch_services.gateway.duplicates.scan import Scan
 from imagesearch_services.gateway.duplicates.state import ProcessedImages, RecentPairs
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens, Position
 from imagesearch_services.gateway.duplicates.traversal import Traversal
+from imagesearch_services.gateway.duplicates.turns import Turns
 from imagesearch_services.gateway.errors import library_type_mismatch
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import Library
@@ -31,9 +31,6 @@ from imagesearch_services.gateway.names import library_name
 from imagesearch_services.gateway.ports import Catalog
 from imagesearch_services.gateway.scoring.calibration import Calibrations, Threshold
 from imagesearch_services.gateway.tokens import invalid_token
-
-RETRY_AFTER_S = 10.0
-"""Delay before a retry of a refused call, in seconds; a call takes minutes."""
 
 LOOSE_RATE_FACTOR = 5.0
 """Factor by which the false-positive rate is higher for pairs whose thumbnails are compared: the
@@ -49,8 +46,8 @@ class DuplicateFinder:
     libraries: LibraryCache
     calibrations: Calibrations
     tokens: DuplicateTokens
-    admission: Admission
-    """Limits the concurrent calls of `find`."""
+    turns: Turns
+    """Limits the scans that compute at the same time."""
     default_max_false_positive_rate: float
     """Maximum false-positive rate of requests that set no threshold."""
     min_library_size: int
@@ -71,13 +68,15 @@ class DuplicateFinder:
                 PAGE_TOKEN_INVALID, OVERLOADED; LIBRARY_CHANGED if the library was recreated
                 during the scan.
         """
-        with self.admission.admit(1):
+        with self.turns.take() as turn:
             library = await self.libraries.fetch(request.library_id)
             await self.tokens.prepare()
             scan = self._scan(request, library)
             async with aclosing(scan.run()) as updates:
                 async for update in updates:
+                    turn.pause()
                     yield update
+                    await turn.resume()
 
     def _scan(self, request: DuplicatesRequest, library: Library) -> Scan:
         model = _copy_model(library)

@@ -12,7 +12,6 @@ import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import Vector
-from imagesearch_services.gateway.admission import Admission
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
 from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
 from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
@@ -23,6 +22,7 @@ from imagesearch_services.gateway.duplicates.model import (
     ScanLimits,
 )
 from imagesearch_services.gateway.duplicates.tokens import DuplicateTokens
+from imagesearch_services.gateway.duplicates.turns import Turns
 from imagesearch_services.gateway.filters import Filter
 from imagesearch_services.gateway.library.cache import LibraryCache
 from imagesearch_services.gateway.model import Hit
@@ -153,7 +153,7 @@ class Bench:
             libraries=LibraryCache(self.catalog),
             calibrations=CALIBRATIONS,
             tokens=DuplicateTokens(TokenKey(b"key")),
-            admission=Admission(1, retry_after_s=0.5),
+            turns=Turns(1, retry_after_s=0.5),
             default_max_false_positive_rate=0.01,
             min_library_size=1,
             limits=self.limits,
