@@ -19,6 +19,7 @@ from imagesearch_services.gateway.clients import embedding as embedding_client
 from imagesearch_services.gateway.clients.catalog import CatalogClient
 from imagesearch_services.gateway.clients.embedding import EmbeddingClient
 from imagesearch_services.gateway.contract import limits
+from imagesearch_services.gateway.contract.server_info import write_server_info
 from imagesearch_services.gateway.duplicates.copy_check import CopyCheck
 from imagesearch_services.gateway.duplicates.copy_classifier import CopyClassifier
 from imagesearch_services.gateway.duplicates.finder import DuplicateFinder
@@ -46,6 +47,7 @@ OTHER_METHODS = (
     "UpdateLibrary",
     "DeleteLibrary",
     "GetImage",
+    "GetServerInfo",
     "GetThumbnail",
     "UpdateImage",
     "DeleteImage",
@@ -111,6 +113,7 @@ def build(settings: Settings) -> Service:
         drawings=Drawings(embedding, catalog),
         comparisons=Comparisons(embedding, load_judges()),
         admission=Admission(settings.max_in_flight_bytes),
+        server_info=write_server_info(settings),
     )
     servicer = ImageSearchServicer(
         domain, batch_concurrency=settings.search.batch_concurrency, on_overload=batches.back_off

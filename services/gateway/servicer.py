@@ -18,6 +18,7 @@ from imagesearch.gateway.v1 import (
     image_search_service_pb2_grpc,
     library_pb2,
     search_pb2,
+    server_info_pb2,
 )
 from imagesearch_services.common.concurrency import in_order
 from imagesearch_services.common.errors import ServiceError
@@ -85,6 +86,7 @@ class Domain:
     drawings: Drawings
     comparisons: Comparisons
     admission: Admission
+    server_info: server_info_pb2.ServerInfo
 
 
 class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServicer):
@@ -107,6 +109,7 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
         self._drawings = domain.drawings
         self._comparisons = domain.comparisons
         self._admission = domain.admission
+        self._server_info = domain.server_info
         self._batch_concurrency = batch_concurrency
         self._on_overload = on_overload
 
@@ -280,6 +283,11 @@ class ImageSearchServicer(image_search_service_pb2_grpc.ImageSearchServiceServic
     ) -> image_pb2.GetThumbnailResponse:
         library_id, image_id = names.parse_image_name(request.name, field="name")
         return write_thumbnail(await self._images.thumbnail(library_id, image_id))
+
+    async def GetServerInfo(
+        self, request: server_info_pb2.GetServerInfoRequest, context: Context
+    ) -> server_info_pb2.ServerInfo:
+        return self._server_info
 
     async def _search_or_error(
         self, search: SearchRequest | ServiceError

@@ -10,6 +10,7 @@ from imagesearch.cli.connection import connection_options
 from imagesearch.cli.detect import detect
 from imagesearch.cli.duplicates import duplicates, reject
 from imagesearch.cli.image import image
+from imagesearch.cli.info import info
 from imagesearch.cli.library import library
 from imagesearch.cli.search import search
 from imagesearch.cli.status import status
@@ -47,5 +48,5 @@ def main() -> None:
     """
 
 
-for command in (library, add, search, duplicates, reject, image, detect, compare, status):
+for command in (library, add, search, duplicates, reject, image, detect, compare, status, info):
     main.add_command(command)

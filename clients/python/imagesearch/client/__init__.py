@@ -53,6 +53,7 @@ from imagesearch.gateway.v1.search_pb2 import (
     SearchImagesResponse,
     Verdict,
 )
+from imagesearch.gateway.v1.server_info_pb2 import Limit, ServerInfo
 from imagesearch.type.v1.category_pb2 import Category
 from imagesearch.type.v1.geometry_pb2 import Box
 from imagesearch.type.v1.library_type_pb2 import LibraryType
@@ -82,6 +83,7 @@ __all__ = [
     "KeepPolicy",
     "Library",
     "LibraryType",
+    "Limit",
     "ListImagesResponse",
     "ListLibrariesResponse",
     "Match",
@@ -89,6 +91,7 @@ __all__ = [
     "Relation",
     "SearchImagesRequest",
     "SearchImagesResponse",
+    "ServerInfo",
     "Subject",
     "TagValue",
     "Verdict",

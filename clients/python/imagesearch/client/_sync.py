@@ -117,6 +117,7 @@ class Client:
     detect_subjects = _method(build.detect_subjects, lambda stub: stub.DetectSubjects)
     compare_images = _method(build.compare_images, lambda stub: stub.CompareImages)
     reject_pairs = _method(build.reject_pairs, lambda stub: stub.RejectPairs)
+    get_server_info = _method(build.get_server_info, lambda stub: stub.GetServerInfo)
 
     def libraries(self) -> Iterator[Library]:
         """Iterate over all libraries, by name."""

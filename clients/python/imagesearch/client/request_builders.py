@@ -43,6 +43,7 @@ from imagesearch.gateway.v1.search_pb2 import (
     Relation,
     SearchImagesRequest,
 )
+from imagesearch.gateway.v1.server_info_pb2 import GetServerInfoRequest
 from imagesearch.type.v1.category_pb2 import Category
 from imagesearch.type.v1.geometry_pb2 import Box
 from imagesearch.type.v1.library_type_pb2 import LibraryType
@@ -81,6 +82,11 @@ def create_library(
 def get_library(*, name: str) -> GetLibraryRequest:
     """Return a library with its counts."""
     return GetLibraryRequest(name=name)
+
+
+def get_server_info() -> GetServerInfoRequest:
+    """Return the version and the limits of the service."""
+    return GetServerInfoRequest()
 
 
 def list_libraries(*, page_size: int = 0, page_token: str = "") -> ListLibrariesRequest:

@@ -7,6 +7,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from imagesearch.gateway.v1 import image_pb2 as imagesearch_dot_gateway_dot_v1_dot_image__pb2
 from imagesearch.gateway.v1 import library_pb2 as imagesearch_dot_gateway_dot_v1_dot_library__pb2
 from imagesearch.gateway.v1 import search_pb2 as imagesearch_dot_gateway_dot_v1_dot_search__pb2
+from imagesearch.gateway.v1 import server_info_pb2 as imagesearch_dot_gateway_dot_v1_dot_server__info__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -166,6 +167,11 @@ class ImageSearchServiceStub:
                 '/imagesearch.gateway.v1.ImageSearchService/GetThumbnail',
                 request_serializer=imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailRequest.SerializeToString,
                 response_deserializer=imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailResponse.FromString,
+                _registered_method=True)
+        self.GetServerInfo = channel.unary_unary(
+                '/imagesearch.gateway.v1.ImageSearchService/GetServerInfo',
+                request_serializer=imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.GetServerInfoRequest.SerializeToString,
+                response_deserializer=imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.ServerInfo.FromString,
                 _registered_method=True)
 
 
@@ -365,6 +371,13 @@ class ImageSearchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetServerInfo(self, request, context):
+        """Returns the version of the service and its limits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImageSearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -462,6 +475,11 @@ def add_ImageSearchServiceServicer_to_server(servicer, server):
                     servicer.GetThumbnail,
                     request_deserializer=imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailRequest.FromString,
                     response_serializer=imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailResponse.SerializeToString,
+            ),
+            'GetServerInfo': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetServerInfo,
+                    request_deserializer=imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.GetServerInfoRequest.FromString,
+                    response_serializer=imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.ServerInfo.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1012,6 +1030,33 @@ class ImageSearchService:
             '/imagesearch.gateway.v1.ImageSearchService/GetThumbnail',
             imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailRequest.SerializeToString,
             imagesearch_dot_gateway_dot_v1_dot_image__pb2.GetThumbnailResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetServerInfo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagesearch.gateway.v1.ImageSearchService/GetServerInfo',
+            imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.GetServerInfoRequest.SerializeToString,
+            imagesearch_dot_gateway_dot_v1_dot_server__info__pb2.ServerInfo.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from grpc import aio as _aio
 from imagesearch.gateway.v1 import image_pb2 as _image_pb2
 from imagesearch.gateway.v1 import library_pb2 as _library_pb2
 from imagesearch.gateway.v1 import search_pb2 as _search_pb2
+from imagesearch.gateway.v1 import server_info_pb2 as _server_info_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -147,6 +148,8 @@ class ImageSearchServiceStub:
     """Returns the thumbnail of a stored image.
     Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
+    GetServerInfo: _grpc.UnaryUnaryMultiCallable[_server_info_pb2.GetServerInfoRequest, _server_info_pb2.ServerInfo]
+    """Returns the version of the service and its limits."""
 
 @_typing.type_check_only
 class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
@@ -264,6 +267,8 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """Returns the thumbnail of a stored image.
     Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
     """
+    GetServerInfo: _aio.UnaryUnaryMultiCallable[_server_info_pb2.GetServerInfoRequest, _server_info_pb2.ServerInfo]  # type: ignore[assignment]
+    """Returns the version of the service and its limits."""
 
 class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """Search by image in libraries that the caller builds.
@@ -492,5 +497,13 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns the thumbnail of a stored image.
         Errors: IMAGE_NOT_FOUND, THUMBNAIL_NOT_FOUND, BLOB_STORE_UNAVAILABLE.
         """
+
+    @_abc_1.abstractmethod
+    def GetServerInfo(
+        self,
+        request: _server_info_pb2.GetServerInfoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_server_info_pb2.ServerInfo, _abc.Awaitable[_server_info_pb2.ServerInfo]]:
+        """Returns the version of the service and its limits."""
 
 def add_ImageSearchServiceServicer_to_server(servicer: ImageSearchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
