@@ -71,7 +71,7 @@ class CallLimit:
         """
         self._work = work
         self._settings = settings
-        self._limit = float(settings.initial)
+        self._set_limit(settings.initial)
         self._now_s = now_s
         self._chance = chance
         self._held: Counter[str] = Counter()
