@@ -15,6 +15,7 @@ from imagesearch_services.common import metrics
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.types import QUEUE_STEP, StepTiming
 from imagesearch_services.embedding.admission import PixelBudget
+from imagesearch_services.embedding.slow_work import on_slow_work
 
 
 class CallQueue:
@@ -39,7 +40,8 @@ class CallQueue:
     async def turn(self, pictures: int = 1) -> AsyncIterator[float]:
         """Wait for the turn of a call and hold its place for the duration of a `with` block.
 
-        A call with more pictures than may be in progress is admitted alone.
+        A call with more pictures than may be in progress is admitted alone. A call whose picture
+        takes long to decode loses its place before its end.
 
         Yields:
             The time that the call waited, in seconds; 0 if it did not wait.
@@ -55,11 +57,19 @@ class CallQueue:
             waited_s = time.monotonic() - began_s
         metrics.ADMISSION.labels(self._work, "admitted").inc()
         self._report()
+        held = [size]
+
+        def give_back() -> None:
+            if held:
+                self._slots.give_back(held.pop())
+                self._report()
+
+        on_slow_work(give_back)
         try:
             yield waited_s
         finally:
-            self._slots.give_back(size)
-            self._report()
+            on_slow_work(None)
+            give_back()
 
     async def _wait(self, size: int) -> None:
         if self._queued and self._queued + size > self._max_queued:

@@ -38,6 +38,7 @@ from imagesearch_services.embedding.cage.tasks import (
 from imagesearch_services.embedding.pictures import limits as picture_limits
 from imagesearch_services.embedding.pictures.opened_file import OpenedFile
 from imagesearch_services.embedding.pictures.picture import Picture
+from imagesearch_services.embedding.slow_work import give_up_turn
 
 ATTEMPTS = 3
 """Maximum attempts at a task whose worker died without a fault of the picture."""
@@ -248,6 +249,8 @@ class Cage:
             raise limits.exceeded()
         if took_s > limits.wall_s:
             raise self._overloaded("the processors are busy; retry later")
+        if cpu_s > WATCH_S:
+            give_up_turn()
         if cpu_s > WATCH_S and not place.is_demoted and place.lane is not self._large:
             if self._demoted >= self._max_demoted:
                 raise self._overloaded("other costly pictures are being decoded; retry later")

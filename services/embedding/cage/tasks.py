@@ -31,9 +31,9 @@ class Budget:
 
     header_cpu_s: float = 0.5
     """Seconds for a header; an honest one takes a millisecond."""
-    decode_cpu_s: float = 1.0
+    decode_cpu_s: float = 0.5
     """Seconds for decoding any picture."""
-    pixel_cpu_ns: float = 100
+    pixel_cpu_ns: float = 150
     """Nanoseconds more for each pixel."""
 
     def header_limits(self, size_bytes: int) -> Limits:

@@ -58,6 +58,9 @@ FLAT_SPREAD = 6
 MIN_FLAT_SHARE = 0.03
 """Minimum share of flat background for blocks to be proposed in a picture."""
 
+MIN_ANALYSIS_SIDE_PX = 8
+"""Minimum shorter side of the analyzed picture, in pixels: that of the smallest proposal."""
+
 SAME_IOU = 0.75
 """Minimum intersection over union of two proposals that count as the same."""
 
@@ -95,11 +98,14 @@ def propose_regions(pixels: Pixels, max_regions: int) -> list[Region]:
         max_regions: maximum number of regions.
 
     Returns:
-        Regions inside the picture that are neither flat nor nearly the whole picture.
+        Regions inside the picture that are neither flat nor nearly the whole picture; none if the
+        picture is too thin to contain one.
     """
     height, width = pixels.shape[:2]
     scale = min(1.0, ANALYSIS_SIDE_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if min(size) < MIN_ANALYSIS_SIDE_PX:
+        return []
     small: Pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     grey: Pixels = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     chosen: list[_Candidate] = []

@@ -8,6 +8,7 @@ import pytest
 
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.embedding.call_queue import CallQueue
+from imagesearch_services.embedding.slow_work import give_up_turn
 
 
 def new_queue(in_progress: int, queued: int) -> CallQueue:
@@ -85,6 +86,32 @@ async def test_a_large_batch_gets_its_turn_although_small_ones_keep_coming() -> 
     await calls.end("large")
     assert calls.running == ["small-3"]
     await calls.end("small-3")
+
+
+async def test_a_call_whose_work_is_slow_gives_its_turn_to_the_next_one() -> None:
+    queue = new_queue(1, 1)
+    calls = Calls(queue)
+    ended = asyncio.Event()
+
+    async def slow() -> None:
+        async with queue.turn():
+            await asyncio.create_task(slowly_decode())
+            await ended.wait()
+
+    async def slowly_decode() -> None:
+        give_up_turn()
+        give_up_turn()
+
+    task = asyncio.create_task(slow())
+    await settled()
+    await calls.start("next")
+    assert calls.running == ["next"]
+    ended.set()
+    await task
+    await calls.start("waiting")
+    assert calls.running == ["next"], "the slow call gives only one turn back"
+    await calls.end("next")
+    await calls.end("waiting")
 
 
 async def test_a_cancelled_call_leaves_the_queue() -> None:
