@@ -11,7 +11,9 @@ from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
+from imagesearch.gateway.v1 import image_search_service_pb2
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.gateway import app
 from imagesearch_services.gateway.call_limit import CallLimit, CallLimitSettings
 from imagesearch_services.gateway.callers import CallLimits, caller_of
 
@@ -228,3 +230,9 @@ def test_only_methods_with_a_limit_are_limited_and_tokens_tell_callers_apart() -
 def test_callers_without_a_token_are_told_apart_by_their_host() -> None:
     assert caller_of({}, "ipv4:10.0.0.1:4711") == caller_of({}, "ipv4:10.0.0.1:4712")
     assert caller_of({}, "ipv4:10.0.0.1:4711") != caller_of({}, "ipv4:10.0.0.2:4711")
+
+
+def test_every_method_has_a_limit() -> None:
+    service = image_search_service_pb2.DESCRIPTOR.services_by_name["ImageSearchService"]
+    limited = {*app.SINGLE_METHODS, *app.BATCH_METHODS, *app.OTHER_METHODS}
+    assert {method.name for method in service.methods} == limited | {"ListImages", "FindDuplicates"}
