@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filters import AllOf, Match, Range
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE
 from imagesearch_services.catalog.payloads import METADATA
@@ -74,6 +75,7 @@ class AnsweredRequests:
     async def remember(self, key: RequestKey, answer: Payload) -> None:
         """Store an answer after its mutation."""
         points = self.answer_points(key, answer)
+        failpoint("request.before_answer")
         if points:
             await self._storage.upsert(METADATA, points)
         await self.prune()

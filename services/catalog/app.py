@@ -8,6 +8,7 @@ from imagesearch_services.catalog.backends import open_blob_store, open_storage
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.entry.entries import Entries
 from imagesearch_services.catalog.entry.puts import Puts
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.library.records import open_metadata
 from imagesearch_services.catalog.paging import PageTokens
@@ -49,6 +50,7 @@ async def build(
     storage = storage or open_storage(settings)
     blobs = blobs or open_blob_store(settings)
     await storage.start()
+    failpoint("start.after_open")
     shielded = ShieldedTasks()
     requests = AnsweredRequests(storage)
     key = TokenKey(storage)
@@ -78,7 +80,9 @@ async def build(
     try:
         await open_metadata(storage)
         await _claim(installation)
+        failpoint("start.after_claim")
         await libraries.start()
+        failpoint("start.after_cleanup")
     except BaseException:
         await storage.close()
         raise

@@ -30,6 +30,7 @@ NAMES = (
     "blobs.after_folder_sync",
     "put.after_blobs",
     "put.after_points",
+    "put.after_orphans",
     # The creation of a library.
     "library.after_creating",
     "create.after_folder",
@@ -49,8 +50,9 @@ NAMES = (
     # The deletion of entries, the first use of a tag, the answer of a request.
     "delete.after_points",
     "delete.after_answer",
-    "fields.after_indexes",
+    "fields.before_record",
     "fields.after_record",
+    "fields.after_index",
     "request.before_answer",
     # An index build.
     "index.after_copy",
@@ -62,7 +64,7 @@ NAMES = (
     "switch.after_removal",
     # A start.
     "start.after_open",
-    "start.after_records",
+    "start.after_claim",
     "start.after_cleanup",
 )
 """All failpoints, in the order in which a run reaches them."""

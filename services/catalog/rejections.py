@@ -117,6 +117,7 @@ class Rejections:
                     if uid not in rejected
                 ]
                 if points:
+                    await self._storage.check_space()
                     await self._storage.upsert(METADATA, points)
             await self._requests.remember(key, {"added_count": len(points)})
             return len(points)

@@ -175,6 +175,13 @@ class Storage(Protocol):
             ServiceError: STORAGE_UNAVAILABLE.
         """
 
+    async def check_space(self) -> None:
+        """Check that there is space for a write other than a deletion.
+
+        Raises:
+            ServiceError: STORAGE_FULL.
+        """
+
     async def close(self) -> None:
         """Release the engine. Acknowledged writes are already durable."""
 
@@ -262,6 +269,13 @@ def merge_hits(hits: Iterable[ScoredPoint], limit: int) -> list[ScoredPoint]:
 def damaged_error(name: str) -> ServiceError:
     """Return the error of a call on a damaged collection that belongs to no known library."""
     return ServiceError(Reason.LIBRARY_DAMAGED, f"the stored data of collection {name} is damaged")
+
+
+def storage_full() -> ServiceError:
+    """Return the error for a write that was refused, and changed nothing, on a full disk."""
+    return ServiceError(
+        Reason.STORAGE_FULL, "the disk of the storage engine is full; free space on it"
+    )
 
 
 def storage_error(message: str = "the storage engine does not answer") -> ServiceError:

@@ -79,6 +79,9 @@ class ClusterStorage:
         async with _storage_errors():
             await self._client.get_collections()
 
+    async def check_space(self) -> None:
+        """Do nothing: the server refuses writes itself."""
+
     async def close(self) -> None:
         await self._client.close()
 

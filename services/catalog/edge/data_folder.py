@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from imagesearch_services.catalog.edge.collection import (
 )
 from imagesearch_services.catalog.edge.conversion import index_params
 from imagesearch_services.catalog.edge.counts import read_counts, write_counts
+from imagesearch_services.catalog.edge.disk_space import DiskSpace
 from imagesearch_services.catalog.edge.documents import (
     DamagedDocumentError,
     read_document,
@@ -69,7 +68,6 @@ class DataFolder:
             NewerFormatError: a later version wrote the data folder.
         """
         self._path = settings.folder
-        self._min_free_bytes = settings.min_free_bytes
         self.policy = WritePolicy(settings.flush_points, settings.durable)
         self._open: dict[str, Collection] = {}
         # Counts of the collections that were closed to make room and not reopened.
@@ -79,12 +77,14 @@ class DataFolder:
         create_folder(self._path, durable=settings.durable)
         self._lock = _lock(self._path, settings.lock_wait_s)
         self.read_identity()
+        self.space = DiskSpace(self._path, settings.min_free_bytes)
 
     def close(self) -> None:
         """Flush and close every shard."""
         while self._open:
             _, collection = self._open.popitem()
             self._close(collection)
+        self.space.close()
 
     def collection(self, name: str) -> Collection:
         """Return a collection, opening it if necessary.
@@ -94,6 +94,7 @@ class DataFolder:
         """
         collection = self._open.pop(name, None)
         if collection is None:
+            self.space.require_for_deletion()  # opening a collection replays its log
             try:
                 collection = open_collection(self._path / name, self.policy)
             except CollectionDamagedError as error:
@@ -119,7 +120,7 @@ class DataFolder:
                 self.set_aside(name)
             else:
                 return
-        self.require_space()
+        self.space.require()
         generation = folder / "0"
         generation.mkdir(parents=True)
         failpoint("create.after_folder")
@@ -137,6 +138,7 @@ class DataFolder:
         self._add(name, Collection(folder, 0, shard, self.policy))
 
     def drop(self, name: str) -> None:
+        self.space.require_for_deletion()
         self._forget(name)
         if (self._path / name).exists():
             layout.remove_folder(self._path / name)
@@ -182,9 +184,14 @@ class DataFolder:
         write_document(layout.identity_path(self._path), {"installation_id": installation_id})
 
     def create_index(self, name: str, field: str, field_type: FieldType) -> None:
-        _create_index(self.collection(name).shard, field, field_type)
+        """Create an index unless the field has one."""
+        shard = self.collection(name).shard
+        if field not in shard.info().payload_schema:
+            self.space.require()
+            _create_index(shard, field, field_type)
 
     def drop_index(self, name: str, field: str) -> None:
+        self.space.require_for_deletion()
         self.collection(name).shard.update(q.UpdateOperation.delete_field_index(field))
 
     def stats(self, name: str) -> CollectionStats:
@@ -205,12 +212,6 @@ class DataFolder:
         write_counts(collection.path, stats)
         collection.counts_stored = True
         return stats
-
-    def require_space(self, needed_bytes: int = 0) -> None:
-        """Raise OSError (ENOSPC) unless the disk has space for a write of this size."""
-        # The engine writes to memory-mapped files: on a full disk, SIGBUS would kill it.
-        if shutil.disk_usage(self._path).free < self._min_free_bytes + needed_bytes:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _settle(self, path: Path) -> str:
         """Return why a collection can't be opened, or "" after removing its unused generations."""

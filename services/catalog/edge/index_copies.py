@@ -39,7 +39,7 @@ class IndexCopies:
         """
         collection = self._folder.collection(name)
         # Space for the copy, and for the index built in it.
-        self._folder.require_space(2 * disk_bytes(collection.path))
+        self._folder.space.require(2 * disk_bytes(collection.path))
         collection.flush()
         # The counts of the copy change when its index is built.
         collection.forget_counts()

@@ -39,8 +39,10 @@ class Points:
     def upsert(self, name: str, points: Sequence[Point]) -> None:
         collection = self._folder.collection(name)
         if collection.has_vectors:
-            # Metadata is exempt: it is small, and deleting a library writes metadata.
-            self._folder.require_space()
+            self._folder.space.require()
+        else:
+            # Deletions write metadata, too. Other changes of metadata call `Storage.check_space`.
+            self._folder.space.require_for_deletion()
         failpoint("points.before_write")
         collection.upsert(
             [
@@ -55,12 +57,13 @@ class Points:
         failpoint("points.after_write")
 
     def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
-        self._folder.require_space()
+        self._folder.space.require()
         self._folder.collection(name).shard.update(
             q.UpdateOperation.overwrite_payload([uuid.UUID(bytes=uid)], payload)
         )
 
     def delete(self, name: str, uids: Sequence[bytes]) -> None:
+        self._folder.space.require_for_deletion()
         self._folder.collection(name).delete([uuid.UUID(bytes=uid) for uid in uids])
 
     def retrieve(

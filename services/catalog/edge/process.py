@@ -20,6 +20,7 @@ from imagesearch_services.catalog.storage import (
     FolderLockedError,
     NewerFormatError,
     storage_error,
+    storage_full,
 )
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
@@ -210,5 +211,5 @@ def _exception(failure: Failure) -> Exception:
     if failure.kind is FailureKind.COLLECTION_DAMAGED:
         return CollectionDamagedError(failure.detail)
     if failure.kind is FailureKind.DISK_FULL:
-        return storage_error("the disk of the storage engine is full; free space on it")
+        return storage_full()
     return storage_error("the storage engine failed")

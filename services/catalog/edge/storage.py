@@ -71,6 +71,9 @@ class EdgeStorage:
         elif age_s > HANG_S:
             raise storage_error(f"the storage engine has not answered for {HANG_S:.0f} s")
 
+    async def check_space(self) -> None:
+        await self._command("check_space")
+
     async def close(self) -> None:
         self._closed = True
         await self._indexer.cancel_all()

@@ -72,6 +72,12 @@ class Batch:
         unused = [ref for ref in self._stored_thumbnails if ref.version not in versions]
         return [*stored_thumbnails(self._library.uid, replaced), *unused]
 
+    def accepts(self, item: PutItem) -> bool:
+        """Add an item; return whether it is written, rather than refused or stored already."""
+        before = self.points.get(item.entry.uid)
+        self.add(item)
+        return self.points.get(item.entry.uid) is not before
+
     def add(self, item: PutItem) -> Entry | ServiceError:
         """Add an item; return the entry as it will be stored, or the reason for refusing it."""
         uid = item.entry.uid

@@ -9,6 +9,7 @@ from imagesearch_services.catalog.answered_requests import AnsweredRequests, Req
 from imagesearch_services.catalog.entry.checks import check_entry
 from imagesearch_services.catalog.entry.tag_types import tag_types_for
 from imagesearch_services.catalog.errors import image_not_found
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import NAME, Filter
 from imagesearch_services.catalog.library.libraries import Libraries
@@ -174,6 +175,7 @@ class Entries:
                 return entry_from_payload(answer)
             async with self._libraries.write_lock(library_id):
                 library = await self._libraries.get(library_id)
+                await self._storage.check_space()
                 found = await self._storage.retrieve(library.uid, [changes.uid], Fields.ALL)
                 if not found:
                     raise image_not_found(library_id, changes.image_id)
@@ -211,9 +213,11 @@ class Entries:
                         orphaned += stored_thumbnails(library.uid, page)
                         uids = [record.uid for record in page]
                         await self._storage.delete(library.uid, uids)
+                        failpoint("delete.after_points")
                         await forget_entry_pairs(self._storage, library.uid, uids)
                         count += len(uids)
                 await self._requests.remember(key, {"deleted_count": count})
+                failpoint("delete.after_answer")
             except BaseException:
                 # Some entries may be deleted, and a retry no longer finds their thumbnails.
                 self._thumbnails.on_orphans()

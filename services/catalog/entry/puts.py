@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -10,8 +11,9 @@ from dataclasses import replace
 from imagesearch_services.catalog.answered_requests import check_request_id
 from imagesearch_services.catalog.entry.batch import Batch, PutItem
 from imagesearch_services.catalog.entry.checks import check_entry
-from imagesearch_services.catalog.entry.tag_types import tag_types_for
+from imagesearch_services.catalog.entry.tag_types import TagTypes, tag_types_for
 from imagesearch_services.catalog.entry.vector_checks import check_entry_vectors
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library
 from imagesearch_services.catalog.storage import Fields, Storage
@@ -52,7 +54,8 @@ class Puts:
             items: entries, or the errors of entries that could not be read, which are returned.
 
         Raises:
-            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED; FIELD_INVALID for too many items.
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED; FIELD_INVALID for too many items;
+                STORAGE_FULL: no entry was stored.
         """
         library = await self._libraries.get(library_id, uid=library_uid)
         if not 1 <= len(items) <= MAX_BATCH:
@@ -62,6 +65,7 @@ class Puts:
     async def _put(
         self, library: Library, items: Sequence[PutItem | ServiceError]
     ) -> list[Entry | ServiceError]:
+        await self._storage.check_space()
         items = await self._with_thumbnail_refs(library, items)
         files = {
             item.thumbnail: item.entry.thumbnail
@@ -69,8 +73,11 @@ class Puts:
             if isinstance(item, PutItem) and item.thumbnail is not None
         }
         async with self._thumbnails.writing(files) as stored:
+            failpoint("put.after_blobs")
             results, orphaned = await self._write(library, items, stored)
+            failpoint("put.after_points")
         await self._thumbnails.delete(orphaned)
+        failpoint("put.after_orphans")
         for item, result in zip(items, results, strict=True):
             if isinstance(item, PutItem) and isinstance(result, Entry):
                 result.warnings = self._warnings(library, item.entry, result)
@@ -79,31 +86,30 @@ class Puts:
     async def _with_thumbnail_refs(
         self, library: Library, items: Sequence[PutItem | ServiceError]
     ) -> Sequence[PutItem | ServiceError]:
-        """Name the thumbnails to store, except those of entries that exist and may not change.
+        """Name the thumbnails of the items that will be stored as far as is known now.
 
-        Whether an item is stored is decided later, so the thumbnail of an item that is refused
-        may be written and deleted again.
+        No other call waits for the blob store, so this is decided without the write lock, and again
+        under it. A thumbnail whose item is refused then is deleted again: where another call was
+        faster, and for tags, whose types are checked under the lock.
         """
-        if not self._thumbnails.enabled or library.thumbnails_disabled:
+        entries = [item.entry for item in items if isinstance(item, PutItem)]
+        if (
+            not self._thumbnails.enabled
+            or library.thumbnails_disabled
+            or not any(entry.thumbnail for entry in entries)
+        ):
             return items
-        uids = {
-            item.entry.uid
-            for item in items
-            if isinstance(item, PutItem) and item.entry.thumbnail and not item.allow_overwrite
-        }
-        existing: set[bytes] = set()
-        if uids:
-            async with self._libraries.detect_change(library):
-                found = await self._storage.retrieve(library.uid, list(uids), Fields.NONE)
-            existing = {record.uid for record in found}
-        return [
-            replace(item, thumbnail=ThumbnailRef.new(library.uid, item.entry.uid))
-            if isinstance(item, PutItem)
-            and item.entry.thumbnail
-            and (item.allow_overwrite or item.entry.uid not in existing)
-            else item
-            for item in items
-        ]
+        any_type = TagTypes(library, sys.maxsize, unused=library.tag_types.keys())
+        async with self._libraries.detect_change(library):
+            batch = await self._batch(library, entries, any_type, frozenset())
+        named: list[PutItem | ServiceError] = []
+        for item in items:
+            if isinstance(item, PutItem) and batch.accepts(item) and item.entry.thumbnail:
+                ref = ThumbnailRef.new(library.uid, item.entry.uid)
+                named.append(replace(item, thumbnail=ref))
+            else:
+                named.append(item)
+        return named
 
     async def _write(
         self,
@@ -116,16 +122,7 @@ class Puts:
             library = await self._libraries.get(library.library_id, uid=library.uid)
             entries = [item.entry for item in items if isinstance(item, PutItem)]
             types = await tag_types_for(entries, library, self._libraries, self._storage)
-            batch = Batch(library, types, round(self._clock(), 6), stored_thumbnails)
-            uids = [entry.uid for entry in entries]
-            if uids:
-                existing = await self._storage.retrieve(
-                    library.uid, list(dict.fromkeys(uids)), Fields.ENTRY
-                )
-                batch.set_existing(existing)
-                if library.capacity:
-                    stats = await self._storage.stats(library.uid)
-                    batch.room = library.capacity - stats.point_count
+            batch = await self._batch(library, entries, types, stored_thumbnails)
             results = [batch.add(item) if isinstance(item, PutItem) else item for item in items]
             await self._libraries.register_fields(
                 library, types.changes, frozenset(batch.new_attributes)
@@ -133,6 +130,23 @@ class Puts:
             if batch.points:
                 await self._storage.upsert(library.uid, list(batch.points.values()))
         return results, batch.orphaned_thumbnails()
+
+    async def _batch(
+        self,
+        library: Library,
+        entries: Sequence[Entry],
+        types: TagTypes,
+        stored_thumbnails: AbstractSet[ThumbnailRef],
+    ) -> Batch:
+        """Return an empty batch that knows what is stored under the ids of the entries."""
+        batch = Batch(library, types, round(self._clock(), 6), stored_thumbnails)
+        if entries:
+            uids = list(dict.fromkeys(entry.uid for entry in entries))
+            batch.set_existing(await self._storage.retrieve(library.uid, uids, Fields.ENTRY))
+            if library.capacity:
+                stats = await self._storage.stats(library.uid)
+                batch.room = library.capacity - stats.point_count
+        return batch
 
     def _warnings(self, library: Library, sent: Entry, stored: Entry) -> tuple[str, ...]:
         expected = sent.thumbnail and not library.thumbnails_disabled and self._thumbnails.enabled

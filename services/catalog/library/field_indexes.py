@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filter_binding import fields_of
 from imagesearch_services.catalog.filters import Bound
 from imagesearch_services.catalog.library.records import READY, LibraryRecords
@@ -81,6 +82,7 @@ class FieldIndexes:
         if field_type is None or len(current.indexed_fields) >= MAX_INDEXED_FIELDS:
             return
         await self._storage.create_index(current.uid, field, field_type)
+        failpoint("fields.after_index")
         indexed = replace(current, indexed_fields=current.indexed_fields | {field})
         await self._records.write(indexed, READY)
         logger().info("field_index.created", library=library.library_id, field=field)

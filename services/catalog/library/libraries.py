@@ -17,6 +17,7 @@ from imagesearch_services.catalog.errors import (
     library_not_found,
     too_many_libraries,
 )
+from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filters import Bound
 from imagesearch_services.catalog.library.checks import check_new_library
 from imagesearch_services.catalog.library.field_indexes import FieldIndexes
@@ -204,7 +205,9 @@ class Libraries:
             attribute_names=library.attribute_names | attribute_names,
             indexed_fields=library.indexed_fields - stale,
         )
+        failpoint("fields.before_record")
         await self._records.write(extended, READY)
+        failpoint("fields.after_record")
         return extended
 
     def index_filtered_fields(self, library: Library, bound: Bound) -> None:
@@ -270,10 +273,13 @@ class Libraries:
                 await self._remove(unfinished)
             if len(await self.all()) >= self._max_libraries:
                 raise too_many_libraries(self._max_libraries)
+            await self._storage.check_space()
             now = self._now()
             library = replace(draft, uid=uuid.uuid4().hex, create_time=now, update_time=now)
             await self._records.write(library, CREATING)
+            failpoint("library.after_creating")
             await self._storage.create_collection(library.uid, library.spaces, ENTRY_INDEXES)
+            failpoint("library.after_collection")
             await self._records.write(library, READY, key)
             return library
 
@@ -284,6 +290,7 @@ class Libraries:
             if answer is not None:
                 return library_from_payload(answer)
             library = await self.get(library_id)
+            await self._storage.check_space()
             library = replace(library, **changes, update_time=self._now())
             await self._records.write(library, READY, key)
             return library
@@ -294,6 +301,7 @@ class Libraries:
                 return
             library = replace(await self.get(library_id), update_time=self._now())
             await self._records.write(library, DELETING, key)
+            failpoint("library.after_deleting")
             await self._remove(library)
 
     async def _stats_if_present(self, library: Library) -> LibraryStats | None:
@@ -321,6 +329,9 @@ class Libraries:
 
     async def _remove(self, library: Library) -> None:
         await self._storage.drop_collection(library.uid)
+        failpoint("library.after_drop")
         await forget_library_pairs(self._storage, library.uid)
+        failpoint("library.after_pairs")
         await self._records.delete(library)
+        failpoint("library.after_delete")
         self.on_removed(library.uid)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Record
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError
 
 BLOB_NAME = re.compile(r"([0-9a-f]{32})/[0-9a-f]{2}/([0-9a-f]{32})-([0-9a-f]{16})\.jpg\Z")
 
@@ -98,6 +98,12 @@ class ThumbnailStore:
         self._pending |= files.keys()
         try:
             yield await self._write(files)
+        except ServiceError as error:
+            if error.reason is Reason.STORAGE_FULL:
+                await self.delete(list(files))  # no point was written
+            else:
+                self.on_orphans()
+            raise
         except BaseException:
             # The points may or may not have been written.
             self.on_orphans()

@@ -155,10 +155,10 @@ async def test_a_full_disk_refuses_writes_but_not_reads_and_deletes(tmp_path: Pa
         await catalog.store("shop", make_entry("a"))
     # Require more free space than any disk has.
     async with edge_catalog(tmp_path, MIN_FREE_MIB=str(1 << 40)) as (catalog, _):
-        with refused(Reason.STORAGE_UNAVAILABLE) as errors:
+        with refused(Reason.STORAGE_FULL) as errors:
             await catalog.put("shop", make_entry("b"))
         assert errors[0].message == "the disk of the storage engine is full; free space on it"
-        with refused(Reason.STORAGE_UNAVAILABLE):
+        with refused(Reason.STORAGE_FULL):
             await catalog.make_library("another")
         assert await catalog.nearest("shop", vector_at(0)) == ["a"]
         assert await catalog.delete("shop", "a") == 1
