@@ -2,7 +2,7 @@
 
 It uses obstore, typed asynchronous bindings of the Rust crate object_store, except to read and
 write files of a folder: one thread per call is ten times as fast, and obstore does not sync what it
-writes. Writes are atomic: a file is written under a temporary name, synced and renamed.
+writes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
-import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,8 +22,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
-from imagesearch_services.catalog.disk import create_folder, sync_file, sync_folder
-from imagesearch_services.catalog.failpoints import failpoint
+from imagesearch_services.catalog.blob_files import (
+    read_files,
+    remove_unfinished,
+    replace_files,
+    write_files,
+)
+from imagesearch_services.catalog.disk import create_folder
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
@@ -47,12 +49,6 @@ RETRIES = 2
 
 FIRST_BACKOFF = timedelta(milliseconds=50)
 """Delay before the first retry."""
-
-TEMPORARY_NAME = re.compile(r".+#\d+\Z")
-"""Names of unfinished files, chosen by object_store, whose listings omit them."""
-
-WRITE_ATTEMPTS = 5
-"""Maximum attempts to create a file while a deletion removes its empty folder."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk and of an exhausted quota."""
@@ -113,13 +109,18 @@ class BlobStore:
         self._folder = folder
 
     async def put(self, blobs: Mapping[str, bytes]) -> set[str]:
-        """Write blobs and return the names of those that were written. Failures are logged.
+        """Write blobs of new names, to which nothing refers yet; failures are logged.
+
+        A crash may leave some of them, whole or in part. On return, the blobs survive a crash.
+
+        Returns:
+            the names of the blobs that were written.
 
         Raises:
             ServiceError: STORAGE_FULL; no blob was written.
         """
         if self._folder is not None:
-            return await self._put_files(self._folder, blobs)
+            return await self._put_files(write_files, self._folder, blobs)
 
         async def put(name: str, content: bytes) -> str:
             await obstore.put_async(self._store, name, content, use_multipart=False)
@@ -131,6 +132,16 @@ class BlobStore:
         if failures:
             _log_failure("blob_store.write_failed", failures[0], count=len(failures))
         return stored
+
+    async def replace(self, name: str, content: bytes) -> None:
+        """Write a blob that may exist, so that a crash leaves the old or the new content.
+
+        Failures are logged.
+        """
+        if self._folder is not None:
+            await self._put_files(replace_files, self._folder, {name: content})
+        else:
+            await self.put({name: content})
 
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
         """Read blobs in the order of the names; None for those that do not exist.
@@ -195,13 +206,15 @@ class BlobStore:
             min_age_s: minimum age of a removed file, in seconds.
         """
         if self._folder is not None:
-            await asyncio.to_thread(_remove_unfinished, self._folder, time.time() - min_age_s)
+            await asyncio.to_thread(remove_unfinished, self._folder, time.time() - min_age_s)
 
-    async def _put_files(self, folder: Path, blobs: Mapping[str, bytes]) -> set[str]:
+    async def _put_files(
+        self, write: Callable[..., None], folder: Path, blobs: Mapping[str, bytes]
+    ) -> set[str]:
         """Write all files or none, in one thread."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                await asyncio.to_thread(_write_files, folder, blobs, durable=self._durable)
+                await asyncio.to_thread(write, folder, blobs, durable=self._durable)
         except STORE_ERRORS as error:
             _log_failure("blob_store.write_failed", error, count=len(blobs))
             if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -215,7 +228,7 @@ class BlobStore:
         """Read files in one thread, which is ten times as fast as one obstore call per file."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(_read_files, folder, names)
+                return await asyncio.to_thread(read_files, folder, names)
         except STORE_ERRORS as error:
             _log_failure("blob_store.read_failed", error)
             raise store_unavailable() from error
@@ -299,73 +312,6 @@ def _bucket(settings: BlobSettings, bucket: str, prefix: str) -> S3Store:
             "backoff": {"init_backoff": FIRST_BACKOFF},
         },
     )
-
-
-def _read_files(folder: Path, names: Sequence[str]) -> list[bytes | None]:
-    files: list[bytes | None] = []
-    for name in names:
-        try:
-            files.append((folder / name).read_bytes())
-        except FileNotFoundError:
-            files.append(None)
-    return files
-
-
-def _write_files(folder: Path, blobs: Mapping[str, bytes], *, durable: bool) -> None:
-    """Write files, all or none."""
-    drafts: dict[Path, Path] = {}
-    try:
-        failpoint("blobs.before_write")
-        for name, content in blobs.items():
-            file = folder / name
-            draft = file.with_name(f"{file.name}#{secrets.randbits(32)}")
-            drafts[draft] = file
-            _write_file(draft, content)
-        failpoint("blobs.after_write")
-        if durable:
-            # Synced after all are written, so that a commit of the journal serves several files.
-            for draft in drafts:
-                sync_file(draft)
-        failpoint("blobs.after_sync")
-        for draft, file in drafts.items():
-            draft.rename(file)
-        failpoint("blobs.after_rename")
-        if durable:
-            _sync_folders(folder, drafts.values())
-        failpoint("blobs.after_folder_sync")
-    except BaseException:
-        for path in (*drafts, *drafts.values()):
-            with contextlib.suppress(OSError):
-                path.unlink()
-        raise
-
-
-def _write_file(file: Path, content: bytes) -> None:
-    for attempt in range(1, WRITE_ATTEMPTS + 1):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file.write_bytes(content)
-        except FileNotFoundError:  # a deletion removed the folder, which was empty
-            if attempt == WRITE_ATTEMPTS:
-                raise
-        else:
-            return
-
-
-def _sync_folders(root: Path, files: Iterable[Path]) -> None:
-    """Make the names of files durable, and those of their folders below a root."""
-    folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)}
-    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        sync_folder(folder)
-
-
-def _remove_unfinished(folder: Path, before_s: float) -> None:
-    # Folders vanish with their last file. os.walk tolerates that, Path.rglob fails.
-    for parent, _, names in os.walk(folder):
-        for file in (Path(parent, name) for name in names if TEMPORARY_NAME.match(name)):
-            with contextlib.suppress(OSError):
-                if file.stat().st_mtime < before_s:
-                    file.unlink()
 
 
 def _log_failure(event: str, error: Exception, **fields: object) -> None:

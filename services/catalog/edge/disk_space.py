@@ -37,7 +37,7 @@ class DiskSpace:
         """Measure the disk of a folder; `min_free_bytes` is what writes must leave free."""
         self._folder = folder
         self._reserve = folder.parent / RESERVE_FILE
-        self._min_free_bytes = max(min_free_bytes, LEAST_FREE_BYTES)
+        self._min_free_bytes = min_free_bytes
         self._reserved_bytes = _size(self._reserve)
         self.restore()
 
@@ -47,7 +47,7 @@ class DiskSpace:
 
     def require(self, needed_bytes: int = 0) -> None:
         """Raise OSError (ENOSPC) unless the disk has space for a write of this size."""
-        if self.free_bytes() < self._min_free_bytes + needed_bytes:
+        if not has_space(self._folder, self._min_free_bytes, needed_bytes):
             raise _disk_full()
         if self._reserved_bytes < RESERVE_BYTES:
             self.restore()
@@ -65,7 +65,7 @@ class DiskSpace:
     def restore(self) -> None:
         """Allocate the reserve if that leaves enough space for writes."""
         missing = RESERVE_BYTES - self._reserved_bytes
-        if missing <= 0 or self.free_bytes() < self._min_free_bytes + missing:
+        if missing <= 0 or not has_space(self._folder, self._min_free_bytes, missing):
             return
         try:
             with self._reserve.open("ab") as file:
@@ -78,6 +78,12 @@ class DiskSpace:
         """Remove the reserve if the disk has ample space for the next start."""
         if self.free_bytes() > AMPLE_BYTES:
             self._reserve.unlink(missing_ok=True)
+
+
+def has_space(folder: Path, min_free_bytes: int, needed_bytes: int = 0) -> bool:
+    """Return whether a write of this size leaves the disk of a folder enough free space."""
+    required = max(min_free_bytes, LEAST_FREE_BYTES) + needed_bytes
+    return shutil.disk_usage(folder).free >= required
 
 
 def _size(file: Path) -> int:

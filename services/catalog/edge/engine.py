@@ -34,7 +34,6 @@ class Engine:
         copies = IndexCopies(folder)
         self._commands: Mapping[str, Callable[..., Any]] = {
             "ping": _ping,
-            "check_space": folder.space.require,
             "create_collection": folder.create,
             "drop_collection": folder.drop,
             "read_identity": folder.read_identity,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from imagesearch_services.catalog.edge.disk_space import has_space
 from imagesearch_services.catalog.edge.group_commit import GroupCommit
 from imagesearch_services.catalog.edge.indexer import Indexer
 from imagesearch_services.catalog.edge.process import EngineProcess
@@ -26,6 +27,7 @@ from imagesearch_services.catalog.storage import (
     damaged_error,
     merge_hits,
     storage_error,
+    storage_full,
 )
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
@@ -72,7 +74,8 @@ class EdgeStorage:
             raise storage_error(f"the storage engine has not answered for {HANG_S:.0f} s")
 
     async def check_space(self) -> None:
-        await self._command("check_space")
+        if not has_space(self._settings.folder, self._settings.min_free_bytes):
+            raise storage_full()
 
     async def close(self) -> None:
         self._closed = True

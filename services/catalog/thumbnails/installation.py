@@ -88,7 +88,7 @@ class Installation:
                 raise _foreign_store(owner)
             if owner is not None:
                 logger().warning("blob_store.owner_rewritten", found=owner[:80])
-            await self._blobs.put({OWNER: ids[0].encode()})
+            await self._blobs.replace(OWNER, ids[0].encode())
             # Read it again: another installation may have written its id at the same moment.
             owner = await self._owner(self._blobs)
             if owner is None:
