@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -17,12 +17,22 @@ from imagesearch_services.common.context import (
     time_remaining_s,
 )
 from imagesearch_services.common.errors import Reason
+from imagesearch_services.common.routing import HealthyFirstChannel
 from imagesearch_services.common.status import from_rpc_error
 
 Response = TypeVar("Response")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Maximum bytes per message between services, twice a batch of pictures with its vectors."""
+
+PING_INTERVAL_MS = 2000
+"""Time without data on a connection after which the client sends a ping."""
+
+PING_TIMEOUT_MS = 2500
+"""Maximum time to answer a ping; then the connection is closed."""
+
+HANDSHAKE_TIMEOUT_MS = 2000
+"""Maximum time to set up a connection."""
 
 RETRY_POLICY = {
     "maxAttempts": 4,
@@ -48,7 +58,8 @@ def connect(
 ) -> grpc.aio.Channel:
     """Return a channel to another service of the suite, which retries reads.
 
-    It connects on first use and reconnects automatically.
+    It connects on first use, reconnects automatically, and calls only healthy addresses if there
+    are any.
 
     Args:
         target: gRPC name: `host:port`, or `dns:///name:port` to balance over all addresses.
@@ -63,6 +74,11 @@ def connect(
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}],
     }
+    checked = {**service_config, "healthCheckConfig": {"serviceName": service.full_name}}
+    return HealthyFirstChannel(_channel(target, checked), _channel(target, service_config))
+
+
+def _channel(target: str, service_config: Mapping[str, object]) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(
         target,
         options=[
@@ -74,8 +90,15 @@ def connect(
             # Reconnect to a restarted service within a second; the default is up to minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
+            # A service that is stopped, or whose machine is gone, answers neither pings nor
+            # handshakes: its calls fail within five seconds, and other addresses are called.
+            ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
+            ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+            # The keepalive timeout has no effect in grpcio 1.85 unless this one is as short.
+            ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.min_reconnect_backoff_ms", HANDSHAKE_TIMEOUT_MS),
         ],
     )
 

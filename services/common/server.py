@@ -66,6 +66,7 @@ class ServerSettings:
         max_message_bytes: int,
         caller_share: float = 1.0,
         max_buffered_bytes: int = 512 * MIB,
+        min_ping_interval_s: float = 1.0,
     ) -> ServerSettings:
         """Read the settings from environment variables; the arguments are defaults.
 
@@ -80,7 +81,10 @@ class ServerSettings:
             metrics_port=env.integer("METRICS_PORT", metrics_port),
             max_message_bytes=env.integer("MAX_MESSAGE_BYTES", max_message_bytes),
             limits=ServerLimits.from_env(
-                env, caller_share=caller_share, max_buffered_bytes=max_buffered_bytes
+                env,
+                caller_share=caller_share,
+                max_buffered_bytes=max_buffered_bytes,
+                min_ping_interval_s=min_ping_interval_s,
             ),
             grace_s=env.number("GRACE_S", 10.0),
             drain_s=env.number("DRAIN_S", 0.0),

@@ -52,7 +52,7 @@ class ServerLimits:
     """Maximum time to answer a ping, in seconds; then the connection is closed."""
     min_ping_interval_s: float = 10.0
     """Minimum time between the pings of a client, in seconds; after two faster ones the connection
-    is closed."""
+    is closed. The other services of the suite ping more often than callers may."""
     handshake_timeout_s: float = 10.0
     """Maximum time to set up a connection, TLS included, in seconds."""
     max_connection_idle_s: float = 120.0
@@ -64,13 +64,21 @@ class ServerLimits:
     """Time for calls in progress after the maximum age, in seconds; then they are cancelled."""
 
     @classmethod
-    def from_env(cls, env: Env, *, caller_share: float, max_buffered_bytes: int) -> ServerLimits:
+    def from_env(
+        cls,
+        env: Env,
+        *,
+        caller_share: float,
+        max_buffered_bytes: int,
+        min_ping_interval_s: float,
+    ) -> ServerLimits:
         """Read the limits from environment variables.
 
         Args:
             env: variables of the service.
             caller_share: default of CALLER_SHARE.
             max_buffered_bytes: default of MAX_BUFFERED_BYTES.
+            min_ping_interval_s: default of MIN_PING_INTERVAL_S.
 
         Raises:
             SettingsError: a variable is invalid or out of range.
@@ -89,7 +97,7 @@ class ServerLimits:
             max_metadata_bytes=env.integer("MAX_METADATA_BYTES", cls.max_metadata_bytes),
             keepalive_time_s=env.number("KEEPALIVE_TIME_S", cls.keepalive_time_s),
             keepalive_timeout_s=env.number("KEEPALIVE_TIMEOUT_S", cls.keepalive_timeout_s),
-            min_ping_interval_s=env.number("MIN_PING_INTERVAL_S", cls.min_ping_interval_s),
+            min_ping_interval_s=env.number("MIN_PING_INTERVAL_S", min_ping_interval_s),
             handshake_timeout_s=env.number("HANDSHAKE_TIMEOUT_S", cls.handshake_timeout_s),
             max_connection_idle_s=env.number("MAX_CONNECTION_IDLE_S", cls.max_connection_idle_s),
             max_connection_age_s=env.number("MAX_CONNECTION_AGE_S", cls.max_connection_age_s),

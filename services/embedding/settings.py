@@ -70,7 +70,7 @@ class Settings:
             or BATCH_PICTURES * workers,
             batch_pictures_queued=env.integer("BATCH_PICTURES_QUEUED", 0) or 64 * workers,
             infer_timeout_s=env.number("INFER_TIMEOUT_S", 10.0),
-            watch_interval_s=env.number("WATCH_INTERVAL_S", 2.0),
+            watch_interval_s=env.number("WATCH_INTERVAL_S", 1.0),
             probe_interval_s=env.number("PROBE_INTERVAL_S", 30.0),
         )
         env.refuse_unknown()

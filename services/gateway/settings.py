@@ -113,6 +113,7 @@ class Settings:
                 metrics_port=9464,
                 max_message_bytes=32 * MIB,
                 caller_share=0.5,
+                min_ping_interval_s=10.0,
                 max_buffered_bytes=192 * MIB,
             ),
             embedding_target=env.text("EMBEDDING_TARGET", "127.0.0.1:50052"),

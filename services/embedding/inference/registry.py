@@ -25,6 +25,10 @@ from imagesearch_services.embedding.inference.triton import (
     model_not_served,
 )
 
+SILENT_S = 2.0
+"""Time that a call without a model may wait before health reports it, in seconds. Its deadline is
+later: a loaded Triton that answers late keeps its models."""
+
 RETRY_INTERVAL_S = 0.1
 """Interval between attempts while Triton does not answer, in seconds; short, since callers wait."""
 
@@ -97,6 +101,8 @@ class ModelRegistry:
             ServiceError: MODEL_SERVER_UNAVAILABLE.
         """
         self._check_reachable()
+        if self._triton.silent_s() > SILENT_S:
+            raise ServiceError(Reason.MODEL_SERVER_UNAVAILABLE, "Triton does not answer")
         if not self._served:
             raise ServiceError(Reason.MODEL_SERVER_UNAVAILABLE, "no model is served")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,8 @@ class TritonClient:
                 caller may be earlier.
         """
         self._infer_timeout_s = infer_timeout_s
+        self._asked_s: float | None = None
+        """Time at which the control call in progress began."""
         self._channel = grpc.aio.insecure_channel(
             target,
             options=[
@@ -168,10 +171,17 @@ class TritonClient:
         return _outputs(response, output_names)
 
     async def _call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
+        self._asked_s = time.monotonic()
         try:
             return await method(request, timeout=CONTROL_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             raise _unavailable(f"Triton does not answer ({error.code().name.lower()})") from error
+        finally:
+            self._asked_s = None
+
+    def silent_s(self) -> float:
+        """Return for how long a call that runs no model has waited for its answer, in seconds."""
+        return 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
 
 
 def _tensors(tensors: Any) -> dict[str, Tensor]:
