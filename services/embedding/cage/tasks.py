@@ -11,7 +11,6 @@ from PIL import Image
 from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.embedding.cage.protocol import Message
 from imagesearch_services.embedding.pictures import limits as picture_limits
-from imagesearch_services.embedding.pictures.costs import BYTES_PER_PIXEL, MAX_DECODING_BYTES
 from imagesearch_services.embedding.pictures.opened_file import OpenedFile
 
 HEADER_MEMORY_BYTES = 64 * 1024 * 1024
@@ -94,7 +93,7 @@ def read_opened(answer: Message, content: bytes) -> OpenedFile:
     """
     media_type = answer.get("media_type")
     width, height, decoding_bytes = _integers(answer, "width", "height", "decoding_bytes")
-    if media_type not in BYTES_PER_PIXEL:
+    if media_type not in picture_limits.BYTES_PER_PIXEL:
         raise _forged()
     picture_limits.check_size(width, height)
     return OpenedFile(
@@ -103,7 +102,7 @@ def read_opened(answer: Message, content: bytes) -> OpenedFile:
         width=width,
         height=height,
         is_sideways=answer.get("is_sideways") is True,
-        decoding_bytes=min(max(decoding_bytes, width * height), MAX_DECODING_BYTES),
+        decoding_bytes=min(max(decoding_bytes, width * height), picture_limits.MAX_DECODING_BYTES),
     )
 
 

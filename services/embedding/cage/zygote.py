@@ -23,7 +23,7 @@ from imagesearch_services.embedding.cage.confinement import PR_SET_PDEATHSIG, co
 from imagesearch_services.embedding.cage.protocol import FORK, MEMORY_BYTES, pack
 from imagesearch_services.embedding.cage.worker import work
 from imagesearch_services.embedding.memory import keep_freed_memory
-from imagesearch_services.embedding.pictures.costs import MAX_DECODING_BYTES
+from imagesearch_services.embedding.pictures.limits import MAX_DECODING_BYTES
 
 IMPORTED_LATE = ("PIL.ImageCms", "PIL.MpoImagePlugin", "encodings.idna", "tracemalloc")
 """Modules that Pillow and Python import when they need them; a worker can't open their files."""

@@ -15,23 +15,13 @@ MAX_JPEG_SCANS = 64
 """Maximum scans of a JPEG. Encoders write about ten; a scan of a few bytes, too, costs a pass over
 the whole picture."""
 
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Maximum pixels of a JPEG times its scans: 20 scans of 50 megapixels."""
+MIN_JPEG_SCANS = 20
+"""Scans that a JPEG of any size may have."""
+
 MAX_TIFF_STRIPS = 100_000
 """Maximum strips or tiles of a TIFF. Encoders write a few thousand for 50 megapixels."""
-
-MAX_DECODING_BYTES = 850_000_000
-"""Upper bound of the memory that decoding a picture takes, without the result in RGB."""
-
-BYTES_PER_PIXEL = {
-    "image/jpeg": 4,
-    "image/png": 6,
-    "image/webp": 16,
-    "image/gif": 9,
-    "image/bmp": 6,
-    "image/tiff": 12,
-    "image/avif": 17,
-}
-"""Memory that decoding takes for each pixel, in bytes, by media type: the pixels in Pillow (1 to 4
-bytes) and the buffers of the decoder."""
 
 STRUCTURE_CHECKS = {
     "image/jpeg": structure.check_jpeg,
@@ -64,22 +54,23 @@ def readable(content: bytes, media_type: str) -> bytes:
     return content
 
 
-def check_scans(content: bytes, media_type: str) -> None:
-    """Check the number of scans of a JPEG.
+def check_scans(content: bytes, media_type: str, pixels: int) -> None:
+    """Check the number of scans of a JPEG, each of which may visit all pixels.
 
     Raises:
         ServiceError: IMAGE_TOO_COSTLY.
     """
-    if media_type == "image/jpeg" and formats.jpeg_scan_count(content) > MAX_JPEG_SCANS:
-        raise limits.too_costly(
-            f"the JPEG has more than {MAX_JPEG_SCANS} scans", str(MAX_JPEG_SCANS), "scans"
-        )
+    if media_type != "image/jpeg":
+        return
+    allowed = min(MAX_JPEG_SCANS, max(MIN_JPEG_SCANS, MAX_SCANNED_PIXELS // pixels))
+    if formats.jpeg_scan_count(content) > allowed:
+        raise limits.too_costly(f"the JPEG has more than {allowed} scans", str(allowed), "scans")
 
 
 def decoding_bytes(content: bytes, media_type: str, image: ImageFile.ImageFile) -> int:
     """Return the memory that decoding takes at full size, without the result in RGB."""
     pixels = image.width * image.height
-    taken = BYTES_PER_PIXEL[media_type] * pixels
+    taken = limits.BYTES_PER_PIXEL[media_type] * pixels
     if media_type == "image/jpeg" and formats.jpeg_scan_count(content) > 1:
         taken += COEFFICIENT_BYTES * len(image.getbands()) * pixels
-    return min(taken, MAX_DECODING_BYTES)
+    return min(taken, limits.MAX_DECODING_BYTES)

@@ -11,6 +11,21 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE_PX = 16
 """Minimum shorter side of a picture, in pixels."""
 
+MAX_DECODING_BYTES = 850_000_000
+"""Upper bound of the memory that decoding a picture takes, without the result in RGB."""
+
+BYTES_PER_PIXEL = {
+    "image/jpeg": 4,
+    "image/png": 6,
+    "image/webp": 16,
+    "image/gif": 9,
+    "image/bmp": 6,
+    "image/tiff": 12,
+    "image/avif": 17,
+}
+"""Memory that decoding takes for each pixel, in bytes, by media type: the pixels in Pillow (1 to 4
+bytes) and the buffers of the decoder."""
+
 
 def check_bytes(size: int) -> None:
     """Check the size of a file.

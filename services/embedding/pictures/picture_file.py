@@ -43,7 +43,7 @@ class PictureFile:
         limits.check_size(*self._image.size)
         self.width, self.height = self._image.size
         """Size in pixels, before the orientation is applied."""
-        costs.check_scans(content, self.media_type)
+        costs.check_scans(content, self.media_type, self.pixels)
 
     @property
     def pixels(self) -> int:
@@ -124,7 +124,7 @@ class PictureFile:
         if isinstance(error, MemoryError):
             return limits.too_costly(
                 "decoding the picture takes more memory than its size allows",
-                str(costs.MAX_DECODING_BYTES),
+                str(limits.MAX_DECODING_BYTES),
                 "bytes",
             )
         if isinstance(error, Image.DecompressionBombError):

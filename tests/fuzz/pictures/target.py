@@ -15,7 +15,7 @@ from imagesearch_services.embedding.cage.protocol import ERRORS, MEMORY_BYTES, M
 from imagesearch_services.embedding.cage.tasks import Budget, read_decoded, read_opened
 from imagesearch_services.embedding.cage.worker import _answer
 from imagesearch_services.embedding.cage.zygote import IMPORTED_LATE
-from imagesearch_services.embedding.pictures.costs import MAX_DECODING_BYTES
+from imagesearch_services.embedding.pictures.limits import MAX_DECODING_BYTES
 
 LARGE_PIXELS = 100_000
 """Pixels whose shared memory is freed after a task, as in the cage."""
