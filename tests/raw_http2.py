@@ -138,6 +138,10 @@ class RawConnection:
             payload, self._received = self._received[9 : 9 + size], self._received[9 + size :]
             self._process(kind, flags, stream, payload)
 
+    def ping(self) -> None:
+        """Send a ping."""
+        self._send(frame(PING, 0, 0, b"12345678"))
+
     def status(self, stream: int, timeout_s: float = 10.0) -> int | None:
         """Wait for the gRPC status code of a call; None if the server sent none in time."""
         deadline_s = time.monotonic() + timeout_s

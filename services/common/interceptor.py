@@ -50,7 +50,9 @@ class Admission(Protocol):
 
 INFRASTRUCTURE = ("/grpc.health.", "/grpc.reflection.", "/grpc.channelz.")
 """Prefixes of gRPC's own services: open to all callers, neither counted nor logged."""
-INFRASTRUCTURE_LIMITS = ServerLimits(max_open_calls=500, max_buffered_bytes=16 * 1024 * 1024)
+INFRASTRUCTURE_LIMITS = ServerLimits(
+    max_open_calls=500, max_buffered_bytes=16 * 1024 * 1024, read_timeout_s=3.0
+)
 """Limits of gRPC's own services, apart from those of other calls: a health check must succeed
 when a server is busy."""
 MAX_INFRASTRUCTURE_BYTES = 64 * 1024

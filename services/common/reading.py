@@ -18,6 +18,8 @@ from imagesearch_services.common.server_limits import UNREAD_BYTES
 
 INTERVAL_S = 0.02
 """Interval of the checks, in seconds. A request that arrives faster costs no check."""
+REFRESH_INTERVAL_S = 0.1
+"""Minimum interval of the searches for new connections, in seconds."""
 MESSAGES_PER_COUNT = 256
 """Number of messages after which the bytes of a connection are counted from zero again, because
 headers, frames and refused messages are not subtracted."""
@@ -76,6 +78,7 @@ class RequestWatch:
         self._incoming: dict[str, Incoming] = {}
         self._readings: dict[Reading, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._refreshed_s = 0.0
 
     def start(self, peer: str, caller: str, abort: Abort) -> Reading:
         """Begin to watch a call. Call `finish` when its message is complete or the call ends."""
@@ -120,16 +123,18 @@ class RequestWatch:
     def _measure(self, connections: Iterable[Incoming], now_s: float) -> dict[Incoming, int]:
         """Return the unread bytes of connections."""
         held: dict[Incoming, int] = {}
-        is_fresh = False
         for connection in connections:
             received = self._connections.received_bytes(connection.peer)
-            if received is None and not is_fresh:
+            if received is None and now_s - self._refreshed_s >= REFRESH_INTERVAL_S:
                 self._connections.refresh()
-                is_fresh = True
+                self._refreshed_s = now_s
                 received = self._connections.received_bytes(connection.peer)
             if received is None:
-                # The connection is closed, or the kernel does not count: assume the worst.
-                held[connection] = len(connection.readers) * self._max_message_bytes
+                # If the kernel does not count, assume the worst. Else the connection is closed, or
+                # is found by the next refresh.
+                is_open = self._connections.is_open(connection.peer)
+                unknown_bytes = len(connection.readers) * self._max_message_bytes
+                held[connection] = unknown_bytes if is_open else 0
                 continue
             if received != connection.received_bytes:
                 connection.received_bytes = received
