@@ -1190,6 +1190,8 @@ Global___GetThumbnailsResponse: _TypeAlias = GetThumbnailsResponse  # noqa: Y015
 
 @_typing.final
 class GetPageTokenKeyRequest(_message.Message):
+    """Request of GetPageTokenKey."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -1205,6 +1207,8 @@ Global___GetPageTokenKeyRequest: _TypeAlias = GetPageTokenKeyRequest  # noqa: Y0
 
 @_typing.final
 class GetPageTokenKeyResponse(_message.Message):
+    """Response of GetPageTokenKey."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
