@@ -41,6 +41,9 @@ RETRY_POLICY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
+RETRY_THROTTLING = {"maxTokens": 20, "tokenRatio": 0.5}
+"""A failure takes a token, a success returns half of one; with ten tokens or fewer no call is
+retried. So a service that is slow or gone does not get several times its usual load."""
 
 
 def retried_methods(service: ServiceDescriptor, never_retried: Collection[str] = ()) -> list[str]:
@@ -73,6 +76,7 @@ def connect(
     service_config = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [{"name": names, "retryPolicy": RETRY_POLICY}],
+        "retryThrottling": RETRY_THROTTLING,
     }
     checked = {**service_config, "healthCheckConfig": {"serviceName": service.full_name}}
     return HealthyFirstChannel(_channel(target, checked), _channel(target, service_config))

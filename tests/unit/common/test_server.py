@@ -28,11 +28,17 @@ NAME = SERVICE.full_name
 class Echo(catalog_grpc.CatalogServiceServicer):
     """Returns the context of the call."""
 
+    def __init__(self) -> None:
+        self.refused_attempts = 0
+
     async def GetLibrary(  # noqa: N802
         self, request: catalog.GetLibraryRequest, _context: object
     ) -> catalog.Library:
         if request.library_id == "missing":
             raise ServiceError(Reason.LIBRARY_NOT_FOUND, "no such library")
+        if request.library_id == "unavailable":
+            self.refused_attempts += 1
+            raise ServiceError(Reason.STORAGE_UNAVAILABLE, "not now")
         if request.library_id == "broken":
             raise ZeroDivisionError
         return catalog.Library(
@@ -57,7 +63,7 @@ class Dependency:
 
 @contextlib.asynccontextmanager
 async def running(
-    dependency: Dependency, admission: Admission | None = None
+    dependency: Dependency, admission: Admission | None = None, servicer: Echo | None = None
 ) -> AsyncIterator[tuple[str, RunningServer]]:
     settings = ServerSettings.from_env(
         Env("ECHO_", {"ECHO_CHECK_INTERVAL_S": "0.05"}),
@@ -70,7 +76,7 @@ async def running(
             name="echo",
             descriptor_names=[NAME],
             register=lambda server: catalog_grpc.add_CatalogServiceServicer_to_server(
-                Echo(), server
+                servicer or Echo(), server
             ),
             settings=settings,
             check=dependency.check,
@@ -159,6 +165,24 @@ async def test_stopping_closes_the_service() -> None:
     async with running(dependency) as (_, server):
         await server.stop()
     assert dependency.closed
+
+
+async def test_calls_are_retried_but_not_while_most_calls_fail() -> None:
+    echo, request = Echo(), catalog.GetLibraryRequest(library_id="unavailable")
+    async with (
+        running(Dependency(), servicer=echo) as (target, _),
+        channels.connect(target, SERVICE) as channel,
+    ):
+        method = catalog_grpc.CatalogServiceStub(channel).GetLibrary
+
+        async def fail() -> None:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await method(request, timeout=20)
+
+        await fail()
+        assert echo.refused_attempts == 4
+        await asyncio.gather(*(fail() for _ in range(40)))
+        assert 44 <= echo.refused_attempts < 44 + 20, "far fewer than 4 attempts for each call"
 
 
 async def test_a_call_beyond_the_limit_is_refused_before_its_request_is_sent() -> None:
