@@ -21,6 +21,9 @@ class Held:
     """Resident memory, shared pages included."""
     pss_mib: float
     """Proportional memory: a page that n processes share counts as 1/n."""
+    anonymous_mib: float
+    """The part of it that no file backs: the heap and shared memory. The rest is a cache of files,
+    which the kernel drops when memory is scarce."""
     open_files: int
     memory_maps: int
     threads: int
@@ -62,16 +65,17 @@ def _held(pid: int) -> Held | None:
     folder = Path(f"/proc/{pid}")
     try:
         rollup = (folder / "smaps_rollup").read_text()
-        pss_kib = next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+        kib = {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
         return Held(
             pid=pid,
             rss_mib=int((folder / "statm").read_text().split()[1]) * PAGE_BYTES / 2**20,
-            pss_mib=pss_kib / 2**10,
+            pss_mib=kib["Pss:"] / 2**10,
+            anonymous_mib=(kib["Pss_Anon:"] + kib["Pss_Shmem:"]) / 2**10,
             open_files=_count(folder / "fd"),
             memory_maps=(folder / "maps").read_text().count("\n"),
             threads=_count(folder / "task"),
         )
-    except (OSError, StopIteration):
+    except OSError:
         return None
 
 

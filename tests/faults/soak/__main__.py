@@ -152,7 +152,7 @@ class _Soak:
             f"| {line['first']} | {line['last']} | {line['per_hour']:+.1f} "
             f"| {'yes' if line['flat'] else 'NO'} |"
             for line in shown
-            if not line["flat"] or line["quantity"] in {"pss_mib", "mib"}
+            if not line["flat"] or line["quantity"] in {"anonymous_mib", "mib"}
         ]
         sys.stdout.write("\n".join(rows) + "\n")
         is_good = all(line["flat"] for line in trends) and not any(line["faults"] for line in parts)

@@ -19,7 +19,7 @@ WARM_UP_S = 150.0
 MIN_JUDGED_S = 240.0
 """Minimum time for which a process is watched after that."""
 TOLERANCES: Mapping[str, tuple[float, float]] = {
-    "pss_mib": (6.0, 0.04),
+    "anonymous_mib": (8.0, 0.05),
     "open_files": (2.0, 0.0),
     "memory_maps": (12.0, 0.03),
     "threads": (2.0, 0.0),
