@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ TOKENS = {caller: f"token-of-{caller}" for caller in CALLERS}
 
 def main() -> None:
     options = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the suite is stopped
     corpus = read_corpus(options.pictures, options.originals)
     models_dir = prepared_models()
     with tempfile.TemporaryDirectory(prefix="imagesearch-overload-") as folder:
