@@ -27,7 +27,6 @@ NAMES = (
     "blobs.after_write",
     "blobs.after_sync",
     "blobs.after_folder_sync",
-    "blobs.before_rename",
     "put.after_blobs",
     "put.after_points",
     "put.after_orphans",
@@ -64,6 +63,7 @@ NAMES = (
     "switch.after_removal",
     # A start.
     "start.after_open",
+    "blobs.before_rename",
     "start.after_claim",
     "start.after_cleanup",
 )

@@ -23,6 +23,7 @@ from tests.faults.loop_disk import LoopDisk, loop_disk, unsupported
 from tests.faults.model import Model
 from tests.faults.results import Result, run_rounds, table
 from tests.faults.workload import working
+from tests.waiting import until
 
 KINDS: dict[str, tuple[float, dict[str, str]]] = {
     "start": (3.0, {}),
@@ -30,7 +31,8 @@ KINDS: dict[str, tuple[float, dict[str, str]]] = {
     "index builds": (12.0, {"INDEXING_THRESHOLD": "100"}),
     "flushes": (12.0, {"FLUSH_POINTS": "50"}),
 }
-"""Kinds of rounds: latest moment of the power loss, in seconds after the start, and settings."""
+"""Kinds of rounds: latest moment of the power loss, in seconds, and settings. The time counts from
+the start, or from the first acknowledged change."""
 
 CALLERS = 4
 
@@ -101,7 +103,7 @@ async def run(rounds: int, output: Path, durability: str, first_seed: int) -> li
                 result = await power_round(
                     disk,
                     model,
-                    asyncio.sleep(after_s),
+                    _moment(model, after_s, at_start=kind == "start"),
                     seed=1000 * number + 100 * life + first_seed,
                     log=Path(logs) / "catalog.log",
                     DURABILITY=durability,
@@ -117,6 +119,14 @@ async def run(rounds: int, output: Path, durability: str, first_seed: int) -> li
             }
 
     return await run_rounds(output, rounds, run_round)
+
+
+async def _moment(model: Model, after_s: float, *, at_start: bool) -> None:
+    """Wait for a time from the start of the Catalog, or from its first acknowledged change."""
+    before = model.acknowledged_count
+    if not at_start:
+        await until(lambda: model.acknowledged_count > before)
+    await asyncio.sleep(after_s)
 
 
 def main() -> None:

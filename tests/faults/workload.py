@@ -33,15 +33,15 @@ class Caller:
         self._count = sum(len(library.entries) for library in model.libraries.values())
         self._request_id = f"{name}-{seed}"
         self._requests = 0
+        self.stopped = False
+        """Set it to end `run` after the call in progress."""
         self.refused: dict[str, int] = {}
         """Number of refused calls by reason."""
 
-    async def run(self, max_calls: int | None = None) -> None:
-        """Make random calls until the Catalog is gone, or for a number of calls."""
+    async def run(self) -> None:
+        """Make random calls until the Catalog is gone or `stopped` is set."""
         await self._catalog.channel.channel_ready()
-        done = 0
-        while max_calls is None or done < max_calls:
-            done += 1
+        while not self.stopped:
             try:
                 await self._step()
             except grpc.aio.AioRpcError as error:
@@ -179,16 +179,22 @@ class Caller:
 
 @asynccontextmanager
 async def working(
-    catalog: Catalog, model: Model, *, callers: int, seed: int
+    catalog: Catalog, model: Model, *, callers: int, seed: int, finish: bool = False
 ) -> AsyncIterator[list[Caller]]:
-    """Run callers until the block ends; the fault happens inside the block."""
+    """Run callers until the block ends; the fault happens inside the block.
+
+    With `finish`, calls in progress are answered. Otherwise they are cancelled, but the Catalog may
+    still run them while it lives.
+    """
     workers = [Caller(catalog, model, f"caller{n}", seed + n) for n in range(callers)]
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield workers
     finally:
-        for task in tasks:
-            task.cancel()
+        for worker, task in zip(workers, tasks, strict=True):
+            worker.stopped = True
+            if not finish:
+                task.cancel()
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task

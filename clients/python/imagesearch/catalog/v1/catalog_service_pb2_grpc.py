@@ -32,8 +32,14 @@ class CatalogServiceStub:
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.
@@ -133,8 +139,14 @@ class CatalogServiceServicer:
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.
@@ -354,8 +366,14 @@ class CatalogService:
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.

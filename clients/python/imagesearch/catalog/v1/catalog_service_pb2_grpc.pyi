@@ -33,8 +33,14 @@ class CatalogServiceStub:
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.
@@ -107,8 +113,14 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.
@@ -177,8 +189,14 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     It is the only service that accesses Qdrant and the blob store. It does not
     interpret vectors and feature blobs.
 
-    An acknowledged mutation survives a kill of the process. Reads see every mutation
-    that was acknowledged before they started.
+    An acknowledged mutation survives killed processes and, unless the setting
+    IMAGESEARCH_CATALOG_DURABILITY says "process", a power loss: log, files and folder
+    entries are synced before the answer. A mutation that was not answered happened as
+    a whole or not at all. Reads see every mutation that was acknowledged before they
+    started.
+
+    On a full disk, mutations other than deletions fail with STORAGE_FULL and change
+    nothing; all other calls go on.
 
     A mutation that is repeated with the same `request_id` within one hour returns the
     first response and changes nothing.

@@ -40,7 +40,8 @@ class ImageSearchServiceStub:
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 
@@ -186,7 +187,8 @@ class ImageSearchServiceServicer:
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 
@@ -500,7 +502,8 @@ class ImageSearchService:
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 

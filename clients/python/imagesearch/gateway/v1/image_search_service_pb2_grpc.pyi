@@ -41,7 +41,8 @@ class ImageSearchServiceStub:
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 
@@ -163,7 +164,8 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 
@@ -281,7 +283,8 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
     pictures themselves.
 
     A write that was acknowledged is visible to every search that starts after it,
-    and survives a crash.
+    and survives killed processes and power losses (with the default durability of
+    the Catalog). A write that was not answered happened as a whole or not at all.
 
     Filters are one string in AIP-160 style, at most 4,096 bytes:
 
