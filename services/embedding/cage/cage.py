@@ -149,7 +149,7 @@ class Cage:
 
     async def _open(self, content: bytes) -> OpenedFile:
         async with self._answered(
-            self._headers, {"task": "open"}, content, self._budget.header_limits(len(content))
+            self._headers, {"task": "open"}, content, self._budget.header_limits(content)
         ) as (_, answer):
             return read_opened(answer, content)
 

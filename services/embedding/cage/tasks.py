@@ -35,8 +35,9 @@ class Budget:
     pixel_cpu_ns: float = 150
     """Nanoseconds more for each pixel."""
 
-    def header_limits(self, size_bytes: int) -> Limits:
-        return Limits(self.header_cpu_s, HEADER_MEMORY_BYTES + 4 * size_bytes)
+    def header_limits(self, content: bytes) -> Limits:
+        memory_bytes = HEADER_MEMORY_BYTES + picture_limits.header_bytes(content) + 4 * len(content)
+        return Limits(self.header_cpu_s, memory_bytes)
 
     def decoding_limits(self, file: OpenedFile) -> Limits:
         cpu_s = self.decode_cpu_s + self.pixel_cpu_ns * file.pixels / 1e9

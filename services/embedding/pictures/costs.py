@@ -27,6 +27,7 @@ STRUCTURE_CHECKS = {
     "image/jpeg": structure.check_jpeg,
     "image/gif": structure.check_gif,
     "image/tiff": structure.check_tiff,
+    "image/webp": structure.check_webp,
     "image/avif": structure.check_avif,
 }
 """Checks of a file before its header is parsed, by media type."""

@@ -26,6 +26,15 @@ BYTES_PER_PIXEL = {
 """Memory that decoding takes for each pixel, in bytes, by media type: the pixels in Pillow (1 to 4
 bytes) and the buffers of the decoder."""
 
+WEBP_HEADER_BYTES = 8 * MAX_PIXELS
+"""Address space that Pillow allocates when it reads the header of a WebP: two pictures of 4 bytes a
+pixel. Only pages that decoding writes take memory."""
+
+
+def header_bytes(content: bytes) -> int:
+    """Return the address space that reading a header takes, beyond small objects."""
+    return WEBP_HEADER_BYTES if content[8:12] == b"WEBP" else 0
+
 
 def check_bytes(size: int) -> None:
     """Check the size of a file.

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Literal
 
-from imagesearch_services.embedding.pictures.limits import too_costly
+from imagesearch_services.embedding.pictures.limits import check_size, too_costly
 
 MAX_PARTS = 20_000
 """Maximum chunks of a PNG, or blocks before the pixels of a GIF. A PNG of 10 MiB in chunks of 1 KiB
@@ -138,6 +138,37 @@ def check_gif(content: bytes) -> None:
     raise too_costly(
         f"the GIF has more than {MAX_PARTS:,} blocks before its pixels", str(MAX_PARTS), "blocks"
     )
+
+
+def check_webp(content: bytes) -> None:
+    """Check the size of a picture, since Pillow allocates its pixels when it reads the header.
+
+    Raises:
+        ServiceError: IMAGE_TOO_LARGE or IMAGE_TOO_SMALL.
+    """
+    size = webp_size(content)
+    if size is not None:
+        check_size(*size)
+
+
+def webp_size(content: bytes) -> tuple[int, int] | None:
+    """Return width and height by the first chunk of a WebP; None if they can't be read.
+
+    Source: RFC 9649, sections 2.5 to 2.7; RFC 6386, section 9.1.
+    """
+    if len(content) < 30:  # noqa: PLR2004  # bytes up to the sizes
+        return None
+    match content[12:16]:
+        case b"VP8X":
+            bits = int.from_bytes(content[24:30], "little")
+            return (bits & 0xFFFFFF) + 1, (bits >> 24) + 1
+        case b"VP8L":
+            bits = int.from_bytes(content[21:25], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            width, height = struct.unpack("<HH", content[26:30])
+            return width & 0x3FFF, height & 0x3FFF
+    return None
 
 
 def check_avif(content: bytes) -> None:

@@ -49,7 +49,7 @@ class Target:
         """
         self._memory[: len(content)] = content
         task = {"task": "open", "size": len(content)}
-        limits = self._budget.header_limits(len(content))
+        limits = self._budget.header_limits(content)
         answer = self._run(task, limits.cpu_s, limits.memory_bytes)
         if "error" in answer:
             return str(answer["error"])

@@ -79,6 +79,21 @@ async def test_pixels_are_those_of_pillow(cage: Cage) -> None:
         assert (await decoded(cage, content)).tobytes() == expected.tobytes()
 
 
+def flat(name: str) -> bytes:
+    """Return a picture of 49 megapixels in one color, which compresses to little."""
+    if name == "WEBP":  # encoding would take seconds
+        return bytes.fromhex(
+            "524946461a000000574542505650384c0d0000002f57dbd51607101111 8888fe0700"
+        )
+    options = {"compression": "tiff_adobe_deflate"} if name == "TIFF" else {}
+    return encoded(Image.new("L", (7000, 7000)), name, **options)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
+async def test_a_picture_of_the_maximum_size_is_decoded(cage: Cage, name: str) -> None:
+    assert (await decoded(cage, flat(name))).size == (7000, 7000)
+
+
 async def test_a_picture_is_decoded_although_its_worker_is_killed(cage: Cage) -> None:
     file = await cage.open(large_png())
     decoding = asyncio.create_task(cage.decode(file, 1))
