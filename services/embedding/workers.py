@@ -30,7 +30,9 @@ class Workers:
             return await asyncio.wrap_future(task)
         except asyncio.CancelledError:
             if task.running():
-                await asyncio.wait([asyncio.wrap_future(task)])
+                running = asyncio.wrap_future(task)
+                await asyncio.wait([running])
+                running.exception()  # asyncio would log an error that nobody waits for
             raise
 
     def close(self) -> None:
