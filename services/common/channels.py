@@ -79,7 +79,11 @@ def connect(
         "retryThrottling": RETRY_THROTTLING,
     }
     checked = {**service_config, "healthCheckConfig": {"serviceName": service.full_name}}
-    return HealthyFirstChannel(_channel(target, checked), _channel(target, service_config))
+    return HealthyFirstChannel(
+        _channel(target, checked),
+        _channel(target, service_config),
+        [f"/{name['service']}/{name['method']}" for name in names],
+    )
 
 
 def _channel(target: str, service_config: Mapping[str, object]) -> grpc.aio.Channel:

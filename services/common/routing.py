@@ -7,28 +7,35 @@ says precisely what is wrong, and may answer calls that do not need what it lack
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Self, cast
 
 import grpc
 import grpc.aio
+from grpc_status import rpc_status
 
 
 class HealthyFirstChannel(grpc.aio.Channel):
     """Sends each call over one of two channels to the same service."""
 
-    def __init__(self, healthy: grpc.aio.Channel, unchecked: grpc.aio.Channel) -> None:
+    def __init__(
+        self, healthy: grpc.aio.Channel, unchecked: grpc.aio.Channel, reads: Collection[str]
+    ) -> None:
         """Combine two channels.
 
         Args:
             healthy: channel that calls only healthy addresses.
             unchecked: channel that calls all addresses.
+            reads: full names of the methods that may be called again, "/SERVICE/METHOD".
         """
         self._healthy = healthy
         self._unchecked = unchecked
+        self._reads = frozenset(reads)
 
-    def unary_unary(self, *args: Any, **options: Any) -> Any:
-        return self._method("unary_unary", *args, **options)
+    def unary_unary(self, method: str, *args: Any, **options: Any) -> Any:
+        call = self._method("unary_unary", method, *args, **options)
+        return self._repeated(call) if method in self._reads else call
 
     def unary_stream(self, *args: Any, **options: Any) -> Any:
         return self._method("unary_stream", *args, **options)
@@ -63,6 +70,29 @@ class HealthyFirstChannel(grpc.aio.Channel):
         none_healthy = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
         return self._unchecked if none_healthy else self._healthy
 
+    def _repeated(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a method that is called again if the last healthy address became unhealthy.
+
+        gRPC repeats a failed read itself, but loses the precise error of the first attempt if no
+        address is healthy by then.
+        """
+
+        async def call(*message: Any, **settings: Any) -> Any:
+            started_s = time.monotonic()
+            checked = self._chosen() is self._healthy
+            try:
+                return await method(*message, **settings)
+            except grpc.aio.AioRpcError as error:
+                unsent = error.code() is grpc.StatusCode.UNAVAILABLE and not _has_details(error)
+                if not (checked and unsent and self._chosen() is self._unchecked):
+                    raise
+            if settings.get("timeout") is not None:
+                passed_s = time.monotonic() - started_s
+                settings["timeout"] = max(0.0, settings["timeout"] - passed_s)
+            return await method(*message, **settings)
+
+        return call
+
     def _method(self, kind: str, *args: Any, **options: Any) -> Callable[..., Any]:
         methods = {
             channel: getattr(channel, kind)(*args, **options)
@@ -73,3 +103,8 @@ class HealthyFirstChannel(grpc.aio.Channel):
             return methods[self._chosen()](*message, **settings)
 
         return call
+
+
+def _has_details(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether the error comes from a service of the suite."""
+    return rpc_status.from_call(cast("grpc.Call", error)) is not None

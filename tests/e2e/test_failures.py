@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from imagesearch_services.common.errors import Reason
 from imagesearch_services.runner.suite import Suite
 from tests.e2e.conftest import Stub, open_channel, temporary_library
 from tests.e2e.errors import described, refused
+from tests.faults.health import engine_pid
 from tests.pictures import encoded, photo, png_header
 from tests.waiting import eventually
 
@@ -78,6 +81,34 @@ def test_a_killed_service_is_named_at_once_and_used_again_after_its_restart(
     eventually(lambda: calls.SearchImages(query(stocked, 1), timeout=30))
     found = calls.SearchImages(query(stocked, 1), timeout=30)
     assert found.matches[0].image.image_id == "photo-1"
+    assert calls.AddImage(add(stocked, 2), timeout=30).image_id == "photo-2"
+
+
+@pytest.mark.parametrize("part", ["engine", "catalog", "embedding", "triton"])
+def test_a_stopped_process_is_told_by_health_and_used_again_when_it_continues(
+    fragile_suite: Suite, calls: Stub, stocked: str, part: str
+) -> None:
+    """A stopped process keeps its connections and answers nothing."""
+    reason = {
+        "engine": Reason.STORAGE_UNAVAILABLE,
+        "catalog": Reason.CATALOG_UNAVAILABLE,
+        "embedding": Reason.EMBEDDING_UNAVAILABLE,
+    }.get(part)
+    pid = engine_pid(fragile_suite) if part == "engine" else fragile_suite.processes[part].pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # The call is sent before anybody knows.
+        if reason is not None:
+            error = refused(calls.SearchImages, query(stocked, 1), timeout=30)
+            assert error.reason is reason
+        deadline_s = time.monotonic() + 30
+        while fragile_suite.is_serving("gateway"):
+            assert time.monotonic() < deadline_s, "the Gateway still reports SERVING"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for name in fragile_suite.ORDER:
+        fragile_suite.wait_serving(name)
+    eventually(lambda: calls.SearchImages(query(stocked, 1), timeout=30))
     assert calls.AddImage(add(stocked, 2), timeout=30).image_id == "photo-2"
 
 

@@ -28,6 +28,7 @@ from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServ
 from imagesearch.type.v1 import library_type_pb2, picture_pb2
 from imagesearch_services.common.probe import probe
 from imagesearch_services.runner.suite import HOST, Suite, SuiteSettings, free_ports
+from tests.faults.libraries import engine_pid as engine_of
 from tests.faults.results import table
 from tests.pictures import encoded, photo
 from tests.triton_server import prepared_models
@@ -169,12 +170,7 @@ def pid_of(name: str) -> Callable[[Suite], int]:
 
 
 def engine_pid(suite: Suite) -> int:
-    catalog = Path(f"/proc/{suite.processes['catalog'].pid}")
-    for child in (catalog / "task" / catalog.name / "children").read_text().split():
-        arguments = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-        if "imagesearch_services.catalog.edge" in arguments:
-            return int(child)
-    raise RuntimeError("the Catalog has no engine")
+    return engine_of(suite.processes["catalog"].pid)
 
 
 FAULTS = (

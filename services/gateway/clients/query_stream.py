@@ -54,10 +54,23 @@ class QueryStream:
         # Fill the message in place: assigning a message to a field copies it, and pictures are
         # large.
         request.image.content = self._content
-        self._call = self._start()
-        embedded = await _step(self._call, request)
+        embedded = await self._first_step(request)
         self._on_turn(waited_s(embedded.timings))
         return embedded
+
+    async def _first_step(self, request: pb.EmbedQueryRequest) -> Embedded:
+        """Send the picture; send it again if the connection fails meanwhile.
+
+        If no address of Embedding is healthy any more, the second attempt gets the precise error.
+        """
+        self._call = self._start()
+        try:
+            return await _step(self._call, request)
+        except ServiceError as error:
+            if error.reason is not PEER:
+                raise
+        self._call = self._start()
+        return await _step(self._call, request)
 
     async def close(self) -> None:
         """End the stream after the last step, without waiting for its status."""

@@ -132,14 +132,17 @@ async def test_a_service_without_a_healthy_address_says_what_is_wrong() -> None:
         caller = Caller(named.port)
         assert await caller.call() == named.port
         named.is_healthy = False
-        await until(lambda: reports(named.port, "NOT_SERVING"))
 
-        async def described() -> bool:
+        async def described() -> str:
             with pytest.raises(ServiceError) as caught:
                 await caller.call()
-            return caught.value.message == UNHEALTHY
+            return caught.value.message
 
-        await until(described)
+        # Health changes while gRPC repeats the calls.
+        messages = await asyncio.gather(*(described() for _ in range(50)))
+        assert set(messages) == {UNHEALTHY}
+        await until(lambda: reports(named.port, "NOT_SERVING"))
+        assert await described() == UNHEALTHY
         named.is_healthy = True
         await until(lambda: reports(named.port, "SERVING"))
         assert await caller.call() == named.port

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 
 import grpc
@@ -17,7 +18,14 @@ from imagesearch_services.common.context import request_id, time_remaining_s
 from imagesearch_services.common.env import Env
 from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.interceptor import Admission
-from imagesearch_services.common.server import RunningServer, ServerSettings, Service, start
+from imagesearch_services.common.probe import probe
+from imagesearch_services.common.server import (
+    LIVENESS,
+    RunningServer,
+    ServerSettings,
+    Service,
+    start,
+)
 from imagesearch_services.common.status import from_rpc_error
 from tests.ports import free_port
 
@@ -206,3 +214,23 @@ async def test_a_call_beyond_the_limit_is_refused_before_its_request_is_sent() -
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert from_rpc_error(caught.value, peer=Reason.CATALOG_UNAVAILABLE).retry_after_s
         await ask(target, "shop")
+
+
+async def test_a_probe_of_any_kind_tells_a_blocked_event_loop() -> None:
+    """Liveness too: a restart repairs a blocked server, unlike a missing dependency."""
+    dependency = Dependency()
+    async with running(dependency) as (target, _):
+        await wait_for_health(target, health_pb2.HealthCheckResponse.SERVING)
+        answers: dict[str, str] = {}
+
+        def ask_probes() -> None:
+            for name in ("", LIVENESS):
+                answers[name] = probe(target, name, 0.3)
+
+        prober = threading.Thread(target=ask_probes)
+        prober.start()
+        prober.join()  # blocks the event loop
+        assert answers == {"": "DEADLINE_EXCEEDED", LIVENESS: "DEADLINE_EXCEEDED"}
+        dependency.is_healthy = False
+        await wait_for_health(target, health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert await asyncio.to_thread(probe, target, LIVENESS, 5.0) == "SERVING"
