@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from imagesearch_services.common import metrics
 from imagesearch_services.common.call_budget import CallBudget, Reservation
-from imagesearch_services.common.connections import Connections, host
+from imagesearch_services.common.connections import Connections, address, host
 from imagesearch_services.common.context import REQUEST_ID_HEADER, begin_call, request_id
 from imagesearch_services.common.errors import Reason, ServiceError, not_implemented
 from imagesearch_services.common.logs import logger
@@ -77,7 +77,8 @@ class Call:
         self._context = context
         self._limiter = limiter
         self._is_logged = is_logged
-        self._peer = context.peer()
+        self._peer = address(context.peer())
+        limiter.requests.note_call(self._peer)
         self._reservation: Reservation | None = None
         self._request_bytes = 0
         self._code = "OK"
@@ -129,7 +130,7 @@ class Call:
         """
         reservation = self._admitted()
         reading = self._limiter.requests.start(self._peer, reservation.caller, self._abort_reading)
-        size_bytes = 0
+        size_bytes = None
         try:
             message = await self._context.read()
             if message is grpc.aio.EOF:

@@ -1,4 +1,4 @@
-"""Sockets of the server's connections, by the peer name that gRPC gives to a call.
+"""Sockets of the server's connections, by the address of the peer: "10.0.0.7:5000".
 
 gRPC for Python can neither tell how many bytes of an incomplete message have arrived nor cancel a
 response that the caller does not read. The kernel can: TCP_INFO counts the bytes received, and
@@ -61,23 +61,26 @@ class Connections:
 
     def is_open(self, peer: str) -> bool:
         """Return whether the last `refresh` found a connection of a peer."""
-        return address(peer) in self._files
+        return peer in self._files
+
+    def peers(self) -> list[str]:
+        """Return the peers that the last `refresh` found."""
+        return list(self._files)
 
     @contextmanager
     def _opened(self, peer: str) -> Iterator[socket.socket | None]:
         """Open a second descriptor of the socket of a peer, so that gRPC can't close it."""
-        name = address(peer)
-        file = self._files.get(name)
+        file = self._files.get(peer)
         connection = None if file is None else _duplicate(file)
         try:
-            if connection is not None and self._peer_name(connection) == name:
+            if connection is not None and self._peer_name(connection) == peer:
                 yield connection
             else:
-                self._files.pop(name, None)
+                self._files.pop(peer, None)
                 yield None
         except OSError:
             # The peer closed the connection meanwhile.
-            self._files.pop(name, None)
+            self._files.pop(peer, None)
         finally:
             if connection is not None:
                 connection.close()
@@ -100,14 +103,14 @@ class Connections:
 
 
 def address(peer: str) -> str:
-    """Return "host:port" of a peer of gRPC, such as "ipv4:10.0.0.7:5000"."""
+    """Return the address of a peer as gRPC writes it, such as "ipv4:10.0.0.7:5000"."""
     name = unquote(peer).partition(":")[2]
     return name.replace("[", "").replace("]", "").removeprefix("::ffff:")
 
 
 def host(peer: str) -> str:
-    """Return the host of a peer of gRPC."""
-    return address(peer).rpartition(":")[0]
+    """Return the host of an address."""
+    return peer.rpartition(":")[0]
 
 
 def _duplicate(file: int) -> socket.socket | None:

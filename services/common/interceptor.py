@@ -22,6 +22,7 @@ from imagesearch_services.common.call import Call, CallLimiter
 from imagesearch_services.common.call_budget import CallBudget
 from imagesearch_services.common.connections import Connections
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.flood_guard import FloodGuard
 from imagesearch_services.common.server_limits import ServerLimits
 
 if TYPE_CHECKING:
@@ -86,11 +87,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._admission = admission
         self._max_message_bytes = max_message_bytes
         self._max_request_bytes = max_request_bytes or {}
-        connections = Connections(port)
+        self._connections = Connections(port)
         self._limiter, self._infrastructure = (
-            CallLimiter(CallBudget(chosen), connections, max_message_bytes)
+            CallLimiter(CallBudget(chosen), self._connections, max_message_bytes)
             for chosen in (limits or ServerLimits(), INFRASTRUCTURE_LIMITS)
         )
+
+    def flood_guard(self) -> FloodGuard:
+        """Return the guard of the connections of the server."""
+        watches = [self._limiter.requests, self._infrastructure.requests]
+        return FloodGuard(self._connections, watches)
 
     async def intercept_service(
         self,

@@ -41,6 +41,10 @@ class Incoming:
     read_bytes: int = 0
     """Bytes of the messages read since then."""
     messages: int = 0
+    calls: int = 0
+    """Calls of the connection so far."""
+    total_read_bytes: int = 0
+    """Bytes of all messages read so far."""
     received_bytes: int = 0
     """Bytes received at the last check."""
     progress_s: float = 0.0
@@ -82,13 +86,8 @@ class RequestWatch:
 
     def start(self, peer: str, caller: str, abort: Abort) -> Reading:
         """Begin to watch a call. Call `finish` when its message is complete or the call ends."""
-        connection = self._incoming.get(peer)
-        if connection is None:
-            self._forget_closed()
-            # A connection without a count is new, unless its count was forgotten.
-            base_bytes = self._connections.received_bytes(peer) or 0
-            connection = self._incoming[peer] = Incoming(peer, base_bytes)
-        elif connection.messages >= MESSAGES_PER_COUNT and not connection.readers:
+        connection = self._find(peer)
+        if connection.messages >= MESSAGES_PER_COUNT and not connection.readers:
             connection.base_bytes = self._connections.received_bytes(peer) or 0
             connection.read_bytes = connection.messages = 0
         reading = Reading(caller, connection, abort, time.monotonic())
@@ -98,12 +97,40 @@ class RequestWatch:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._check)
         return reading
 
-    def finish(self, reading: Reading, size_bytes: int = 0) -> None:
-        """Stop watching a call that read a message of a size, or none."""
-        reading.connection.readers.discard(reading)
-        reading.connection.read_bytes += size_bytes
-        reading.connection.messages += 1
-        self._readings.pop(reading, None)
+    def finish(self, reading: Reading, size_bytes: int | None) -> None:
+        """Stop watching a call that read a message of a size; None: gRPC dropped what arrived."""
+        if reading not in self._readings:
+            return
+        connection = reading.connection
+        if size_bytes is None:
+            received = self._connections.received_bytes(connection.peer) or 0
+            unread = received - connection.base_bytes - connection.read_bytes
+            size_bytes = max(0, unread) // len(connection.readers)
+        connection.readers.discard(reading)
+        connection.read_bytes += size_bytes
+        connection.total_read_bytes += size_bytes
+        connection.messages += 1
+        del self._readings[reading]
+
+    def note_call(self, peer: str) -> None:
+        """Count a call of a connection."""
+        self._find(peer).calls += 1
+
+    def activity(self, peer: str) -> tuple[int, int, bool]:
+        """Return the calls of a connection, the bytes they read, and whether one is reading."""
+        found = self._incoming.get(peer)
+        return (
+            (found.calls, found.total_read_bytes, bool(found.readers)) if found else (0, 0, False)
+        )
+
+    def _find(self, peer: str) -> Incoming:
+        connection = self._incoming.get(peer)
+        if connection is None:
+            self._forget_closed()
+            # A connection without a count is new, unless its count was forgotten.
+            base_bytes = self._connections.received_bytes(peer) or 0
+            connection = self._incoming[peer] = Incoming(peer, base_bytes)
+        return connection
 
     def _check(self) -> None:
         self._timer = None
@@ -186,7 +213,7 @@ class RequestWatch:
         self._budget.set_incoming(_by_caller(held))
 
     def _end(self, reading: Reading, error: ServiceError) -> None:
-        self.finish(reading)
+        self.finish(reading, None)
         reading.abort(error)
 
     def _forget_closed(self) -> None:

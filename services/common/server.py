@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from imagesearch_services.common import metrics
 from imagesearch_services.common.env import Env
+from imagesearch_services.common.flood_guard import FloodGuard
 from imagesearch_services.common.interceptor import Admission, Authorize, CallInterceptor
 from imagesearch_services.common.logs import configure_logs, logger
 from imagesearch_services.common.server_limits import MIB, ServerLimits, allow_files
@@ -121,18 +122,26 @@ class Service:
 class RunningServer:
     """A started server. Call `stop` once."""
 
-    def __init__(self, service: Service, server: grpc.aio.Server, health: HealthServicer) -> None:
+    def __init__(
+        self,
+        service: Service,
+        server: grpc.aio.Server,
+        health: HealthServicer,
+        guard: FloodGuard,
+    ) -> None:
         self._service = service
         self._server = server
         self._health = health
         self._watch = asyncio.create_task(self._watch_dependencies())
+        self._guard = asyncio.create_task(guard.run())
 
     async def stop(self) -> None:
         """Report NOT_SERVING, drain, let calls finish, and release all resources."""
         settings = self._service.settings
-        self._watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._watch
+        for task in (self._watch, self._guard):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_s)
         await self._server.stop(settings.grace_s)
@@ -166,17 +175,16 @@ async def start(service: Service) -> RunningServer:
     """Start a server. Health reports NOT_SERVING until the dependencies are healthy."""
     settings = service.settings
     allow_files(settings.limits.max_connections)
+    interceptor = CallInterceptor(
+        service.authorize,
+        service.admission,
+        limits=settings.limits,
+        port=settings.port,
+        max_message_bytes=settings.max_message_bytes,
+        max_request_bytes=service.max_request_bytes,
+    )
     server = grpc.aio.server(
-        interceptors=[
-            CallInterceptor(
-                service.authorize,
-                service.admission,
-                limits=settings.limits,
-                port=settings.port,
-                max_message_bytes=settings.max_message_bytes,
-                max_request_bytes=service.max_request_bytes,
-            )
-        ],
+        interceptors=[interceptor],
         options=[
             ("grpc.max_receive_message_length", settings.max_message_bytes),
             ("grpc.max_send_message_length", settings.max_message_bytes),
@@ -198,7 +206,7 @@ async def start(service: Service) -> RunningServer:
     await server.start()
     metrics.export_metrics(settings.host, settings.metrics_port)
     logger().info("server.listening", host=settings.host, port=settings.port)
-    return RunningServer(service, server, health)
+    return RunningServer(service, server, health, interceptor.flood_guard())
 
 
 def _listen(server: grpc.aio.Server, settings: ServerSettings) -> None:

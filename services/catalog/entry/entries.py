@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.entry.checks import check_entry
@@ -32,6 +32,9 @@ from imagesearch_services.catalog.thumbnails.store import (
 from imagesearch_services.common.errors import field_error
 
 UID_BYTES = 16
+MAX_PAGE_BYTES = 1024 * 1024
+"""Maximum bytes of the strings of a page, about: many clients accept messages of at most 4 MiB, and
+a Gateway holds several copies of a page."""
 DELETE_POINTS = 1000
 """Entries read and deleted per step."""
 CHANGEABLE = frozenset({"entity_id", "category", "tags", "custom_content"})
@@ -94,7 +97,10 @@ class Entries:
         *,
         vectors: bool,
     ) -> tuple[list[Entry], str, int]:
-        """Return a page by ascending uid, the token of the next page, and the exact count."""
+        """Return a page by ascending uid, the token of the next page, and the exact count.
+
+        A page ends early if its payload exceeds `MAX_PAGE_BYTES`.
+        """
         library = await self._libraries.get(library_id)
         if page_size < 0:
             raise field_error("page_size", "must not be negative")
@@ -112,8 +118,8 @@ class Entries:
             found = await self._storage.scroll(
                 library.uid, bound_tree, last, size + 1, Fields.ENTRY, vectors=vectors
             )
-        page = found[:size]
-        token = await self._tokens.make(scope, page[-1].uid) if len(found) > size else ""
+        page = _first_bytes(found[:size], MAX_PAGE_BYTES)
+        token = await self._tokens.make(scope, page[-1].uid) if len(found) > len(page) else ""
         return list(map(_entry, page)), token, total
 
     async def update(
@@ -252,6 +258,25 @@ def _requested_uids(image_ids: Sequence[str], uids: Sequence[bytes]) -> list[byt
         if len(uid) != UID_BYTES:
             raise field_error(f"uids[{number}]", f"must have {UID_BYTES} bytes, not {len(uid)}")
     return [*map(entry_uid, image_ids), *uids]
+
+
+def _first_bytes(records: Sequence[Record], max_bytes: int) -> Sequence[Record]:
+    """Return the first records whose payload has about `max_bytes` together, at least one."""
+    total = 0
+    for row, record in enumerate(records):
+        total += _text_bytes(record.payload)
+        if total > max_bytes and row:
+            return records[:row]
+    return records
+
+
+def _text_bytes(value: object) -> int:
+    """Return about how many bytes the strings in a payload have."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_text_bytes, value.values()))
+    return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
 
 
 def _entry(record: Record) -> Entry:

@@ -73,6 +73,7 @@ def _request_limits(settings: Settings) -> Iterator[tuple[str, float, str, str]]
         f"{min(limits.MAX_REQUEST_BYTES.values())}")
     yield "batch_items", limits.MAX_BATCH_ITEMS, "items", "pictures or searches of a batch"
     yield "page_size", limits.MAX_PAGE_SIZE, "items", "a page; a larger page_size is lowered to it"
+    yield "page_bytes", 2**20, "bytes", "about, a page of ListImages; it ends earlier if need be"
     yield "ranking_items", MAX_ITEMS, "matches", "all pages of a search together"
     yield "page_token_lifetime", LIFETIME_S, "seconds", "validity of a page token of a search"
     yield "page_token_bytes", limits.MAX_PAGE_TOKEN_BYTES, "bytes", "a page token"

@@ -529,3 +529,19 @@ async def test_calls_with_the_uid_of_a_recreated_library_are_refused(
         )
         with refused(Reason.LIBRARY_CHANGED):
             await catalog.stub.GetEntries(request)
+
+
+async def test_a_page_ends_early_if_its_entries_are_large(catalog: Catalog) -> None:
+    await catalog.make_library("large")
+    tags = {f"tag_{number}": "x" * 1000 for number in range(60)}
+    await catalog.store("large", *(make_entry(f"i{number}", tags=tags) for number in range(30)))
+    names, token, pages = [], "", 0
+    while not pages or token:
+        page = await catalog.stub.ListEntries(
+            pb.ListEntriesRequest(library_id="large", page_size=30, page_token=token)
+        )
+        assert page.ByteSize() < 2 << 20
+        names += [found.image_id for found in page.entries]
+        token, pages = page.next_page_token, pages + 1
+    assert pages == 2
+    assert sorted(names) == sorted(f"i{number}" for number in range(30))

@@ -135,7 +135,7 @@ def _measure(name: str, gateway: Gateway) -> list[str]:
 
 def _find_duplicates(gateway: Gateway) -> str:
     """Return whether an honest caller can start FindDuplicates."""
-    with Client(gateway.target, token=HONEST, timeout_s=5) as client:
+    with Client(gateway.target, token=HONEST, timeout_s=20) as client:
         try:
             next(iter(client.find_duplicates(parent=f"libraries/{LIBRARY}")))
         except (ImageSearchError, grpc.RpcError) as error:

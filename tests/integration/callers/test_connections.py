@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.integration.callers.conftest import serving
-from tests.integration.callers.test_requests import ADD, ONE, served
+from tests.integration.callers.test_requests import ADD, GET, ONE, served
 from tests.raw_http2 import RawConnection
 
 REFUSED_STREAM, ENHANCE_YOUR_CALM = 7, 11
@@ -71,3 +71,12 @@ def test_a_caller_that_pings_too_often_is_disconnected(target: str) -> None:
             connection.ping()
         assert connection.wait_closed(10)
         assert connection.open(ADD, ONE)
+
+
+def test_a_caller_that_sends_bytes_of_no_call_is_disconnected(target: str) -> None:
+    headers = [(f"x-{number}".encode(), b"y" * 1000) for number in range(500)]
+    with RawConnection(target) as connection:
+        while not connection.is_closed:
+            connection.open(GET, [*ONE, *headers])
+            connection.poll()
+    assert served(target, "one")

@@ -77,6 +77,11 @@ def test_incomplete_requests_over_the_share_of_a_caller_end_and_others_are_serve
             calls.append((connection, stream))
         assert served(target, "two")
         statuses = [connection.status(stream) for connection, stream in calls]
+        # Only the calls ended: their connections serve others.
+        for connection, _ in calls:
+            other = connection.open(GET, ONE)
+            connection.send(other, message(b""), end=True)
+            assert connection.status(other) == OK
     assert RESOURCE_EXHAUSTED in statuses
     assert set(statuses) <= {RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesearch_services.catalog.entry.entries import MAX_PAGE_BYTES
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.common.context import REQUEST_ID
 from imagesearch_services.common.env import Env
@@ -38,6 +39,7 @@ def test_the_limits_of_other_services_are_theirs() -> None:
     defaults = inspect.signature(Libraries).parameters
     assert LIMITS["image_pixels"].value == picture_limits.MAX_PIXELS
     assert LIMITS["min_image_side"].value == picture_limits.MIN_SIDE_PX
+    assert LIMITS["page_bytes"].value == MAX_PAGE_BYTES
     assert LIMITS["libraries"].value == defaults["max_libraries"].default
     assert LIMITS["library_tag_names"].value == defaults["max_tag_names"].default
 

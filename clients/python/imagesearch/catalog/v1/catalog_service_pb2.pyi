@@ -647,7 +647,9 @@ class ListEntriesRequest(_message.Message):
     library_id: _builtins.str
     """Library id."""
     page_size: _builtins.int
-    """Entries per page, 1 to 1,000; 0: 100; larger values are lowered to 1,000."""
+    """Entries per page, 1 to 1,000; 0: 100; larger values are lowered to 1,000. A
+    page ends earlier after about 1 MiB of payload.
+    """
     page_token: _builtins.str
     """next_page_token of the previous page; library_id and filter must be the same."""
     include_vectors: _builtins.bool

@@ -366,7 +366,9 @@ class ListImagesRequest(_message.Message):
     parent: _builtins.str
     """"libraries/{library}"."""
     page_size: _builtins.int
-    """Images per page, 1 to 100; 0: 50; larger values are lowered to 100."""
+    """Images per page, 1 to 100; 0: 50; larger values are lowered to 100. A page
+    with much custom content or many tags may end earlier, after about 1 MiB.
+    """
     page_token: _builtins.str
     """next_page_token of the previous page; parent and filter must be the same."""
     filter: _builtins.str
