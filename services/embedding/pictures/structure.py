@@ -15,8 +15,8 @@ from typing import Literal
 from imagesearch_services.embedding.pictures.limits import check_size, too_costly
 
 MAX_PARTS = 20_000
-"""Maximum chunks of a PNG, or blocks before the pixels of a GIF. A PNG of 10 MiB in chunks of 1 KiB
-has 10,000."""
+"""Maximum chunks of a PNG or WebP, or blocks before the pixels of a GIF. A PNG of 10 MiB in chunks
+of 1 KiB has 10,000."""
 MAX_SEGMENTS = 1_000
 """Maximum segments of a JPEG before its pixels. A color profile of 10 MiB takes 160."""
 MAX_PADDING_BYTES = 65_536
@@ -141,14 +141,23 @@ def check_gif(content: bytes) -> None:
 
 
 def check_webp(content: bytes) -> None:
-    """Check the size of a picture, since Pillow allocates its pixels when it reads the header.
+    """Check the number of chunks and the size of a picture.
+
+    Pillow allocates its pixels when it reads the header.
 
     Raises:
-        ServiceError: IMAGE_TOO_LARGE or IMAGE_TOO_SMALL.
+        ServiceError: IMAGE_TOO_COSTLY, IMAGE_TOO_LARGE or IMAGE_TOO_SMALL.
     """
     size = webp_size(content)
     if size is not None:
         check_size(*size)
+    position = 12
+    for _ in range(MAX_PARTS):
+        if position >= len(content):
+            return
+        length = int.from_bytes(content[position + 4 : position + 8], "little")
+        position += 8 + length + length % 2
+    raise too_costly(f"the WebP has more than {MAX_PARTS:,} chunks", str(MAX_PARTS), "chunks")
 
 
 def webp_size(content: bytes) -> tuple[int, int] | None:
@@ -250,6 +259,6 @@ def tags(content: bytes) -> Iterator[tuple[int, int, int]]:
                 value >>= 48 if is_big else 16  # a short value is left-justified
             elif values == 1 and TYPE_BYTES.get(kind) == 2:  # noqa: PLR2004
                 value &= 0xFFFF
-            yield tag, TYPE_BYTES.get(kind, 1) * values, value
+            yield tag, TYPE_BYTES.get(kind, 0) * values, value  # parsers skip unknown types
     except struct.error:  # the directory is cut off; the parser will find out
         return

@@ -85,6 +85,9 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "overlapping tags of a PNG": lambda: (
         PNG[:33] + chunk(b"eXIf", overlapping_tags(900, 500_000)) + PNG[33:]
     ),
+    "chunks of a WebP": lambda: (
+        encoded(photo(1), "WEBP")[:12] + struct.pack("<4sI", b"abcd", 0) * 1_000_000
+    ),
     "chunks": lambda: PNG[:33] + chunk(b"teXt", b"") * 800_000 + PNG[33:],
     "texts": lambda: PNG[:33] + chunk(b"tEXt", b"a\0b") * 600_000 + PNG[33:],
     "comments": lambda: GIF[:781] + b"!\xfe\x01a\0" * 1_900_000 + GIF[781:],
