@@ -18,7 +18,7 @@ from tests.fuzz.requests.caller import Caller
 from tests.fuzz.requests.methods import methods
 from tests.fuzz.requests.observer import Observer, unexpected
 
-REQUESTS = 1_500
+REQUESTS = 1_000
 
 
 async def test_random_requests_get_documented_answers(suite: Suite) -> None:
