@@ -104,6 +104,10 @@ def _caller_limits(settings: Settings) -> Iterator[tuple[str, float, str, str]]:
     # fmt: off
     yield "duplicates_calls", settings.max_duplicates_calls, "calls", (
         "FindDuplicates calls whose callers read, in each Gateway")
+    yield "picture_calls", settings.call_limit.maximum, "calls", (
+        "calls with pictures in progress, in each Gateway; fewer while they wait for Embedding")
+    yield "batch_calls", settings.batch_limit.maximum, "calls", (
+        "batches in progress, in each Gateway; fewer while they wait for Embedding")
     yield "open_calls", server.max_open_calls, "calls", "calls of all callers, in each Gateway"
     yield "caller_open_calls", int(server.max_open_calls * server.caller_share), "calls", (
         "calls of one caller, in each Gateway")
