@@ -27,10 +27,10 @@ class Settings:
     """Maximum pixels of the pictures that are processed at once; calls beyond it are refused. At
     least 50,000,000.
 
-    A decoded pixel takes 4 bytes, and at most 20 bytes during decoding (WebP with transparency). A
-    call that needs more than the budget takes the whole budget and is admitted alone; the largest
-    call needs 105,000,000 (a check of a hundred thumbnails for copies, or a comparison of two
-    large pictures). So the memory for pictures is at most 20 bytes × max(budget, 105,000,000).
+    A pixel of the budget is 8 bytes, which covers a decoded picture and its copies. A picture whose
+    decoding takes more memory counts accordingly: WebP with 19 bytes a pixel. A call that needs
+    more than the budget takes the whole budget and is admitted alone; the largest picture needs
+    125,000,000. So the memory for pictures is at most 8 bytes × max(budget, 125,000,000).
     """
     overload_retry_s: float
     """Seconds after which a refused caller should retry."""

@@ -27,7 +27,9 @@ from imagesearch_services.embedding.cage.protocol import (
 
 MODULE = "imagesearch_services.embedding.cage.zygote"
 FORK_TIMEOUT_S = 3.0
-"""Time after which a zygote that forks no worker is replaced, in seconds. It starts in 0.3 s."""
+"""Time after which a zygote that forks no worker is replaced, in seconds."""
+START_TIMEOUT_S = 20.0
+"""The same for a zygote that has forked no worker yet. It starts in 0.3 s of processor time."""
 KEPT_BYTES = 8 * 1024 * 1024
 """Shared memory that a worker keeps for its next picture, in bytes."""
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -102,6 +104,7 @@ class Zygote:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._timeout_s = START_TIMEOUT_S
         self._starting: deque[asyncio.Future[_Start]] = deque()
         self._ended: dict[int, asyncio.Future[int | None]] = {}
 
@@ -125,7 +128,7 @@ class Zygote:
             memory = mmap.mmap(memory_fd, MEMORY_BYTES)
             socket.send_fds(control, [FORK], [theirs.fileno(), memory_fd])
             self._starting.append(started)
-            async with asyncio.timeout(FORK_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 start = await started
         except (OSError, TimeoutError) as error:
             connection.close()
@@ -171,6 +174,7 @@ class Zygote:
             theirs.close()
         control.setblocking(False)
         self._control = control
+        self._timeout_s = START_TIMEOUT_S
         asyncio.get_running_loop().add_reader(control, self._receive, control)
         return control
 
@@ -190,6 +194,7 @@ class Zygote:
                 message["started"], descriptors[0], asyncio.get_running_loop().create_future()
             )
             self._ended[start.pid] = start.ended
+            self._timeout_s = FORK_TIMEOUT_S
             waiting = self._starting.popleft()
             if waiting.done():  # the caller was cancelled: the worker ends without its socket
                 os.close(start.pid_descriptor)

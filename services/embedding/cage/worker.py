@@ -39,8 +39,8 @@ def work(connection: socket.socket, memory: mmap.mmap, limits: TaskLimits) -> No
 
 def _answer(request: Message, memory: mmap.mmap) -> Message:
     try:
-        file = PictureFile(memory[: request["size"]])
         is_decoding = request["task"] == "decode"
+        file = PictureFile(memory[: request["size"]], is_checked=is_decoding)
         return _decode(file, request["reduction"], memory) if is_decoding else _describe(file)
     except ServiceError as error:
         return error_message(error)

@@ -17,8 +17,6 @@ the whole picture."""
 
 MAX_SCANNED_PIXELS = 1_000_000_000
 """Maximum pixels of a JPEG times its scans: 20 scans of 50 megapixels."""
-MIN_JPEG_SCANS = 20
-"""Scans that a JPEG of any size may have."""
 
 MAX_TIFF_STRIPS = 100_000
 """Maximum strips or tiles of a TIFF. Encoders write a few thousand for 50 megapixels."""
@@ -55,23 +53,25 @@ def readable(content: bytes, media_type: str) -> bytes:
     return content
 
 
-def check_scans(content: bytes, media_type: str, pixels: int) -> None:
-    """Check the number of scans of a JPEG, each of which may visit all pixels.
+def checked_scans(content: bytes, media_type: str, pixels: int) -> int:
+    """Return the number of scans of a JPEG, each of which may visit all pixels; otherwise 1.
 
     Raises:
         ServiceError: IMAGE_TOO_COSTLY.
     """
     if media_type != "image/jpeg":
-        return
-    allowed = min(MAX_JPEG_SCANS, max(MIN_JPEG_SCANS, MAX_SCANNED_PIXELS // pixels))
-    if formats.jpeg_scan_count(content) > allowed:
+        return 1
+    allowed = min(MAX_JPEG_SCANS, MAX_SCANNED_PIXELS // pixels)
+    scans = formats.jpeg_scan_count(content)
+    if scans > allowed:
         raise limits.too_costly(f"the JPEG has more than {allowed} scans", str(allowed), "scans")
+    return scans
 
 
-def decoding_bytes(content: bytes, media_type: str, image: ImageFile.ImageFile) -> int:
+def decoding_bytes(media_type: str, image: ImageFile.ImageFile, scans: int) -> int:
     """Return the memory that decoding takes at full size, without the result in RGB."""
     pixels = image.width * image.height
     taken = limits.BYTES_PER_PIXEL[media_type] * pixels
-    if media_type == "image/jpeg" and formats.jpeg_scan_count(content) > 1:
+    if scans > 1:
         taken += COEFFICIENT_BYTES * len(image.getbands()) * pixels
     return min(taken, limits.MAX_DECODING_BYTES)

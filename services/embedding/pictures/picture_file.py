@@ -22,8 +22,12 @@ from imagesearch_services.embedding.pictures.rgb import SIDEWAYS, Pixels, write_
 class PictureFile:
     """A picture file with a valid header within the limits; its pixels are not decoded yet."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, is_checked: bool = False) -> None:
         """Read the header.
+
+        Args:
+            content: the file.
+            is_checked: whether the header of this file was read before, within the limits.
 
         Raises:
             ServiceError: IMAGE_TOO_LARGE, IMAGE_TOO_SMALL, IMAGE_TOO_COSTLY, IMAGE_UNREADABLE or
@@ -43,7 +47,9 @@ class PictureFile:
         limits.check_size(*self._image.size)
         self.width, self.height = self._image.size
         """Size in pixels, before the orientation is applied."""
-        costs.check_scans(content, self.media_type, self.pixels)
+        self._scans = (
+            1 if is_checked else costs.checked_scans(content, self.media_type, self.pixels)
+        )
 
     @property
     def pixels(self) -> int:
@@ -58,7 +64,7 @@ class PictureFile:
     @property
     def decoding_bytes(self) -> int:
         """Memory that decoding takes at full size, without the result in RGB."""
-        return costs.decoding_bytes(self.content, self.media_type, self._image)
+        return costs.decoding_bytes(self.media_type, self._image, self._scans)
 
     def decode(self, reduction: float = 1.0) -> Picture:
         """Decode the first frame into a new picture, see `decode_into`."""

@@ -21,6 +21,10 @@ MAX_SEGMENTS = 1_000
 """Maximum segments of a JPEG before its pixels. A color profile of 10 MiB takes 160."""
 MAX_PADDING_BYTES = 65_536
 """Maximum padding between the segments of a JPEG, in bytes."""
+MAX_RESOURCES = 200
+"""Maximum Photoshop resources in a segment of a JPEG; Photoshop writes about thirty."""
+RESOURCE = b"8BIM"
+"""Signature of a Photoshop resource."""
 MAX_TAGS = 1_000
 """Maximum tags in a directory of a TIFF or of Exif metadata."""
 MAX_EXIF_BYTES = 1024 * 1024
@@ -44,11 +48,14 @@ TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4
 TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 """Size of a value of each TIFF type, in bytes (TIFF 6.0, section 2; BigTIFF)."""
 
+INLINE_BYTES = 8
+"""Size of values that may be in the tag itself, in bytes; 4 in a plain TIFF."""
+
 IMAGE_WIDTH, IMAGE_LENGTH, TILE_WIDTH, TILE_LENGTH = 256, 257, 322, 323
 """Tags of a TIFF."""
 
 PADDING = re.compile(rb"\xff+")
-SOI, SOS, APP1 = 0xD8, 0xDA, 0xE1
+SOS, APP1, APP13 = 0xDA, 0xE1, 0xED
 """Markers of a JPEG (ITU-T T.81, table B.1)."""
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length: TEM, RST0-7, SOI."""
@@ -78,6 +85,12 @@ def check_jpeg(content: bytes) -> None:
         if marker in WITHOUT_LENGTH:
             continue
         size = int.from_bytes(content[position : position + 2], "big")
+        if marker == APP13 and content.count(RESOURCE, position, position + size) > MAX_RESOURCES:
+            raise too_costly(
+                f"the JPEG has more than {MAX_RESOURCES} Photoshop resources in a segment",
+                str(MAX_RESOURCES),
+                "resources",
+            )
         if marker == APP1 and content[position + 2 : position + 8] == b"Exif\0\0":
             exif.append(content[position + 8 : position + size])
         position += size
@@ -201,7 +214,7 @@ def check_tiff(content: bytes) -> None:
     for number, (tag, size, value) in enumerate(tags(content)):
         if number >= MAX_TAGS:
             raise too_costly(f"the TIFF has more than {MAX_TAGS:,} tags", str(MAX_TAGS), "tags")
-        total += size
+        total += _read_bytes(content, size, value)
         numbers.setdefault(tag, value)
     if total > len(content):
         raise too_costly(
@@ -229,14 +242,20 @@ def check_exif(exif: bytes) -> None:
     if len(exif) > MAX_EXIF_BYTES:
         raise too_costly(f"the Exif metadata has {len(exif):,} bytes", str(MAX_EXIF_BYTES), "bytes")
     total = 0
-    for number, (_, size, _) in enumerate(tags(exif.removeprefix(b"Exif\0\0"))):
-        total += size
+    exif = exif.removeprefix(b"Exif\0\0")
+    for number, (_, size, value) in enumerate(tags(exif)):
+        total += _read_bytes(exif, size, value)
         if number >= MAX_TAGS or total > 2 * len(exif):
             raise too_costly(
                 "the tags of the Exif metadata are larger than the metadata",
                 str(len(exif)),
                 "bytes",
             )
+
+
+def _read_bytes(content: bytes, size: int, offset: int) -> int:
+    """Return how many bytes a parser reads for the values of a tag: those inside the file."""
+    return min(size, max(0, len(content) - offset)) if size > INLINE_BYTES else 0
 
 
 def tags(content: bytes) -> Iterator[tuple[int, int, int]]:

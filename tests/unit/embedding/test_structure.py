@@ -77,6 +77,9 @@ FLOODS: dict[str, Callable[[], bytes]] = {
     "empty scans": lambda: stretched_jpeg(1000),
     "scans of a large picture": lambda: stretched_jpeg(40),
     "segments": lambda: JPEG[:2] + segment(0xFE, b"") * 2_000_000 + JPEG[2:],
+    "Photoshop resources": lambda: (
+        JPEG[:2] + segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4" * 9000) * 150 + JPEG[2:]
+    ),
     "padding": lambda: JPEG[:2] + b"\xff" * 9_000_000 + JPEG[2:],
     "long Exif": lambda: JPEG[:2] + segment(0xE1, b"Exif\0\0" + bytes(60_000)) * 150 + JPEG[2:],
     "overlapping tags": lambda: (
