@@ -22,7 +22,7 @@ from imagesearch.client import (
     Match,
     SearchImagesResponse,
 )
-from imagesearch.gateway.v1 import image_pb2, search_pb2
+from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from tests.ports import free_port
 from tests.unit.client.conftest import FakeGateway, status
 
@@ -251,3 +251,12 @@ def test_help_loads_neither_grpc_nor_rich() -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert output.stdout.strip() == "set()"
+
+
+def test_a_library_of_a_later_type_is_listed_with_its_number(gateway: FakeGateway) -> None:
+    libraries = [Library(name="libraries/shop", type=1), Library(name="libraries/new", type=99)]
+    gateway.answers("ListLibraries", library_pb2.ListLibrariesResponse(libraries=libraries))
+    result = run(gateway, "library", "list")
+    assert result.exit_code == 0
+    assert "whole-image" in result.output
+    assert "99" in result.output

@@ -127,7 +127,10 @@ def print_libraries(libraries: Iterable[Library]) -> None:
         [
             (
                 library.name.removeprefix("libraries/"),
-                enum_word(LibraryType.Name(library.type), prefix="LIBRARY_TYPE_"),
+                # The number of a type that only a later version knows.
+                enum_word(LibraryType.Name(library.type), prefix="LIBRARY_TYPE_")
+                if library.type in LibraryType.values()
+                else str(library.type),
                 f"{library.image_count:,}",
                 f"{library.capacity:,}" if library.capacity else "",
                 library.display_name,
