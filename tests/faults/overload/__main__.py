@@ -28,7 +28,7 @@ from imagesearch.gateway.v1 import image_search_service_pb2_grpc as gateway_grpc
 from imagesearch.type.v1 import library_type_pb2, picture_pb2
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
 from tests.faults.overload.driver import Driver, Outcome
-from tests.faults.overload.figures import summary
+from tests.faults.overload.figures import summary, verdict
 from tests.faults.overload.traffic import CALLERS, Corpus, endless, prepare, read_corpus
 from tests.faults.process_samples import folder_mib, sample
 from tests.triton_server import prepared_models
@@ -111,27 +111,30 @@ class _Run:
             self._driver, self._calls = driver, calls
             self._held("before")
             await self._closed("warm-up", 4, 5)
-            rates = {
-                concurrency: await self._closed("rising", concurrency, self._options.step_seconds)
-                for concurrency in CONCURRENCIES
-            }
+            rates = {}
+            for level in CONCURRENCIES:
+                figures = await self._closed("rising", level, self._options.step_seconds)
+                rates[level] = figures["admitted_per_s"]
             best = max(rates.values())
             concurrency = min(level for level, rate in rates.items() if rate >= NEARLY * best)
-            capacity = await self._closed("capacity", concurrency, self._options.capacity_seconds)
-            await self._overload(capacity * self._options.times)
+            at_capacity = await self._closed(
+                "capacity", concurrency, self._options.capacity_seconds
+            )
+            overload = await self._overload(at_capacity["admitted_per_s"] * self._options.times)
+            self._write({"phase": "verdict", **verdict(at_capacity, overload)})
             await self._closed("after", concurrency, self._options.step_seconds)
             self._held("after")
 
-    async def _closed(self, phase: str, concurrency: int, seconds: float) -> float:
-        """Run a closed loop and return the answered calls per second."""
+    async def _closed(self, phase: str, concurrency: int, seconds: float) -> dict[str, Any]:
+        """Run a closed loop and return its figures."""
         outcomes: list[Outcome] = []
         began_s = time.monotonic()
         await self._driver.closed_loop(self._calls, concurrency, seconds, outcomes.append)
         figures = summary(outcomes, time.monotonic() - began_s)
         self._write({"phase": phase, "concurrency": concurrency, **figures})
-        return float(figures["admitted_per_s"])
+        return figures
 
-    async def _overload(self, per_s: float) -> None:
+    async def _overload(self, per_s: float) -> dict[str, Any]:
         outcomes: list[Outcome] = []
         began_s = time.monotonic()
         watch = asyncio.create_task(self._watch(outcomes))
@@ -141,6 +144,7 @@ class _Run:
             watch.cancel()
         figures = summary(outcomes, time.monotonic() - began_s)
         self._write({"phase": "overload", "sent_per_s": round(per_s, 2), **figures})
+        return figures
 
     async def _watch(self, outcomes: Sequence[Outcome]) -> None:
         """Write interim results: what the processes hold, and the calls since the last time."""

@@ -63,3 +63,28 @@ def summary(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
             Counter(f"{outcome.code} {outcome.reason}".strip() for outcome in outcomes)
         ),
     }
+
+
+def verdict(at_capacity: dict[str, Any], overload: dict[str, Any]) -> dict[str, Any]:
+    """Compare the figures of an overload with those at the capacity."""
+    before, after = at_capacity["admitted_by_kind"], overload["admitted_by_kind"]
+    refused = overload["refused"]
+    return {
+        "p99_ratio": _ratio(overload["admitted"]["p99_ms"], at_capacity["admitted"]["p99_ms"]),
+        "p99_ratio_by_kind": {
+            kind: _ratio(after[kind]["p99_ms"], before[kind]["p99_ms"])
+            for kind in sorted(before.keys() & after.keys())
+        },
+        "admitted_ratio": _ratio(overload["admitted_per_s"], at_capacity["admitted_per_s"]),
+        "refused_within_50_ms": _ratio(refused["within_50_ms"], refused["count"]),
+        "refused_with_retry_info": _ratio(refused["with_retry_info"], refused["count"]),
+        "other_errors": {
+            ending: count
+            for ending, count in overload["endings"].items()
+            if ending not in {"OK", "RESOURCE_EXHAUSTED OVERLOADED"}
+        },
+    }
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return round(value / base, 4) if value is not None and base else None

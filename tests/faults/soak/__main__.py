@@ -28,7 +28,8 @@ from typing import Any
 
 from imagesearch.client import AsyncClient, ImageSearchError
 from imagesearch_services.runner.suite import Suite, SuiteSettings, free_ports
-from tests.faults.soak.caller import LIBRARIES, Caller, Tally
+from tests.faults.soak.caller import Caller
+from tests.faults.soak.changes import LIBRARIES, Tally
 from tests.faults.soak.journal import Journal
 from tests.faults.soak.outages import Outages
 from tests.faults.soak.watch import Watch

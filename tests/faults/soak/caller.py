@@ -3,69 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 import uuid
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import grpc
 
-from imagesearch.client import AsyncClient, ImageSearchError, LibraryType, request_builders
+from imagesearch.client import ImageSearchError
 from tests.faults.soak import bad_callers
-from tests.faults.soak.journal import Image, Journal
-from tests.faults.soak.outages import Outages
+from tests.faults.soak.changes import LIBRARIES, ChangingCaller, resource_name
+from tests.faults.soak.journal import Image
 
-T = TypeVar("T")
-
-TRANSIENT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.ABORTED,
-}
 EXPECTED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}
 """Answers to hostile pictures."""
 PAGE = 50
-LIBRARIES = {
-    "soak-whole": (LibraryType.LIBRARY_TYPE_WHOLE_IMAGE, 40),
-    "soak-element": (LibraryType.LIBRARY_TYPE_ELEMENT, 12),
-    "soak-product": (LibraryType.LIBRARY_TYPE_PRODUCT, 12),
-}
-"""Type of each library, and the number of images that each caller keeps in it."""
-GIVE_UP_S = 300.0
-"""Time after which a change that is not answered is a fault, in seconds."""
 
 
 @dataclass
-class Tally:
-    """What the callers did and saw."""
-
-    write: Callable[[dict[str, Any]], None]
-    calls: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-
-    def fault(self, kind: str, **details: object) -> None:
-        """Record an answer that is wrong, or an error that nothing excuses."""
-        self.faults[kind] += 1
-        self.write({"kind": "fault", "fault": kind, **details})
-
-
-@dataclass
-class Caller:
-    """One caller; its images have ids that start with its name."""
-
-    name: str
-    client: AsyncClient
-    journal: Journal
-    pictures: Sequence[bytes]
-    outages: Outages
-    tally: Tally
-    chance: random.Random
+class Caller(ChangingCaller):
+    """One caller: its calls in random order."""
 
     async def run(self, pause_s: float) -> None:
         """Call until cancelled."""
@@ -92,97 +49,8 @@ class Caller:
             try:
                 await work()
             except ImageSearchError as error:
-                self._note(name, error, began_s)
+                self.note(name, error, began_s)
             await asyncio.sleep(self.chance.uniform(0.5, 1.5) * pause_s)
-
-    async def change(self) -> None:
-        """Add, replace, delete or update an image, so that the number of images stays the same."""
-        library, (_, wanted) = self.chance.choice(list(LIBRARIES.items()))
-        own = self.journal.of_library(library, self.name)
-        if len(own) < wanted or (len(own) == wanted and self.chance.random() < 0.5):
-            await self.add((library, f"{self.name}-{uuid.uuid4().hex[:12]}"))
-        elif self.chance.random() < 0.6:
-            await self.delete(self.chance.choice(own))
-        elif self.chance.random() < 0.5:
-            await self.add(self.chance.choice(own))
-        else:
-            await self.update(self.chance.choice(own))
-
-    async def add(self, image: Image) -> None:
-        """Add or replace an image."""
-        picture = self.chance.randrange(len(self.pictures))
-        request_id = uuid.uuid4().hex
-        self.journal.sent(image, picture)
-        await self._definite(
-            lambda: self.client.add_image(
-                parent=f"libraries/{image[0]}",
-                image=self.pictures[picture],
-                image_id=image[1],
-                tags={"picture": picture, "caller": self.name},
-                allow_overwrite=True,
-                request_id=request_id,
-            )
-        )
-        self.journal.settled(image, picture)
-
-    async def add_batch(self) -> None:
-        """Add four images in one call."""
-        library = "soak-whole"
-        chosen = {
-            (library, f"{self.name}-{uuid.uuid4().hex[:12]}"): self.chance.randrange(
-                len(self.pictures)
-            )
-            for _ in range(4)
-        }
-        requests = [
-            request_builders.add_image(
-                image=self.pictures[picture],
-                image_id=image_id,
-                request_id=uuid.uuid4().hex,
-                allow_overwrite=True,
-            )
-            for (_, image_id), picture in chosen.items()
-        ]
-        for image, picture in chosen.items():
-            self.journal.sent(image, picture)
-
-        async def send() -> None:
-            answer = await self.client.batch_add_images(
-                parent=f"libraries/{library}", requests=requests
-            )
-            for result in answer.results:
-                if result.HasField("error"):
-                    raise ImageSearchError.from_status(result.error)
-
-        await self._definite(send)
-        for image, picture in chosen.items():
-            self.journal.settled(image, picture)
-        for image in self.journal.of_library(library, self.name)[: len(chosen)]:
-            await self.delete(image)
-
-    async def delete(self, image: Image) -> None:
-        request_id = uuid.uuid4().hex
-        self.journal.sent(image, None)
-        try:
-            await self._definite(
-                lambda: self.client.delete_image(name=_name(image), request_id=request_id)
-            )
-        except ImageSearchError as error:
-            if error.reason != "IMAGE_NOT_FOUND":
-                raise
-            self.tally.fault("an acknowledged image to delete does not exist", image=image)
-        self.journal.settled(image, None)
-
-    async def update(self, image: Image) -> None:
-        value, request_id = self.chance.randrange(1000), uuid.uuid4().hex
-        await self._definite(
-            lambda: self.client.update_image(
-                name=_name(image), set_tags={"number": value}, request_id=request_id
-            )
-        )
-        stored = await self._definite(lambda: self.client.get_image(name=_name(image)))
-        if stored.tags["number"].int_value != value:
-            self.tally.fault("an acknowledged update is lost", image=image)
 
     async def search_stored(self) -> None:
         library = self.chance.choice(list(LIBRARIES))
@@ -214,7 +82,7 @@ class Caller:
         """Check that an image exists, or does not exist, as acknowledged."""
         is_own = image[1].startswith(self.name)
         try:
-            stored = await self.client.get_image(name=_name(image))
+            stored = await self.client.get_image(name=resource_name(image))
         except ImageSearchError as error:
             if error.reason != "IMAGE_NOT_FOUND":
                 raise
@@ -238,20 +106,20 @@ class Caller:
 
     async def thumbnail(self) -> None:
         if own := self.journal.of_library("soak-whole", self.name):
-            await self.client.get_thumbnail(name=_name(self.chance.choice(own)))
+            await self.client.get_thumbnail(name=resource_name(self.chance.choice(own)))
 
     async def short_lived_library(self) -> None:
         library_type, _ = self.chance.choice(list(LIBRARIES.values()))
         library_id = f"short-{uuid.uuid4().hex[:12]}"
         name, creation_id = f"libraries/{library_id}", uuid.uuid4().hex
-        await self._definite(
+        await self.definite(
             lambda: self.client.create_library(
                 library_id=library_id, library_type=library_type, request_id=creation_id
             )
         )
         for number in range(2):
             request_id = uuid.uuid4().hex
-            await self._definite(
+            await self.definite(
                 lambda request_id=request_id, number=number: self.client.add_image(
                     parent=name,
                     image=self.pictures[number],
@@ -260,7 +128,7 @@ class Caller:
                 )
             )
         deletion_id = uuid.uuid4().hex
-        await self._definite(lambda: self.client.delete_library(name=name, request_id=deletion_id))
+        await self.definite(lambda: self.client.delete_library(name=name, request_id=deletion_id))
         try:
             await self.client.get_library(name=name)
         except ImageSearchError as error:
@@ -310,34 +178,3 @@ class Caller:
             page_size=PAGE,
         )
         return {match.image.image_id for match in answer.matches}
-
-    async def _definite(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a call, which has a request id, until its outcome is known."""
-        began_s = time.monotonic()
-        while True:
-            attempt_s = time.monotonic()
-            try:
-                return await call()
-            except ImageSearchError as error:
-                if error.code not in TRANSIENT or attempt_s - began_s > GIVE_UP_S:
-                    raise
-                self._note("repeated", error, attempt_s)
-                await asyncio.sleep(max(0.2, error.retry_after_s or 0.0))
-
-    def _note(self, name: str, error: ImageSearchError, began_s: float) -> None:
-        """Count an error; it is a fault if neither load nor an outage explains it."""
-        self.tally.errors[f"{error.code.name} {error.reason}"] += 1
-        is_load = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        if is_load or (error.code in TRANSIENT and self.outages.disturbs(began_s)):
-            return
-        self.tally.fault(
-            "unexpected error",
-            call=name,
-            code=error.code.name,
-            reason=error.reason,
-            message=error.message,
-        )
-
-
-def _name(image: Image) -> str:
-    return f"libraries/{image[0]}/images/{image[1]}"
