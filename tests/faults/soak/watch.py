@@ -18,10 +18,13 @@ WARM_UP_S = 150.0
 """Age of a process from which it is judged: caches, pools and the heap have their size by then."""
 MIN_JUDGED_S = 240.0
 """Minimum time for which a process is watched after that."""
+WINDOW_S = 60.0
+"""Length of the windows whose lowest values are judged: the pictures in progress come and go, a
+leak stays."""
 TOLERANCES: Mapping[str, tuple[float, float]] = {
-    "anonymous_mib": (8.0, 0.05),
+    "anonymous_mib": (10.0, 0.1),
     "open_files": (2.0, 0.0),
-    "memory_maps": (12.0, 0.03),
+    "memory_maps": (16.0, 0.05),
     "threads": (2.0, 0.0),
 }
 """Tolerated growth while a process is watched: absolute, and as a share of the level."""
@@ -73,7 +76,7 @@ class Watch:
                     continue
                 judged.append(_judged(name, pid, quantity, settled, TOLERANCES[quantity]))
         settled = self._data_mib[len(self._data_mib) // 3 :]
-        if len(settled) >= 3:
+        if len(settled) >= 3 and settled[-1][0] - settled[0][0] >= MIN_JUDGED_S:
             judged.append(_judged("data folder", 0, "mib", settled, (20.0, 0.1)))
         return judged
 
@@ -85,7 +88,7 @@ def _judged(
     points: list[tuple[float, float]],
     tolerance: tuple[float, float],
 ) -> dict[str, Any]:
-    found = trend(points)
+    found = trend(_lowest(points))
     absolute, relative = tolerance
     return {
         "kind": "trend",
@@ -101,3 +104,13 @@ def _judged(
         "z": round(found.z, 1),
         "flat": found.is_flat(absolute=absolute, relative=relative),
     }
+
+
+def _lowest(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the lowest point of each window."""
+    windows: dict[int, tuple[float, float]] = {}
+    for point in points:
+        window = int(point[0] // WINDOW_S)
+        if window not in windows or point[1] < windows[window][1]:
+            windows[window] = point
+    return list(windows.values())
