@@ -165,39 +165,60 @@ def _integer_order(field: str, operator: Operator, number: float) -> Bound:
 
 
 def _at_least(field: str, bound: int) -> Bound:
+    if bound > INT64_MAX:
+        return False
     if bound <= INT64_MIN:
         return Exists(field)
-    return False if bound > INT64_MAX else _integers(field, bound, Range(field, gte=float(bound)))
+    if abs(bound) < EXACT_IN_DOUBLE:
+        return Range(field, gte=float(bound))
+    double, low, _ = _rounded_alike(bound)
+    if bound > double:
+        above = math.nextafter(float(double), math.inf)
+        between = _any_integer(field, bound, int(above) - 1)
+        return any_of(Range(field, gte=above), between)
+    return all_of(
+        any_of(Range(field, gte=float(double)), _any_integer(field, bound, double - 1)),
+        negate(_any_integer(field, low, bound - 1)),
+    )
 
 
 def _at_most(field: str, bound: int) -> Bound:
+    if bound < INT64_MIN:
+        return False
     if bound >= INT64_MAX:
         return Exists(field)
-    return False if bound < INT64_MIN else _integers(field, bound, Range(field, lte=float(bound)))
-
-
-def _integers(field: str, bound: int, approximate: Range) -> Bound:
-    """Return a range with the integer `bound`, correct for integers that are no doubles.
-
-    Engines compare integers with the doubles of a range exactly if the field has an index, and
-    otherwise after rounding them to doubles. Both are right except for the integers around the
-    bound that are rounded to the same double, at most 1,025: these are listed.
-    """
     if abs(bound) < EXACT_IN_DOUBLE:
-        return approximate
-    double = int(float(bound))
-    low, high = min(bound, double), max(bound, double)
-    while low > INT64_MIN and int(float(low - 1)) == double:
-        low -= 1
-    while high < INT64_MAX and int(float(high + 1)) == double:
-        high += 1
-    ascending = approximate.gte is not None
-    matching = range(bound, min(high, INT64_MAX) + 1) if ascending else range(low, bound + 1)
-    others = range(low, bound) if ascending else range(bound + 1, min(high, INT64_MAX) + 1)
+        return Range(field, lte=float(bound))
+    double, _, high = _rounded_alike(bound)
+    if bound < double:
+        below = math.nextafter(float(double), -math.inf)
+        between = _any_integer(field, int(below) + 1, bound)
+        return any_of(Range(field, lte=below), between)
     return all_of(
-        any_of(approximate, Match(field, tuple(matching)) if matching else False),
-        negate(Match(field, tuple(others))) if others else True,
+        any_of(Range(field, lte=float(double)), _any_integer(field, double + 1, bound)),
+        negate(_any_integer(field, bound + 1, high)),
     )
+
+
+def _rounded_alike(integer: int) -> tuple[int, int, int]:
+    """Return the double nearest to an integer, and the range of integers that are rounded to it.
+
+    Engines compare integers with the bounds of a range, which are doubles, in two ways: exactly if
+    the field has an index, otherwise after rounding them. Both agree except for integers that are
+    no doubles, so those around the bound are listed, at most 1,023.
+    """
+    double = int(float(integer))
+    low, high = min(integer, double), max(integer, double)
+    while int(float(low - 1)) == double:
+        low -= 1
+    while int(float(high + 1)) == double:
+        high += 1
+    return double, low, high
+
+
+def _any_integer(field: str, first: int, last: int) -> Bound:
+    integers = tuple(range(max(first, INT64_MIN), min(last, INT64_MAX) + 1))
+    return Match(field, integers) if integers else False
 
 
 def _float_order(field: str, operator: Operator, number: float) -> Bound:

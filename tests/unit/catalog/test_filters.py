@@ -42,22 +42,28 @@ def bound(tree: Filter) -> Bound:
     return bind(tree, TAGS, frozenset({"color"}))
 
 
-def matches(tree: Bound, value: float) -> bool:  # noqa: PLR0911  # one return per kind of node
-    """Evaluate a bound filter as the engines do, with range bounds in double precision."""
+def matches(  # noqa: PLR0911  # one return per kind of node
+    tree: Bound, value: float, *, indexed: bool = True
+) -> bool:
+    """Evaluate a bound filter as the engines do, with range bounds in double precision.
+
+    Without an index, the engines round integers before they compare them with a range.
+    """
     match tree:
         case bool():
             return tree
         case AllOf(members):
-            return all(matches(member, value) for member in members)
+            return all(matches(member, value, indexed=indexed) for member in members)
         case AnyOf(members):
-            return any(matches(member, value) for member in members)
+            return any(matches(member, value, indexed=indexed) for member in members)
         case Not(member):
-            return not matches(member, value)
+            return not matches(member, value, indexed=indexed)
         case Exists():
             return True
         case Match(_, values):
             return value in values
         case Range(_, gt, gte, lt, lte):
+            value = value if indexed else float(value)
             return (
                 (gt is None or value > gt)
                 and (gte is None or value >= gte)
@@ -76,12 +82,21 @@ integers = st.integers(INT64_MIN, INT64_MAX) | edges.flatmap(near)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(integers | finite, integers, st.sampled_from(list(COMPARE)))
+@given(integers | finite, integers, st.sampled_from(list(COMPARE)), st.booleans())
 def test_integers_are_compared_exactly_although_range_bounds_are_doubles(
-    literal: float, stored: int, operator: Operator
+    literal: float, stored: int, operator: Operator, indexed: bool
 ) -> None:
     tree = bound(Condition("tags.n", operator, literal))
-    assert matches(tree, stored) == COMPARE[operator](stored, literal)
+    assert matches(tree, stored, indexed=indexed) == COMPARE[operator](stored, literal)
+
+
+@given(integers, st.integers(-1100, 1100), st.sampled_from(list(COMPARE)), st.booleans())
+def test_neighbors_beyond_double_precision_are_compared_exactly(
+    literal: int, difference: int, operator: Operator, indexed: bool
+) -> None:
+    stored = min(max(literal + difference, INT64_MIN), INT64_MAX)
+    tree = bound(Condition("tags.n", operator, literal))
+    assert matches(tree, stored, indexed=indexed) == COMPARE[operator](stored, literal)
 
 
 @given(integers | finite, finite, st.sampled_from(list(COMPARE)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from imagesearch_services.catalog.model import (
     ENTRY_NAMESPACE,
     Entry,
+    FieldType,
     Library,
     VectorSpace,
     entry_uid,
@@ -114,3 +115,19 @@ def test_an_update_keeps_unknown_stored_keys() -> None:
     expected = stored | {"tags": {"n": 1}, "update_time": 3.0}
     del expected["entity_id"]
     assert updated_payload(stored, entry, {"tags", "entity_id"}) == expected
+
+
+def test_every_tag_of_a_library_of_an_earlier_release_is_indexed() -> None:
+    library = Library(
+        library_id="shop",
+        uid="1" * 32,
+        type=2,
+        spaces=(VectorSpace("copy@1", 512),),
+        tag_types={"price": FieldType.INTEGER},
+        attribute_names=frozenset({"color"}),
+        indexed_fields=frozenset({"tags.price"}),
+    )
+    payload = library_to_payload(library, "ready")
+    assert library_from_payload(payload) == library
+    del payload["indexed_fields"]
+    assert library_from_payload(payload).indexed_fields == {"tags.price", "attributes.color"}
