@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filters import AllOf, Match, Range
+from imagesearch_services.catalog.integrity import is_intact, seal
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
 from imagesearch_services.catalog.tasks import KeyedLocks
 from imagesearch_services.common.errors import Reason, ServiceError, field_error
+from imagesearch_services.common.logs import logger
 
 KEPT_S = 2 * 3600.0
 """Lifetime of a stored answer, in seconds; the contract promises an hour."""
@@ -70,7 +72,7 @@ class AnsweredRequests:
             "remembered_at": self._clock(),
             "answer": answer,
         }
-        return [Point(_uid(key.request_id), {}, payload)]
+        return [Point(_uid(key.request_id), {}, seal(payload))]
 
     async def remember(self, key: RequestKey, answer: Payload) -> None:
         """Store an answer after its mutation."""
@@ -98,6 +100,9 @@ class AnsweredRequests:
         if not found:
             return None
         payload = found[0].payload
+        if not is_intact(payload):
+            logger().error("request.answer_damaged", stored_request_id=key.request_id)
+            return None
         if payload["remembered_at"] < self._clock() - KEPT_S:
             return None
         if payload["fingerprint"] != key.fingerprint:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from imagesearch_services.catalog import base94
 from imagesearch_services.catalog.filters import BASE_FIELDS
+from imagesearch_services.catalog.integrity import VECTORS_KEY
 from imagesearch_services.catalog.model import (
     Entry,
     FieldType,
@@ -49,8 +50,16 @@ ENTRY_INDEXES = dict(BASE_FIELDS)
 """Indexed fields of a new library; tags and attributes are added when a filter names them."""
 
 
-def entry_to_payload(entry: Entry, request_id: str) -> Payload:
-    """Return the payload of an entry; unset fields are left out, for `:*` filters."""
+def entry_to_payload(
+    entry: Entry, request_id: str, vector_checks: Mapping[str, str] | None = None
+) -> Payload:
+    """Return the payload of an entry; unset fields are left out, for `:*` filters.
+
+    Args:
+        entry: what to store.
+        request_id: identifies the request that stores it; empty: none.
+        vector_checks: checks of its vectors, by space.
+    """
     optional: Payload = {
         "entity_id": entry.entity_id,
         "category": _category_number(entry.category),
@@ -61,6 +70,7 @@ def entry_to_payload(entry: Entry, request_id: str) -> Payload:
         FEATURES_KEY: base94.encode(entry.features) if entry.features else "",
         THUMBNAIL_KEY: entry.thumbnail_version,
         REQUEST_ID_KEY: request_id,
+        VECTORS_KEY: dict(vector_checks or {}),
     }
     payload: Payload = {
         "image_id": entry.image_id,

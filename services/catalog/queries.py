@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from imagesearch_services.catalog.entry.reading import read_entry
 from imagesearch_services.catalog.entry.vector_checks import check_query_vectors, check_sparse
 from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import Filter, Match, all_of, any_of, negate
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, VectorData, VectorSpace
-from imagesearch_services.catalog.payloads import entry_from_payload
 from imagesearch_services.catalog.storage import Fields, ScoredPoint, Search, Storage
 from imagesearch_services.catalog.thumbnails.reader import MAX_THUMBNAILS, Thumbnails
 from imagesearch_services.common.errors import ServiceError, field_error
@@ -107,7 +107,7 @@ class Queries:
                 results = await self._storage.search(library.uid, search)
             if entry_count and search.fields is Fields.NONE:
                 results = await self._load_first(library, results, entry_count)
-        lists = [_hits(scored, entry_count) for scored in results]
+        lists = [_hits(library, scored, entry_count) for scored in results]
         shown = [hit.entry for hits in lists for hit in hits[: query.thumbnail_count] if hit.entry]
         return QueryResults(lists, await self._thumbnails.attach(library, shown))
 
@@ -222,13 +222,11 @@ def _check_options(query: Query) -> None:
         raise field_error("entry_count", "needs include_entries")
 
 
-def _hits(scored: Sequence[ScoredPoint], entry_count: int) -> list[Hit]:
-    """Return hits, the first `entry_count` of them with their entries."""
-    return [
-        Hit(
-            hit.uid,
-            hit.similarity,
-            entry_from_payload(hit.payload) if row < entry_count else None,
-        )
-        for row, hit in enumerate(scored)
-    ]
+def _hits(library: Library, scored: Sequence[ScoredPoint], entry_count: int) -> list[Hit]:
+    """Return hits, the first `entry_count` of them with their entries, without damaged entries."""
+    hits: list[Hit] = []
+    for row, hit in enumerate(scored):
+        entry = read_entry(library, hit.uid, hit.payload) if row < entry_count else None
+        if entry is not None or row >= entry_count:
+            hits.append(Hit(hit.uid, hit.similarity, entry))
+    return hits

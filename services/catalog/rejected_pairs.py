@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from imagesearch_services.catalog.filters import AllOf, Match
+from imagesearch_services.catalog.integrity import seal
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE, entry_uid
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Payload, Point, Storage
@@ -53,7 +54,7 @@ def pair_point(library_uid: str, pair: Pair, versions: Mapping[str, EntryVersion
         "image_ids": list(pair),
         "versions": [versions[image_id] for image_id in pair],
     }
-    return Point(pair_uid(library_uid, pair), {}, payload)
+    return Point(pair_uid(library_uid, pair), {}, seal(payload))
 
 
 def stored_pair(payload: Payload) -> Pair:

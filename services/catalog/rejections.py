@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.entry.checks import check_image_id
+from imagesearch_services.catalog.entry.reading import intact
 from imagesearch_services.catalog.errors import image_not_found
+from imagesearch_services.catalog.integrity import intact_payloads, is_intact
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Library, entry_uid
 from imagesearch_services.catalog.paging import PageTokens
@@ -90,7 +92,7 @@ class Rejections:
                 PAGE_PAIRS + 1,  # the extra pair shows that there is a next page
                 Fields.ALL,
             )
-            page = [record.payload for record in found[:PAGE_PAIRS]]
+            page = intact_payloads(found[:PAGE_PAIRS])
             versions = await self._versions(library, list(map(stored_pair, page)))
         token = ""
         if len(found) > PAGE_PAIRS:
@@ -125,7 +127,8 @@ class Rejections:
     async def _rejected(self, library: Library, pairs: Sequence[Pair]) -> set[bytes]:
         """Return the uids of the given pairs that are rejected already."""
         uids = list(dict.fromkeys(pair_uid(library.uid, pair) for pair in pairs))
-        found = await self._storage.retrieve(METADATA, uids, Fields.ALL)
+        records = await self._storage.retrieve(METADATA, uids, Fields.ALL)
+        found = [record for record in records if is_intact(record.payload)]
         versions = await self._versions(library, [stored_pair(record.payload) for record in found])
         return {record.uid for record in found if is_current(record.payload, versions)}
 
@@ -137,7 +140,8 @@ class Rejections:
             batch = uids[start : start + BATCH]
             found = await self._storage.retrieve(library.uid, batch, Fields.ENTRY)
             versions |= {
-                record.payload["image_id"]: entry_version(record.payload) for record in found
+                record.payload["image_id"]: entry_version(record.payload)
+                for record in intact(library, found)
             }
         return versions
 

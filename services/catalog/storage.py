@@ -25,6 +25,15 @@ Payload = dict[str, Any]
 FEATURES_KEY = "features"
 """Payload key of the entry's features, a large blob that is read only on request."""
 
+CHECKSUM_KEY = "checksum"
+"""Payload key of the checksum of all keys but the features."""
+
+FEATURES_CHECKSUM_KEY = "features_crc"
+"""Payload key of the checksum of the features."""
+
+UNREADABLE_KEY = "unreadable"
+"""Payload key of a point whose payload the engine can't read; it has no other keys."""
+
 THUMBNAIL_KEY = "thumbnail"
 """Payload key of the thumbnail's version."""
 
@@ -38,7 +47,7 @@ class Fields(enum.Enum):
     THUMBNAIL = enum.auto()
     """Only the thumbnail's version."""
     FEATURES = enum.auto()
-    """Only the features."""
+    """Only the features and their checksum."""
     TAGS = enum.auto()
     """Only the tags."""
     ENTRY = enum.auto()

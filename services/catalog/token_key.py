@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 
 from imagesearch_services.catalog.filters import Match
+from imagesearch_services.catalog.integrity import is_intact, seal
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, Point, Storage
 
@@ -49,16 +50,19 @@ class TokenKey:
         found = await self._storage.scroll(
             METADATA, Match("kind", (KIND,)), None, MAX_SECRETS, Fields.ALL
         )
-        if not found:
+        intact = [record for record in found if is_intact(record.payload)]
+        if not intact:
             return b""
-        oldest = min(found, key=lambda record: (record.payload["created_at"], record.uid))
+        oldest = min(intact, key=lambda record: (record.payload["created_at"], record.uid))
         return bytes.fromhex(oldest.payload["secret"])
 
     async def _created(self) -> bytes:
-        payload = {
-            "kind": KIND,
-            "secret": secrets.token_hex(SECRET_BYTES),
-            "created_at": self._clock(),
-        }
+        payload = seal(
+            {
+                "kind": KIND,
+                "secret": secrets.token_hex(SECRET_BYTES),
+                "created_at": self._clock(),
+            }
+        )
         await self._storage.upsert(METADATA, [Point(uuid.uuid4().bytes, {}, payload)])
         return await self._stored()

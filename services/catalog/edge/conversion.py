@@ -12,6 +12,7 @@ from imagesearch_services.catalog import filters
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.model import FieldType, VectorData
 from imagesearch_services.catalog.storage import (
+    FEATURES_CHECKSUM_KEY,
     FEATURES_KEY,
     THUMBNAIL_KEY,
     Fields,
@@ -31,7 +32,7 @@ WITH_PAYLOAD: dict[Fields, Any] = {
     Fields.NONE: False,
     Fields.ENTITY: ["entity_id", "image_id"],
     Fields.THUMBNAIL: [THUMBNAIL_KEY],
-    Fields.FEATURES: [FEATURES_KEY],
+    Fields.FEATURES: [FEATURES_KEY, FEATURES_CHECKSUM_KEY],
     Fields.TAGS: ["tags"],
     Fields.ENTRY: q.PayloadSelector.Exclude([FEATURES_KEY]),
     Fields.ALL: True,

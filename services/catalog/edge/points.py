@@ -17,6 +17,7 @@ from imagesearch_services.catalog.edge.conversion import (
     write_vector,
 )
 from imagesearch_services.catalog.edge.data_folder import DataFolder
+from imagesearch_services.catalog.edge.unreadable import read_points, with_readable_payloads
 from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.storage import (
@@ -44,16 +45,15 @@ class Points:
             # Deletions write metadata, too. Other changes of metadata call `Storage.check_space`.
             self._folder.space.require_for_deletion()
         failpoint("points.before_write")
-        collection.upsert(
-            [
-                q.Point(
-                    uuid.UUID(bytes=point.uid),
-                    {space: write_vector(vector) for space, vector in point.vectors.items()},
-                    point.payload,
-                )
-                for point in points
-            ]
-        )
+        written = [
+            q.Point(
+                uuid.UUID(bytes=point.uid),
+                {space: write_vector(vector) for space, vector in point.vectors.items()},
+                point.payload,
+            )
+            for point in points
+        ]
+        collection.upsert(written)
         failpoint("points.after_write")
 
     def set_payload(self, name: str, uid: bytes, payload: Payload) -> None:
@@ -64,15 +64,18 @@ class Points:
 
     def delete(self, name: str, uids: Sequence[bytes]) -> None:
         self._folder.space.require_for_deletion()
-        self._folder.collection(name).delete([uuid.UUID(bytes=uid) for uid in uids])
+        collection = self._folder.collection(name)
+        ids: list[q.PointId] = [uuid.UUID(bytes=uid) for uid in uids]
+        # A deletion that meets an unreadable payload would stop all later writes to the shard.
+        read_points(collection.shard, ids, ["image_id"], vectors=False)
+        collection.delete(ids)
 
     def retrieve(
         self, name: str, uids: Sequence[bytes], fields: Fields, vectors: bool
     ) -> list[Record]:
-        records = self._folder.collection(name).shard.retrieve(
-            [uuid.UUID(bytes=uid) for uid in uids], WITH_PAYLOAD[fields], vectors
-        )
-        return [read_record(record) for record in records]
+        shard = self._folder.collection(name).shard
+        ids = [uuid.UUID(bytes=uid) for uid in uids]
+        return read_points(shard, ids, WITH_PAYLOAD[fields], vectors=vectors)
 
     def scroll(  # noqa: PLR0917  # commands have positional arguments
         self,
@@ -89,22 +92,23 @@ class Points:
             if number >= 1 << 128:
                 return []
             offset = uuid.UUID(int=number)
-        records, _ = self._folder.collection(name).shard.scroll(
-            q.ScrollRequest(
-                offset=offset,
-                limit=limit,
-                filter=None if where is None else write_filter(where),
-                with_payload=WITH_PAYLOAD[fields],
-                with_vector=vectors,
-            )
+        shard = self._folder.collection(name).shard
+        request = q.ScrollRequest(
+            offset=offset,
+            limit=limit,
+            filter=None if where is None else write_filter(where),
+            with_payload=WITH_PAYLOAD[fields],
+            with_vector=vectors,
         )
+        records, _ = with_readable_payloads(shard, lambda: shard.scroll(request))
         return [read_record(record) for record in records]
 
     def count(self, name: str, where: Filter | None) -> int:
         shard = self._folder.collection(name).shard
         if where is None:
             return shard.info().points_count
-        return shard.count(q.CountRequest(exact=True, filter=write_filter(where)))
+        request = q.CountRequest(exact=True, filter=write_filter(where))
+        return with_readable_payloads(shard, lambda: shard.count(request))
 
     def search(self, name: str, search: Search) -> list[list[ScoredPoint]]:
         return [
@@ -128,18 +132,18 @@ class Points:
     def _query(self, name: str, search: Search) -> list[list[q.ScoredPoint]]:
         where = None if search.filter is None else write_filter(search.filter)
         params = q.SearchParams(hnsw_ef=search.ef(self._hnsw_ef))
-        return self._folder.collection(name).shard.query_batch(
-            q.QueryBatchRequest(
-                [
-                    q.QueryRequest(
-                        limit=search.limit,
-                        query=q.Query.Nearest(write_vector(vector), using=search.space),
-                        filter=where,
-                        with_payload=WITH_PAYLOAD[search.fields],
-                        score_threshold=search.exclusive_min_similarity,
-                        params=params,
-                    )
-                    for vector in search.vectors
-                ]
-            )
+        shard = self._folder.collection(name).shard
+        request = q.QueryBatchRequest(
+            [
+                q.QueryRequest(
+                    limit=search.limit,
+                    query=q.Query.Nearest(write_vector(vector), using=search.space),
+                    filter=where,
+                    with_payload=WITH_PAYLOAD[search.fields],
+                    score_threshold=search.exclusive_min_similarity,
+                    params=params,
+                )
+                for vector in search.vectors
+            ]
         )
+        return with_readable_payloads(shard, lambda: shard.query_batch(request))

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from imagesearch_services.catalog.entry.reading import find_damage
 from imagesearch_services.catalog.entry.tag_types import TagTypes
-from imagesearch_services.catalog.errors import image_already_exists, library_full
+from imagesearch_services.catalog.errors import image_already_exists, image_damaged, library_full
+from imagesearch_services.catalog.integrity import seal, vector_check
 from imagesearch_services.catalog.model import Entry, Library
 from imagesearch_services.catalog.payloads import (
     REQUEST_ID_KEY,
@@ -82,11 +84,16 @@ class Batch:
         """Add an item; return the entry as it will be stored, or the reason for refusing it."""
         uid = item.entry.uid
         existing = self._payloads.get(uid)
-        if existing is not None:
+        create_time = self._now
+        if existing is not None and find_damage(self._library, uid, existing):
+            if not item.allow_overwrite:
+                return image_damaged(self._library.library_id, item.entry.image_id)
+        elif existing is not None:
             if item.request_id and existing.get(REQUEST_ID_KEY) == item.request_id:
                 return entry_from_payload(existing)
             if not item.allow_overwrite:
                 return image_already_exists(self._library.library_id, item.entry.image_id)
+            create_time = existing["create_time"]
         elif self.room is not None and self.room <= 0:
             return library_full(self._library)
         try:
@@ -96,7 +103,7 @@ class Batch:
         self.new_attributes |= item.entry.attributes().keys() - self._library.attribute_names
         if existing is None and self.room is not None:
             self.room -= 1
-        return self._add_point(item, self._now if existing is None else existing["create_time"])
+        return self._add_point(item, create_time)
 
     def _add_point(self, item: PutItem, create_time: float) -> Entry:
         thumbnail = item.thumbnail if item.thumbnail in self._stored_thumbnails else None
@@ -108,7 +115,12 @@ class Batch:
             thumbnail=b"",
             thumbnail_version="" if thumbnail is None else thumbnail.version,
         )
-        payload = entry_to_payload(stored, item.request_id)
+        checks = {
+            space.name: vector_check(space, item.entry.vectors[space.name])
+            for space in self._library.spaces
+            if space.name in item.entry.vectors
+        }
+        payload = seal(entry_to_payload(stored, item.request_id, checks))
         self._payloads[stored.uid] = payload
         self.points[stored.uid] = Point(stored.uid, item.entry.vectors, payload)
         stored.features = b""

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.entry.checks import check_entry
+from imagesearch_services.catalog.entry.reading import read_entry, with_intact_features
 from imagesearch_services.catalog.entry.tag_types import tag_types_for
-from imagesearch_services.catalog.errors import image_not_found
+from imagesearch_services.catalog.errors import image_damaged, image_not_found
 from imagesearch_services.catalog.failpoints import failpoint
 from imagesearch_services.catalog.filter_binding import bind_filter, engine_filter
 from imagesearch_services.catalog.filters import NAME, Filter
+from imagesearch_services.catalog.integrity import seal
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import MAX_BATCH, Entry, Library, entry_uid
 from imagesearch_services.catalog.paging import PageTokens, effective_page_size
@@ -73,18 +75,31 @@ class Entries:
         vectors: bool,
         features: bool,
     ) -> list[Entry]:
-        """Return entries in the given order, image ids first; missing entries are left out."""
+        """Return entries in the given order, image ids first.
+
+        Missing and damaged entries are left out.
+
+        Raises:
+            ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID; IMAGE_DAMAGED for a
+                damaged entry that is the only one requested.
+        """
         library = await self._libraries.get(library_id, uid=library_uid)
         fields = Fields.ALL if features else Fields.ENTRY
         requested = _requested_uids(image_ids, uids)
-        return list(map(_entry, await self._read(library, requested, fields, vectors=vectors)))
+        records = await self._read(library, requested, fields, vectors=vectors)
+        entries = _entries(library, records, vectors=vectors)
+        if len(requested) == 1 and records and not entries:
+            raise image_damaged(library_id, image_ids[0] if image_ids else uids[0].hex())
+        return entries
 
     async def get_features(
         self, library_id: str, image_ids: Sequence[str], uids: Sequence[bytes], *, library_uid: str
     ) -> list[tuple[bytes, bytes]]:
         """Return uid and features of the entries that `get` returns."""
         library = await self._libraries.get(library_id, uid=library_uid)
-        found = await self._read(library, _requested_uids(image_ids, uids), Fields.FEATURES)
+        found = with_intact_features(
+            library, await self._read(library, _requested_uids(image_ids, uids), Fields.FEATURES)
+        )
         features = features_from_payloads(record.payload for record in found)
         return list(zip((record.uid for record in found), features, strict=True))
 
@@ -120,7 +135,7 @@ class Entries:
             )
         page = _first_bytes(found[:size], MAX_PAGE_BYTES)
         token = await self._tokens.make(scope, page[-1].uid) if len(found) > len(page) else ""
-        return list(map(_entry, page)), token, total
+        return _entries(library, page, vectors=vectors), token, total
 
     async def update(
         self, library_id: str, changes: Entry, paths: Sequence[str], key: RequestKey
@@ -186,7 +201,9 @@ class Entries:
                 if not found:
                     raise image_not_found(library_id, changes.image_id)
                 stored = found[0].payload
-                entry = entry_from_payload(stored)
+                entry = read_entry(library, changes.uid, stored)
+                if entry is None:
+                    raise image_damaged(library_id, changes.image_id)
                 _change(entry, changes, paths)
                 entry.update_time = round(self._clock(), 6)
                 check_entry("entry", entry)
@@ -194,7 +211,7 @@ class Entries:
                 types.add(entry)
                 await self._libraries.register_fields(library, types.changes, frozenset())
                 keys = {path.partition(".")[0] for path in paths}
-                payload = updated_payload(stored, entry, keys)
+                payload = seal(updated_payload(stored, entry, keys))
                 await self._storage.set_payload(library.uid, entry.uid, payload)
             entry.features = b""
             await self._requests.remember(key, entry_to_payload(entry, ""))
@@ -279,8 +296,13 @@ def _text_bytes(value: object) -> int:
     return sum(map(_text_bytes, value)) if isinstance(value, list) else 0
 
 
-def _entry(record: Record) -> Entry:
-    return entry_from_payload(record.payload, record.vectors)
+def _entries(library: Library, records: Sequence[Record], *, vectors: bool) -> list[Entry]:
+    """Return the entries of records, without those that are damaged."""
+    entries = (
+        read_entry(library, record.uid, record.payload, record.vectors if vectors else None)
+        for record in records
+    )
+    return [entry for entry in entries if entry is not None]
 
 
 def _check_path(path: str) -> None:

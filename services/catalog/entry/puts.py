@@ -105,7 +105,7 @@ class Puts:
         named: list[PutItem | ServiceError] = []
         for item in items:
             if isinstance(item, PutItem) and batch.accepts(item) and item.entry.thumbnail:
-                ref = ThumbnailRef.new(library.uid, item.entry.uid)
+                ref = ThumbnailRef.new(library.uid, item.entry.uid, item.entry.thumbnail)
                 named.append(replace(item, thumbnail=ref))
             else:
                 named.append(item)

@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from imagesearch_services.catalog.answered_requests import AnsweredRequests, RequestKey
 from imagesearch_services.catalog.filters import AllOf, Match
+from imagesearch_services.catalog.integrity import intact_payloads, seal
 from imagesearch_services.catalog.model import ENTRY_NAMESPACE, Library
 from imagesearch_services.catalog.payloads import (
     METADATA,
@@ -93,15 +94,14 @@ class LibraryRecords:
     async def read(self, library_id: str) -> tuple[Library, str] | None:
         """Return a library in any state, with its state, from the storage."""
         found = await self._storage.retrieve(METADATA, [_uid(library_id)], Fields.ALL)
-        if not found:
-            return None
-        return self._library(found[0].payload)
+        payloads = intact_payloads(found)
+        return self._library(payloads[0]) if payloads else None
 
     async def write(self, library: Library, state: str, key: RequestKey | None = None) -> None:
         """Write a library, together with the answer to the request that `key` identifies."""
         library = replace(library, revision=self._last_revision(library) + 1)
         self._ids[library.uid] = library.library_id
-        payload = library_to_payload(library, state)
+        payload = seal(library_to_payload(library, state))
         points = [Point(_uid(library.library_id), {}, payload)]
         if key is not None:
             points += self._requests.answer_points(key, payload)
@@ -141,7 +141,8 @@ class LibraryRecords:
             "library_id": library.library_id,
             "deleted_at": self._clock(),
         }
-        await self._storage.upsert(METADATA, [Point(_deleted_uid(library.uid), {}, payload)])
+        point = Point(_deleted_uid(library.uid), {}, seal(payload))
+        await self._storage.upsert(METADATA, [point])
         await self._storage.delete(METADATA, [_uid(library.library_id)])
 
     async def deleted(self) -> dict[str, float]:
@@ -169,8 +170,8 @@ class LibraryRecords:
         after = None
         while True:
             found = await self._storage.scroll(METADATA, where, after, SCROLL_POINTS, Fields.ALL)
-            for record in found:
-                yield record.payload
+            for payload in intact_payloads(found):
+                yield payload
             if len(found) < SCROLL_POINTS:
                 return
             after = found[-1].uid

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 from imagesearch_services.catalog.blobs import BlobStore, store_unavailable
 from imagesearch_services.catalog.filters import Match
+from imagesearch_services.catalog.integrity import intact_payloads, seal
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, NewerFormatError, Point, Storage
 from imagesearch_services.common.logs import logger
@@ -121,7 +122,7 @@ class Installation:
         return None if content is None else content.decode(errors="replace").strip()
 
     async def _add_id(self, installation_id: str) -> None:
-        payload = {"kind": KIND, "installation_id": installation_id, "format": FORMAT}
+        payload = seal({"kind": KIND, "installation_id": installation_id, "format": FORMAT})
         point = Point(uuid.UUID(installation_id).bytes, {}, payload)
         await self._storage.upsert(METADATA, [point])
 
@@ -129,7 +130,7 @@ class Installation:
         found = await self._storage.scroll(
             METADATA, Match("kind", (KIND,)), None, MAX_IDS, Fields.ALL
         )
-        payloads = [record.payload for record in found]
+        payloads = intact_payloads(found)
         _check_formats(payload.get("format", 0) for payload in payloads)
         return [payload["installation_id"] for payload in payloads]
 

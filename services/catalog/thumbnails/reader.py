@@ -10,6 +10,7 @@ from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.model import Entry, Library, entry_uid
 from imagesearch_services.catalog.storage import Fields, Storage
 from imagesearch_services.catalog.thumbnails.store import (
+    VERSION,
     ThumbnailRef,
     ThumbnailStore,
     stored_thumbnails,
@@ -57,7 +58,7 @@ class Thumbnails:
         refs = [
             ThumbnailRef(library.uid, entry.uid, entry.thumbnail_version)
             for entry in entries
-            if entry.thumbnail_version
+            if VERSION.match(entry.thumbnail_version)
         ]
         try:
             async with asyncio.timeout(THUMBNAIL_TIME_SHARE * time_remaining_s(MAX_WAIT_S)):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -25,8 +26,13 @@ from typing import NamedTuple
 from imagesearch_services.catalog.blobs import BlobStore
 from imagesearch_services.catalog.storage import THUMBNAIL_KEY, Record
 from imagesearch_services.common.errors import Reason, ServiceError
+from imagesearch_services.common.logs import logger
 
-BLOB_NAME = re.compile(r"([0-9a-f]{32})/[0-9a-f]{2}/([0-9a-f]{32})-([0-9a-f]{16})\.jpg\Z")
+BLOB_NAME = re.compile(
+    r"([0-9a-f]{32})/[0-9a-f]{2}/([0-9a-f]{32})-([0-9a-f]{16}|[0-9a-f]{24})\.jpg\Z"
+)
+VERSION = re.compile(r"[0-9a-f]{16}([0-9a-f]{8})?\Z")
+"""16 random hexadecimal digits, then the CRC-32 of the file, which earlier versions lack."""
 
 DELETE_BATCH = 1000
 """Blobs deleted per call of the store."""
@@ -40,7 +46,7 @@ class ThumbnailRef(NamedTuple):
     entry_uid: bytes
     """16 bytes."""
     version: str
-    """16 hexadecimal digits."""
+    """See `VERSION`."""
 
     @property
     def blob_name(self) -> str:
@@ -49,9 +55,14 @@ class ThumbnailRef(NamedTuple):
         return f"{self.library_uid}/{digits[:2]}/{digits}-{self.version}.jpg"
 
     @classmethod
-    def new(cls, library_uid: str, entry_uid: bytes) -> ThumbnailRef:
-        """Return a reference with a random version."""
-        return cls(library_uid, entry_uid, secrets.token_hex(8))
+    def new(cls, library_uid: str, entry_uid: bytes, file: bytes) -> ThumbnailRef:
+        """Return a reference to a file, with a version of its own."""
+        return cls(library_uid, entry_uid, f"{secrets.token_hex(8)}{zlib.crc32(file):08x}")
+
+    def matches(self, file: bytes) -> bool:
+        """Return whether a file is the one referred to: not empty, and with its checksum."""
+        checksum = self.version[16:]
+        return bool(file) and (not checksum or int(checksum, 16) == zlib.crc32(file))
 
     @classmethod
     def parse(cls, blob_name: str) -> ThumbnailRef | None:
@@ -67,7 +78,7 @@ def stored_thumbnails(library_uid: str, records: Iterable[Record]) -> list[Thumb
     return [
         ThumbnailRef(library_uid, record.uid, record.payload[THUMBNAIL_KEY])
         for record in records
-        if THUMBNAIL_KEY in record.payload
+        if VERSION.match(str(record.payload.get(THUMBNAIL_KEY)))
     ]
 
 
@@ -122,14 +133,21 @@ class ThumbnailStore:
         return stored
 
     async def read(self, refs: Sequence[ThumbnailRef]) -> list[bytes | None]:
-        """Return thumbnails in the given order; None where a blob does not exist.
+        """Return thumbnails in the given order; None where a blob is missing or damaged.
 
         Raises:
             ServiceError: BLOB_STORE_UNAVAILABLE.
         """
         if self._blobs is None:
             return [None] * len(refs)
-        return await self._blobs.get([ref.blob_name for ref in refs])
+        files = await self._blobs.get([ref.blob_name for ref in refs])
+        checked: list[bytes | None] = []
+        for ref, file in zip(refs, files, strict=True):
+            damaged = file is not None and not ref.matches(file)
+            if damaged:
+                logger().error("thumbnail.damaged", blob=ref.blob_name)
+            checked.append(None if damaged else file)
+        return checked
 
     async def delete(self, refs: Sequence[ThumbnailRef]) -> None:
         """Delete thumbnails that no point refers to; leave failures to the sweep."""

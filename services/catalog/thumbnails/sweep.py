@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from imagesearch_services.catalog.blobs import BlobInfo, BlobStore
+from imagesearch_services.catalog.integrity import is_intact
 from imagesearch_services.catalog.library.libraries import ABANDONED_AFTER_S, Libraries
 from imagesearch_services.catalog.model import Library
 from imagesearch_services.catalog.storage import Fields, Storage
@@ -190,10 +191,18 @@ class Sweeper:
         return [ref for ref in refs if ref not in in_use]
 
     async def _stored(self, library: Library, refs: Sequence[ThumbnailRef]) -> set[ThumbnailRef]:
-        """Return the thumbnails that the entries of `refs` refer to now."""
+        """Return the thumbnails that the entries of `refs` refer to now, or may refer to."""
         uids = list({ref.entry_uid for ref in refs})
         found = await self._storage.retrieve(library.uid, uids, Fields.THUMBNAIL)
-        return set(stored_thumbnails(library.uid, found))
+        stored = set(stored_thumbnails(library.uid, found))
+        doubtful = {ref.entry_uid for ref in refs if ref not in stored}
+        doubtful &= {record.uid for record in found}
+        if doubtful:
+            # A damaged entry does not tell which thumbnail is its own.
+            entries = await self._storage.retrieve(library.uid, list(doubtful), Fields.ENTRY)
+            damaged = {record.uid for record in entries if not is_intact(record.payload)}
+            stored |= {ref for ref in refs if ref.entry_uid in damaged}
+        return stored
 
 
 def _now_s() -> float:

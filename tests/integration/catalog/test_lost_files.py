@@ -77,8 +77,8 @@ async def uid_of(data: Path, library_id: str) -> str:
 async def sweep(data: Path, unserved_uid: str) -> None:
     """Sweep the thumbnails; assert that orphans are removed, but those of `unserved_uid` kept."""
     folder = data / "catalog" / "thumbnails"
-    orphan = ThumbnailRef.new(await uid_of(data, "second"), bytes(16))
-    kept = ThumbnailRef.new(unserved_uid, bytes(16))
+    orphan = ThumbnailRef.new(await uid_of(data, "second"), bytes(16), JPEG)
+    kept = ThumbnailRef.new(unserved_uid, bytes(16), JPEG)
     for ref in (orphan, kept):
         (folder / ref.blob_name).parent.mkdir(parents=True, exist_ok=True)
         (folder / ref.blob_name).write_bytes(JPEG)
