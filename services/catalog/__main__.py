@@ -1,9 +1,14 @@
-"""Start the Catalog: `python -m imagesearch_services.catalog`."""
+"""Start the Catalog: `python -m imagesearch_services.catalog`, or check and repair its data folder.
+
+python -m imagesearch_services.catalog check --data-dir .imagesearch
+python -m imagesearch_services.catalog repair --data-dir .imagesearch
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 
 from imagesearch_services.catalog.app import build
 from imagesearch_services.catalog.settings import Settings
@@ -18,9 +23,13 @@ async def _run(settings: Settings) -> None:
     await serve(await build(settings))
 
 
-def main() -> int:
-    """Read the settings and serve until stopped; return the exit status."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Serve until stopped, or run the command of the arguments; return the exit status."""
     try:
+        if arguments:
+            from imagesearch_services.catalog.inspection.command import run  # noqa: PLC0415
+
+            return run(arguments)
         asyncio.run(_run(Settings.from_env()))
     except ForeignStoreError as error:
         sys.stderr.write(f"imagesearch catalog: IMAGESEARCH_CATALOG_BLOB_STORE: {error}\n")
@@ -35,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -51,6 +51,8 @@ LAST_DIGITS = 2
 """Maximum number of floats by which an engine may change a float."""
 EXACT_INTEGERS, EXACT_POWERS_OF_TEN = 2**53, 22
 """Limits up to which all integers and powers of ten are exact floats."""
+SHORT_TEXT = 16
+"""Length of a number's text, with its point, up to which it is parsed exactly."""
 
 COMPACT_DIRECTIONS, DIRECTIONS = 16, 8
 """Directions onto which a compact dense vector, or another one, is projected."""
@@ -211,7 +213,10 @@ def _is_parsed_exactly(number: float) -> bool:
     That holds if its digits are an exact float and its power of ten is one, too: one rounding
     remains (Clinger, "How to read floating point numbers accurately", 1990).
     """
-    mantissa, _, exponent = repr(number).lstrip("-").partition("e")
+    text = repr(number)
+    if len(text) <= SHORT_TEXT and text[-1].isdigit() and "e" not in text:
+        return True
+    mantissa, _, exponent = text.lstrip("-").partition("e")
     whole, _, fraction = mantissa.partition(".")
     if not whole.isdigit():
         return False

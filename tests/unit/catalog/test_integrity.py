@@ -11,6 +11,7 @@ import pytest
 
 from imagesearch_services.catalog.integrity import (
     VECTORS_KEY,
+    _is_parsed_exactly,
     damaged_vectors,
     has_intact_features,
     is_intact,
@@ -89,8 +90,8 @@ def test_a_float_may_change_in_its_last_digit() -> None:
         value = numbers.uniform(-1, 1) * 10 ** numbers.randint(-300, 300)
         # Half way between two numbers of 12 digits.
         for number in (value, float(f"{value:.11e}".replace("e", "5e"))):
-            if len(repr(number).strip("-").partition("e")[0]) < 18:
-                continue  # few digits are parsed exactly
+            if _is_parsed_exactly(number):
+                continue
             sealed = seal({"f": [number]})
             for direction in (math.inf, -math.inf):
                 assert is_intact(changed(sealed, "f", [math.nextafter(number, direction)])), number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from imagesearch.cli.add import add
+from imagesearch.cli.catalog import catalog
 from imagesearch.cli.compare import compare
 from imagesearch.cli.connection import connection_options
 from imagesearch.cli.detect import detect
@@ -48,5 +49,19 @@ def main() -> None:
     """
 
 
-for command in (library, add, search, duplicates, reject, image, detect, compare, status, info):
+COMMANDS = (
+    library,
+    add,
+    search,
+    duplicates,
+    reject,
+    image,
+    detect,
+    compare,
+    status,
+    info,
+    catalog,
+)
+
+for command in COMMANDS:
     main.add_command(command)
