@@ -75,6 +75,8 @@ class Library:
     unindexed_vector_count: int
     create_time: datetime
     update_time: datetime
+    damaged: bool = False
+    """Whether stored data is missing or damaged, so that the library is not served."""
 
     def model(self, role: str) -> ModelVersion | None:
         """Return the model of a role, or None if the library was created without it."""

@@ -76,6 +76,7 @@ def write_library(library: Library, stats: LibraryStats) -> pb.Library:
         thumbnails_disabled=library.thumbnails_disabled,
         entry_count=stats.entry_count,
         unindexed_vector_count=stats.unindexed_vector_count,
+        damaged=stats.damaged,
         create_time=write_time(library.create_time),
         update_time=write_time(library.update_time),
     )

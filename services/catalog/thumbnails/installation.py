@@ -23,6 +23,7 @@ from imagesearch_services.catalog.filters import Match
 from imagesearch_services.catalog.integrity import intact_payloads, seal
 from imagesearch_services.catalog.payloads import METADATA
 from imagesearch_services.catalog.storage import Fields, NewerFormatError, Point, Storage
+from imagesearch_services.common.errors import ServiceError
 from imagesearch_services.common.logs import logger
 
 OWNER = "installation"
@@ -69,7 +70,10 @@ class Installation:
             await self._add_id(known[0])
             known = list(dict.fromkeys([*known, *await self._known_ids()]))
         if kept not in known:
-            await self._storage.write_identity(known[0])
+            try:
+                await self._storage.write_identity(known[0])
+            except ServiceError as error:  # no space: the next start writes it
+                logger().warning("installation.identity_not_written", error=error.message)
         return known
 
     async def claim(self) -> None:

@@ -76,6 +76,7 @@ def read_library(message: pb.Library) -> Library:
         models=[type_messages.read_model_version(model) for model in message.models],
         image_count=message.entry_count,
         unindexed_vector_count=message.unindexed_vector_count,
+        damaged=message.damaged,
         create_time=type_messages.read_time(message.create_time),
         update_time=type_messages.read_time(message.update_time),
     )

@@ -57,4 +57,5 @@ def write_library(library: Library) -> library_pb2.Library:
         create_time=type_messages.write_time(library.create_time),
         update_time=type_messages.write_time(library.update_time),
         unindexed_vector_count=library.unindexed_vector_count,
+        damaged=library.damaged,
     )

@@ -131,7 +131,7 @@ def print_libraries(libraries: Iterable[Library]) -> None:
                 enum_word(LibraryType.Name(library.type), prefix="LIBRARY_TYPE_")
                 if library.type in LibraryType.values()
                 else str(library.type),
-                f"{library.image_count:,}",
+                "damaged" if library.damaged else f"{library.image_count:,}",
                 f"{library.capacity:,}" if library.capacity else "",
                 library.display_name,
                 ", ".join(f"{model.name}@{model.version}" for model in library.models),

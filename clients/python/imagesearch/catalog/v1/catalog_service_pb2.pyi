@@ -48,6 +48,7 @@ class Library(_message.Message):
     UNINDEXED_VECTOR_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     library_id: _builtins.str
     """1 to 63 characters of a-z, 0-9 and "-", starting with a letter."""
     uid: _builtins.str
@@ -69,6 +70,10 @@ class Library(_message.Message):
     unindexed_vector_count: _builtins.int
     """Number of vectors that the HNSW index does not cover yet. Searches compare the
     query with each of them.
+    """
+    damaged: _builtins.bool
+    """Output only. True if the collection is missing or damaged: every call that needs
+    it fails with LIBRARY_DAMAGED, and the counts are 0. Set by ListLibraries only.
     """
     @_builtins.property
     def spaces(self) -> _containers.RepeatedCompositeFieldContainer[Global___VectorSpace]:
@@ -102,10 +107,11 @@ class Library(_message.Message):
         unindexed_vector_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "entry_count", b"entry_count", "library_id", b"library_id", "models", b"models", "spaces", b"spaces", "thumbnails_disabled", b"thumbnails_disabled", "type", b"type", "uid", b"uid", "unindexed_vector_count", b"unindexed_vector_count", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "create_time", b"create_time", "damaged", b"damaged", "description", b"description", "display_name", b"display_name", "entry_count", b"entry_count", "library_id", b"library_id", "models", b"models", "spaces", b"spaces", "thumbnails_disabled", b"thumbnails_disabled", "type", b"type", "uid", b"uid", "unindexed_vector_count", b"unindexed_vector_count", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

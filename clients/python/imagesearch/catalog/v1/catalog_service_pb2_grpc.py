@@ -46,7 +46,8 @@ class CatalogServiceStub:
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 
@@ -153,7 +154,8 @@ class CatalogServiceServicer:
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 
@@ -194,7 +196,7 @@ class CatalogServiceServicer:
 
     def PutEntries(self, request, context):
         """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+        IMAGE_ALREADY_EXISTS, IMAGE_DAMAGED, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
         FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
@@ -203,7 +205,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetEntries(self, request, context):
-        """Returns entries by id or uid, in request order. Missing entries are left out.
+        """Returns entries by id or uid, in request order. Missing and damaged
+        entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
         Errors: LIBRARY_CHANGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -220,7 +223,7 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateEntry(self, request, context):
-        """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
+        """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED,
         TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -380,7 +383,8 @@ class CatalogService:
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 

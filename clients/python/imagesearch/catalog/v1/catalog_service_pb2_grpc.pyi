@@ -47,7 +47,8 @@ class CatalogServiceStub:
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 
@@ -67,12 +68,13 @@ class CatalogServiceStub:
     """Deletes a library and all its entries."""
     PutEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]
     """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+    IMAGE_ALREADY_EXISTS, IMAGE_DAMAGED, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
     FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]
-    """Returns entries by id or uid, in request order. Missing entries are left out.
+    """Returns entries by id or uid, in request order. Missing and damaged
+    entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
     Errors: LIBRARY_CHANGED.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]
@@ -81,7 +83,7 @@ class CatalogServiceStub:
     Errors: PAGE_TOKEN_INVALID.
     """
     UpdateEntry: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]
-    """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
+    """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED,
     TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]
@@ -127,7 +129,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 
@@ -144,12 +147,13 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """Deletes a library and all its entries."""
     PutEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.PutEntriesRequest, _catalog_service_pb2.PutEntriesResponse]  # type: ignore[assignment]
     """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-    IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+    IMAGE_ALREADY_EXISTS, IMAGE_DAMAGED, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
     FIELD_INVALID.
     Errors of the call: LIBRARY_CHANGED.
     """
     GetEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]  # type: ignore[assignment]
-    """Returns entries by id or uid, in request order. Missing entries are left out.
+    """Returns entries by id or uid, in request order. Missing and damaged
+    entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
     Errors: LIBRARY_CHANGED.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
@@ -158,7 +162,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     Errors: PAGE_TOKEN_INVALID.
     """
     UpdateEntry: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.UpdateEntryRequest, _catalog_service_pb2.Entry]  # type: ignore[assignment]
-    """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
+    """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED,
     TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.DeleteEntriesRequest, _catalog_service_pb2.DeleteEntriesResponse]  # type: ignore[assignment]
@@ -203,7 +207,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
 
     The comment of each RPC lists its own error reasons. In addition, every RPC can
     fail with FIELD_REQUIRED, FIELD_INVALID, DEADLINE_EXCEEDED, STORAGE_UNAVAILABLE
-    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND;
+    and INTERNAL; RPCs on an existing library or its entries with LIBRARY_NOT_FOUND
+    and LIBRARY_DAMAGED;
     mutations with a request_id with REQUEST_ID_REUSED.
     """
 
@@ -254,7 +259,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.PutEntriesResponse, _abc.Awaitable[_catalog_service_pb2.PutEntriesResponse]]:
         """Stores entries. Each entry succeeds or fails on its own. Errors of an entry:
-        IMAGE_ALREADY_EXISTS, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
+        IMAGE_ALREADY_EXISTS, IMAGE_DAMAGED, LIBRARY_FULL, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES,
         FIELD_INVALID.
         Errors of the call: LIBRARY_CHANGED.
         """
@@ -265,7 +270,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.GetEntriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetEntriesResponse, _abc.Awaitable[_catalog_service_pb2.GetEntriesResponse]]:
-        """Returns entries by id or uid, in request order. Missing entries are left out.
+        """Returns entries by id or uid, in request order. Missing and damaged
+        entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
         Errors: LIBRARY_CHANGED.
         """
 
@@ -286,7 +292,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_service_pb2.UpdateEntryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.Entry, _abc.Awaitable[_catalog_service_pb2.Entry]]:
-        """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND,
+        """Changes payload fields of one entry. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED,
         TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
 

@@ -272,7 +272,7 @@ class ImageSearchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetImage(self, request, context):
-        """Returns a stored image. Errors: IMAGE_NOT_FOUND.
+        """Returns a stored image. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -289,7 +289,7 @@ class ImageSearchServiceServicer:
 
     def UpdateImage(self, request, context):
         """Changes the entity, category, tags or custom content of an image.
-        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
+        Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

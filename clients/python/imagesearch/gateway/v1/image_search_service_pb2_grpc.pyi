@@ -99,7 +99,7 @@ class ImageSearchServiceStub:
     can be tried.
     """
     GetImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.Image]
-    """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
+    """Returns a stored image. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED."""
     ListImages: _grpc.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]
     """Lists the images of a library. An image that exists from the first page to
     the last is listed exactly once, even if images are written between pages.
@@ -107,7 +107,7 @@ class ImageSearchServiceStub:
     """
     UpdateImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]
     """Changes the entity, category, tags or custom content of an image.
-    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
+    Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -219,7 +219,7 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     can be tried.
     """
     GetImage: _aio.UnaryUnaryMultiCallable[_image_pb2.GetImageRequest, _image_pb2.Image]  # type: ignore[assignment]
-    """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
+    """Returns a stored image. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED."""
     ListImages: _aio.UnaryUnaryMultiCallable[_image_pb2.ListImagesRequest, _image_pb2.ListImagesResponse]  # type: ignore[assignment]
     """Lists the images of a library. An image that exists from the first page to
     the last is listed exactly once, even if images are written between pages.
@@ -227,7 +227,7 @@ class ImageSearchServiceAsyncStub(ImageSearchServiceStub):
     """
     UpdateImage: _aio.UnaryUnaryMultiCallable[_image_pb2.UpdateImageRequest, _image_pb2.Image]  # type: ignore[assignment]
     """Changes the entity, category, tags or custom content of an image.
-    Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
+    Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
     """
     DeleteImage: _aio.UnaryUnaryMultiCallable[_image_pb2.DeleteImageRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes one image. Errors: IMAGE_NOT_FOUND."""
@@ -384,7 +384,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.GetImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
-        """Returns a stored image. Errors: IMAGE_NOT_FOUND."""
+        """Returns a stored image. Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED."""
 
     @_abc_1.abstractmethod
     def ListImages(
@@ -404,7 +404,7 @@ class ImageSearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.Image, _abc.Awaitable[_image_pb2.Image]]:
         """Changes the entity, category, tags or custom content of an image.
-        Errors: IMAGE_NOT_FOUND, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
+        Errors: IMAGE_NOT_FOUND, IMAGE_DAMAGED, TAG_TYPE_MISMATCH, TOO_MANY_TAG_NAMES.
         """
 
     @_abc_1.abstractmethod

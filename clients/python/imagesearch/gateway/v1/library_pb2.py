@@ -30,7 +30,7 @@ from imagesearch.type.v1 import library_type_pb2 as imagesearch_dot_type_dot_v1_
 from imagesearch.type.v1 import model_pb2 as imagesearch_dot_type_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagesearch/gateway/v1/library.proto\x12\x16imagesearch.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&imagesearch/type/v1/library_type.proto\x1a\x1fimagesearch/type/v1/model.proto\"\xf1\x03\n\x07Library\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32 .imagesearch.type.v1.LibraryTypeB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61pacity\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12!\n\x13thumbnails_disabled\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bimage_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x06models\x18\x08 \x03(\x0b\x32!.imagesearch.type.v1.ModelVersionB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12$\n\x16unindexed_vector_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03:A\xea\x41>\n\x13imagesearch/Library\x12\x13libraries/{library}*\tlibraries2\x07library\"\x82\x01\n\x14\x43reateLibraryRequest\x12\x18\n\nlibrary_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07library\x18\x02 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"?\n\x11GetLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\"I\n\x14ListLibrariesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x15ListLibrariesResponse\x12\x32\n\tlibraries\x18\x01 \x03(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x14UpdateLibraryRequest\x12\x36\n\x07library\x18\x01 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x14\x44\x65leteLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\xcb\x01\n$io.github.openimagesearch.gateway.v1B\x0cLibraryProtoP\x01ZFgithub.com/openimagesearch/imagesearch/clients/go/gateway/v1;gatewayv1\xaa\x02\x16ImageSearch.Gateway.V1\xca\x02\x16ImageSearch\\Gateway\\V1\xea\x02\x18ImageSearch::Gateway::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagesearch/gateway/v1/library.proto\x12\x16imagesearch.gateway.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&imagesearch/type/v1/library_type.proto\x1a\x1fimagesearch/type/v1/model.proto\"\x88\x04\n\x07Library\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x35\n\x04type\x18\x02 \x01(\x0e\x32 .imagesearch.type.v1.LibraryTypeB\x05\xe2\x41\x02\x02\x05\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x63\x61pacity\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12!\n\x13thumbnails_disabled\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x19\n\x0bimage_count\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x37\n\x06models\x18\x08 \x03(\x0b\x32!.imagesearch.type.v1.ModelVersionB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12$\n\x16unindexed_vector_count\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x64\x61maged\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x03:A\xea\x41>\n\x13imagesearch/Library\x12\x13libraries/{library}*\tlibraries2\x07library\"\x82\x01\n\x14\x43reateLibraryRequest\x12\x18\n\nlibrary_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x07library\x18\x02 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"?\n\x11GetLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\"I\n\x14ListLibrariesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"d\n\x15ListLibrariesResponse\x12\x32\n\tlibraries\x18\x01 \x03(\x0b\x32\x1f.imagesearch.gateway.v1.Library\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9f\x01\n\x14UpdateLibraryRequest\x12\x36\n\x07library\x18\x01 \x01(\x0b\x32\x1f.imagesearch.gateway.v1.LibraryB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\\\n\x14\x44\x65leteLibraryRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13imagesearch/Library\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\xcb\x01\n$io.github.openimagesearch.gateway.v1B\x0cLibraryProtoP\x01ZFgithub.com/openimagesearch/imagesearch/clients/go/gateway/v1;gatewayv1\xaa\x02\x16ImageSearch.Gateway.V1\xca\x02\x16ImageSearch\\Gateway\\V1\xea\x02\x18ImageSearch::Gateway::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIBRARY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_LIBRARY'].fields_by_name['unindexed_vector_count']._loaded_options = None
   _globals['_LIBRARY'].fields_by_name['unindexed_vector_count']._serialized_options = b'\342A\001\003'
+  _globals['_LIBRARY'].fields_by_name['damaged']._loaded_options = None
+  _globals['_LIBRARY'].fields_by_name['damaged']._serialized_options = b'\342A\001\003'
   _globals['_LIBRARY']._loaded_options = None
   _globals['_LIBRARY']._serialized_options = b'\352A>\n\023imagesearch/Library\022\023libraries/{library}*\tlibraries2\007library'
   _globals['_CREATELIBRARYREQUEST'].fields_by_name['library_id']._loaded_options = None
@@ -85,17 +87,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETELIBRARYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DELETELIBRARYREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\001'
   _globals['_LIBRARY']._serialized_start=265
-  _globals['_LIBRARY']._serialized_end=762
-  _globals['_CREATELIBRARYREQUEST']._serialized_start=765
-  _globals['_CREATELIBRARYREQUEST']._serialized_end=895
-  _globals['_GETLIBRARYREQUEST']._serialized_start=897
-  _globals['_GETLIBRARYREQUEST']._serialized_end=960
-  _globals['_LISTLIBRARIESREQUEST']._serialized_start=962
-  _globals['_LISTLIBRARIESREQUEST']._serialized_end=1035
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=1037
-  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=1137
-  _globals['_UPDATELIBRARYREQUEST']._serialized_start=1140
-  _globals['_UPDATELIBRARYREQUEST']._serialized_end=1299
-  _globals['_DELETELIBRARYREQUEST']._serialized_start=1301
-  _globals['_DELETELIBRARYREQUEST']._serialized_end=1393
+  _globals['_LIBRARY']._serialized_end=785
+  _globals['_CREATELIBRARYREQUEST']._serialized_start=788
+  _globals['_CREATELIBRARYREQUEST']._serialized_end=918
+  _globals['_GETLIBRARYREQUEST']._serialized_start=920
+  _globals['_GETLIBRARYREQUEST']._serialized_end=983
+  _globals['_LISTLIBRARIESREQUEST']._serialized_start=985
+  _globals['_LISTLIBRARIESREQUEST']._serialized_end=1058
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_start=1060
+  _globals['_LISTLIBRARIESRESPONSE']._serialized_end=1160
+  _globals['_UPDATELIBRARYREQUEST']._serialized_start=1163
+  _globals['_UPDATELIBRARYREQUEST']._serialized_end=1322
+  _globals['_DELETELIBRARYREQUEST']._serialized_start=1324
+  _globals['_DELETELIBRARYREQUEST']._serialized_end=1416
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class Library(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     UNINDEXED_VECTOR_COUNT_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"libraries/{library}"; the id has 1 to 63 characters of a-z, 0-9 and "-" and
     starts with a letter. Identifies the library in UpdateLibrary; ignored by
@@ -62,6 +63,10 @@ class Library(_message.Message):
     """Output only. Number of vectors that the index does not cover yet. Searches
     compare the query with each of them, so these images are found too. Indexing
     runs in the background and lowers the number to near 0 after an import.
+    """
+    damaged: _builtins.bool
+    """Output only. True if stored data of the library is missing or damaged: calls on
+    it fail with LIBRARY_DAMAGED, and the counts are 0. Set by ListLibraries.
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.ModelVersion]:
@@ -91,10 +96,11 @@ class Library(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         unindexed_vector_count: _builtins.int = ...,
+        damaged: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "image_count", b"image_count", "models", b"models", "name", b"name", "thumbnails_disabled", b"thumbnails_disabled", "type", b"type", "unindexed_vector_count", b"unindexed_vector_count", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "create_time", b"create_time", "damaged", b"damaged", "description", b"description", "display_name", b"display_name", "image_count", b"image_count", "models", b"models", "name", b"name", "thumbnails_disabled", b"thumbnails_disabled", "type", b"type", "unindexed_vector_count", b"unindexed_vector_count", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
