@@ -28,7 +28,7 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 PING_INTERVAL_MS = 2000
 """Time without data on a connection after which the client sends a ping."""
 
-PING_TIMEOUT_MS = 2500
+PING_TIMEOUT_MS = 3500
 """Maximum time to answer a ping; then the connection is closed."""
 
 HANDSHAKE_TIMEOUT_MS = 2000
