@@ -44,8 +44,6 @@ ATTEMPTS = 3
 """Maximum attempts at a task whose worker died without a fault of the picture."""
 WATCH_S = 0.1
 """Interval at which a running task is watched, in seconds."""
-SLOW_CPU_S = 0.2
-"""Processor time after which a task loses its place, in seconds."""
 MAX_TASKS_PER_WORKER = 2000
 """Tasks after which a worker is replaced, which bounds what a decoder may leak."""
 REPORT_TIMEOUT_S = 2.0
@@ -250,9 +248,9 @@ class Cage:
             raise limits.exceeded()
         if took_s > limits.wall_s:
             raise self._overloaded("the processors are busy; retry later")
-        if cpu_s > SLOW_CPU_S:
+        if cpu_s > limits.expected_cpu_s:
             give_up_turn()
-        if cpu_s > SLOW_CPU_S and not place.is_demoted and place.lane is not self._large:
+        if cpu_s > limits.expected_cpu_s and not place.is_demoted and place.lane is not self._large:
             if self._demoted >= self._max_demoted:
                 raise self._overloaded("other costly pictures are being decoded; retry later")
             self._demoted += 1

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagesearch_services.embedding.cage.protocol import (
@@ -54,7 +54,9 @@ class WorkerProcess:
     """Exit status, negative for a signal; None if it is not known."""
     is_used_up: bool = False
     """Whether the worker must not take another task."""
-    tasks: int = field(default=0)
+    nice: int = 0
+    """Priority of the process, see nice(2)."""
+    tasks: int = 0
     """Number of tasks that the worker has done."""
 
     def cpu_s(self) -> float:
@@ -72,8 +74,11 @@ class WorkerProcess:
         return False
 
     def lower_priority(self, nice: int) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, nice)
+        """Lower the priority to a value of nice(2); it can't be raised again."""
+        if nice > self.nice:
+            self.nice = nice
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.pid, nice)
 
     def free_memory(self, used_bytes: int) -> None:
         """Give shared memory back to the operating system, beyond what the next picture needs."""

@@ -15,6 +15,8 @@ from imagesearch_services.embedding.pictures.opened_file import OpenedFile
 
 HEADER_MEMORY_BYTES = 64 * 1024 * 1024
 """Memory for a header, beyond copies of the file."""
+EXPECTED_CPU_S, EXPECTED_PIXEL_CPU_NS = 0.1, 100.0
+"""Processor time that honest pictures stay below: seconds for any, nanoseconds for each pixel."""
 WALL_FACTOR, WALL_S = 10.0, 5.0
 """A task may take this many times its processor time, and this many seconds more."""
 
@@ -37,11 +39,12 @@ class Budget:
 
     def header_limits(self, content: bytes) -> Limits:
         memory_bytes = HEADER_MEMORY_BYTES + picture_limits.header_bytes(content) + 4 * len(content)
-        return Limits(self.header_cpu_s, memory_bytes)
+        return Limits(self.header_cpu_s, memory_bytes, EXPECTED_CPU_S)
 
     def decoding_limits(self, file: OpenedFile) -> Limits:
         cpu_s = self.decode_cpu_s + self.pixel_cpu_ns * file.pixels / 1e9
-        return Limits(cpu_s, file.decoding_bytes + 4 * len(file.content))
+        expected_cpu_s = EXPECTED_CPU_S + EXPECTED_PIXEL_CPU_NS * file.pixels / 1e9
+        return Limits(cpu_s, file.decoding_bytes + 4 * len(file.content), expected_cpu_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Limits:
 
     cpu_s: float
     memory_bytes: int
+    expected_cpu_s: float
+    """Processor time after which the task loses its place; an honest picture takes half of it."""
 
     @property
     def wall_s(self) -> float:
