@@ -52,16 +52,23 @@ class EnvoyProxy:
 
 
 @contextlib.contextmanager
-def running_envoy(gateways: Sequence[str], folder: Path) -> Iterator[EnvoyProxy]:
+def running_envoy(
+    gateways: Sequence[str], folder: Path, *, calls_per_connection: int | None = None
+) -> Iterator[EnvoyProxy]:
     """Run Envoy in front of Gateways; yield it when all of them pass its health checks.
 
     Args:
         gateways: addresses of the Gateways, `host:port`.
         folder: folder for the configuration and the log.
+        calls_per_connection: calls after which those of a connection are refused; None: the rate
+            of the configuration.
     """
     envoy = EnvoyProxy(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
     file, log = folder / "envoy.yaml", folder / "envoy.log"
-    file.write_text(yaml.safe_dump(configuration(envoy, gateways)))
+    config = configuration(envoy, gateways)
+    if calls_per_connection is not None:
+        limit_calls(config, calls_per_connection)
+    file.write_text(yaml.safe_dump(config))
     with log.open("wb") as output:
         process = subprocess.Popen(
             [ENVOY, "--config-path", file, "--concurrency", "1", "--use-dynamic-base-id"],
@@ -91,6 +98,15 @@ def configuration(envoy: EnvoyProxy, gateways: Sequence[str]) -> dict[str, Any]:
     (check,) = cluster["health_checks"]
     check |= {"interval": "0.1s", "no_traffic_interval": "0.1s"}
     return config
+
+
+def limit_calls(config: dict[str, Any], count: int) -> None:
+    """Let a connection make a number of calls, and one more each hour."""
+    (listener,) = config["static_resources"]["listeners"]
+    (chain,) = listener["filter_chains"]
+    (manager,) = chain["filters"]
+    limit = manager["typed_config"]["http_filters"][0]["typed_config"]
+    limit["token_bucket"] = {"max_tokens": count, "tokens_per_fill": 1, "fill_interval": "3600s"}
 
 
 def address(target: str) -> dict[str, Any]:

@@ -192,3 +192,35 @@ async def test_the_callers_deadline_reaches_the_gateway(
 ) -> None:
     answer = await gateway.GetLibrary(library_pb2.GetLibraryRequest(), timeout=7)
     assert 5 <= int(answer.display_name) <= 7
+
+
+async def test_many_or_large_headers_are_refused(
+    gateway: gateway_grpc.ImageSearchServiceAsyncStub, upstreams: tuple[Upstream, Upstream]
+) -> None:
+    many = [(f"x-{number}", "y") for number in range(100)]
+    large = [("x-large", "y" * 20_000)]
+    for metadata in (many, large):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await gateway.GetLibrary(library_pb2.GetLibraryRequest(), metadata=metadata)
+    assert sum(upstream.calls for upstream in upstreams) == 0
+    await gateway.GetLibrary(library_pb2.GetLibraryRequest())
+
+
+async def test_a_connection_with_too_many_calls_is_told_when_to_retry(
+    upstreams: tuple[Upstream, Upstream], tmp_path: Path
+) -> None:
+    targets = [f"127.0.0.1:{upstream.port}" for upstream in upstreams]
+    proxy = running_envoy(targets, tmp_path, calls_per_connection=5)
+    envoy = await asyncio.to_thread(proxy.__enter__)
+    try:
+        async with grpc.aio.insecure_channel(envoy.target) as channel:
+            gateway = gateway_grpc.ImageSearchServiceStub(channel)
+            for _ in range(5):
+                await gateway.GetLibrary(library_pb2.GetLibraryRequest())
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await gateway.GetLibrary(library_pb2.GetLibraryRequest())
+    finally:
+        await asyncio.to_thread(proxy.__exit__, None, None, None)
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    metadata = [*(raised.value.initial_metadata() or ()), *(raised.value.trailing_metadata() or ())]
+    assert ("grpc-retry-pushback-ms", "1000") in metadata
