@@ -24,8 +24,9 @@ MESSAGES_PER_COUNT = 256
 """Number of messages after which the bytes of a connection are counted from zero again, because
 headers, frames and refused messages are not subtracted."""
 MAX_CONNECTIONS_REMEMBERED = 8192
-ALLOCATION_FACTOR = 1.5
-"""Memory that an incomplete request takes, in its bytes: gRPC fills its buffers only in part."""
+ALLOCATION_FACTOR = 2
+"""Memory that an incomplete request takes, in its bytes: gRPC fills its buffers only in part, and
+more arrives until the next check."""
 
 Abort = Callable[[ServiceError], None]
 """Ends a call with an error."""
@@ -171,7 +172,7 @@ class RequestWatch:
                 # The peer opened another connection from the same port.
                 connection.base_bytes = connection.read_bytes = 0
                 unread = received
-            held[connection] = int(unread * ALLOCATION_FACTOR)
+            held[connection] = unread * ALLOCATION_FACTOR
         return held
 
     def _check_speed(self, reading: Reading, held_bytes: int, now_s: float) -> None:
