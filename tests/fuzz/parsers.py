@@ -25,7 +25,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports():
+with atheris.instrument_imports(include=["PIL", "imagesearch_services"]):
     from PIL import (  # noqa: F401  # instrumented
         AvifImagePlugin,
         BmpImagePlugin,

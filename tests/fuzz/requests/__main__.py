@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ REQUESTS_PER_PART = 2_000
 def main() -> None:
     options = arguments()
     journal = Journal(options.folder, seed=options.seed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the suite is stopped, too
     with running_suite() as suite:
         asyncio.run(fuzz(suite, journal, options.seed, options.requests))
     report(journal)
