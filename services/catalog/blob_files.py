@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from imagesearch_services.catalog.disk import sync_file, sync_folder
+from imagesearch_services.catalog.disk import sync_all
 from imagesearch_services.catalog.failpoints import failpoint
 
 WRITE_ATTEMPTS = 5
@@ -39,11 +39,8 @@ def write_files(folder: Path, blobs: Mapping[str, bytes], *, durable: bool) -> N
         failpoint("blobs.after_write")
         if durable:
             # Synced after all are written, so that a commit of the journal serves several files.
-            for file in files:
-                sync_file(file)
-            failpoint("blobs.after_sync")
-            _sync_folders(folder, files)
-        failpoint("blobs.after_folder_sync")
+            sync_all([*files, *_folders(folder, files)])
+        failpoint("blobs.after_sync")
     except BaseException:
         for file in files:
             with contextlib.suppress(OSError):
@@ -59,7 +56,7 @@ def replace_files(folder: Path, blobs: Mapping[str, bytes], *, durable: bool) ->
         failpoint("blobs.before_rename")
         (folder / draft).rename(folder / name)
         if durable:
-            _sync_folders(folder, [folder / name])
+            sync_all(_folders(folder, [folder / name]))
 
 
 def _write_file(file: Path, content: bytes) -> None:
@@ -74,11 +71,10 @@ def _write_file(file: Path, content: bytes) -> None:
             return
 
 
-def _sync_folders(root: Path, files: Iterable[Path]) -> None:
-    """Make the names of files durable, and those of their folders below a root."""
+def _folders(root: Path, files: Iterable[Path]) -> list[Path]:
+    """Return the folders of files, from a root on."""
     folders = {parent for file in files for parent in file.parents if parent.is_relative_to(root)}
-    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
-        sync_folder(folder)
+    return sorted(folders)
 
 
 def remove_unfinished(folder: Path, before_s: float) -> None:

@@ -8,8 +8,12 @@ memory mapping. It does not make the file's name durable: that takes an `fsync` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+THREADS = 8
+"""Maximum files that are synced at the same time."""
 
 
 def sync_file(file: Path) -> None:
@@ -20,6 +24,17 @@ def sync_file(file: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Make the creation, renaming and removal of files in a folder durable."""
     _sync(folder)
+
+
+def sync_all(paths: Collection[Path]) -> None:
+    """Make files and folders durable, in any order, several at a time.
+
+    Concurrent syncs share commits of the file system's journal, and wait together where the machine
+    is busy: 66 syncs one after the other wait 66 times for their turn.
+    """
+    with ThreadPoolExecutor(min(THREADS, max(1, len(paths)))) as threads:
+        for _ in threads.map(_sync, paths):
+            pass  # raises the first error
 
 
 def sync_tree(folder: Path) -> None:

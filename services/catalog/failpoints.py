@@ -26,7 +26,6 @@ NAMES = (
     "blobs.before_write",
     "blobs.after_write",
     "blobs.after_sync",
-    "blobs.after_folder_sync",
     "put.after_blobs",
     "put.after_points",
     "put.after_orphans",
