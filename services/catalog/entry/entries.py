@@ -81,15 +81,15 @@ class Entries:
 
         Raises:
             ServiceError: LIBRARY_NOT_FOUND, LIBRARY_CHANGED, FIELD_INVALID; IMAGE_DAMAGED for a
-                damaged entry that is the only one requested.
+                damaged entry whose image id is the only one requested.
         """
         library = await self._libraries.get(library_id, uid=library_uid)
         fields = Fields.ALL if features else Fields.ENTRY
         requested = _requested_uids(image_ids, uids)
         records = await self._read(library, requested, fields, vectors=vectors)
         entries = _entries(library, records, vectors=vectors)
-        if len(requested) == 1 and records and not entries:
-            raise image_damaged(library_id, image_ids[0] if image_ids else uids[0].hex())
+        if len(image_ids) == 1 and not uids and records and not entries:
+            raise image_damaged(library_id, image_ids[0])
         return entries
 
     async def get_features(

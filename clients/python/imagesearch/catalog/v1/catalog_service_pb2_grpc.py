@@ -206,8 +206,8 @@ class CatalogServiceServicer:
 
     def GetEntries(self, request, context):
         """Returns entries by id or uid, in request order. Missing and damaged
-        entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
-        Errors: LIBRARY_CHANGED.
+        entries are left out. Errors: LIBRARY_CHANGED; IMAGE_DAMAGED for a damaged entry
+        if only its image id is requested.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,8 +74,8 @@ class CatalogServiceStub:
     """
     GetEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]
     """Returns entries by id or uid, in request order. Missing and damaged
-    entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
-    Errors: LIBRARY_CHANGED.
+    entries are left out. Errors: LIBRARY_CHANGED; IMAGE_DAMAGED for a damaged entry
+    if only its image id is requested.
     """
     ListEntries: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]
     """Lists entries. An entry that exists from the first page to the last is listed
@@ -153,8 +153,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """
     GetEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.GetEntriesRequest, _catalog_service_pb2.GetEntriesResponse]  # type: ignore[assignment]
     """Returns entries by id or uid, in request order. Missing and damaged
-    entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
-    Errors: LIBRARY_CHANGED.
+    entries are left out. Errors: LIBRARY_CHANGED; IMAGE_DAMAGED for a damaged entry
+    if only its image id is requested.
     """
     ListEntries: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.ListEntriesRequest, _catalog_service_pb2.ListEntriesResponse]  # type: ignore[assignment]
     """Lists entries. An entry that exists from the first page to the last is listed
@@ -271,8 +271,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_service_pb2.GetEntriesResponse, _abc.Awaitable[_catalog_service_pb2.GetEntriesResponse]]:
         """Returns entries by id or uid, in request order. Missing and damaged
-        entries are left out; a damaged one that is requested alone is IMAGE_DAMAGED.
-        Errors: LIBRARY_CHANGED.
+        entries are left out. Errors: LIBRARY_CHANGED; IMAGE_DAMAGED for a damaged entry
+        if only its image id is requested.
         """
 
     @_abc_1.abstractmethod
