@@ -82,7 +82,7 @@ class Cage:
         self._zygote = Zygote()
         self._headers = Lane(places=max(2, workers), nice=0)
         self._fast = Lane(places=workers, nice=0)
-        self._large = Lane(places=workers, nice=5)
+        self._large = Lane(places=workers, nice=3)
         self._max_demoted = max(2, workers)
         self._demoted = 0
         self._waiting = 0

@@ -126,7 +126,7 @@ async def test_a_killed_zygote_is_replaced(cage: Cage) -> None:
 
 
 async def test_the_check_fails_while_no_worker_can_be_started(cage: Cage) -> None:
-    await cage.check()
+    await decoded(cage, SMALL)
     os.kill(zygote_pid(cage), signal.SIGSTOP)
     for pid in worker_pids(cage):
         os.kill(pid, signal.SIGKILL)
