@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imagesearch_services.common.connections import Connections
 from imagesearch_services.common.logs import logger
@@ -27,6 +27,8 @@ CALL_BYTES = UNREAD_BYTES + 16 * 1024
 class _Count:
     received_bytes: int = 0
     allowed_bytes: int = 0
+    is_suspect: bool = False
+    """Whether the last check found too many bytes."""
 
 
 class FloodGuard:
@@ -59,10 +61,14 @@ class FloodGuard:
             activities = [watch.activity(peer) for watch in self._watches]
             allowed_bytes = sum(calls * CALL_BYTES + read for calls, read, _ in activities)
             last = self._counts.get(peer, _Count())
-            counts[peer] = _Count(received_bytes, allowed_bytes)
             excess_bytes = received_bytes - last.received_bytes
             excess_bytes -= allowed_bytes - last.allowed_bytes
-            if excess_bytes > MAX_BYTES and not any(is_reading for *_, is_reading in activities):
+            if excess_bytes <= MAX_BYTES or any(is_reading for *_, is_reading in activities):
+                counts[peer] = _Count(received_bytes, allowed_bytes)
+            elif not last.is_suspect:
+                # The calls that the bytes belong to may begin before the next check.
+                counts[peer] = replace(last, is_suspect=True)
+            else:
                 logger().warning("connection.flood", peer=peer, bytes=excess_bytes)
                 self._connections.close(peer)
         self._counts = counts
