@@ -189,7 +189,7 @@ async def test_blob_names_do_not_contain_image_ids(
     await catalog.store(library, make_entry(image_id, thumbnail=JPEG))
     assert await catalog.thumbnails(library, image_id) == [JPEG]
     (name,) = await blob_names(catalog, library)
-    assert re.fullmatch(r"[0-9a-f]{32}/[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{16}\.jpg", name)
+    assert re.fullmatch(r"[0-9a-f]{32}/[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{24}\.jpg", name)
 
 
 async def test_an_oversized_thumbnail_is_refused(catalog: Catalog, library: str) -> None:
