@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from imagesearch_services.common.errors import Reason
 from imagesearch_services.common.status import CODES, DOMAIN
 
-WRONG = {"INTERNAL", "NOT_IMPLEMENTED"}
+WRONG = {"INTERNAL", "NOT_IMPLEMENTED", "LIBRARY_DAMAGED", "IMAGE_DAMAGED"}
 """Reasons that no request may lead to."""
 
 OWN_DEADLINE = "deadline of the caller"

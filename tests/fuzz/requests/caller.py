@@ -17,7 +17,9 @@ from google.protobuf.message import DecodeError, Message
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as catalog_pb2
 from imagesearch.catalog.v1.catalog_service_pb2_grpc import CatalogServiceStub
-from imagesearch.gateway.v1 import image_pb2, library_pb2
+from imagesearch.embedding.v1 import embedding_service_pb2 as embedding_pb2
+from imagesearch.embedding.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from imagesearch.gateway.v1 import image_pb2, library_pb2, search_pb2
 from imagesearch.gateway.v1.image_search_service_pb2_grpc import ImageSearchServiceStub
 from imagesearch.type.v1 import library_type_pb2, picture_pb2, tag_pb2
 from tests.fuzz.requests.answers import OWN_DEADLINE, outcome_of, wrong_items
@@ -142,6 +144,42 @@ class Caller:
             with contextlib.suppress(grpc.RpcError):
                 await gateway.BatchAddImages(add, timeout=20)
             self.known.add("library_name", name)
+        await self._add_examples()
+
+    async def _add_examples(self) -> None:
+        """Keep valid requests of RPCs that chance rarely gets right."""
+        embedding = EmbeddingServiceStub(self._channels["embedding"])  # type: ignore[no-untyped-call]
+        image = picture_pb2.ImageContent(content=photos()[0])
+        item = embedding_pb2.EmbedImageItem(image=image)
+        extract = embedding_pb2.ExtractFeaturesRequest(items=[item], for_query=True)
+        features = b""
+        with contextlib.suppress(grpc.RpcError):
+            features = (await embedding.ExtractFeatures(extract, timeout=20)).results[0].features
+        candidate = embedding_pb2.StoredFeatures(id="a", features=features)
+        names = [f"libraries/fuzz-0/images/i{number}" for number in range(2)]
+        pair = search_pb2.ImagePair(name_a=names[0], name_b=names[1])
+        library = catalog_pb2.Library(
+            library_id="own-0", type=LIBRARY_TYPES[0], spaces=[{"name": "sscd@1", "dimensions": 8}]
+        )
+        examples = {
+            "/imagesearch.embedding.v1.EmbeddingService/EmbedQuery": (
+                embedding_pb2.EmbedQueryRequest(image=image, spaces=["sscd@1"])
+            ),
+            "/imagesearch.embedding.v1.EmbeddingService/VerifyFeatures": (
+                embedding_pb2.VerifyFeaturesRequest(query_features=features, candidates=[candidate])
+            ),
+            "/imagesearch.gateway.v1.ImageSearchService/RejectPairs": (
+                search_pb2.RejectPairsRequest(parent="libraries/fuzz-0", pairs=[pair])
+            ),
+            "/imagesearch.gateway.v1.ImageSearchService/SearchImages": (
+                search_pb2.SearchImagesRequest(parent="libraries/fuzz-0", image=image)
+            ),
+            "/imagesearch.catalog.v1.CatalogService/CreateLibrary": (
+                catalog_pb2.CreateLibraryRequest(library=library)
+            ),
+        }
+        for path, example in examples.items():
+            self.known.add_request(path, example.SerializeToString())
 
     async def remove_libraries(self) -> None:
         """Delete all libraries that random requests may have created."""

@@ -29,6 +29,7 @@ class Known:
     def __init__(self) -> None:
         self._values: dict[str, deque[Any]] = {}
         self._pages: dict[str, deque[tuple[bytes, str]]] = {}
+        self._requests: dict[str, deque[bytes]] = {}
 
     def choose(self, kind: str, random_: random.Random) -> Any | None:
         """Return a value of a kind; None if none is known."""
@@ -40,8 +41,18 @@ class Known:
         pages = self._pages.get(method.path)
         return random_.choice(pages) if pages else None
 
+    def add_request(self, path: str, request: bytes) -> None:
+        """Keep a request that was answered, or will be."""
+        self._requests.setdefault(path, deque(maxlen=KEPT)).append(request)
+
+    def request(self, method: Method, random_: random.Random) -> bytes | None:
+        """Return a request of an RPC that was answered; None if there was none."""
+        requests = self._requests.get(method.path)
+        return random_.choice(requests) if requests else None
+
     def learn(self, method: Method, request: bytes, response: Message) -> None:
         """Keep the values of a response, by kind; names also by their resource."""
+        self.add_request(method.path, request)
         self._learn(response, depth=0)
         if token := getattr(response, "next_page_token", ""):
             self._pages.setdefault(method.path, deque(maxlen=KEPT)).append((request, token))

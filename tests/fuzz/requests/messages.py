@@ -19,7 +19,8 @@ DENSITY = (0.1, 0.3, 0.7)
 ESSENTIAL = {
     "parent", "name", "library_id", "image_id", "image", "image_a", "image_b", "images", "content",
     "library", "type", "entry", "entries", "requests", "items", "pairs", "first", "second",
-    "name_a", "name_b", "image_ids", "vectors", "space", "spaces", "values", "query_features",
+    "name_a", "name_b", "image_id_a", "image_id_b", "image_ids", "vectors", "space", "spaces",
+    "values", "query_features",
     "candidates",
     "features", "id", "update_mask", "paths", "condition", "field", "operator", "x_max", "y_max",
     "dimensions", "tags", "key", "value", "string_value",
@@ -30,6 +31,16 @@ RARE_COUNTS = (0, 100, 101, 1_001, 5_000)
 """Numbers of items around the limits of repeated fields."""
 MAX_MESSAGE_ITEMS = 101
 UNKNOWN_FIELD = b"\xfa\xff\x0f\x05hello"
+
+
+def _inner_messages(message: Message) -> list[Message]:
+    """Return the messages that are set in a message."""
+    found: list[Message] = []
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        found += value if field.is_repeated else [value]
+    return found
 
 
 class Generator:
@@ -56,8 +67,29 @@ class Generator:
             message.ParseFromString(page[0])
             setattr(message, "page_token", page[1])  # noqa: B010  # only some requests have it
             return message
-        self._fill(message, random_.choice(HOSTILITY), random_, 0)
+        answered = self._known.request(method, random_)
+        if answered is not None and random_.random() < 0.4:
+            message.ParseFromString(answered)
+            self._change(message, random_)
+        else:
+            self._fill(message, random_.choice(HOSTILITY), random_, 0)
         return message
+
+    def _change(self, message: Message, random_: random.Random) -> None:
+        """Set one or two fields anew, at any depth."""
+        for _ in range(random_.choice((0, 1, 1, 2))):
+            target = message
+            while (inner := _inner_messages(target)) and random_.random() < 0.6:
+                target = random_.choice(inner)
+            if not target.DESCRIPTOR.fields:
+                return
+            field: Any = random_.choice(list(target.DESCRIPTOR.fields))
+            if field.message_type is None and not field.is_repeated:
+                setattr(target, field.name, self._value(field, 0.5, random_))
+            elif field.is_repeated:
+                self._fill_repeated(target, field, 0.2, random_, 1)
+            else:
+                self._fill(getattr(target, field.name), 0.2, random_, 1)
 
     def _fill(self, message: Message, hostility: float, random_: random.Random, depth: int) -> None:
         density = random_.choice(DENSITY)

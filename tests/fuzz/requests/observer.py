@@ -14,8 +14,9 @@ SERVICES = ("catalog", "embedding", "gateway")
 MAX_GROWTH_MIB = 100
 MAX_GROWTH_SHARE = 0.15
 """Maximum growth of a process from the middle to the end of a run: both bounds must be passed."""
-OF_GRPC = (b"ExecuteBatchError raised in core",)
-"""Errors that gRPC logs when a caller is gone before the answer."""
+EXPECTED = (b"ExecuteBatchError raised in core", b'"COLLECTION_DAMAGED"')
+"""Errors in logs that calls may cause: a caller that is gone before the answer (logged by gRPC),
+and a library that is deleted during a call, whose answer is LIBRARY_CHANGED."""
 MAX_LOG_BYTES = 20_000_000
 
 
@@ -77,7 +78,7 @@ class Observer:
 
 def unexpected(service: str, line: bytes) -> str:
     """Return the kind of an error in a log that no call may cause, or ""."""
-    if b'"level": "error"' not in line or any(text in line for text in OF_GRPC):
+    if b'"level": "error"' not in line or any(text in line for text in EXPECTED):
         return ""
     try:
         event: dict[str, Any] = json.loads(line)

@@ -179,6 +179,8 @@ BY_NAME: dict[str, Any] = {
     "name_b": _image,
     "image_id": _image_id,
     "image_ids": _image_id,
+    "image_id_a": _image_id,
+    "image_id_b": _image_id,
     "library_id": lambda known, random_: (
         known.choose("library_id", random_) or _library(known, random_).partition("/")[2]
     ),
