@@ -29,7 +29,15 @@ from tests.faults.workload import working
 
 SETTINGS = {"INDEXING_THRESHOLD": "40", "FLUSH_POINTS": "30"}
 
-FREQUENT = ("points.before", "points.after_write", "commit.", "blobs.", "put.", "request.")
+FREQUENT = (
+    "points.before",
+    "points.after_write",
+    "commit.",
+    "blobs.before_write",
+    "blobs.after",
+    "put.",
+    "request.",
+)
 """Beginnings of failpoints that every write reaches, the first ones at the start already."""
 
 CALLERS = 3
