@@ -79,7 +79,7 @@ class Journal:
             words = re.sub(r"\W+", "-", signature)[:60]
             name = f"{words}-{number}.bin"
             (self.folder / name).write_bytes(content)
-        self.add("finding", signature=signature, file=name, **values)
+        self.add("finding", **{**values, "signature": signature, "file": name})
         sys.stdout.write(f"finding: {signature} {dict(values)} {name}\n")
         sys.stdout.flush()
 
