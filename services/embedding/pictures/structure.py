@@ -279,5 +279,5 @@ def tags(content: bytes) -> Iterator[tuple[int, int, int]]:
             elif values == 1 and TYPE_BYTES.get(kind) == 2:  # noqa: PLR2004
                 value &= 0xFFFF
             yield tag, TYPE_BYTES.get(kind, 0) * values, value  # parsers skip unknown types
-    except struct.error:  # the directory is cut off; the parser will find out
+    except (struct.error, OverflowError):  # outside the file; the parser will find out
         return

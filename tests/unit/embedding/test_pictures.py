@@ -249,6 +249,7 @@ def test_the_first_picture_of_a_multi_picture_jpeg_is_decoded() -> None:
         b"GIF89a" + b"\xff" * 500 + b";",
         b"BM" + b"\0" * 300,
         b"II*\0\x08\0\0\0" + b"\xff" * 300,
+        b"II+\0\x08\0\0\0" + b"\xff" * 8,
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 100,
     ],
 )
