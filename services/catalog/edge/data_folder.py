@@ -152,16 +152,41 @@ class DataFolder:
     def bring_back(self, name: str) -> bool:
         return layout.bring_back(self._path, name)
 
-    def survey(self) -> list[FoundCollection]:
-        """Return all collections; remove what a crash left of deletions and of index builds."""
+    def survey(self) -> tuple[list[FoundCollection], list[str]]:
+        """Return all collections, and those with unused generations; open none.
+
+        Removes what a crash left of deletions.
+        """
         for path in self._path.iterdir():
             if path.name.endswith(layout.REMOVED_SUFFIX):
                 layout.remove_folder(path)
-        paths = [path for path in self._path.iterdir() if layout.is_collection(path)]
-        return [
-            FoundCollection(path.name, self._settle(path), layout.read_record(path))
-            for path in paths
-        ]
+        found, unsettled = list[FoundCollection](), list[str]()
+        for path in self._path.iterdir():
+            if not layout.is_collection(path):
+                continue
+            problem = ""
+            try:
+                current = layout.restore_current(path)
+                for leftover in path.glob(f"*{layout.REMOVED_SUFFIX}"):
+                    layout.remove_folder(leftover)
+                if layout.unused_generations(path, current):
+                    unsettled.append(path.name)
+            except (CollectionDamagedError, OSError) as error:
+                problem = str(error)
+            found.append(FoundCollection(path.name, problem, layout.read_record(path)))
+        return found, unsettled
+
+    def settle(self, name: str) -> str:
+        """Return why a collection can't be opened, or "" after removing its unused generations."""
+        path = self._path / name
+        try:
+            unused = layout.unused_generations(path, layout.current_generation(path))
+            self.collection(name)  # the others are deleted only if the current one can be read
+            for other in unused:
+                layout.remove_folder(other)
+        except (CollectionDamagedError, OSError) as error:
+            return str(error)
+        return ""
 
     def write_record(self, name: str, record: Payload) -> None:
         """Keep a copy of a library's record in the folder of its collection."""
@@ -212,23 +237,6 @@ class DataFolder:
         write_counts(collection.path, stats)
         collection.counts_stored = True
         return stats
-
-    def _settle(self, path: Path) -> str:
-        """Return why a collection can't be opened, or "" after removing its unused generations."""
-        try:
-            current = layout.restore_current(path)
-            for leftover in path.glob(f"*{layout.REMOVED_SUFFIX}"):
-                layout.remove_folder(leftover)
-            others = [other for other in path.iterdir() if other.name.isdigit() and other.is_dir()]
-            if any(int(other.name) != current for other in others):
-                # Delete the others only if the current one can be read.
-                self.collection(path.name)
-            for other in others:
-                if int(other.name) != current:
-                    layout.remove_folder(other)
-        except (CollectionDamagedError, OSError) as error:
-            return str(error)
-        return ""
 
     def _forget(self, name: str) -> None:
         """Close a collection that is about to be moved or deleted."""

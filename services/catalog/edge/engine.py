@@ -39,6 +39,7 @@ class Engine:
             "read_identity": folder.read_identity,
             "write_identity": folder.write_identity,
             "survey": folder.survey,
+            "settle": folder.settle,
             "set_aside": folder.set_aside,
             "bring_back": folder.bring_back,
             "write_record": folder.write_record,

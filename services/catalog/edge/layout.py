@@ -57,6 +57,15 @@ def generations(collection: Path) -> list[int]:
     )
 
 
+def unused_generations(collection: Path, current: int) -> list[Path]:
+    """Return the folders of all generations but the one in use."""
+    return [
+        path
+        for path in collection.iterdir()
+        if path.name.isdigit() and path.is_dir() and int(path.name) != current
+    ]
+
+
 def current_generation(collection: Path) -> int:
     """Return the generation in use.
 

@@ -7,6 +7,7 @@ deadlocked or waits for a disk that does not answer uses none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,20 @@ KILL_S = 20.0
 
 POLL_S = 0.5
 """Interval between two readings, in seconds."""
+
+OUTSIDE = STOPPED | {"D"}
+"""States whose cause is outside the process: it was stopped, or the disk does not answer."""
+
+COMMAND_S = 30.0
+"""Processor time that a command may use, in seconds. Commands use milliseconds; opening a shard
+after a crash, which replays 20,000 points, some seconds."""
+
+COMMAND_S_PER_GIB = 60.0
+"""Additional processor time of a command per GiB of its collection's files, in seconds: an index of
+a field, a flush and a search without an index read all entries."""
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+"""Ticks of the system clock per second."""
 
 
 class Reading(NamedTuple):
@@ -58,6 +73,14 @@ class Progress:
         self._answered = 0
         self._idle_s = 0.0
         self._stopped = False
+        self._first_ticks = 0
+        self.outside = False
+        """Whether the process waits for something outside it, by the last reading."""
+
+    @property
+    def command_s(self) -> float:
+        """Processor time of the oldest unanswered command, in seconds; up to `POLL_S` too low."""
+        return (self._ticks - self._first_ticks) / TICKS_PER_S
 
     @property
     def stuck(self) -> bool:
@@ -83,6 +106,9 @@ class Progress:
             self._stopped, self._idle_s = False, 0.0
             return
         self._stopped = reading.state in STOPPED
+        self.outside = reading.state in OUTSIDE
+        if not waiting or answered != self._answered:
+            self._first_ticks = reading.processor_ticks
         moved = reading.processor_ticks != self._ticks or answered != self._answered
         self._ticks, self._answered = reading.processor_ticks, answered
         if self._stopped or (waiting and not moved):

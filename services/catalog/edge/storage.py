@@ -10,8 +10,9 @@ from typing import Any
 from imagesearch_services.catalog.edge.disk_space import has_space
 from imagesearch_services.catalog.edge.group_commit import GroupCommit
 from imagesearch_services.catalog.edge.indexer import Indexer
-from imagesearch_services.catalog.edge.process import EngineProcess
+from imagesearch_services.catalog.edge.process import EngineProcess, collection_of
 from imagesearch_services.catalog.edge.settings import EdgeSettings
+from imagesearch_services.catalog.edge.suspects import CRASHES, Suspects
 from imagesearch_services.catalog.filters import Filter
 from imagesearch_services.catalog.model import FieldType, VectorSpace
 from imagesearch_services.catalog.storage import (
@@ -29,7 +30,7 @@ from imagesearch_services.catalog.storage import (
     storage_error,
     storage_full,
 )
-from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.errors import Reason, ServiceError
 from imagesearch_services.common.logs import logger
 
 SEARCH_VECTORS = 16
@@ -44,7 +45,10 @@ HANG_S = 120.0
 
 
 class EdgeStorage:
-    """Collections in a local folder. An engine process that dies is restarted by the next call."""
+    """Collections in a local folder. An engine process that dies is restarted by the next call.
+
+    A collection that the engine can't survive is refused as damaged (`edge/suspects`).
+    """
 
     exclusive = True
     parallel_calls = 1
@@ -57,10 +61,11 @@ class EdgeStorage:
         self._write_locks: dict[str, asyncio.Lock] = {}
         self._indexer = Indexer(settings, self._command, self._write_lock)
         self._commits = GroupCommit(settings.folder)
+        self._suspects = Suspects()
         self._closed = False
 
     async def start(self) -> None:
-        self._engine = await EngineProcess.start(self._settings)
+        self._engine = await EngineProcess.start(self._settings, self._suspects.record)
 
     async def check(self) -> None:
         self._commits.check()
@@ -92,6 +97,7 @@ class EdgeStorage:
     async def drop_collection(self, name: str) -> None:
         await self._indexer.cancel(name)
         await self._command("drop_collection", name)
+        self._suspects.forget(name)
         self._write_locks.pop(name, None)
         self._commits.forget(name)
 
@@ -103,11 +109,14 @@ class EdgeStorage:
         await self._command("write_identity", installation_id)
 
     async def survey(self) -> list[FoundCollection]:
-        found: list[FoundCollection] = await self._command("survey")
-        return found
+        found: list[FoundCollection]
+        found, unsettled = await self._command("survey")
+        problems = {name: await self._settle(name) for name in unsettled}
+        return [each._replace(problem=problems.get(each.name, each.problem)) for each in found]
 
     async def set_aside(self, name: str) -> str:
         place: str = await self._command("set_aside", name)
+        self._suspects.forget(name)
         return place
 
     async def bring_back(self, name: str) -> bool:
@@ -204,13 +213,34 @@ class EdgeStorage:
         """Return the lock that every write to the collection holds."""
         return self._write_locks.setdefault(name, asyncio.Lock())
 
+    async def _settle(self, name: str) -> str:
+        """Remove the unused generations of a collection; return why it can't be opened, or ""."""
+        for attempt in range(CRASHES):
+            try:
+                problem: str = await self._command("settle", name)
+            except ServiceError as error:
+                if error.reason is Reason.LIBRARY_DAMAGED:
+                    return error.message
+                if attempt + 1 == CRASHES:
+                    raise
+            else:
+                return problem
+        raise AssertionError
+
     async def _command(self, method: str, *arguments: Any) -> Any:
         engine = await self._running()
+        name = collection_of(method, arguments)
         try:
-            return await engine.command(method, *arguments)
+            self._suspects.check(method, name)
+            result = await engine.command(method, *arguments)
         except CollectionDamagedError as error:
-            # The first argument of every command on a collection is its name.
-            raise self.damaged_error(arguments[0]) from error
+            raise self.damaged_error(name) from error
+        except ServiceError as error:
+            if self._suspects.is_marked(name):  # by the end of the engine during this command
+                raise self.damaged_error(name) from error
+            raise
+        self._suspects.succeeded(name)
+        return result
 
     async def _running(self) -> EngineProcess:
         """Return the engine process, restarted if it died."""
@@ -223,5 +253,5 @@ class EdgeStorage:
             if not self._engine or not self._engine.alive:
                 logger().error("engine.died", pid=engine.pid)
                 await self._indexer.cancel_all()
-                self._engine = await EngineProcess.start(self._settings)
+                self._engine = await EngineProcess.start(self._settings, self._suspects.record)
             return self._engine

@@ -14,6 +14,7 @@ from imagesearch_services.catalog.edge.progress import (
     POLL_S,
     STOPPED_S,
     STUCK_S,
+    TICKS_PER_S,
     Progress,
     Reading,
     read_process,
@@ -89,3 +90,14 @@ async def test_the_system_tells_running_and_stopped_processes_apart() -> None:
         process.kill()
         await process.wait()
     assert read_process(process.pid) is None
+
+
+def test_the_processor_time_of_a_command_starts_with_it() -> None:
+    process = Process("R")
+    progress = watched(process, 5, waiting=False)
+    assert progress.command_s == 0
+    watch(progress, 10)
+    after_s = progress.command_s
+    assert after_s == pytest.approx(10 / POLL_S / TICKS_PER_S, abs=2 / TICKS_PER_S)
+    watch(progress, 0, answered=1)
+    assert progress.command_s == 0
