@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from imagesearch_services.catalog.__main__ import main
 from imagesearch_services.catalog.edge.files import CURRENT_FILE
@@ -42,7 +43,10 @@ async def fill(data: Path) -> str:
 
 
 def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
-    status = main([*map(str, arguments), "--json"])
+    try:
+        status = main([*map(str, arguments), "--json"])
+    finally:
+        structlog.reset_defaults()  # the command logs to the captured output, which is closed
     return status, json.loads(capsys.readouterr().out)
 
 
