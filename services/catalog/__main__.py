@@ -16,10 +16,12 @@ from imagesearch_services.catalog.storage import FolderLockedError, NewerFormatE
 from imagesearch_services.catalog.thumbnails.installation import ForeignStoreError
 from imagesearch_services.common.env import SettingsError
 from imagesearch_services.common.errors import ServiceError
+from imagesearch_services.common.logs import configure_logs
 from imagesearch_services.common.server import serve
 
 
 async def _run(settings: Settings) -> None:
+    configure_logs("catalog", settings.server.log_level)  # the start logs what it restores
     await serve(await build(settings))
 
 
