@@ -1,7 +1,8 @@
 """Checks a stopped data folder of the embedded engine without changing a byte of it.
 
 Opening a shard replays its write-ahead log, which changes files. So each shard is copied to a
-scratch folder, one at a time, and the copy is opened.
+scratch folder, one at a time, and the copy is opened in a child process: damaged files can make the
+engine crash or compute without an end.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ import contextlib
 import fcntl
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import qdrant_edge as q
+from typing import Any, TypeVar
 
 from imagesearch_services.catalog.edge import layout
 from imagesearch_services.catalog.edge.data_folder import LOCK_FILE
@@ -23,8 +23,8 @@ from imagesearch_services.catalog.edge.documents import (
     read_document,
 )
 from imagesearch_services.catalog.edge.files import copy_folder, disk_bytes
-from imagesearch_services.catalog.edge.unreadable import read_points
-from imagesearch_services.catalog.inspection.entries import check_entries
+from imagesearch_services.catalog.inspection import shards
+from imagesearch_services.catalog.inspection.bounded import BoundedCalls, CallLostError
 from imagesearch_services.catalog.inspection.report import Library, Report, State
 from imagesearch_services.catalog.integrity import is_intact
 from imagesearch_services.catalog.library.records import DELETED_KIND, READY
@@ -38,8 +38,7 @@ from imagesearch_services.catalog.storage import (
     Record,
 )
 
-SCROLL_POINTS = 500
-"""Points read at once."""
+Result = TypeVar("Result")
 
 
 class Check:
@@ -56,6 +55,7 @@ class Check:
         self._folder = folder
         self._scratch = scratch
         self._thumbnails = thumbnails
+        self._calls = BoundedCalls()
         self._report = Report(folder=str(folder), format_version=FORMAT)
 
     def run(self) -> Report:
@@ -65,7 +65,7 @@ class Check:
             FolderLockedError: a Catalog uses the folder.
             NewerFormatError: a later version wrote the folder.
         """
-        with _shared_lock(self._folder):
+        with _shared_lock(self._folder), contextlib.closing(self._calls):
             self._check_identity()
             records, deleted = self._metadata()
             self._check_collections(records, deleted)
@@ -93,8 +93,7 @@ class Check:
         problem, points = "", list[Record]()
         try:
             generation, problem = _generation(path)
-            with self._opened(path / str(generation), always=True) as shard:
-                points = [] if shard is None else list(_points(shard, vectors=False))
+            points = self._read(path / str(generation), shards.read_metadata)
         except CollectionDamagedError as error:
             problem = str(error)
         if problem:
@@ -167,9 +166,9 @@ class Check:
             generation, problem = _generation(path)
             if problem:
                 found.add(State.REPAIRABLE, problem, repair=f"use generation {generation}")
-            with self._opened(path / str(generation)) as shard:
-                if shard is not None:
-                    check_entries(record, _points(shard, vectors=True), self._thumbnails, found)
+            if self._scratch is not None:
+                shard = path / str(generation)
+                found.take(self._read(shard, shards.read_library, record, self._thumbnails, found))
         except CollectionDamagedError as error:
             repair = ""
             if len(layout.generations(path)) > 1:
@@ -198,12 +197,13 @@ class Check:
                 )
                 self._report.libraries.append(found)
 
-    @contextlib.contextmanager
-    def _opened(self, shard: Path, *, always: bool = False) -> Iterator[q.EdgeShard | None]:
-        """Open a copy of a shard; None if entries are not read."""
-        if self._scratch is None and not always:
-            yield None
-            return
+    def _read(self, shard: Path, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call `function(copy, shard, *arguments)` with a copy of a shard, in a child process.
+
+        Raises:
+            CollectionDamagedError: its files can't be read.
+            OSError: there is no space for the copy.
+        """
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix="imagesearch-check-") as scratch:
             needed, free = disk_bytes(shard), shutil.disk_usage(scratch).free
             if needed > free:
@@ -212,26 +212,11 @@ class Check:
                 )
             copy = Path(scratch) / "shard"
             copy_folder(shard, copy)
-            opened = open_shard(copy, shard)
+            limit_s = shards.READ_S + shards.READ_S_PER_GIB * needed / (1 << 30)
             try:
-                yield opened
-            finally:
-                opened.close()
-
-
-def open_shard(path: Path, shown: Path) -> q.EdgeShard:
-    """Open a shard; `shown` is its path in errors.
-
-    Raises:
-        CollectionDamagedError: its files can't be read.
-    """
-    try:
-        return q.EdgeShard.load(str(path))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the engine is a BaseException
-        text = str(error).replace(str(path), str(shown)).partition("\n")[0]
-        raise CollectionDamagedError(f"{shown} can't be opened: {text}") from error
+                return self._calls.call(limit_s, function, copy, shard, *arguments)
+            except CallLostError as error:
+                raise CollectionDamagedError(f"{shard}: {error}") from error
 
 
 def _generation(collection: Path) -> tuple[int, str]:
@@ -258,20 +243,6 @@ def _libraries(
         elif payload.get("kind") == DELETED_KIND:
             deleted.add(str(payload.get("library_uid")))
     return libraries, deleted
-
-
-def _points(shard: q.EdgeShard, *, vectors: bool) -> Iterator[Record]:
-    offset: q.PointId | None = None
-    while True:
-        page, offset = shard.scroll(
-            q.ScrollRequest(
-                offset=offset, limit=SCROLL_POINTS, with_payload=False, with_vector=False
-            )
-        )
-        ids = [record.id for record in page]
-        yield from read_points(shard, ids, with_payload=True, vectors=vectors) if ids else ()
-        if offset is None:
-            return
 
 
 @contextlib.contextmanager

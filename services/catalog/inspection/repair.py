@@ -6,6 +6,7 @@ of a Catalog restores the metadata (`library/recovery`).
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from imagesearch_services.catalog.backends import open_blob_store, open_storage
 from imagesearch_services.catalog.edge import layout
 from imagesearch_services.catalog.edge.files import write_generation
 from imagesearch_services.catalog.entry.reading import find_damage
-from imagesearch_services.catalog.inspection.check import open_shard
+from imagesearch_services.catalog.inspection.bounded import BoundedCalls, CallLostError
+from imagesearch_services.catalog.inspection.shards import READ_S, count_points
 from imagesearch_services.catalog.library.libraries import Libraries
 from imagesearch_services.catalog.library.records import open_metadata
 from imagesearch_services.catalog.library.recovery import library_of
@@ -98,14 +100,10 @@ def _needs_generation(path: Path) -> bool:
 def _choose_generation(folder: Path, path: Path) -> list[str]:
     """Use the generation that opens and has the most points; set the others aside."""
     counts: dict[int, int] = {}
-    for generation in layout.generations(path):
-        shard_path = path / str(generation)
-        try:
-            shard = open_shard(shard_path, shard_path)
-        except CollectionDamagedError:
-            continue
-        counts[generation] = shard.info().points_count
-        shard.close()
+    with contextlib.closing(BoundedCalls()) as calls:
+        for generation in layout.generations(path):
+            with contextlib.suppress(CollectionDamagedError, CallLostError):
+                counts[generation] = calls.call(READ_S, count_points, path / str(generation))
     if not counts:
         return []
     chosen = max(counts, key=lambda generation: (counts[generation], generation))

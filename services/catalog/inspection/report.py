@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 MAX_LISTED = 20
@@ -44,6 +44,11 @@ class Library:
     """Image ids, or uids where the image id is damaged, at most `MAX_LISTED`."""
     missing_thumbnail_count: int = 0
     """Thumbnails that are missing, empty or damaged."""
+
+    def take(self, other: Library) -> None:
+        """Take over what another process has found."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     def add(self, state: State, problem: str, *, repair: str = "", lost: str = "") -> None:
         """Add a problem; the state of the library is the worst one."""

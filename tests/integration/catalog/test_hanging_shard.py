@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
+from imagesearch_services.catalog.__main__ import main
 from imagesearch_services.catalog.edge import progress
 from imagesearch_services.catalog.edge.files import copy_folder, write_generation
 from imagesearch_services.catalog.edge.storage import EdgeStorage
+from imagesearch_services.catalog.inspection import shards
 from imagesearch_services.catalog.model import VectorSpace
 from imagesearch_services.common.errors import Reason, ServiceError
 from tests.contract.catalog.support import (
@@ -43,6 +47,7 @@ COMMAND_S = 0.7
 def _low_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "COMMAND_S", COMMAND_S)
     monkeypatch.setattr(progress, "POLL_S", 0.1)
+    monkeypatch.setattr(shards, "READ_S", COMMAND_S)
 
 
 async def store(folder: Path) -> list[Path]:
@@ -72,6 +77,14 @@ async def test_collections_that_never_open_are_refused_and_others_are_served(
     copy_folder(second / "0", second / "1")
     write_generation(second, 1)
     make_endless(second / "1")
+    capfd.readouterr()
+    status = await asyncio.to_thread(main, ["check", "--data-dir", str(tmp_path), "--json"])
+    structlog.reset_defaults()
+    report = json.loads(capfd.readouterr().out)
+    assert status == 1
+    found = {each["library"]: each for each in report["libraries"]}
+    assert [found[each]["state"] for each in LIBRARIES] == ["damaged", "repairable", "ok"]
+    assert "does not end" in found["first"]["problems"][0]
     async with edge_catalog(tmp_path) as (catalog, storage):
         assert (second / "0").is_dir()
         pids = set()
