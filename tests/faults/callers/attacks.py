@@ -27,7 +27,6 @@ class Attack:
     target: str
     stack: ExitStack
     connections: list[RawConnection] = field(default_factory=list)
-    sent_bytes: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
 
     def connect(self, **options: int) -> RawConnection:
@@ -59,7 +58,7 @@ def half_sent(count: int, part_bytes: int, *, token: bool) -> Callable[[Attack],
         for _ in range(count):
             connection = state.connect()
             stream = connection.open(SERVICE + "BatchAddImages", TOKEN if token else ())
-            state.sent_bytes += connection.send(stream, data, timeout_s=1.0)
+            connection.send(stream, data, timeout_s=1.0)
 
     return attack
 
@@ -75,7 +74,7 @@ def trickling(count: int) -> Callable[[Attack], None]:
         end_s = time.monotonic() + 15
         while time.monotonic() < end_s:
             for connection, stream in opened:
-                state.sent_bytes += connection.send(stream, b"\0", timeout_s=0.01)
+                connection.send(stream, b"\0", timeout_s=0.01)
             time.sleep(0.5)
 
     return attack
@@ -97,7 +96,6 @@ def header_flood(count: int, size_bytes: int) -> Callable[[Attack], None]:
         for _ in range(count):
             connection = state.connect()
             connection.open(SERVICE + "GetLibrary", [*TOKEN, *headers])
-            state.sent_bytes += size_bytes
 
     return attack
 
