@@ -14,7 +14,6 @@ import pytest
 from imagesearch_services.catalog.__main__ import main
 from imagesearch_services.catalog.edge.files import CURRENT_FILE
 from imagesearch_services.catalog.edge.layout import CONFIG_FILE, RECORD_FILE, quarantine_path
-from imagesearch_services.catalog.inspection import command as inspection
 from tests.contract.catalog.support import (
     make_entry,
     running_catalog,
@@ -26,12 +25,6 @@ from tests.integration.catalog.edge_support import collections_folder
 
 JPEG = b"\xff\xd8 one \xff\xd9"
 TEXT = "q7Zk-w3Xv-9mLp"
-
-
-@pytest.fixture(autouse=True)
-def logs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the commands from logging to the captured output, which is closed after a test."""
-    monkeypatch.setattr(inspection, "configure_logs", lambda *_: None)
 
 
 async def fill(data: Path) -> str:

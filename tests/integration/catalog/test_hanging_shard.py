@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from imagesearch.catalog.v1 import catalog_service_pb2 as pb
 from imagesearch_services.catalog.__main__ import main
@@ -79,7 +78,6 @@ async def test_collections_that_never_open_are_refused_and_others_are_served(
     make_endless(second / "1")
     capfd.readouterr()
     status = await asyncio.to_thread(main, ["check", "--data-dir", str(tmp_path), "--json"])
-    structlog.reset_defaults()
     report = json.loads(capfd.readouterr().out)
     assert status == 1
     found = {each["library"]: each for each in report["libraries"]}
