@@ -60,10 +60,8 @@ class Collection:
         threading.Thread(target=read_payload_ahead, args=[self.path], daemon=True).start()
 
     @classmethod
-    def open(cls, folder: Path, policy: WritePolicy, generation: int | None = None) -> Collection:
-        """Open a generation, by default the one in use."""
-        if generation is None:
-            generation = read_generation(folder)
+    def open(cls, folder: Path, policy: WritePolicy, generation: int) -> Collection:
+        """Open a generation."""
         path = folder / str(generation)
         if policy.durable:
             # A killed process may have written to the log without syncing it. A retry of such a
